@@ -1,0 +1,63 @@
+# The one door. `make` alone lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Debian's clang compiles for the kernel; a Swift toolchain's clang has no BPF back end.
+CLANG ?= $(firstword $(wildcard /usr/bin/clang-14 /usr/bin/clang))
+STRIP ?= $(firstword $(wildcard /usr/bin/llvm-strip-14 /usr/bin/llvm-strip))
+SWIFT ?= $(firstword $(shell command -v swift 2>/dev/null) $(wildcard /opt/swift/usr/bin/swift /usr/bin/swift))
+# One configuration for programs and tests: what is tested is what runs.
+CONFIGURATION := -c release -Xswiftc -enable-testing
+OBJECT := build/bpf/malla.bpf.o
+INCLUDED := Sources/CMallaObject/include/malla.bpf.inc
+BPF_SOURCES := $(wildcard bpf/*.c bpf/abi/*.h bpf/hooks/*.h bpf/lib/*.h)
+BPF_TESTS := $(patsubst bpf/test/%.c,build/bpf/%.o,$(wildcard bpf/test/*_test.bpf.c))
+BPF_FLAGS := -target bpf -O2 -g -Wall -Wextra -Werror -Ibpf -Ibpf/abi -I/usr/include/$(shell uname -m)-linux-gnu
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+prepare: ## installs the Debian packages that build, tests and demo need; checks the machine
+	@deploy/prepare.sh
+
+bpf: $(INCLUDED) $(BPF_TESTS) ## compiles the eBPF programs
+
+build/bpf/%.o: bpf/test/%.c $(BPF_SOURCES) $(wildcard bpf/test/*.h)
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_FLAGS) -c $< -o $@
+
+$(OBJECT): $(BPF_SOURCES)
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_FLAGS) -c bpf/malla.bpf.c -o $@
+	$(STRIP) -g $@
+
+$(INCLUDED): $(OBJECT)
+	od -An -v -tu1 $< | sed 's/ *\([0-9][0-9]*\)/\1,/g' > $@
+
+build: prepare ## builds malla-agent and malla
+	@$(MAKE) --no-print-directory programs
+
+programs: bpf
+	$(SWIFT) build $(CONFIGURATION) --build-tests
+
+test: prepare ## builds, then runs every test: unit, kernel, node, conformance, tidy
+	@$(MAKE) --no-print-directory programs
+	MALLA_TEST_ROOT=$(CURDIR) $(SWIFT) test $(CONFIGURATION) --skip-build --no-parallel
+
+demo: build ## the shop on two nodes, step by step on the screen
+	@demo/demo.sh
+
+demo-up: build ## the demo's nodes, left running for you
+	@demo/demo.sh up
+
+demo-down: ## takes the demo's nodes away
+	@demo/demo.sh down
+
+fmt: ## formats Swift and C
+	$(SWIFT) format --in-place --recursive Sources Tests Package.swift
+	clang-format-14 -i bpf/*.c bpf/*/*.h bpf/test/*.c
+
+clean: ## removes what was built
+	rm -rf .build build $(INCLUDED)
+
+.PHONY: help prepare bpf build programs test demo demo-up demo-down fmt clean

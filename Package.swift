@@ -1,0 +1,76 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One settings loop for every Swift target: the language is strict, memory safety is checked,
+// and a warning is an error (STYLE.md, R3 and R13).
+let strict: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+    .product(name: "NIOHTTP1", package: "swift-nio"),
+]
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+    name: "malla",
+    products: [
+        .executable(name: "malla-agent", targets: ["NodeAgent"]),
+        .executable(name: "malla", targets: ["CLI"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        // C: the kernel's side of the ABI, the embedded eBPF object, libbpf, and what Glibc's module leaves out.
+        .target(name: "CMallaABI", path: "bpf/abi", publicHeadersPath: "."),
+        .target(name: "CMallaObject"),
+        .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev", "libelf-dev"])]),
+        .target(name: "CLinux"),
+
+        // The arrows of ARCHITECTURE.md; there are no others.
+        .target(name: "MeshModel"),
+        .target(name: "MeshConfig", dependencies: ["MeshModel", "Yams", "CLinux"]),
+        .target(name: "BPFLoader", dependencies: ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux"]),
+        .target(name: "L7Engine", dependencies: ["MeshModel", "CLinux"]),
+        .target(name: "Supervisor", dependencies: ["CLinux"]),
+        .target(name: "AdminAPI"),
+        .executableTarget(
+            name: "NodeAgent",
+            dependencies: [
+                "MeshModel", "MeshConfig", "BPFLoader", "L7Engine", "Supervisor", "AdminAPI", "CLinux",
+                logging, arguments,
+            ] + nio),
+        .executableTarget(
+            name: "CLI", dependencies: ["MeshModel", "MeshConfig", "AdminAPI", "CLinux", arguments] + nio),
+
+        // Tests. TestSupport makes nodes and pods of network namespaces; Testbed is the same by hand.
+        .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport"),
+        .executableTarget(name: "Testbed", dependencies: ["TestSupport"], path: "Tests/Testbed"),
+        .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
+        .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel"]),
+        .testTarget(name: "BPFLoaderTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI"]),
+        .testTarget(name: "L7EngineTests", dependencies: ["L7Engine", "MeshModel", "CLinux"]),
+        .testTarget(name: "NodeAgentTests", dependencies: ["NodeAgent"]),
+        .testTarget(name: "CLITests", dependencies: ["CLI"]),
+        .testTarget(name: "KernelTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI", "CBPF", "CLinux"]),
+        .testTarget(name: "NodeTests", dependencies: ["TestSupport"]),
+        .testTarget(name: "TidyTests"),
+    ],
+    swiftLanguageModes: [.v6]
+)
+
+for target in package.targets where target.type == .regular || target.type == .executable || target.type == .test {
+    if target.name.hasPrefix("C") && target.name != "CLI" && target.name != "CLITests" { continue }
+    target.swiftSettings = (target.swiftSettings ?? []) + strict
+}

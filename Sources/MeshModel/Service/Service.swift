@@ -1,0 +1,143 @@
+// What the mesh knows of pods and services. Plain values: MeshConfig makes them, SnapshotCompiler
+// flattens them, nothing here does I/O.
+
+/// Namespace and name of an object; what people call it.
+public struct ObjectName: Hashable, Sendable, Comparable, CustomStringConvertible {
+    public var namespace: String
+    public var name: String
+
+    public init(_ namespace: String, _ name: String) {
+        self.namespace = namespace
+        self.name = name
+    }
+
+    public var description: String { "\(namespace)/\(name)" }
+
+    public static func < (left: ObjectName, right: ObjectName) -> Bool {
+        (left.namespace, left.name) < (right.namespace, right.name)
+    }
+}
+
+/// A node of the mesh. Source: core/v1 Node.
+public struct Node: Hashable, Sendable {
+    public var name: String
+    /// `status.addresses` of type InternalIP.
+    public var addresses: [IPAddress]
+
+    public init(name: String, addresses: [IPAddress]) {
+        self.name = name
+        self.addresses = addresses
+    }
+}
+
+/// A pod. Source: core/v1 Pod.
+public struct Workload: Hashable, Sendable {
+    public var name: ObjectName
+    public var serviceAccount: String
+    /// `spec.nodeName`.
+    public var node: String
+    public var labels: [String: String]
+    /// `status.podIPs`, at most one of a family.
+    public var addresses: [IPAddress]
+    /// The host side of its veth, annotation `malla.io/interface`; `nil`: no datapath for this pod.
+    public var interface: String?
+    /// Whether its connections to L7 services are captured (labels of DESIGN.md section 3).
+    public var isMeshed: Bool
+    /// The owner as Istio's metrics name it (`destination_workload`): label `app.kubernetes.io/name`,
+    /// else `app`, else the pod's name.
+    public var workloadName: String
+
+    public init(
+        name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
+        addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String
+    ) {
+        self.name = name
+        self.serviceAccount = serviceAccount
+        self.node = node
+        self.labels = labels
+        self.addresses = addresses
+        self.interface = interface
+        self.isMeshed = isMeshed
+        self.workloadName = workloadName
+    }
+}
+
+/// What a service port speaks, as far as it was declared.
+///
+/// - Source: ServicePort.appProtocol, else the port's name or its prefix before `-` (Istio's rule).
+public enum ApplicationProtocol: String, Sendable, Hashable {
+    case http, http2, grpc, tls, tcp, undeclared
+
+    /// HTTP of some version: the engine serves it even where no route names it.
+    public var isHTTP: Bool { self == .http || self == .http2 || self == .grpc }
+}
+
+/// One address and port of a pod (or of something outside) behind a service port.
+///
+/// - Source: discovery.k8s.io/v1 EndpointSlice; conditions with their documented defaults.
+public struct Endpoint: Hashable, Sendable {
+    public var address: SocketAddress
+    /// `nodeName`, empty if not known.
+    public var node: String
+    /// Traffic may be sent: `ready`, or `publishNotReadyAddresses`.
+    public var isReady: Bool
+    public var isServing: Bool
+    public var isTerminating: Bool
+
+    public init(
+        address: SocketAddress, node: String = "", isReady: Bool = true, isServing: Bool = true,
+        isTerminating: Bool = false
+    ) {
+        self.address = address
+        self.node = node
+        self.isReady = isReady
+        self.isServing = isServing
+        self.isTerminating = isTerminating
+    }
+}
+
+/// One port of a service with what stands behind it.
+public struct ServicePort: Hashable, Sendable {
+    public var name: String
+    public var port: UInt16
+    public var transport: TransportProtocol
+    public var application: ApplicationProtocol
+    public var nodePort: UInt16?
+    /// Every endpoint, whatever its conditions; ready ones are what balances.
+    public var endpoints: [Endpoint]
+
+    public init(
+        name: String, port: UInt16, transport: TransportProtocol = .tcp,
+        application: ApplicationProtocol = .undeclared, nodePort: UInt16? = nil,
+        endpoints: [Endpoint] = []
+    ) {
+        self.name = name
+        self.port = port
+        self.transport = transport
+        self.application = application
+        self.nodePort = nodePort
+        self.endpoints = endpoints
+    }
+}
+
+/// A named group of endpoints. Source: core/v1 Service.
+public struct Service: Hashable, Sendable {
+    public var name: ObjectName
+    /// `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`.
+    public var type: String
+    /// `spec.clusterIPs`; empty when headless or ExternalName.
+    public var addresses: [IPAddress]
+    public var externalAddresses: [IPAddress]
+    public var ports: [ServicePort]
+
+    public init(
+        name: ObjectName, type: String = "ClusterIP", addresses: [IPAddress],
+        externalAddresses: [IPAddress] = [], ports: [ServicePort]
+    ) {
+        self.name = name
+        self.type = type
+        self.addresses = addresses
+        self.externalAddresses = externalAddresses
+        self.ports = ports
+    }
+}

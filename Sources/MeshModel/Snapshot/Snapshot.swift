@@ -1,0 +1,85 @@
+/// Index of a service port in `Snapshot.ports`.
+public struct PortIndex: Hashable, Sendable {
+    public let value: Int
+    public init(_ value: Int) { self.value = value }
+}
+
+/// One service port, flat. Its ready endpoints are `Snapshot.endpoints[endpoints]`.
+public struct SnapshotPort: Sendable {
+    public let service: ObjectName
+    /// Indices into `Snapshot.mesh`.
+    public let serviceIndex: Int
+    public let portIndex: Int
+    public let number: UInt16
+    public let transport: TransportProtocol
+    public let application: ApplicationProtocol
+    /// The addresses at which clients find it (ClusterIPs, then external ones).
+    public let addresses: [IPAddress]
+    /// Ready endpoints only.
+    public let endpoints: Range<Int>
+    /// L7: a route or policy names it, or it is declared as HTTP. Its connections go to the engine.
+    public let isCaptured: Bool
+    /// Into `Snapshot.routeTables`; for captured ports only.
+    public let routeTable: Int?
+}
+
+/// One address and port that a Gateway listens on in the node's namespace: listeners that differ
+/// by hostname only share it.
+public struct GatewaySocket: Sendable, Hashable {
+    /// `nil`: all addresses of both families.
+    public let address: IPAddress?
+    public let port: UInt16
+    /// Into `Snapshot.routeTables`.
+    public let routeTable: Int
+    /// Into `Snapshot.mesh.listeners`.
+    public let listeners: [Int]
+}
+
+/// The configuration in force: immutable, compiled, shared by all threads.
+///
+/// - Threads: any; never changes after `init`.
+public final class Snapshot: Sendable {
+    public let version: UInt64
+    /// The node that this agent serves, and its InternalIPs.
+    public let node: String
+    public let nodeAddresses: [IPAddress]
+    public let mesh: Mesh
+
+    public let ports: [SnapshotPort]
+    public let endpoints: [Endpoint]
+    public let routeTables: [RouteTable]
+    public let gatewaySockets: [GatewaySocket]
+    /// Where clients dial (service address and port, TCP) to the captured port.
+    public let captures: [SocketAddress: PortIndex]
+    /// Pod address to index into `mesh.workloads`.
+    public let workloadsByAddress: [IPAddress: Int]
+
+    init(
+        version: UInt64, node: String, mesh: Mesh, ports: [SnapshotPort], endpoints: [Endpoint],
+        routeTables: [RouteTable], gatewaySockets: [GatewaySocket]
+    ) {
+        self.version = version
+        self.node = node
+        self.nodeAddresses = mesh.nodes.first { $0.name == node }?.addresses ?? []
+        self.mesh = mesh
+        self.ports = ports
+        self.endpoints = endpoints
+        self.routeTables = routeTables
+        self.gatewaySockets = gatewaySockets
+        var captures: [SocketAddress: PortIndex] = [:]
+        for (index, port) in ports.enumerated() where port.isCaptured {
+            for address in port.addresses {
+                captures[SocketAddress(address, port.number)] = PortIndex(index)
+            }
+        }
+        self.captures = captures
+        var byAddress: [IPAddress: Int] = [:]
+        for (index, workload) in mesh.workloads.enumerated() {
+            for address in workload.addresses { byAddress[address] = index }
+        }
+        self.workloadsByAddress = byAddress
+    }
+
+    /// Whether the pod runs on this node.
+    public func isLocal(_ workload: Workload) -> Bool { workload.node == node }
+}

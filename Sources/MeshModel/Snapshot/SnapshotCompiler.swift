@@ -1,0 +1,112 @@
+// Mesh -> Snapshot: indices instead of names, ready endpoints only, one route table for each
+// captured service port and each socket of a Gateway. Pure; never fails on a Mesh that MeshConfig
+// made, because MeshConfig refuses what cannot be compiled.
+
+/// Compiles what the configuration says into what the data plane walks.
+public enum SnapshotCompiler {
+    /// - Complexity: linear in services, endpoints and routes.
+    public static func compile(_ mesh: Mesh, node: String, version: UInt64) -> Snapshot {
+        var routesOfPort: [[Int]: [Int]] = [:]
+        var routesOfListener: [Int: [RouteTable.Source]] = [:]
+        for (index, route) in mesh.routes.enumerated() {
+            for attachment in route.attachments {
+                switch attachment {
+                case .service(let service, let port):
+                    routesOfPort[[service, port], default: []].append(index)
+                case .listener(let listener, let hostnames):
+                    routesOfListener[listener, default: []].append(
+                        RouteTable.Source(route: index, hostnames: hostnames))
+                }
+            }
+        }
+
+        var flat = Flat(mesh: mesh)
+        for service in mesh.services.indices {
+            flat.append(service: service, routes: routesOfPort)
+        }
+        let sockets = flat.appendSockets(routesOfListener)
+        return Snapshot(
+            version: version, node: node, mesh: mesh, ports: flat.ports, endpoints: flat.endpoints,
+            routeTables: flat.tables, gatewaySockets: sockets)
+    }
+
+    private struct Flat {
+        let mesh: Mesh
+        /// Where the ports of each service begin in `ports`.
+        let firstPort: [Int]
+        var ports: [SnapshotPort] = []
+        var endpoints: [Endpoint] = []
+        var tables: [RouteTable] = []
+
+        init(mesh: Mesh) {
+            self.mesh = mesh
+            var next = 0
+            firstPort = mesh.services.map { service in
+                defer { next += service.ports.count }
+                return next
+            }
+        }
+
+        func portIndex(_ service: Int, _ port: Int) -> PortIndex {
+            PortIndex(firstPort[service] + port)
+        }
+
+        mutating func append(service index: Int, routes: [[Int]: [Int]]) {
+            let service = mesh.services[index]
+            for (portIndex, port) in service.ports.enumerated() {
+                let first = endpoints.count
+                endpoints += port.endpoints.filter(\.isReady)
+                let attached = routes[[index, portIndex]] ?? []
+                let isCaptured =
+                    port.transport == .tcp && (!attached.isEmpty || port.application.isHTTP)
+                if isCaptured { tables.append(table(ofService: index, portIndex, attached)) }
+                ports.append(
+                    SnapshotPort(
+                        service: service.name, serviceIndex: index, portIndex: portIndex,
+                        number: port.port, transport: port.transport,
+                        application: port.application,
+                        addresses: service.addresses + service.externalAddresses,
+                        endpoints: first..<endpoints.count, isCaptured: isCaptured,
+                        routeTable: isCaptured ? tables.count - 1 : nil))
+            }
+        }
+
+        /// GAMMA: with routes, only they decide (no match: 404); without, the service itself.
+        func table(ofService service: Int, _ port: Int, _ attached: [Int]) -> RouteTable {
+            guard attached.isEmpty else {
+                let sources = attached.map { RouteTable.Source(route: $0, hostnames: ["*"]) }
+                return RouteTable(
+                    [.init(hostname: nil, sources: sources)], routes: mesh.routes,
+                    portIndex: portIndex)
+            }
+            return RouteTable(toPort: portIndex(service, port))
+        }
+
+        mutating func appendSockets(_ routes: [Int: [RouteTable.Source]]) -> [GatewaySocket] {
+            var groups: [(address: IPAddress?, port: UInt16, listeners: [Int])] = []
+            for (index, listener) in mesh.listeners.enumerated() {
+                let addresses: [IPAddress?] = listener.addresses.isEmpty ? [nil] : listener.addresses
+                for address in addresses {
+                    let found = groups.firstIndex {
+                        $0.address == address && $0.port == listener.port
+                    }
+                    if let found {
+                        groups[found].listeners.append(index)
+                    } else {
+                        groups.append((address, listener.port, [index]))
+                    }
+                }
+            }
+            return groups.map { group in
+                let scopes = group.listeners.map { index in
+                    RouteTable.Scope(
+                        hostname: mesh.listeners[index].hostname, sources: routes[index] ?? [])
+                }
+                tables.append(RouteTable(scopes, routes: mesh.routes, portIndex: portIndex))
+                return GatewaySocket(
+                    address: group.address, port: group.port, routeTable: tables.count - 1,
+                    listeners: group.listeners)
+            }
+        }
+    }
+}

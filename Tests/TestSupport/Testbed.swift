@@ -1,0 +1,1 @@
+// Nodes and pods of network namespaces.

@@ -1,0 +1,1 @@
+#include "malla_abi.h"
