@@ -1,5 +1,5 @@
 // What `malla … -o json` prints and the agent's socket answers: one listing a kind. Fields are only
-// ever added (a schema test in CLITests says so).
+// ever added (a schema test in CLITests says so). Shapes only: no I/O, no imports.
 
 /// `{apiVersion, kind, items}`, as kubectl prints lists.
 public struct Listing<Item: Codable & Sendable & Equatable>: Codable, Sendable, Equatable {
@@ -11,4 +11,31 @@ public struct Listing<Item: Codable & Sendable & Equatable>: Codable, Sendable, 
         self.kind = kind
         self.items = items
     }
+}
+
+/// A question that the agent's socket answers with a listing.
+public struct AdminResource<Item: Codable & Sendable & Equatable>: Sendable {
+    /// Of the HTTP request: `GET /v1/status`.
+    public let path: String
+    /// `kind` of the listing.
+    public let kind: String
+}
+
+extension AdminResource {
+    /// A listing of this resource's kind.
+    public func listing(_ items: [Item]) -> Listing<Item> { Listing(kind: kind, items: items) }
+}
+
+/// Everything the agent can be asked for.
+public enum AdminAPI {
+    public static let status = AdminResource<StatusItem>(path: "/v1/status", kind: "StatusList")
+    public static let endpoints = AdminResource<EndpointItem>(
+        path: "/v1/endpoints", kind: "EndpointList")
+    public static let services = AdminResource<ServiceItem>(
+        path: "/v1/services", kind: "ServiceList")
+    public static let routes = AdminResource<RouteItem>(path: "/v1/routes", kind: "RouteList")
+    public static let bpfStats = AdminResource<BPFStatsItem>(
+        path: "/v1/bpf/stats", kind: "BPFStatsList")
+    public static let diagnostics = AdminResource<DiagnosticItem>(
+        path: "/v1/config/diagnostics", kind: "DiagnosticList")
 }

@@ -1,0 +1,135 @@
+// What `malla status` shows: the node's agent, its datapath, its engine and its configuration.
+
+/// The agent of one node. Source: `GET /v1/status`, kind `StatusList`, one item.
+public struct StatusItem: Codable, Sendable, Equatable {
+    public var node: String
+    public var version: String
+    /// The engine's process (the supervisor's child).
+    public var pid: Int
+    public var supervisorPID: Int
+    /// How often the supervisor started a new child since it began.
+    public var restarts: Int
+    /// Of the child.
+    public var uptimeSeconds: Int
+    public var ready: Bool
+    /// Why it is not ready, one line each; empty when it is.
+    public var reasons: [String]
+    public var datapath: Datapath
+    public var engine: Engine
+    /// `none`: no identity source, so no mTLS.
+    public var identity: String
+    public var config: Config
+    public var listeners: [Listener]
+
+    public init(
+        node: String, version: String, pid: Int, supervisorPID: Int, restarts: Int,
+        uptimeSeconds: Int, ready: Bool, reasons: [String] = [], datapath: Datapath, engine: Engine,
+        identity: String = "none", config: Config, listeners: [Listener] = []
+    ) {
+        self.node = node
+        self.version = version
+        self.pid = pid
+        self.supervisorPID = supervisorPID
+        self.restarts = restarts
+        self.uptimeSeconds = uptimeSeconds
+        self.ready = ready
+        self.reasons = reasons
+        self.datapath = datapath
+        self.engine = engine
+        self.identity = identity
+        self.config = config
+        self.listeners = listeners
+    }
+
+    /// The eBPF programs and maps of the node.
+    public struct Datapath: Codable, Sendable, Equatable {
+        /// `on`, `off` or `failed`.
+        public var mode: String
+        /// The version in the pins' path; 0 when off.
+        public var abi: Int
+        public var programs: Int
+        public var maps: Int
+        /// What is wrong, empty if nothing is.
+        public var message: String
+
+        public init(
+            mode: String, abi: Int = 0, programs: Int = 0, maps: Int = 0, message: String = ""
+        ) {
+            self.mode = mode
+            self.abi = abi
+            self.programs = programs
+            self.maps = maps
+            self.message = message
+        }
+    }
+
+    /// Sums over the workers since the child began; `connectionsActive` is now.
+    public struct Engine: Codable, Sendable, Equatable {
+        public var workers: Int
+        public var connections: UInt64
+        public var connectionsActive: UInt64
+        public var requests: UInt64
+
+        public init(
+            workers: Int = 0, connections: UInt64 = 0, connectionsActive: UInt64 = 0,
+            requests: UInt64 = 0
+        ) {
+            self.workers = workers
+            self.connections = connections
+            self.connectionsActive = connectionsActive
+            self.requests = requests
+        }
+    }
+
+    /// The watched directory, as it was read last.
+    public struct Config: Codable, Sendable, Equatable {
+        public var directory: String
+        /// Goes up by one with every change that took effect.
+        public var generation: UInt64
+        public var objects: Int
+        /// Objects refused: their last good version stays in force.
+        public var refused: Int
+        public var warnings: Int
+        public var unreadableFiles: [String]
+        /// RFC 3339, UTC; empty if never.
+        public var lastReload: String
+
+        public init(
+            directory: String, generation: UInt64 = 0, objects: Int = 0, refused: Int = 0,
+            warnings: Int = 0, unreadableFiles: [String] = [], lastReload: String = ""
+        ) {
+            self.directory = directory
+            self.generation = generation
+            self.objects = objects
+            self.refused = refused
+            self.warnings = warnings
+            self.unreadableFiles = unreadableFiles
+            self.lastReload = lastReload
+        }
+    }
+
+    /// One listener of a Gateway on this node.
+    public struct Listener: Codable, Sendable, Equatable {
+        /// `namespace/name`.
+        public var gateway: String
+        public var listener: String
+        /// `*`: all addresses of the node's namespace.
+        public var address: String
+        public var port: Int
+        public var programmed: Bool
+        /// Why it is not programmed.
+        public var message: String
+
+        public init(
+            gateway: String, listener: String, address: String, port: Int, programmed: Bool,
+            message: String = ""
+        ) {
+            self.gateway = gateway
+            self.listener = listener
+            self.address = address
+            self.port = port
+            self.programmed = programmed
+            self.message = message
+        }
+    }
+}
