@@ -1,2 +1,244 @@
 // The first process of `malla-agent`: owns the listening sockets and the engine's namespace, starts
-// the agent proper and starts it again. Parses nothing.
+// the agent proper and starts it again. It reads no configuration and no byte of a connection, so
+// that nothing that is sent to the node can end it.
+
+internal import CLinux
+internal import Glibc
+
+/// What the supervisor is told at start; all of it by the command line.
+public struct SupervisorOptions: Sendable {
+    public var statePath: String
+    public var socketPath: String
+    public var workers: Int
+    /// With a datapath there is an engine's namespace, and one agent a node.
+    public var hasDatapath: Bool
+    /// The child's command line behind its name.
+    public var childArguments: [String]
+    /// What to write when no child has served for two seconds, so that the kernel applies each
+    /// workload's choice. `nil`: nothing.
+    public var engineSlot: PinnedRecord?
+
+    public init(
+        statePath: String, socketPath: String, workers: Int, hasDatapath: Bool,
+        childArguments: [String], engineSlot: PinnedRecord? = nil
+    ) {
+        self.statePath = statePath
+        self.socketPath = socketPath
+        self.workers = workers
+        self.hasDatapath = hasDatapath
+        self.childArguments = childArguments
+        self.engineSlot = engineSlot
+    }
+}
+
+/// A record of a pinned eBPF map.
+public struct PinnedRecord: Sendable, Equatable {
+    public var path: String
+    public var key: [UInt8]
+    public var value: [UInt8]
+
+    public init(path: String, key: [UInt8], value: [UInt8]) {
+        self.path = path
+        self.key = key
+        self.value = value
+    }
+}
+
+/// Starts the child, keeps what must outlive it, starts it again.
+///
+/// - Threads: one, and never another in this process.
+public struct Supervisor: ~Copyable {
+    /// The child ends by itself before; then it is killed.
+    public static let stopMilliseconds: Int64 = 15_000
+    static let slotMilliseconds: Int64 = 2_000
+
+    private let options: SupervisorOptions
+    private let log: (String) -> Void
+    private let lock: NodeLock
+    private let engine: EngineNamespace?
+    private let signals: Descriptor
+
+    private var sockets = HeldSockets()
+    private var restarts = Restarts()
+    private var child: pid_t = 0
+    private var control: ControlSocket?
+    private var startedAt: Int64 = 0
+    private var nextStart: Int64? = 0
+    private var hasServed = false
+    private var killAt: Int64?
+    /// When the engine's slot is cleared; `nil` while a child serves or once it is clear.
+    private var clearSlotAt: Int64?
+    private var outcome: SupervisorError?
+
+    /// Takes the locks and makes what the child will inherit.
+    public init(
+        _ options: SupervisorOptions, log: @escaping (String) -> Void
+    ) throws(SupervisorError) {
+        let missing = options.hasDatapath ? Privileges.missing() : []
+        guard missing.isEmpty else { throw .lacksCapabilities(missing) }
+        let lock = try NodeLock(
+            state: options.statePath, socket: options.socketPath, ownsNode: options.hasDatapath)
+        let signals = malla_signals_open()
+        guard signals >= 0 else { throw .refused(doing: "take signals", errno: -signals) }
+        let engine = options.hasDatapath ? try EngineNamespace(workers: options.workers) : nil
+
+        self.options = options
+        self.log = log
+        self.lock = lock
+        self.engine = engine
+        self.signals = Descriptor(adopting: signals)
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    public mutating func run() throws(SupervisorError) {
+        while true {
+            startIfDue()
+            if let outcome {
+                lock.removeSocket()
+                throw outcome
+            }
+            if child == 0, nextStart == nil { break }
+            waitForEvents()
+            while case let signal = malla_signals_next(signals.number), signal != 0 {
+                if signal != SIGCHLD { stop() }
+            }
+            reap()
+            passDeadlines()
+        }
+        lock.removeSocket()
+    }
+
+    private mutating func startIfDue() {
+        guard child == 0, let due = nextStart, now() >= due else { return }
+        do throws(SupervisorError) {
+            let (ours, theirs) = try ControlSocket.pair()
+            let end = Descriptor(adopting: theirs)
+            control = ControlSocket(adopting: ours)
+            let arguments = ["malla-agent"] + options.childArguments
+            let block = arguments.flatMap { Array($0.utf8) + [0] }.map { CChar(bitPattern: $0) }
+            // The block holds `arguments.count` strings, a NUL after each, and outlives the call.
+            let started = unsafe malla_spawn(
+                "/proc/self/exe", block, arguments.count, end.number)
+            guard started > 0 else {
+                throw SupervisorError.refused(doing: "start the agent", errno: -started)
+            }
+            child = started
+            startedAt = now()
+            nextStart = nil
+            clearSlotAt = clearSlotAt ?? startedAt + Self.slotMilliseconds
+        } catch {
+            if restarts.count == 0 { outcome = error }
+            log("\(error)")
+            nextStart = now() + Restarts.waitMax
+        }
+    }
+
+    private mutating func waitForEvents() {
+        var events = [
+            pollfd(fd: signals.number, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: control?.descriptor.number ?? -1, events: Int16(POLLIN), revents: 0),
+        ]
+        let due = [nextStart, killAt, clearSlotAt].compactMap { $0 }.min()
+        let wait = due.map { max(0, min(60_000, $0 - now())) } ?? -1
+        // The array outlives the call, which fills in two records.
+        _ = unsafe poll(&events, 2, Int32(wait))
+        guard events[1].revents != 0 else { return }
+        if let (message, descriptors) = control?.receive() {
+            for one in descriptors { close(one) }
+            answer(message)
+        } else {
+            control = nil
+        }
+    }
+
+    private mutating func answer(_ message: ControlMessage) {
+        switch message.kind {
+        case .hello: sendInheritance()
+        case .open:
+            let (error, opened) = sockets.open(message)
+            send(ControlMessage(.sockets, count: UInt32(opened.count), code: error), opened)
+        case .close: sockets.close(message)
+        case .list:
+            for var held in sockets.requests {
+                held.kind = .held
+                send(held)
+            }
+            send(ControlMessage(.end))
+        case .serving:
+            hasServed = true
+            clearSlotAt = nil
+        case .linkUp: send(ControlMessage(.end, code: engine?.setLinkUp() ?? ENODEV))
+        case .inheritance, .sockets, .held, .end: break
+        }
+    }
+
+    private func sendInheritance() {
+        var descriptors = [lock.socket.number]
+        if let namespace = engine?.descriptor.number { descriptors.append(namespace) }
+        descriptors += engine?.listeners ?? []
+        let message = ControlMessage(
+            .inheritance, number: engine?.interfaceIndex ?? 0, count: restarts.count)
+        send(message, descriptors)
+    }
+
+    private func send(_ message: ControlMessage, _ descriptors: [Int32] = []) {
+        let error = control?.send(message, descriptors) ?? EPIPE
+        // EPIPE: the child has just died, which SIGCHLD tells.
+        if error != 0, error != EPIPE { log("cannot answer the agent: \(systemText(error))") }
+    }
+
+    private mutating func stop() {
+        nextStart = nil
+        guard child > 0, killAt == nil else { return }
+        kill(child, SIGTERM)
+        killAt = now() + Self.stopMilliseconds
+    }
+
+    private mutating func reap() {
+        guard child > 0 else { return }
+        var code: Int32 = 0
+        var signal: Int32 = 0
+        // The call writes one number to each.
+        guard unsafe malla_child_gone(child, &code, &signal) != 0 else { return }
+        let pid = child
+        child = 0
+        control = nil
+        if killAt != nil {
+            if signal != 0 { log("the agent (pid \(pid)) was ended by signal \(signal)") }
+            return
+        }
+        // What ended by itself before it ever served would do so again: say why and end too.
+        if !hasServed, signal == 0 {
+            outcome = .child(code: code == 0 ? 70 : code)
+            return
+        }
+        let wait = restarts.died(afterMilliseconds: now() - startedAt)
+        clearSlotAt = clearSlotAt ?? now() + Self.slotMilliseconds
+        nextStart = now() + wait
+        let how = signal != 0 ? "was ended by signal \(signal)" : "ended with \(code)"
+        log("the agent (pid \(pid)) \(how); restart \(restarts.count) in \(wait) ms")
+    }
+
+    private mutating func passDeadlines() {
+        let time = now()
+        if let due = killAt, time >= due, child > 0 {
+            log("the agent did not end in \(Self.stopMilliseconds / 1_000) s: killed")
+            kill(child, SIGKILL)
+            killAt = .max
+        }
+        guard let due = clearSlotAt, time >= due else { return }
+        clearSlotAt = nil
+        guard let slot = options.engineSlot else { return }
+        // The three arrays outlive the call; key and value have the sizes of the map's records.
+        let result = unsafe malla_pinned_map_set(slot.path, slot.key, slot.value)
+        if result == 0 { log("no agent has served for 2 s: the engine's slot is cleared") }
+    }
+
+    /// Milliseconds of the monotonic clock.
+    private func now() -> Int64 {
+        var time = timespec()
+        // The call fills in the record.
+        _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int64(time.tv_sec) * 1_000 + Int64(time.tv_nsec) / 1_000_000
+    }
+}

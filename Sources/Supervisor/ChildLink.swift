@@ -1,0 +1,87 @@
+internal import CLinux
+internal import Glibc
+
+/// What the child got from its supervisor.
+public struct Inheritance: Sendable {
+    /// The agent's unix socket, listening.
+    public var unixSocket: Int32
+    /// `nil` with the datapath off.
+    public var engineNamespace: Int32?
+    public var capturedListeners: [Int32]
+    /// Index of the veth's end on the node; 0 with the datapath off.
+    public var engineInterface: UInt32
+    /// Children that died before this one.
+    public var restarts: UInt32
+}
+
+/// The child's end of the control socket.
+///
+/// - Threads: one at a time.
+public final class ChildLink {
+    private let socket: ControlSocket
+
+    /// Where the supervisor puts it.
+    public static let descriptor: Int32 = 3
+
+    public init(adopting number: Int32 = ChildLink.descriptor) {
+        socket = ControlSocket(adopting: number)
+        _ = fcntl(number, F_SETFD, FD_CLOEXEC)
+    }
+
+    /// Ends this process when the supervisor ends.
+    public static func dieWithSupervisor(pid: Int32) throws(SupervisorError) {
+        let result = malla_die_with_parent(pid)
+        guard result == 0 else { throw .refused(doing: "follow the supervisor", errno: -result) }
+    }
+
+    public func inheritance() throws(SupervisorError) -> Inheritance {
+        guard socket.send(ControlMessage(.hello)) == 0, let (message, handed) = socket.receive(),
+            message.kind == .inheritance, let first = handed.first
+        else { throw .refused(doing: "speak with the supervisor", errno: EPROTO) }
+        return Inheritance(
+            unixSocket: first, engineNamespace: handed.count > 1 ? handed[1] : nil,
+            capturedListeners: Array(handed.dropFirst(2)), engineInterface: message.number,
+            restarts: message.count)
+    }
+
+    /// Opens listening sockets in the node's namespace, or gets them again.
+    ///
+    /// - Returns: a positive errno, or 0 and `count` descriptors that the caller closes; the
+    ///   supervisor keeps its own.
+    public func open(
+        _ address: [UInt8], port: UInt16, count: Int, isDual: Bool = false,
+        purpose: ControlMessage.Purpose = .gateway
+    ) -> (errno: Int32, sockets: [Int32]) {
+        let message = ControlMessage(
+            .open, number: UInt32(count), port: port, address: address, isDual: isDual,
+            purpose: purpose)
+        guard socket.send(message) == 0, let (answer, handed) = socket.receive(),
+            answer.kind == .sockets
+        else { return (EPROTO, []) }
+        return (answer.code, handed)
+    }
+
+    public func close(_ request: ControlMessage) {
+        var message = request
+        message.kind = .close
+        _ = socket.send(message)
+    }
+
+    /// What the supervisor holds open.
+    public func held() -> [ControlMessage] {
+        guard socket.send(ControlMessage(.list)) == 0 else { return [] }
+        var out: [ControlMessage] = []
+        while let (message, _) = socket.receive(), message.kind == .held { out.append(message) }
+        return out
+    }
+
+    public func serving() { _ = socket.send(ControlMessage(.serving)) }
+
+    /// Brings the engine's veth up. Returns 0 or a positive errno.
+    public func linkUp() -> Int32 {
+        guard socket.send(ControlMessage(.linkUp)) == 0, let (answer, _) = socket.receive() else {
+            return EPROTO
+        }
+        return answer.code
+    }
+}

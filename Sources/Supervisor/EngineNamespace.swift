@@ -1,0 +1,138 @@
+internal import CLinux
+internal import Glibc
+
+/// The engine's own network namespace: every address is local in it, all that leaves goes by one
+/// veth to the node. Nothing pins it by name: it ends with the supervisor.
+///
+/// - Owns: the namespace's descriptor and the captured listeners.
+/// - Source: rtnetlink(7), veth(4), `ip-rule(8)`; bpf_redirect_peer needs Linux 5.10.
+public struct EngineNamespace: ~Copyable {
+    public static let nodeInterface = "malla0"
+    public static let engineInterface = "eth0"
+    /// Only the sk_lookup program sends anything here.
+    public static let listenPort: UInt16 = 15001
+
+    let descriptor: Descriptor
+    /// Index of `malla0` in the node's namespace.
+    public let interfaceIndex: UInt32
+    /// One listening socket a worker; AF_INET6 and bound to ::ffff:127.0.0.1, so that it takes
+    /// both families and, but for the sk_lookup program, nothing.
+    let listeners: [Int32]
+
+    /// Makes the namespace, its routes and its listeners; the veth's end on the node stays down
+    /// until the programs are attached.
+    public init(workers: Int) throws(SupervisorError) {
+        let made = malla_netns_create()
+        guard made >= 0 else {
+            throw .refused(doing: "make the engine's network namespace", errno: -made)
+        }
+        let descriptor = Descriptor(adopting: made)
+
+        // What the veth's end is made with, before there is one.
+        try Self.inside(made) { () throws(SupervisorError) in try Self.setSysctls() }
+        try Self.createVeth(made)
+        let listeners = try Self.inside(made) { () throws(SupervisorError) -> [Int32] in
+            try Self.setRoutes()
+            return try Self.listen(workers)
+        }
+
+        interfaceIndex = unsafe if_nametoindex(Self.nodeInterface)
+        self.descriptor = descriptor
+        self.listeners = listeners
+    }
+
+    deinit { for one in listeners { close(one) } }
+
+    /// Brings the node's end up: what leaves the engine flows from now on.
+    public func setLinkUp() -> Int32 {
+        -(unsafe malla_link_set_up(Self.nodeInterface, true))
+    }
+
+    /// Runs `body` with this thread in the namespace.
+    static func inside<Result>(
+        _ namespace: Int32, _ body: () throws(SupervisorError) -> Result
+    ) throws(SupervisorError) -> Result {
+        let before = malla_netns_enter(namespace)
+        guard before >= 0 else {
+            throw .refused(doing: "enter the engine's network namespace", errno: -before)
+        }
+        // A thread that cannot come back must not go on in the wrong namespace.
+        defer { if malla_netns_leave(before) != 0 { exit(71) } }
+        return try body()
+    }
+
+    private static func createVeth(_ namespace: Int32) throws(SupervisorError) {
+        var result = unsafe malla_veth_create(nodeInterface, namespace, engineInterface)
+        // The caller holds the node's lock, so a veth of this name is left from a supervisor that
+        // was killed: its namespace is about to be removed by the kernel.
+        if result == -EEXIST {
+            _ = unsafe malla_link_remove(nodeInterface)
+            result = unsafe malla_veth_create(nodeInterface, namespace, engineInterface)
+        }
+        guard result == 0 else {
+            throw .refused(doing: "make the veth \(nodeInterface)", errno: -result)
+        }
+        // No link-local address and no router solicitations: only TCP of the engine goes there.
+        _ = Sysctl.set("ipv6/conf/\(nodeInterface)/addr_gen_mode", "1")
+    }
+
+    private static func setSysctls() throws(SupervisorError) {
+        let must = [
+            // IP_LOCAL_PORT_RANGE is ignored unless the namespace's own range contains it.
+            ("ipv4/ip_local_port_range", "61000 65535"),
+            // 4 536 ports for each client and destination: TIME_WAIT must not hold them.
+            ("ipv4/tcp_tw_reuse", "1"),
+        ]
+        let may = [
+            ("core/somaxconn", "8192"),
+            ("ipv4/tcp_max_syn_backlog", "8192"),
+            ("ipv6/conf/all/disable_ipv6", "0"),
+            ("ipv6/conf/default/disable_ipv6", "0"),
+            ("ipv6/conf/default/accept_dad", "0"),
+            ("ipv6/conf/default/addr_gen_mode", "1"),
+            ("ipv6/conf/default/router_solicitations", "0"),
+            ("ipv6/ip_nonlocal_bind", "1"),
+        ]
+        for (name, value) in must {
+            let error = Sysctl.set(name, value)
+            guard error == 0 else {
+                throw .refused(doing: "set net/\(name) in the engine's namespace", errno: error)
+            }
+        }
+        // Absent in a kernel without IPv6; IPv4 works all the same.
+        for (name, value) in may { _ = Sysctl.set(name, value) }
+    }
+
+    private static func setRoutes() throws(SupervisorError) {
+        for (device, doing) in [("lo", "bring lo up"), (engineInterface, "bring eth0 up")] {
+            let result = unsafe malla_link_set_up(device, true)
+            guard result == 0 else {
+                throw .refused(doing: "\(doing) in the engine's namespace", errno: -result)
+            }
+        }
+        for family in [AF_INET, AF_INET6] {
+            let result = unsafe malla_engine_routes(family, engineInterface)
+            if family == AF_INET6, result == -EAFNOSUPPORT || result == -EOPNOTSUPP { continue }
+            guard result == 0 else {
+                throw .refused(
+                    doing: "set the engine's IPv\(family == AF_INET ? 4 : 6) routes", errno: -result)
+            }
+        }
+    }
+
+    private static func listen(_ workers: Int) throws(SupervisorError) -> [Int32] {
+        let loopback: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1]
+        var listeners: [Int32] = []
+        for _ in 0..<workers {
+            let flags = MALLA_LISTEN_DUAL | MALLA_LISTEN_REUSEPORT
+            // The array of sixteen bytes outlives the call.
+            let one = unsafe malla_listen(loopback, listenPort, flags, HeldSockets.backlogMax)
+            guard one >= 0 else {
+                for each in listeners { close(each) }
+                throw .refused(doing: "listen in the engine's namespace", errno: -one)
+            }
+            listeners.append(one)
+        }
+        return listeners
+    }
+}

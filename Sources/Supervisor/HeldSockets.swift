@@ -1,0 +1,46 @@
+internal import CLinux
+internal import Glibc
+
+/// The listening sockets of this node's Gateways and admin server. They live here and not in the
+/// child, so that a child's death closes none: connections wait in the queues for the next child.
+///
+/// - Owns: every descriptor in it, for as long as the supervisor lives or until `close`.
+struct HeldSockets {
+    private var held: [ControlMessage.Key: (request: ControlMessage, sockets: [Int32])] = [:]
+
+    /// Waiting connections a socket; the kernel cuts it to net.core.somaxconn.
+    static let backlogMax: Int32 = 8192
+
+    /// Answers the sockets of `request`, opening what is missing.
+    ///
+    /// - Returns: a positive errno, or 0 and `request.number` descriptors, which stay ours.
+    mutating func open(_ request: ControlMessage) -> (errno: Int32, sockets: [Int32]) {
+        var sockets = held[request.key]?.sockets ?? []
+        let wanted = request.purpose == .admin ? 1 : Int(request.number)
+        var flags = request.isDual ? MALLA_LISTEN_DUAL : 0
+        if request.purpose == .gateway { flags |= MALLA_LISTEN_REUSEPORT }
+        if sockets.isEmpty {
+            // SO_REUSEPORT would share the port with any process of ours: ask first without it.
+            // The array of sixteen bytes outlives each of these calls.
+            let busy = unsafe malla_port_probe(request.address, request.port, flags)
+            guard busy == 0 else { return (-busy, []) }
+        }
+        while sockets.count < wanted {
+            let one = unsafe malla_listen(request.address, request.port, flags, Self.backlogMax)
+            guard one >= 0 else {
+                if held[request.key] == nil { for each in sockets { Glibc.close(each) } }
+                return (-one, [])
+            }
+            sockets.append(one)
+        }
+        held[request.key] = (request, sockets)
+        return (0, Array(sockets.prefix(wanted)))
+    }
+
+    mutating func close(_ request: ControlMessage) {
+        for socket in held.removeValue(forKey: request.key)?.sockets ?? [] { Glibc.close(socket) }
+    }
+
+    /// The requests that opened what is held.
+    var requests: [ControlMessage] { held.values.map(\.request) }
+}
