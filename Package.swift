@@ -24,6 +24,7 @@ let package = Package(
     products: [
         .executable(name: "malla-agent", targets: ["NodeAgent"]),
         .executable(name: "malla", targets: ["CLI"]),
+        .executable(name: "testbed", targets: ["Testbed"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -55,7 +56,7 @@ let package = Package(
             name: "CLI", dependencies: ["MeshModel", "MeshConfig", "AdminAPI", "CLinux", arguments] + nio),
 
         // Tests. TestSupport makes nodes and pods of network namespaces; Testbed is the same by hand.
-        .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport"),
+        .target(name: "TestSupport", path: "Tests/TestSupport"),
         .executableTarget(name: "Testbed", dependencies: ["TestSupport"], path: "Tests/Testbed"),
         .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
         .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel"]),

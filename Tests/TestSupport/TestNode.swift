@@ -1,0 +1,108 @@
+// A node of a bed: its namespace, cgroup, bpffs, and the agent that runs in it.
+
+internal import Foundation
+public import Glibc
+
+/// A namespace that stands for a machine.
+public final class TestNode {
+    public let name: String
+    public let v4: String
+    public let v6: String
+    unowned let bed: Testbed
+
+    init(_ node: Topology.Node, bed: Testbed) {
+        name = node.name
+        v4 = node.v4
+        v6 = node.v6
+        self.bed = bed
+    }
+
+    public var cgroup: String { "\(bed.cgroup)/\(name)" }
+    public var bpffs: String { "\(bed.directory)/\(name)/bpffs" }
+    public var state: String { "\(bed.directory)/\(name)/state" }
+    public var socket: String { "\(bed.directory)/\(name)/agent.sock" }
+    /// Of the agent's admin server, in the node's namespace.
+    public static let admin = "127.0.0.1:15020"
+
+    /// The command line that runs `arguments` in the node's namespace and the agent's cgroup.
+    public func chain(_ arguments: [String]) -> [String] {
+        Chain.entering(namespace: bed.namespace(name), cgroup: cgroup + "/agent", arguments)
+    }
+
+    public func run(_ arguments: [String], seconds: Int = 30) throws -> Outcome {
+        try Command.run(chain(arguments), seconds: seconds)
+    }
+
+    public func curl(_ arguments: String..., seconds: Int = 10) throws -> Response {
+        let outcome = try run(Curl.words + ["-m", "\(seconds)"] + arguments, seconds: seconds + 5)
+        return Curl.response(outcome)
+    }
+
+    @discardableResult
+    public func start(_ label: String, _ arguments: [String]) throws -> TestProcess {
+        let log = "\(bed.directory)/log-\(name)-\(label).txt"
+        return TestProcess(
+            pid: try Command.start(chain(arguments), output: log, errors: log), log: log)
+    }
+
+    /// The agent's command line on this node, as the deployment would write it.
+    public func agentArguments(workers: Int = 1, more: [String] = []) -> [String] {
+        [
+            Binaries.agent, "run", "--node", name, "--config", bed.configuration, "--state", state,
+            "--socket", socket, "--admin", Self.admin, "--workers", "\(workers)",
+            "--cgroup", cgroup, "--bpffs", bpffs,
+        ] + more
+    }
+
+    /// Starts the agent and waits until it is ready.
+    @discardableResult
+    public func startAgent(workers: Int = 1, more: [String] = []) throws -> TestProcess {
+        let agent = try start("agent", agentArguments(workers: workers, more: more))
+        try waitUntilReady(agent)
+        return agent
+    }
+
+    public func waitUntilReady(_ agent: TestProcess, within seconds: Double = 20) throws {
+        do {
+            try eventually("agent of \(name) is ready", within: seconds) {
+                if let status = agent.exitStatus {
+                    throw CommandFailure(description: "agent ended with \(status)")
+                }
+                return try curl("http://\(Self.admin)/readyz").status == 200
+            }
+        } catch {
+            throw CommandFailure(description: "\(error); its log:\n\(agent.text.suffix(4000))")
+        }
+    }
+
+    /// Runs the `malla` command against this node's agent.
+    public func malla(_ arguments: String..., seconds: Int = 20) throws -> Outcome {
+        try run([Binaries.malla, "--socket", socket] + arguments, seconds: seconds)
+    }
+
+    /// The value of a series of the agent's metrics, summed over those whose line starts with
+    /// `series` (name, or name and the beginning of the labels); 0 if there is none.
+    public func metric(_ series: String) throws -> Double {
+        let text = try curl("http://\(Self.admin)/metrics").body
+        return text.split(separator: "\n").filter { $0.hasPrefix(series) }
+            .compactMap { $0.split(separator: " ").last.flatMap { Double($0) } }.reduce(0, +)
+    }
+
+    /// The agent's child, which serves; the agent itself is the supervisor.
+    public func child(of agent: TestProcess) -> pid_t? {
+        Command.text("/proc/\(agent.pid)/task/\(agent.pid)/children")
+            .split(separator: " ").last.flatMap { pid_t($0) }
+    }
+}
+
+/// Where the built programs are.
+public enum Binaries {
+    public static let repository: String = {
+        if let root = ProcessInfo.processInfo.environment["MALLA_TEST_ROOT"] { return root }
+        // Tests/TestSupport/TestNode.swift, three levels below the root.
+        return URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent().deletingLastPathComponent().path
+    }()
+    public static var agent: String { repository + "/.build/release/malla-agent" }
+    public static var malla: String { repository + "/.build/release/malla" }
+}
