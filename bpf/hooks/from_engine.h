@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * from_engine.h - tc ingress at the node's side of the engine's veth: a packet comes out of the
+ * engine's namespace, and so is the engine's by definition. What it dials is recorded by the tuple
+ * that the answers will bear; then the packet goes
+ *  - into a local pod, straight through its veth;
+ *  - elsewhere by the node's routes, to the neighbour that they name, if the packet fits the MTU;
+ *  - up the node's stack as if its client had sent it, where the routes refuse: the stack delivers
+ *    to the node itself, or answers with the ICMP error that teaches the engine (to_pod gives it back).
+ *
+ * Fails closed: anything that is not TCP, or of which neither end is a local pod, is dropped.
+ */
+#pragma once
+#include "lib/capture.h"
+#include "lib/count.h"
+#include "lib/pod.h"
+
+/* The interfaces of the local pods at both ends of a packet; 0: that end is no local pod. */
+struct ends {
+	__u32 source;
+	__u32 target;
+};
+
+/*
+ * Records whose the answers are. At each SYN; later packets put back an entry that the table lost:
+ * the engine speaks on a tuple only because the connection is its own.
+ */
+static __always_inline enum malla_verdict from_engine_record(const struct packet *packet,
+							     const struct ends *ends)
+{
+	struct malla_flow_key back = flow_reversed(&packet->flow);
+	const struct malla_flow *own;
+	int dials;
+
+	if (!packet_opens(packet) && flow_is_engines(flow_find(&back)))
+		return MALLA_VERDICT_PASS;
+	if (packet->flags & TCP_RST)
+		return MALLA_VERDICT_PASS;
+	own = flow_find(&packet->flow);
+	if (own && own->kind == MALLA_FLOW_OWN)
+		return MALLA_VERDICT_ENGINE_MET_POD;
+	dials = ends->source && packet_from_engine_port(packet);
+	if (flow_record(&back, dials ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED,
+			ends->target))
+		return MALLA_VERDICT_FLOW_REFUSED;
+	return MALLA_VERDICT_PASS;
+}
+
+/* The length that the MTU is tested against: of one segment, where the packet is many. */
+static __always_inline __u16 from_engine_length(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 offset = 0;
+
+	if (!skb->gso_size)
+		return (__u16)(skb->len - packet->network);
+	bpf_skb_load_bytes(skb, packet->transport + 12, &offset, sizeof(offset));
+	return (__u16)(packet->transport - packet->network + (__u32)(offset >> 4) * 4 +
+		       skb->gso_size);
+}
+
+/* Asks the node's routes, its rules by source and port too; its netfilter is not asked. */
+static __always_inline long from_engine_route(struct __sk_buff *skb, const struct packet *packet,
+					      struct bpf_fib_lookup *route)
+{
+	const struct malla_flow_key *flow = &packet->flow;
+
+	route->l4_protocol = IPPROTO_TCP;
+	route->sport = flow->source_port_be;
+	route->dport = flow->target_port_be;
+	route->ifindex = skb->ifindex;
+	route->tot_len = from_engine_length(skb, packet);
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		route->family = AF_INET;
+		route->ipv4_src = flow->source.words_be[3];
+		route->ipv4_dst = flow->target.words_be[3];
+	} else {
+		route->family = AF_INET6;
+		__builtin_memcpy(route->ipv6_src, &flow->source, sizeof(flow->source));
+		__builtin_memcpy(route->ipv6_dst, &flow->target, sizeof(flow->target));
+	}
+	return bpf_fib_lookup(skb, route, sizeof(*route), FIB_SKIP_NEIGH);
+}
+
+static __always_inline enum malla_verdict from_engine_refused(long answer)
+{
+	switch (answer) {
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		return MALLA_VERDICT_AS_POD_TOO_LONG;
+	case BPF_FIB_LKUP_RET_NOT_FWDED: /* an address of the node's own */
+		return MALLA_VERDICT_AS_POD;
+	default:
+		return MALLA_VERDICT_AS_POD_NO_ROUTE;
+	}
+}
+
+/* Where a packet is sent after its verdict. */
+struct onward {
+	struct bpf_fib_lookup route;
+	__u32 interface;
+};
+
+static __always_inline enum malla_verdict from_engine_meet(struct __sk_buff *skb,
+							   struct onward *onward)
+{
+	struct packet packet = {};
+	struct ends ends;
+	enum malla_verdict verdict;
+	long answer;
+
+	if (!packet_read(skb, sizeof(struct ethhdr), &packet) || packet.is_icmp)
+		return MALLA_VERDICT_FOREIGN;
+	ends.source = pod_interface(&packet.flow.source);
+	ends.target = pod_interface(&packet.flow.target);
+	if (!ends.source && !ends.target)
+		return MALLA_VERDICT_FOREIGN;
+	verdict = from_engine_record(&packet, &ends);
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	if (ends.target) {
+		onward->interface = ends.target;
+		return MALLA_VERDICT_TO_LOCAL_POD;
+	}
+	onward->interface = ends.source;
+	answer = from_engine_route(skb, &packet, &onward->route);
+	return answer ? from_engine_refused(answer) : MALLA_VERDICT_FORWARDED;
+}
+
+/* bpf_redirect_neigh resolves the neighbour that the route named. Linux 5.10. */
+static __always_inline int from_engine_forward(const struct bpf_fib_lookup *route)
+{
+	struct bpf_redir_neigh next = {.nh_family = route->family};
+
+	__builtin_memcpy(next.ipv6_nh, route->ipv6_dst, sizeof(next.ipv6_nh));
+	return (int)bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
+}
+
+static __always_inline int from_engine_as_pod(struct __sk_buff *skb, const struct onward *onward)
+{
+	skb->mark = MALLA_MARK_RETURNED;
+	return (int)bpf_redirect(onward->interface, BPF_F_INGRESS);
+}
+
+SEC("tc")
+int malla_from_eng(struct __sk_buff *skb)
+{
+	struct onward onward = {};
+	enum malla_verdict verdict = from_engine_meet(skb, &onward);
+
+	count_verdict(MALLA_HOOK_FROM_ENGINE, verdict);
+	switch (verdict) {
+	case MALLA_VERDICT_TO_LOCAL_POD:
+		return (int)bpf_redirect_peer(onward.interface, 0);
+	case MALLA_VERDICT_FORWARDED:
+		return from_engine_forward(&onward.route);
+	case MALLA_VERDICT_AS_POD:
+	case MALLA_VERDICT_AS_POD_TOO_LONG:
+	case MALLA_VERDICT_AS_POD_NO_ROUTE:
+		return from_engine_as_pod(skb, &onward);
+	default:
+		return TCX_DROP;
+	}
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * from_fabric.h - tc ingress at the node's uplinks: a packet comes from another node or the world.
+ * Answers to what the engine dialled, and ICMP errors about it, go into the engine's namespace
+ * before the node's stack sees them. There are two programs, because a device without a link-layer
+ * header (TUN, WireGuard, ipip) begins with the IP header.
+ *
+ * The engine's packets fail closed; all else passes.
+ */
+#pragma once
+#include "lib/capture.h"
+#include "lib/count.h"
+
+static __always_inline enum malla_verdict from_fabric_judge(const struct packet *packet)
+{
+	if (flow_is_engines(flow_find(&packet->flow)))
+		return capture_packet(packet);
+	return flow_engine_holds(packet) ? MALLA_VERDICT_UPLINK_MET_ENGINE : MALLA_VERDICT_PASS;
+}
+
+static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network)
+{
+	struct packet packet = {};
+	enum malla_verdict verdict = MALLA_VERDICT_PASS;
+
+	if (packet_read(skb, network, &packet))
+		verdict = from_fabric_judge(&packet);
+	count_verdict(MALLA_HOOK_UPLINK, verdict);
+	if (capture_is_engines(verdict))
+		return capture_redirect_peer();
+	return verdict == MALLA_VERDICT_PASS ? TCX_NEXT : TCX_DROP;
+}
+
+SEC("tc")
+int malla_uplink(struct __sk_buff *skb)
+{
+	return from_fabric_meet(skb, sizeof(struct ethhdr));
+}
+
+SEC("tc")
+int malla_uplink3(struct __sk_buff *skb)
+{
+	return from_fabric_meet(skb, 0);
+}

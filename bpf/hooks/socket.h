@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * socket.h - the cgroup hooks: an application calls connect(2), sendto(2), recvmsg(2) or
+ * getpeername(2). A service's address becomes a ready endpoint's once per connection (UDP: once per
+ * socket, while the endpoints stay), and the application goes on seeing what it dialled. IPv4-mapped
+ * addresses of IPv6 sockets need no case of their own: that is how all IPv4 addresses are held here.
+ *
+ * Captured services are left alone for pods, whose packets are met at their interface; sockets of
+ * the node's own namespace have no such interface and are balanced here.
+ *
+ * Fails open: what is not a known service passes. A service without endpoints is refused at once.
+ * Linux 4.17 (connect), 4.18 (sendmsg), 5.2 (recvmsg), 5.8 (getpeername), 6.0 (bpf_set_retval).
+ */
+#pragma once
+#include "lib/count.h"
+#include "lib/dialled.h"
+#include "lib/endpoint.h"
+#include "lib/setting.h"
+
+#define SOCKET_PROCEED 1
+#define SOCKET_REFUSE 0
+
+/* The socket that calls, as the hook's helpers tell it. */
+struct socket {
+	__u64 cookie;
+	__u64 namespace_cookie;
+	__u64 cgroup;
+	__u32 process;
+	__u32 choice; /* random for connections, constant for a UDP socket that is not connected */
+};
+
+static __always_inline int socket_is_agents(const struct socket *socket,
+					    const struct malla_setting *values)
+{
+	return (values->agent_cgroup && values->agent_cgroup == socket->cgroup) ||
+	       (values->agent_process && values->agent_process == socket->process);
+}
+
+/* Writes `end` only when it answers MALLA_VERDICT_BALANCED. */
+static __always_inline enum malla_verdict socket_balance(const struct socket *socket,
+							 struct malla_end *end)
+{
+	const struct malla_service *service = service_find(end);
+	const struct malla_setting *values = setting();
+	const struct malla_end *endpoint;
+	struct malla_end dialled;
+
+	if (!service || !values)
+		return MALLA_VERDICT_PASS;
+	if (socket_is_agents(socket, values))
+		return MALLA_VERDICT_OWN_SOCKET;
+	if (service_is_captured(service) && socket->namespace_cookie != values->node_cookie)
+		return MALLA_VERDICT_LEFT_CAPTURED;
+	endpoint = endpoint_pick(service, socket->choice);
+	if (!endpoint)
+		return MALLA_VERDICT_NO_ENDPOINT;
+
+	dialled = *end;
+	*end = *endpoint;
+	dialled_record(socket->cookie, end, &dialled);
+	return MALLA_VERDICT_BALANCED;
+}
+
+/* The way back: `end` is an endpoint. Writes it only when it answers MALLA_VERDICT_RESTORED. */
+static __always_inline enum malla_verdict socket_restore(__u64 cookie, struct malla_end *end)
+{
+	const struct malla_end *dialled = dialled_find(cookie, end);
+
+	if (!dialled)
+		return MALLA_VERDICT_PASS;
+	*end = *dialled;
+	return MALLA_VERDICT_RESTORED;
+}
+
+static __always_inline struct malla_end socket_end4(struct bpf_sock_addr *ctx)
+{
+	struct malla_end end = {.protocol = (__u8)ctx->protocol, .port_be = (__u16)ctx->user_port};
+
+	end.address.words_be[2] = bpf_htonl(0xffff);
+	end.address.words_be[3] = ctx->user_ip4;
+	return end;
+}
+
+static __always_inline void socket_write4(struct bpf_sock_addr *ctx, const struct malla_end *end)
+{
+	ctx->user_ip4 = end->address.words_be[3];
+	ctx->user_port = end->port_be;
+}
+
+static __always_inline struct malla_end socket_end6(struct bpf_sock_addr *ctx)
+{
+	struct malla_end end = {.protocol = (__u8)ctx->protocol, .port_be = (__u16)ctx->user_port};
+
+	end.address.words_be[0] = ctx->user_ip6[0];
+	end.address.words_be[1] = ctx->user_ip6[1];
+	end.address.words_be[2] = ctx->user_ip6[2];
+	end.address.words_be[3] = ctx->user_ip6[3];
+	return end;
+}
+
+static __always_inline void socket_write6(struct bpf_sock_addr *ctx, const struct malla_end *end)
+{
+	ctx->user_ip6[0] = end->address.words_be[0];
+	ctx->user_ip6[1] = end->address.words_be[1];
+	ctx->user_ip6[2] = end->address.words_be[2];
+	ctx->user_ip6[3] = end->address.words_be[3];
+	ctx->user_port = end->port_be;
+}
+
+static __always_inline struct socket socket_of(struct bpf_sock_addr *ctx, int is_connection)
+{
+	struct socket socket = {
+		.cookie = bpf_get_socket_cookie(ctx),
+		.namespace_cookie = bpf_get_netns_cookie(ctx),
+		.cgroup = bpf_get_current_cgroup_id(),
+		.process = (__u32)(bpf_get_current_pid_tgid() >> 32),
+	};
+
+	/* 0x9e3779b1 spreads cookies, which count up, over the endpoints. */
+	socket.choice = is_connection ? bpf_get_prandom_u32() : (__u32)socket.cookie * 0x9e3779b1u;
+	return socket;
+}
+
+/* What the kernel shall do, and the errno if it is to refuse. */
+static __always_inline int socket_answer(enum malla_hook hook, enum malla_verdict verdict)
+{
+	count_verdict(hook, verdict);
+	if (verdict != MALLA_VERDICT_NO_ENDPOINT)
+		return SOCKET_PROCEED;
+	bpf_set_retval(-ECONNREFUSED);
+	return SOCKET_REFUSE;
+}
+
+static __always_inline int socket_dial4(struct bpf_sock_addr *ctx, enum malla_hook hook)
+{
+	struct malla_end end = socket_end4(ctx);
+	struct socket socket = socket_of(ctx, hook == MALLA_HOOK_CONNECT4);
+	enum malla_verdict verdict = socket_balance(&socket, &end);
+
+	if (verdict == MALLA_VERDICT_BALANCED)
+		socket_write4(ctx, &end);
+	return socket_answer(hook, verdict);
+}
+
+static __always_inline int socket_dial6(struct bpf_sock_addr *ctx, enum malla_hook hook)
+{
+	struct malla_end end = socket_end6(ctx);
+	struct socket socket = socket_of(ctx, hook == MALLA_HOOK_CONNECT6);
+	enum malla_verdict verdict = socket_balance(&socket, &end);
+
+	if (verdict == MALLA_VERDICT_BALANCED)
+		socket_write6(ctx, &end);
+	return socket_answer(hook, verdict);
+}
+
+static __always_inline int socket_show4(struct bpf_sock_addr *ctx, enum malla_hook hook)
+{
+	struct malla_end end = socket_end4(ctx);
+	enum malla_verdict verdict = socket_restore(bpf_get_socket_cookie(ctx), &end);
+
+	if (verdict == MALLA_VERDICT_RESTORED)
+		socket_write4(ctx, &end);
+	count_verdict(hook, verdict);
+	return SOCKET_PROCEED;
+}
+
+static __always_inline int socket_show6(struct bpf_sock_addr *ctx, enum malla_hook hook)
+{
+	struct malla_end end = socket_end6(ctx);
+	enum malla_verdict verdict = socket_restore(bpf_get_socket_cookie(ctx), &end);
+
+	if (verdict == MALLA_VERDICT_RESTORED)
+		socket_write6(ctx, &end);
+	count_verdict(hook, verdict);
+	return SOCKET_PROCEED;
+}
+
+SEC("cgroup/connect4")
+int malla_connect4(struct bpf_sock_addr *ctx)
+{
+	return socket_dial4(ctx, MALLA_HOOK_CONNECT4);
+}
+
+SEC("cgroup/connect6")
+int malla_connect6(struct bpf_sock_addr *ctx)
+{
+	return socket_dial6(ctx, MALLA_HOOK_CONNECT6);
+}
+
+SEC("cgroup/sendmsg4")
+int malla_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return socket_dial4(ctx, MALLA_HOOK_SENDMSG4);
+}
+
+SEC("cgroup/sendmsg6")
+int malla_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return socket_dial6(ctx, MALLA_HOOK_SENDMSG6);
+}
+
+SEC("cgroup/recvmsg4")
+int malla_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return socket_show4(ctx, MALLA_HOOK_RECVMSG4);
+}
+
+SEC("cgroup/recvmsg6")
+int malla_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return socket_show6(ctx, MALLA_HOOK_RECVMSG6);
+}
+
+SEC("cgroup/getpeername4")
+int malla_peername4(struct bpf_sock_addr *ctx)
+{
+	return socket_show4(ctx, MALLA_HOOK_GETPEERNAME4);
+}
+
+SEC("cgroup/getpeername6")
+int malla_peername6(struct bpf_sock_addr *ctx)
+{
+	return socket_show6(ctx, MALLA_HOOK_GETPEERNAME6);
+}

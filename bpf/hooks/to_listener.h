@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * to_listener.h - sk_lookup in the engine's namespace: a connection that a pod opened looks for its
+ * listener. The worker is chosen by a hash of the tuple, never at random: a SYN cookie is good only
+ * at the listener that made it.
+ *
+ * Fails closed: what nothing captured, and what no worker listens for, is reset. Linux 5.9.
+ */
+#pragma once
+#include <stddef.h>
+
+#include "lib/capture.h"
+#include "lib/count.h"
+
+static __always_inline __u32 listener_hash(const struct malla_flow_key *flow)
+{
+	__u32 hash = flow->source.words_be[0] ^ flow->source.words_be[1] ^
+		     flow->source.words_be[2] ^ flow->source.words_be[3];
+
+	hash = hash * 0x9e3779b1u + flow->target.words_be[3];
+	hash = hash * 0x9e3779b1u + ((__u32)flow->source_port_be << 16 | flow->target_port_be);
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6bu; /* MurmurHash3's finaliser */
+	return hash ^ hash >> 13;
+}
+
+static __always_inline struct malla_flow_key listener_flow(struct bpf_sk_lookup *ctx)
+{
+	struct malla_flow_key flow = {
+		.protocol = (__u8)ctx->protocol,
+		.source_port_be = (__u16)ctx->remote_port,
+		.target_port_be = bpf_htons((__u16)ctx->local_port),
+	};
+
+	if (ctx->family == AF_INET) {
+		address_from_ip4(&flow.source, ctx->remote_ip4);
+		address_from_ip4(&flow.target, ctx->local_ip4);
+		return flow;
+	}
+#pragma unroll
+	for (__u32 word = 0; word < 4; word++) {
+		__u32 source = offsetof(struct bpf_sk_lookup, remote_ip6) + 4 * word;
+		__u32 target = offsetof(struct bpf_sk_lookup, local_ip6) + 4 * word;
+
+		flow.source.words_be[word] = CONTEXT_WORD(ctx, source);
+		flow.target.words_be[word] = CONTEXT_WORD(ctx, target);
+	}
+	return flow;
+}
+
+/* Assigns the listener when it answers MALLA_VERDICT_ASSIGNED. */
+static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *ctx)
+{
+	struct malla_flow_key key = listener_flow(ctx);
+	const struct malla_flow *flow = flow_find(&key);
+	const struct malla_setting *values = setting();
+	struct bpf_sock *listener;
+	__u32 index;
+	long refused;
+
+	if (!flow || flow->kind != MALLA_FLOW_CAPTURED)
+		return MALLA_VERDICT_NO_FLOW;
+	if (!values || !values->listeners)
+		return MALLA_VERDICT_NO_LISTENER;
+	index = listener_hash(&key) % values->listeners;
+	listener = bpf_map_lookup_elem(&malla_listen, &index);
+	if (!listener)
+		return MALLA_VERDICT_NO_LISTENER;
+	/* Without the flag a SO_REUSEPORT group would choose again. */
+	refused = bpf_sk_assign(ctx, listener, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+	bpf_sk_release(listener);
+	return refused ? MALLA_VERDICT_FAILED : MALLA_VERDICT_ASSIGNED;
+}
+
+SEC("sk_lookup")
+int malla_listener(struct bpf_sk_lookup *ctx)
+{
+	enum malla_verdict verdict = listener_assign(ctx);
+
+	count_verdict(MALLA_HOOK_TO_LISTENER, verdict);
+	return verdict == MALLA_VERDICT_ASSIGNED ? SK_PASS : SK_DROP;
+}

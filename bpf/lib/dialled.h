@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* dialled.h - which service address a socket dialled, so that the application goes on seeing it. */
+#pragma once
+#include "lib/kernel.h"
+
+/*
+ * Written at connect(2) and sendto(2) to a service; read by getpeername(2) and recvmsg(2). An LRU
+ * hash, because nothing tells of a closed socket; what is lost with an old entry is only the
+ * translation of the name (the application sees the endpoint's address). The loader sets the size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct malla_dialled_key);
+	__type(value, struct malla_end);
+} malla_dialled SEC(".maps");
+
+static __always_inline const struct malla_end *dialled_find(__u64 socket_cookie,
+							    const struct malla_end *endpoint)
+{
+	struct malla_dialled_key key = {.socket_cookie = socket_cookie, .endpoint = *endpoint};
+
+	return bpf_map_lookup_elem(&malla_dialled, &key);
+}
+
+static __always_inline void dialled_record(__u64 socket_cookie, const struct malla_end *endpoint,
+					   const struct malla_end *service)
+{
+	struct malla_dialled_key key = {.socket_cookie = socket_cookie, .endpoint = *endpoint};
+
+	bpf_map_update_elem(&malla_dialled, &key, service, BPF_ANY);
+}
