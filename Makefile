@@ -37,11 +37,19 @@ $(INCLUDED): $(OBJECT)
 build: prepare ## builds malla-agent and malla
 	@$(MAKE) --no-print-directory programs
 
+# Checks deploy/daemonset.yaml against Kubernetes' own schemas, in a Python environment of its own.
+VALIDATOR := build/venv/bin/kubernetes-validate
+
+$(VALIDATOR):
+	@mkdir -p build
+	python3 -m venv build/venv
+	build/venv/bin/pip install --quiet --disable-pip-version-check kubernetes-validate
+
 programs: bpf
 	$(SWIFT) build $(CONFIGURATION) --build-tests
 
 test: prepare ## builds, then runs every test: unit, kernel, node, conformance, tidy
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory programs $(VALIDATOR)
 	MALLA_TEST_ROOT=$(CURDIR) $(SWIFT) test $(CONFIGURATION) --skip-build --no-parallel
 
 demo: build ## the shop on two nodes, step by step on the screen
