@@ -44,8 +44,8 @@ public struct EngineNamespace: ~Copyable {
     deinit { for one in listeners { close(one) } }
 
     /// Brings the node's end up: what leaves the engine flows from now on.
-    public func setLinkUp() -> Int32 {
-        -(unsafe malla_link_set_up(Self.nodeInterface, true))
+    public static func setLinkUp() -> Int32 {
+        -(unsafe malla_link_set_up(nodeInterface, true))
     }
 
     /// Runs `body` with this thread in the namespace.

@@ -56,6 +56,9 @@ public struct Supervisor: ~Copyable {
     private let log: (String) -> Void
     private let lock: NodeLock
     private let engine: EngineNamespace?
+    /// The namespace and its listeners, as the child gets them; they belong to `engine`.
+    private let engineDescriptors: [Int32]
+    private let engineInterface: UInt32
     private let signals: Descriptor
 
     private var sockets = HeldSockets()
@@ -80,12 +83,20 @@ public struct Supervisor: ~Copyable {
             state: options.statePath, socket: options.socketPath, ownsNode: options.hasDatapath)
         let signals = malla_signals_open()
         guard signals >= 0 else { throw .refused(doing: "take signals", errno: -signals) }
-        let engine = options.hasDatapath ? try EngineNamespace(workers: options.workers) : nil
+        if options.hasDatapath {
+            let engine = try EngineNamespace(workers: options.workers)
+            engineDescriptors = [engine.descriptor.number] + engine.listeners
+            engineInterface = engine.interfaceIndex
+            self.engine = consume engine
+        } else {
+            engineDescriptors = []
+            engineInterface = 0
+            engine = nil
+        }
 
         self.options = options
         self.log = log
         self.lock = lock
-        self.engine = engine
         self.signals = Descriptor(adopting: signals)
     }
 
@@ -167,17 +178,16 @@ public struct Supervisor: ~Copyable {
         case .serving:
             hasServed = true
             clearSlotAt = nil
-        case .linkUp: send(ControlMessage(.end, code: engine?.setLinkUp() ?? ENODEV))
+        case .linkUp: send(ControlMessage(.end, code: EngineNamespace.setLinkUp()))
         case .inheritance, .sockets, .held, .end: break
         }
     }
 
     private func sendInheritance() {
         var descriptors = [lock.socket.number]
-        if let namespace = engine?.descriptor.number { descriptors.append(namespace) }
-        descriptors += engine?.listeners ?? []
+        descriptors += engineDescriptors
         let message = ControlMessage(
-            .inheritance, number: engine?.interfaceIndex ?? 0, count: restarts.count)
+            .inheritance, number: engineInterface, count: restarts.count)
         send(message, descriptors)
     }
 
