@@ -1,0 +1,84 @@
+// Whether the node's agent is there, ready, and has its pods.
+
+internal import AdminAPI
+
+enum AgentChecks {
+    static func all(_ client: AgentClient) -> [CheckItem] {
+        let status: StatusItem
+        do {
+            guard let item = try client.list(AdminAPI.status).items.first else {
+                return [.fail("agent", "it says nothing of itself", remedy: "see its log")]
+            }
+            status = item
+        } catch {
+            return [unreachable(client, error)]
+        }
+        var items = [
+            reachable(status), readiness(status), configuration(status), listeners(status),
+        ]
+        if let pods = try? client.list(AdminAPI.endpoints).items {
+            items.append(enrolment(pods, datapath: status.datapath.mode))
+        }
+        return items
+    }
+
+    /// No agent is a warning: the machine may be fit for one. An agent that does not answer is not.
+    private static func unreachable(_ client: AgentClient, _ error: AgentClient.Failure) -> CheckItem
+    {
+        if case .unreachable = error {
+            return .warn(
+                "agent", client.describe(error),
+                remedy: "malla-agent run --config DIR, or --socket PATH")
+        }
+        return .fail("agent", client.describe(error), remedy: "see the agent's log")
+    }
+
+    private static func reachable(_ status: StatusItem) -> CheckItem {
+        .ok("agent", "malla-agent \(status.version) on node \(status.node), pid \(status.pid)")
+    }
+
+    static func readiness(_ status: StatusItem) -> CheckItem {
+        if status.datapath.mode == "failed" {
+            return .fail(
+                "agent ready", "the datapath failed: \(status.datapath.message)",
+                remedy: "see the failed checks above and the agent's log")
+        }
+        return status.ready
+            ? .ok("agent ready", "yes")
+            : .fail(
+                "agent ready", status.reasons.joined(separator: "; "),
+                remedy: "`malla status` and the agent's log say more")
+    }
+
+    static func configuration(_ status: StatusItem) -> CheckItem {
+        let config = status.config
+        let text = "\(config.directory): \(config.objects) objects, \(config.refused) refused"
+        return config.refused == 0 && config.unreadableFiles.isEmpty
+            ? .ok("configuration", text)
+            : .warn(
+                "configuration", text, remedy: "malla config validate \(config.directory)")
+    }
+
+    static func listeners(_ status: StatusItem) -> CheckItem {
+        guard let first = status.listeners.first(where: { !$0.programmed }) else {
+            return .ok("listeners", "\(status.listeners.count) programmed")
+        }
+        return .warn(
+            "listeners", "\(first.gateway)/\(first.listener): \(first.message)",
+            remedy: "free its port or address, or change the Gateway; `malla status` lists all")
+    }
+
+    static func enrolment(_ pods: [EndpointItem], datapath: String) -> CheckItem {
+        let local = pods.filter(\.local)
+        let meshed = local.filter(\.meshed)
+        let text = "\(meshed.count) of \(local.count) local pods are meshed"
+        guard datapath == "on" else { return .ok("pods", "\(text); the datapath is \(datapath)") }
+        if let broken = meshed.first(where: { $0.state != "attached" }) {
+            return .warn(
+                "pods", "\(broken.namespace)/\(broken.name) is \(broken.state)",
+                remedy: "give the pod's interface by annotation malla.io/interface; see "
+                    + "`malla endpoints --local`")
+        }
+        return .ok("pods", text)
+    }
+}

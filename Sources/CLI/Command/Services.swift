@@ -1,0 +1,81 @@
+internal import AdminAPI
+internal import ArgumentParser
+
+/// `malla services`.
+struct Services: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Lists service ports, where their connections go and what stands behind them.",
+        discussion: """
+            PATH is `L7` where the engine serves the port's connections (a route names it or it is \
+            declared as HTTP) and `L4` where they go straight to an endpoint. READY counts \
+            endpoints that get traffic, of all.
+
+            EXAMPLES
+              malla services -n shop
+              malla services --endpoints
+              malla services -o json | jq '.items[] | select(.l7).name'
+            """)
+
+    @OptionGroup var connection: ConnectionOptions
+    @OptionGroup var scope: NamespaceOptions
+    @OptionGroup var output: OutputOptions
+
+    @Flag(name: .long, help: "One line for each endpoint.")
+    var endpoints = false
+
+    func run() throws {
+        var listing = try AgentClient(connection).require(AdminAPI.services)
+        listing.items.removeAll { !scope.admits($0.namespace) }
+        let table =
+            endpoints ? Self.endpointTable(listing.items) : Self.table(listing.items)
+        try Output(output).print(
+            listing, table: table,
+            empty: listing.items.isEmpty ? "No services found." : "No endpoints found.")
+    }
+
+    static func table(_ items: [ServiceItem]) -> Table {
+        Table(
+            [
+                .init("NAMESPACE"), .init("NAME"), .init("TYPE"), .init("ADDRESSES"),
+                .init("PORT", .right), .init("PROTOCOL"), .init("PATH"), .init("READY", .right),
+                .init("ROUTES"),
+            ],
+            rows: items.map { item in
+                let ready = item.endpoints.count { $0.ready }
+                return [
+                    Cell(item.namespace), Cell(item.name), Cell(item.type),
+                    Cell(item.addresses.joined(separator: ",")), Cell(item.port),
+                    Cell(speaks(item)), Cell(item.l7 ? "L7" : "L4"),
+                    Cell("\(ready)/\(item.endpoints.count)", ready == 0 ? .doubtful : .plain),
+                    Cell(item.routes.joined(separator: ",")),
+                ]
+            })
+    }
+
+    static func endpointTable(_ items: [ServiceItem]) -> Table {
+        var table = Table([
+            .init("NAMESPACE"), .init("SERVICE"), .init("PORT", .right), .init("ENDPOINT"),
+            .init("NODE"), .init("READY"), .init("SERVING"), .init("TERMINATING"),
+        ])
+        for item in items {
+            for endpoint in item.endpoints {
+                table.rows.append([
+                    Cell(item.namespace), Cell(item.name), Cell(item.port),
+                    Cell(text(endpoint.address, endpoint.port)), Cell(endpoint.node),
+                    endpoint.ready ? Cell("yes", .good) : Cell("no", .doubtful),
+                    .yesNo(endpoint.serving), .yesNo(endpoint.terminating),
+                ])
+            }
+        }
+        return table
+    }
+
+    private static func speaks(_ item: ServiceItem) -> String {
+        item.appProtocol == "undeclared"
+            ? item.protocol : "\(item.protocol)/\(item.appProtocol)"
+    }
+
+    private static func text(_ address: String, _ port: Int) -> String {
+        address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
+    }
+}
