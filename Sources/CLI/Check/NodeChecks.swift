@@ -15,10 +15,18 @@ enum NodeChecks {
                     remedy: "mount -t cgroup2 none /sys/fs/cgroup, or boot with "
                         + "systemd.unified_cgroup_hierarchy=1")
                 : .ok("cgroup v2", groups.joined(separator: ", ")),
-            pins.isEmpty
-                ? .fail("bpffs", "not mounted", remedy: "mount -t bpf bpf /sys/fs/bpf")
-                : .ok("bpffs", pins.joined(separator: ", ")),
+            pinning(pins),
         ]
+    }
+
+    private static func pinning(_ mounts: [String]) -> CheckItem {
+        let usual = "/sys/fs/bpf"
+        let remedy = "mount -t bpf bpf \(usual)"
+        if mounts.contains(usual) { return .ok("bpffs", usual) }
+        guard let first = mounts.first else { return .fail("bpffs", "not mounted", remedy: remedy) }
+        return .warn(
+            "bpffs", "at \(first), not at \(usual)",
+            remedy: "\(remedy), or run the agent with --bpffs \(first)")
     }
 
     /// Source: capabilities(7), the numbers of linux/capability.h.
