@@ -1,0 +1,27 @@
+/// The labels and annotations that mean something to Malla.
+enum Annotation {
+    /// Pod: the host side of its veth.
+    static let interface = "malla.io/interface"
+    /// Pod or Namespace: `enabled` or `disabled`.
+    static let mesh = "malla.io/mesh"
+    /// The same in Istio's words: `ambient` or `none`.
+    static let dataplaneMode = "istio.io/dataplane-mode"
+    /// EndpointSlice: the Service it belongs to.
+    static let serviceName = "kubernetes.io/service-name"
+    /// Namespace: its own name, as Kubernetes sets it on every namespace.
+    static let namespaceName = "kubernetes.io/metadata.name"
+
+    /// What the labels say about membership; `nil` if nothing.
+    static func isMeshed(_ labels: [String: String]) -> Bool? {
+        switch labels[mesh] {
+        case "enabled"?: return true
+        case "disabled"?: return false
+        default: break
+        }
+        switch labels[dataplaneMode] {
+        case "ambient"?: return true
+        case "none"?: return false
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,118 @@
+// The rules between fields of the core kinds that a shape cannot say.
+
+internal import MeshModel
+
+enum PodRules {
+    static func check(_ root: Value, _ check: inout ShapeCheck) {
+        guard let status = root["status"] else { return }
+        var families: Set<Bool> = []
+        for (index, entry) in (status["podIPs"]?.list ?? []).enumerated() {
+            guard let ip = entry["ip"], let text = ip.text else { continue }
+            let path = "status.podIPs[\(index)].ip"
+            guard let address = IPAddress(text) else {
+                check.error(path, ip.line, "'\(text)' is no IPv4 or IPv6 address")
+                continue
+            }
+            if !families.insert(address.isIPv4).inserted {
+                check.error(path, ip.line, "is the second address of its family: at most one each")
+            }
+        }
+        if let ip = status["podIP"], let text = ip.text, !text.isEmpty, IPAddress(text) == nil {
+            check.error("status.podIP", ip.line, "'\(text)' is no IPv4 or IPv6 address")
+        }
+        if let name = root["metadata"]?["annotations"]?[Annotation.interface], let text = name.text,
+            text.isEmpty || text.utf8.count > 15 || text.contains("/") || text.contains(" ")
+        {
+            check.error(
+                "metadata.annotations[\(Annotation.interface)]", name.line,
+                "'\(text)' is no name of a network interface: 1 to 15 characters")
+        }
+    }
+}
+
+enum ServiceRules {
+    static func check(_ root: Value, _ check: inout ShapeCheck) {
+        guard let spec = root["spec"] else { return }
+        for (index, address) in (spec["clusterIPs"]?.list ?? []).enumerated() {
+            checkAddress(address, "spec.clusterIPs[\(index)]", &check)
+        }
+        if let address = spec["clusterIP"] { checkAddress(address, "spec.clusterIP", &check) }
+        if let first = spec["clusterIPs"]?.list.first?.text, let single = spec["clusterIP"]?.text,
+            !single.isEmpty, first != single
+        {
+            check.error(
+                "spec.clusterIPs[0]", spec["clusterIPs"]?.line ?? spec.line,
+                "'\(first)' differs from spec.clusterIP '\(single)': they must be the same")
+        }
+        checkPorts(spec["ports"]?.list ?? [], &check)
+    }
+
+    private static func checkAddress(
+        _ value: Value, _ path: String, _ check: inout ShapeCheck
+    ) {
+        guard let text = value.text, !text.isEmpty, text != "None" else { return }
+        guard let address = IPAddress(text) else {
+            return check.error(path, value.line, "'\(text)' is no IPv4 or IPv6 address, nor None")
+        }
+        if address.isUnspecified || address.isLoopback {
+            check.error(path, value.line, "'\(text)' cannot be a service's address")
+        }
+    }
+
+    private static func checkPorts(_ ports: [Value], _ check: inout ShapeCheck) {
+        var names: Set<String> = []
+        var numbers: Set<String> = []
+        for (index, port) in ports.enumerated() {
+            let path = "spec.ports[\(index)]"
+            let name = port["name"]?.text ?? ""
+            if name.isEmpty, ports.count > 1 {
+                check.error(path + ".name", port.line, "is required where there are several ports")
+            } else if !name.isEmpty {
+                if let problem = TextRule.label.problem(with: name) {
+                    check.error(path + ".name", port.line, problem)
+                }
+                if !names.insert(name).inserted {
+                    check.error(path + ".name", port.line, "'\(name)' names two ports")
+                }
+            }
+            let key = "\(port["protocol"]?.text ?? "TCP")/\(port["port"]?.integer ?? 0)"
+            if !numbers.insert(key).inserted {
+                check.error(path + ".port", port.line, "\(key) stands twice")
+            }
+            guard let target = port["targetPort"] else { continue }
+            if let number = target.integer, !(1...65535).contains(number) {
+                check.error(path + ".targetPort", target.line, "\(number) is not in 1...65535")
+            }
+            if let text = target.text, !TextRule.isLabel(text, most: 15) {
+                check.error(
+                    path + ".targetPort", target.line,
+                    "'\(text)' is no port name: at most 15 of a-z, 0-9 and -")
+            }
+        }
+    }
+}
+
+enum EndpointSliceRules {
+    static func check(_ root: Value, _ check: inout ShapeCheck) {
+        let family = root["addressType"]?.text ?? ""
+        if family == "FQDN" {
+            check.warn(
+                .unsupported, "addressType", root["addressType"]?.line ?? root.line,
+                "FQDN is not supported by this build: its endpoints get no traffic")
+            return
+        }
+        for (index, endpoint) in (root["endpoints"]?.list ?? []).enumerated() {
+            for (position, value) in (endpoint["addresses"]?.list ?? []).enumerated() {
+                let path = "endpoints[\(index)].addresses[\(position)]"
+                guard let text = value.text else { continue }
+                guard let address = IPAddress(text) else {
+                    check.error(path, value.line, "'\(text)' is no IPv4 or IPv6 address")
+                    continue
+                }
+                if address.isIPv4 != (family == "IPv4") {
+                    check.error(path, value.line, "'\(text)' is not of addressType \(family)")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+// Pod and Node objects -> Workload and Node.
+
+internal import MeshModel
+
+extension Node {
+    init(_ object: ConfigObject) {
+        let addresses = object.root["status"]?["addresses"]?.list ?? []
+        self.init(
+            name: object.name.name,
+            addresses: addresses.compactMap { entry in
+                guard entry["type"]?.text == "InternalIP" else { return nil }
+                return entry["address"]?.text.flatMap { IPAddress($0) }
+            })
+    }
+}
+
+extension Workload {
+    /// `nil` for a pod that no traffic can reach by an address of its own.
+    init?(_ object: ConfigObject, _ objects: ObjectSet) {
+        guard Self.absence(object) == nil else { return nil }
+        let spec = object.root["spec"]
+        let labels = object.labels
+        let isMeshed =
+            Annotation.isMeshed(labels)
+            ?? Annotation.isMeshed(objects.labels(ofNamespace: object.name.namespace)) ?? true
+        var account = spec?["serviceAccountName"]?.text ?? spec?["serviceAccount"]?.text ?? ""
+        if account.isEmpty { account = "default" }
+        self.init(
+            name: object.name, serviceAccount: account, node: spec?["nodeName"]?.text ?? "",
+            labels: labels, addresses: Self.addresses(object),
+            interface: object.annotations[Annotation.interface], isMeshed: isMeshed,
+            workloadName: labels["app.kubernetes.io/name"] ?? labels["app"] ?? object.name.name)
+    }
+
+    /// Why a pod is no workload; `nil` if it is one.
+    static func absence(_ object: ConfigObject) -> String? {
+        let spec = object.root["spec"]
+        if spec?["hostNetwork"]?.boolean == true {
+            return "it uses the node's own network (hostNetwork)"
+        }
+        switch object.root["status"]?["phase"]?.text {
+        case "Succeeded"?: return "it has ended (phase Succeeded)"
+        case "Failed"?: return "it has ended (phase Failed)"
+        default: break
+        }
+        return addresses(object).isEmpty ? "it has no address yet (status.podIPs)" : nil
+    }
+
+    static func addresses(_ object: ConfigObject) -> [IPAddress] {
+        let status = object.root["status"]
+        let listed = (status?["podIPs"]?.list ?? []).compactMap {
+            $0["ip"]?.text.flatMap { IPAddress($0) }
+        }
+        if !listed.isEmpty { return listed }
+        return [status?["podIP"]?.text.flatMap { IPAddress($0) }].compactMap(\.self)
+    }
+}

@@ -1,0 +1,132 @@
+// Which files a directory holds: recursive, *.yaml *.yml *.json, names that begin with a dot left
+// out, symlinks followed (a mounted ConfigMap is symlinks into `..data`).
+
+internal import CLinux
+internal import Foundation
+
+/// One file with what tells its contents apart.
+struct FileEntry: Hashable {
+    /// Below the directory; what diagnostics show.
+    var relativePath: String
+    var path: String
+    var mark: FileMark
+}
+
+/// Inode, size and times of a file: equal marks mean equal contents, unless it was written within
+/// the last moments (`isSettled`).
+struct FileMark: Hashable {
+    var inode: UInt64
+    var bytes: UInt64
+    var modifiedNanoseconds: Int64
+    var changedNanoseconds: Int64
+
+    /// Whether a later write would surely have another time: a clock tick is at most 10 ms.
+    func isSettled(at now: Int64) -> Bool {
+        now - max(modifiedNanoseconds, changedNanoseconds) > 100_000_000
+    }
+}
+
+/// What a walk over the directory found.
+struct DirectoryScan {
+    private(set) var files: [FileEntry] = []
+    /// The directory itself and those below it, for the watch.
+    private(set) var directories: [String] = []
+    private(set) var problems: [Diagnostic] = []
+
+    /// - Throws: `ConfigError.unreadable` for the directory itself only.
+    init(_ root: String) throws(ConfigError) {
+        let names: [String]
+        do {
+            names = try FileManager.default.contentsOfDirectory(atPath: root)
+        } catch {
+            throw .unreadable(directory: root, reason: Self.reason(error))
+        }
+        var visited: Set<UInt64> = []
+        if case .directory(let inode) = Self.look(root) { visited.insert(inode) }
+        directories.append(root)
+        walk(names, in: root, prefix: "", depth: 0, visited: &visited)
+        files.sort { $0.relativePath < $1.relativePath }
+        if files.count > Limit.filesMax {
+            problems.append(
+                Diagnostic(
+                    .error, .unreadable, file: root,
+                    message: "holds \(files.count) files, at most \(Limit.filesMax) are read: "
+                        + "put more objects in a file"))
+            files.removeSubrange(Limit.filesMax...)
+        }
+    }
+
+    private mutating func walk(
+        _ names: [String], in directory: String, prefix: String, depth: Int,
+        visited: inout Set<UInt64>
+    ) {
+        for name in names.sorted() where !name.hasPrefix(".") {
+            let path = directory + "/" + name
+            let relative = prefix + name
+            switch Self.look(path) {
+            case .directory(let inode):
+                // A symlink to a parent would be walked for ever.
+                guard visited.insert(inode).inserted, depth < Limit.directoryDepthMax else {
+                    continue
+                }
+                directories.append(path)
+                do {
+                    let inner = try FileManager.default.contentsOfDirectory(atPath: path)
+                    walk(
+                        inner, in: path, prefix: relative + "/", depth: depth + 1,
+                        visited: &visited)
+                } catch {
+                    problems.append(
+                        Diagnostic(
+                            .error, .unreadable, file: relative,
+                            message: "cannot list the directory: \(Self.reason(error))"))
+                }
+            case .file(let mark) where Self.isConfiguration(name):
+                files.append(FileEntry(relativePath: relative, path: path, mark: mark))
+            case .missing(let errno) where Self.isConfiguration(name):
+                problems.append(
+                    Diagnostic(
+                        .error, .unreadable, file: relative,
+                        message: "cannot read the file: \(Self.text(ofErrno: errno))"))
+            case .file, .missing, .other:
+                continue
+            }
+        }
+    }
+
+    private static func isConfiguration(_ name: String) -> Bool {
+        name.hasSuffix(".yaml") || name.hasSuffix(".yml") || name.hasSuffix(".json")
+    }
+
+    private enum Found {
+        case file(FileMark)
+        case directory(inode: UInt64)
+        case missing(errno: CInt)
+        case other
+    }
+
+    private static func look(_ path: String) -> Found {
+        var mark = CLinux.malla_file_mark()
+        // The path and the mark outlive the call, which keeps neither.
+        let result = unsafe malla_file_mark(path, &mark)
+        if result != 0 { return .missing(errno: -result) }
+        if mark.is_directory { return .directory(inode: mark.inode) }
+        guard mark.is_regular else { return .other }
+        return .file(
+            FileMark(
+                inode: mark.inode, bytes: mark.bytes, modifiedNanoseconds: mark.modified_ns,
+                changedNanoseconds: mark.changed_ns))
+    }
+
+    private static func text(ofErrno errno: CInt) -> String {
+        NSError(domain: NSPOSIXErrorDomain, code: Int(errno)).localizedDescription
+    }
+
+    private static func reason(_ error: any Error) -> String {
+        let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
+        if let underlying, underlying.domain == NSPOSIXErrorDomain {
+            return text(ofErrno: CInt(underlying.code))
+        }
+        return "\(error.localizedDescription)"
+    }
+}

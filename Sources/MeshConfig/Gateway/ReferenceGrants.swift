@@ -1,0 +1,46 @@
+// Who may refer across namespaces.
+
+internal import MeshModel
+
+struct ReferenceGrants {
+    private struct Grant: Hashable {
+        let fromGroup: String
+        let fromKind: String
+        let fromNamespace: String
+        let toGroup: String
+        let toKind: String
+        let toNamespace: String
+        /// Empty: every name.
+        let toName: String
+    }
+
+    private var grants: Set<Grant> = []
+
+    init(_ objects: ObjectSet) {
+        for object in objects["ReferenceGrant"] {
+            let spec = object.root["spec"]
+            for from in spec?["from"]?.list ?? [] {
+                for to in spec?["to"]?.list ?? [] {
+                    grants.insert(
+                        Grant(
+                            fromGroup: from["group"]?.text ?? "",
+                            fromKind: from["kind"]?.text ?? "",
+                            fromNamespace: from["namespace"]?.text ?? "",
+                            toGroup: to["group"]?.text ?? "", toKind: to["kind"]?.text ?? "",
+                            toNamespace: object.name.namespace, toName: to["name"]?.text ?? ""))
+                }
+            }
+        }
+    }
+
+    /// Whether HTTPRoutes of `namespace` may refer to the Service.
+    func permit(routesOf namespace: String, service: ObjectName) -> Bool {
+        if namespace == service.namespace { return true }
+        return ["", service.name].contains { name in
+            grants.contains(
+                Grant(
+                    fromGroup: Kind.gatewayGroup, fromKind: "HTTPRoute", fromNamespace: namespace,
+                    toGroup: "", toKind: "Service", toNamespace: service.namespace, toName: name))
+        }
+    }
+}
