@@ -1,5 +1,10 @@
-// The façade of the datapath: load (or adopt), attach, apply a snapshot, count, detach.
+// The façade of the datapath: load (or adopt), attach, apply a snapshot, count, detach. Nothing of
+// C or of the kernel's records leaves this module.
 
+internal import CBPF
+internal import CLinux
+internal import CMallaABI
+internal import Glibc
 public import MeshModel
 
 public struct DatapathOptions: Sendable {
@@ -7,14 +12,14 @@ public struct DatapathOptions: Sendable {
     public var cgroupPath: String
     /// A bpffs mount; pins go to PATH/malla/v<ABI>/.
     public var bpffsPath: String
-    /// The agent's and supervisor's own cgroup id is exempt from socket load balancing.
     /// Interface index of the node's side of the engine's veth; 0: no engine.
     public var engineInterface: UInt32
     /// A descriptor of the engine's network namespace, for sk_lookup.
     public var engineNamespace: Int32?
-    /// Names of the uplinks; empty: every interface that has a default route or is on the network
-    /// of one of the other nodes' InternalIPs.
+    /// Names of the uplinks; empty: see `Uplinks`.
     public var uplinks: [String]
+    /// Rows of the maps, where they are made anew; pinned maps keep their own.
+    public var limits = DatapathLimits()
 
     public init(
         cgroupPath: String, bpffsPath: String, engineInterface: UInt32 = 0,
@@ -28,8 +33,27 @@ public struct DatapathOptions: Sendable {
     }
 }
 
-public enum BPFError: Error, Equatable {
-    case placeholder
+/// Sizes of the maps, in rows. The kernel allocates them when a map is made.
+public struct DatapathLimits: Sendable {
+    /// One a service address, port and protocol: 10 000 services with two ports, both families.
+    public var servicesMax: UInt32 = 65536
+    /// One a ready endpoint of each service port: 100 000 with two ports each.
+    public var endpointsMax: UInt32 = 262_144
+    /// One an address of a local pod: 1 024 pods of both families, twice.
+    public var podsMax: UInt32 = 4096
+    /// One a captured connection, one a connection that the engine dials.
+    public var flowsMax: UInt32 = 131_072
+    /// One a socket that dialled a service.
+    public var dialledMax: UInt32 = 65536
+
+    public init() {}
+
+    var byMap: [String: UInt32] {
+        [
+            "malla_service": servicesMax, "malla_endpoint": endpointsMax, "malla_pod": podsMax,
+            "malla_flow": flowsMax, "malla_dialled": dialledMax,
+        ]
+    }
 }
 
 public struct VerdictCount: Sendable, Equatable {
@@ -67,20 +91,236 @@ public struct ApplyProblem: Sendable, Equatable {
     public var message: String
 }
 
-/// The node's eBPF programs and maps.
+/// The node's eBPF programs and maps. What it attaches stays in force when the process ends;
+/// `remove(bpffsPath:)` takes it away.
 ///
-/// - Threads: one at a time (the agent's reconcile loop).
+/// - Owns: the loaded object, the links, the agent's copy of the kernel's rows.
+/// - Threads: one at a time (the agent's reconcile loop), in the node's network namespace.
 public final class Datapath {
+    private let options: DatapathOptions
+    private let object: BPFObject
+    private var links: AttachedLinks
+    private var rows: KernelRows
+    private var settings: BPFMap<UInt32, malla_setting>
+    private let flows: BPFMap<malla_flow_key, malla_flow>
+    private let dialled: BPFMap<malla_dialled_key, malla_end>
+    private let listeners: SocketMap
+    private let counters: PerCPUArray
+    private var setting: malla_setting
+    /// Pins of what `init` attached, which `apply` keeps.
+    private var fixed: Set<String> = []
+
+    /// Loads the programs, adopting what is pinned, and attaches all that does not depend on the
+    /// configuration: the sockets' hooks, the engine's interface and namespace.
     public init(_ options: DatapathOptions) throws(BPFError) {
+        let directory = try PinDirectory(bpffsPath: options.bpffsPath)
+        let object = try BPFObject.load(sizes: options.limits.byMap, directory: directory.path)
+        let rows = try KernelRows(object)
+        let settings = try BPFMap<UInt32, malla_setting>(
+            adopting: object.map("malla_setting"), name: "malla_setting")
+        let flows = try BPFMap<malla_flow_key, malla_flow>(
+            adopting: object.map("malla_flow"), name: "malla_flow")
+        let dialled = try BPFMap<malla_dialled_key, malla_end>(
+            adopting: object.map("malla_dialled"), name: "malla_dialled")
+        let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
+        let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
+
+        self.options = options
+        self.object = object
+        self.rows = rows
+        self.flows = flows
+        self.dialled = dialled
+        self.listeners = listeners
+        self.counters = counters
+        // The number of listeners stays: the supervisor's sockets outlive the agent before this one.
+        setting = settings.value(of: 0, placeholder: malla_setting()) ?? malla_setting()
+        self.settings = settings
+        links = AttachedLinks(directory: directory.links)
+        try describeNode()
+        try attachFixed()
     }
 
     /// Attaches to the pods' interfaces and reconciles the maps: writes before removals.
-    public func apply(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] { [] }
+    ///
+    /// - Throws: what concerns all; what concerns one pod, service or map is in the answer.
+    public func apply(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
+        var problems: [ApplyProblem] = []
+        var wanted = fixed
+        let all = NetworkLink.all()
+        let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        var interfaces: [String: UInt32] = [:]
+        for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
+            guard let name = workload.interface else { continue }
+            let subject = "pod \(workload.name)"
+            guard let link = byName[name] else {
+                let message = "its interface \(name) does not exist; it is not in the mesh"
+                problems.append(ApplyProblem(subject: subject, message: message))
+                continue
+            }
+            let attachments = [
+                TCXAttachment.egress("malla_to_pod", hook: "to_pod", of: link),
+                TCXAttachment.ingress("malla_from_pod", hook: "from_pod", of: link),
+            ]
+            if attach(attachments, &wanted, subject, &problems) { interfaces[name] = link.index }
+        }
+        for link in uplinks(snapshot, all, pods: Set(interfaces.values), &problems) {
+            let program = link.hasLinkHeader ? "malla_uplink" : "malla_uplink3"
+            let attachment = TCXAttachment.ingress(program, hook: "uplink", of: link)
+            _ = attach([attachment], &wanted, "uplink \(link.name)", &problems)
+        }
+        let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
+        problems += desired.problems
+        problems += try rows.apply(desired)
+        try links.keepOnly(wanted)
+        return problems
+    }
 
     /// The listening sockets that captured connections go to, one a worker; empty: none.
-    public func serve(listeners: [Int32]) throws(BPFError) {}
+    ///
+    /// - Limits: 256; those beyond are refused.
+    public func serve(listeners descriptors: [Int32]) throws(BPFError) {
+        guard descriptors.count <= Int(listeners.entriesMax) else {
+            throw .refused(call: .update, object: "map malla_listen", errno: E2BIG)
+        }
+        let count = UInt32(descriptors.count)
+        let before = setting.listeners
+        // Fewer than before: the count shrinks first, so that no row without a socket is chosen.
+        if count < before { try setListeners(count) }
+        for (index, descriptor) in descriptors.enumerated() {
+            try listeners.set(UInt32(index), to: descriptor)
+        }
+        if count > before { try setListeners(count) }
+        for index in count..<max(count, before) { listeners.remove(index) }
+    }
 
-    public func verdictCounts() -> [VerdictCount] { [] }
-    public func mapUsage() -> [MapUsage] { [] }
-    public func programs() -> [ProgramState] { [] }
+    private func setListeners(_ count: UInt32) throws(BPFError) {
+        setting.listeners = count
+        try settings.set(0, to: setting)
+    }
+
+    public func verdictCounts() -> [VerdictCount] { counters.verdictCounts() }
+
+    /// - Complexity: counts the rows of the flow table, some milliseconds when it is full.
+    public func mapUsage() -> [MapUsage] {
+        let current = rows.current
+        func usage(_ name: String, _ type: String, _ count: UInt64, _ max: UInt32, _ refused: UInt64)
+            -> MapUsage
+        {
+            MapUsage(
+                name: name, type: type, entries: count, entriesMax: UInt64(max), refused: refused)
+        }
+        return [
+            usage(
+                "malla_service", "hash", UInt64(current.services.count), rows.services.entriesMax,
+                rows.services.refused),
+            usage(
+                "malla_endpoint", "hash", UInt64(current.endpoints.count),
+                rows.endpoints.entriesMax, rows.endpoints.refused),
+            usage(
+                "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
+                rows.pods.refused),
+            usage("malla_flow", "lru_hash", flows.count(), flows.entriesMax, 0),
+            usage("malla_dialled", "lru_hash", dialled.count(), dialled.entriesMax, 0),
+            usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
+            usage("malla_setting", "array", 1, settings.entriesMax, 0),
+            usage(
+                "malla_count", "percpu_array", UInt64(counters.entriesMax), counters.entriesMax, 0),
+        ]
+    }
+
+    public func programs() -> [ProgramState] {
+        links.all.map { link in
+            let statistics = object.statistics(ofProgram: link.attachment.program)
+            return ProgramState(
+                name: link.attachment.program, id: statistics?.id ?? 0,
+                attachedTo: link.attachment.description, isPinned: true, isAdopted: link.isAdopted,
+                runCount: statistics?.runs ?? 0, runNanoseconds: statistics?.nanoseconds ?? 0)
+        }
+    }
+
+    /// Takes away every program, link and map that this ABI's agents pinned below `bpffsPath`.
+    public static func remove(bpffsPath: String) throws(BPFError) {
+        try PinDirectory.removeAll(bpffsPath: bpffsPath)
+    }
+}
+
+extension Datapath {
+    /// Tells the programs where they are, before they are attached.
+    private func describeNode() throws(BPFError) {
+        setting.node_cookie = malla_netns_cookie()
+        setting.engine = options.engineInterface
+        let engine = NetworkLink.all().first { $0.index == options.engineInterface }
+        if let engine { setting.engine_mac = engine.mac }
+        let own = OwnSockets(cgroupPath: options.cgroupPath)
+        setting.agent_process = own.process
+        setting.agent_cgroup = own.cgroup
+        try settings.set(0, to: setting)
+    }
+
+    private func attachFixed() throws(BPFError) {
+        if options.engineInterface != 0 {
+            guard let link = NetworkLink.all().first(where: { $0.index == options.engineInterface })
+            else {
+                let name = "the engine's interface, index \(options.engineInterface)"
+                throw .refused(call: .attach, object: name, errno: ENODEV)
+            }
+            try attachFixed(TCXAttachment.ingress("malla_from_eng", hook: "from_engine", of: link))
+        }
+        if let namespace = options.engineNamespace {
+            var status = stat()
+            guard unsafe fstat(namespace, &status) == 0 else {
+                throw .refused(call: .attach, object: "the engine's namespace", errno: errno)
+            }
+            let inode = UInt64(status.st_ino)
+            try attachFixed(LookupAttachment.engine(descriptor: namespace, inode: inode))
+        }
+        let path = options.cgroupPath
+        let opened = unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard opened >= 0 else { throw .notCgroup(path: path, errno: errno) }
+        let cgroup = Descriptor(adopting: opened)
+        let inode = OwnSockets.inode(of: path)
+        for each in CgroupAttachment.all(path: path, descriptor: cgroup.number, inode: inode) {
+            try attachFixed(each)
+        }
+    }
+
+    private func attachFixed(_ attachment: Attachment) throws(BPFError) {
+        try links.join(attachment, object)
+        fixed.insert(attachment.pin)
+    }
+
+    /// Whether all of them are attached; a problem of `subject` otherwise.
+    private func attach(
+        _ attachments: [Attachment], _ wanted: inout Set<String>, _ subject: String,
+        _ problems: inout [ApplyProblem]
+    ) -> Bool {
+        for attachment in attachments {
+            wanted.insert(attachment.pin)
+            do throws(BPFError) {
+                try links.join(attachment, object)
+            } catch {
+                problems.append(ApplyProblem(subject: subject, message: error.description))
+                return false
+            }
+        }
+        return true
+    }
+
+    private func uplinks(
+        _ snapshot: Snapshot, _ all: [NetworkLink], pods: Set<UInt32>,
+        _ problems: inout [ApplyProblem]
+    ) -> [NetworkLink] {
+        guard options.uplinks.isEmpty else {
+            return options.uplinks.compactMap { name in
+                if let link = all.first(where: { $0.name == name }) { return link }
+                problems.append(
+                    ApplyProblem(subject: "uplink \(name)", message: "the interface does not exist"))
+                return nil
+            }
+        }
+        let others = snapshot.mesh.nodes.filter { $0.name != snapshot.node }.flatMap(\.addresses)
+        return Uplinks.choose(
+            links: all, own: snapshot.nodeAddresses, others: others,
+            excluded: pods.union([options.engineInterface]))
+    }
 }

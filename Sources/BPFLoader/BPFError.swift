@@ -1,0 +1,70 @@
+// What can go wrong between the agent and the kernel's eBPF, and what to do about it.
+
+internal import Glibc
+
+/// The step that the kernel refused.
+public enum BPFCall: String, Sendable {
+    case open, load, pin, unpin, attach, replace, detach, look = "look up", update, remove, inspect, list
+}
+
+/// The half of a map's record.
+public enum RecordPart: String, Sendable {
+    case key, value
+}
+
+public enum BPFError: Error, Equatable {
+    /// The kernel refused `call` on `object`; `errno` is positive.
+    case refused(call: BPFCall, object: String, errno: CInt)
+    /// The pinned map was made by a build with another record layout.
+    case layoutMismatch(map: String, part: RecordPart, kernelBytes: UInt32, ourBytes: Int)
+    /// The verifier refused a program; `log` is the end of what it said.
+    case rejected(errno: CInt, log: String)
+    /// The path is no bpffs mount.
+    case notBPFFileSystem(path: String)
+    /// The path is no cgroup v2 directory.
+    case notCgroup(path: String, errno: CInt)
+    /// The embedded object holds no such map or program: the build is broken.
+    case missing(object: String)
+
+    var isMapFull: Bool {
+        if case .refused(.update, _, let errno) = self { return errno == E2BIG || errno == ENOMEM }
+        return false
+    }
+}
+
+extension BPFError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .refused(let call, let object, let errno):
+            "cannot \(call.rawValue) \(object): \(Self.text(errno))\(Self.remedy(errno))"
+        case .layoutMismatch(let map, let part, let kernelBytes, let ourBytes):
+            "map '\(map)': \(part.rawValue) is \(kernelBytes) bytes in the kernel, \(ourBytes) here; "
+                + "remove the pin or roll back the agent"
+        case .rejected(let errno, let log):
+            "the kernel refused an eBPF program: \(Self.text(errno))\(Self.remedy(errno))"
+                + (log.isEmpty ? "" : "; the verifier said: \(log)")
+        case .notBPFFileSystem(let path):
+            "\(path) is no bpffs; mount it (mount -t bpf bpf \(path)) or name another by --bpffs"
+        case .notCgroup(let path, let errno):
+            "\(path) is no cgroup v2 directory (\(Self.text(errno))); mount cgroup2 or name "
+                + "the subtree of the pods by --cgroup"
+        case .missing(let object):
+            "the agent's eBPF object has no \(object); build it again (make bpf programs)"
+        }
+    }
+
+    private static func text(_ errno: CInt) -> String {
+        // strerror answers a terminated string that this thread may read until its next call.
+        unsafe String(cString: strerror(errno))
+    }
+
+    private static func remedy(_ errno: CInt) -> String {
+        switch errno {
+        case EPERM, EACCES: "; the agent needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+        case ENOMEM: "; the node lacks memory, or RLIMIT_MEMLOCK is too small"
+        case E2BIG: "; the map is full"
+        case EOPNOTSUPP: "; the kernel is too old (Linux 6.6 or newer is needed)"
+        default: ""
+        }
+    }
+}

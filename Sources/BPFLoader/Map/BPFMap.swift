@@ -1,0 +1,136 @@
+// A typed view of one hash or array map.
+
+internal import CBPF
+internal import Glibc
+
+/// - Owns: one descriptor. The map in the kernel outlives this value while it is pinned.
+/// - Threads: one at a time.
+/// - Source: bpf(2).
+struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
+    let name: String
+    let entriesMax: UInt32
+    /// Rows that did not fit, since this value was made.
+    private(set) var refused: UInt64 = 0
+    private let descriptor: Descriptor
+
+    /// Takes the map over; refuses it unless its record sizes are ours.
+    init(adopting descriptor: consuming Descriptor, name: String) throws(BPFError) {
+        let kernel = try MapShape(of: descriptor.number, name: name)
+        try kernel.require(.key, MemoryLayout<Key>.size)
+        try kernel.require(.value, MemoryLayout<Value>.size)
+        self.name = name
+        self.entriesMax = kernel.entriesMax
+        self.descriptor = descriptor
+    }
+
+    /// Inserts or replaces one record.
+    mutating func set(_ key: Key, to value: Value) throws(BPFError) {
+        var key = key
+        var value = value
+        // The sizes were checked when the map was opened.
+        let result = unsafe bpf_map_update_elem(descriptor.number, &key, &value, UInt64(BPF_ANY))
+        guard result == 0 else {
+            let error = BPFError.refused(call: .update, object: "map \(name)", errno: -result)
+            if error.isMapFull { refused += 1 }
+            throw error
+        }
+    }
+
+    /// Removes one record; that it is gone already is no error.
+    func remove(_ key: Key) throws(BPFError) {
+        var key = key
+        let result = unsafe bpf_map_delete_elem(descriptor.number, &key)
+        guard result == 0 || result == -ENOENT else {
+            throw .refused(call: .remove, object: "map \(name)", errno: -result)
+        }
+    }
+
+    func value(of key: Key, placeholder: Value) -> Value? {
+        var key = key
+        var value = placeholder
+        return unsafe bpf_map_lookup_elem(descriptor.number, &key, &value) == 0 ? value : nil
+    }
+
+    /// Every record, in no order.
+    ///
+    /// - Complexity: two system calls a record.
+    func forEach(key: Key, value: Value, _ body: (Key, Value) -> Void) {
+        var current = key
+        var next = key
+        var row = value
+        var isFirst = true
+        for _ in 0...entriesMax {
+            let result =
+                isFirst
+                ? unsafe bpf_map_get_next_key(descriptor.number, nil, &next)
+                : unsafe bpf_map_get_next_key(descriptor.number, &current, &next)
+            guard result == 0 else { return }
+            isFirst = false
+            current = next
+            if unsafe bpf_map_lookup_elem(descriptor.number, &current, &row) == 0 { body(current, row) }
+        }
+    }
+
+    /// How many records there are now; other processors may add and remove meanwhile.
+    ///
+    /// - Source: BPF_MAP_LOOKUP_BATCH (Linux 5.6).
+    func count() -> UInt64 {
+        let chunk = 4096
+        var total: UInt64 = 0
+        var position: UInt32 = 0
+        var isFirst = true
+        var hasMore = true
+        // Both buffers hold `chunk` records, which is what the kernel is told.
+        let keys = UnsafeMutablePointer<Key>.allocate(capacity: chunk)
+        let values = UnsafeMutablePointer<Value>.allocate(capacity: chunk)
+        defer {
+            unsafe keys.deallocate()
+            unsafe values.deallocate()
+        }
+        while hasMore, total <= UInt64(entriesMax) {
+            var count = UInt32(chunk)
+            var next: UInt32 = 0
+            let result =
+                isFirst
+                ? unsafe bpf_map_lookup_batch(
+                    descriptor.number, nil, &next, keys, values, &count, nil)
+                : unsafe bpf_map_lookup_batch(
+                    descriptor.number, &position, &next, keys, values, &count, nil)
+            guard result == 0 || result == -ENOENT else { break }
+            total += UInt64(count)
+            position = next
+            isFirst = false
+            hasMore = result == 0
+        }
+        return total
+    }
+}
+
+/// What the kernel says of a map.
+struct MapShape {
+    let name: String
+    let keyBytes: UInt32
+    let valueBytes: UInt32
+    let entriesMax: UInt32
+
+    init(of descriptor: CInt, name: String) throws(BPFError) {
+        var kernel = bpf_map_info()
+        var bytes = UInt32(MemoryLayout<bpf_map_info>.size)
+        // The kernel writes at most `bytes`.
+        let result = unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes)
+        guard result == 0 else {
+            throw .refused(call: .inspect, object: "map \(name)", errno: -result)
+        }
+        self.name = name
+        keyBytes = kernel.key_size
+        valueBytes = kernel.value_size
+        entriesMax = kernel.max_entries
+    }
+
+    func require(_ part: RecordPart, _ ourBytes: Int) throws(BPFError) {
+        let kernelBytes = part == .key ? keyBytes : valueBytes
+        guard Int(kernelBytes) == ourBytes else {
+            throw .layoutMismatch(map: name, part: part, kernelBytes: kernelBytes, ourBytes: ourBytes)
+        }
+    }
+}

@@ -1,0 +1,116 @@
+// The compiled programs and their maps: opened from the bytes in the agent's binary, joined to the
+// maps that an agent before this one pinned, loaded.
+
+internal import CBPF
+internal import CMallaObject
+internal import Glibc
+
+/// - Owns: libbpf's object, which holds the descriptors of every program and map.
+/// - Threads: one at a time.
+@safe struct BPFObject: ~Copyable {
+    private let object: OpaquePointer  // Freed only in `deinit`; never leaves this type.
+
+    private init(adopting object: OpaquePointer) { unsafe self.object = object }
+
+    deinit { unsafe bpf_object__close(object) }
+
+    /// Loads the embedded object.
+    ///
+    /// - Parameter sizes: rows of maps by name, for those that are made now; a pinned map keeps its own.
+    /// - Parameter directory: where maps are pinned, or found.
+    /// - Throws: `.rejected` with the end of the verifier's log.
+    static func load(sizes: [String: UInt32], directory: String) throws(BPFError) -> BPFObject {
+        let logBytes = 256 * 1024
+        let log = UnsafeMutablePointer<CChar>.allocate(capacity: logBytes)
+        unsafe log.initialize(repeating: 0, count: logBytes)
+        defer { unsafe log.deallocate() }
+
+        unsafe libbpf_set_print(nil)
+        var options = unsafe bpf_object_open_opts()
+        unsafe options.sz = MemoryLayout<bpf_object_open_opts>.size
+        // The buffer outlives the load below, which is its last use.
+        unsafe options.kernel_log_buf = log
+        unsafe options.kernel_log_size = logBytes
+        let opened = unsafe bpf_object__open_mem(
+            malla_object_start(), Int(malla_object_bytes), &options)
+        guard let pointer = unsafe opened else {
+            throw .refused(call: .open, object: "the embedded eBPF object", errno: errno)
+        }
+        let object = unsafe BPFObject(adopting: pointer)
+
+        try object.prepareMaps(sizes: sizes, directory: directory)
+        let result = unsafe bpf_object__load(object.object)
+        guard result == 0 else {
+            throw .rejected(errno: -result, log: unsafe tail(String(cString: log)))
+        }
+        try object.pinMaps(directory: directory)
+        return object
+    }
+
+    private static func tail(_ log: String) -> String {
+        log.split(separator: "\n").suffix(12).joined(separator: "\n")
+    }
+
+    private func prepareMaps(sizes: [String: UInt32], directory: String) throws(BPFError) {
+        var map = unsafe bpf_object__next_map(object, nil)
+        while let each = unsafe map {
+            let name = unsafe String(cString: bpf_map__name(each))
+            if name.hasPrefix("malla_"), !name.contains(".") {
+                let path = "\(directory)/\(name)"
+                if let pinned = try PinDirectory.open(path) {
+                    let descriptor = Descriptor(adopting: pinned)
+                    let shape = try MapShape(of: descriptor.number, name: path)
+                    try shape.require(.key, unsafe Int(bpf_map__key_size(each)))
+                    try shape.require(.value, unsafe Int(bpf_map__value_size(each)))
+                    let result = unsafe bpf_map__reuse_fd(each, descriptor.number)
+                    guard result == 0 else {
+                        throw .refused(call: .open, object: path, errno: -result)
+                    }
+                } else if let entries = sizes[name] {
+                    _ = unsafe bpf_map__set_max_entries(each, entries)
+                }
+            }
+            unsafe map = bpf_object__next_map(object, each)
+        }
+    }
+
+    private func pinMaps(directory: String) throws(BPFError) {
+        var map = unsafe bpf_object__next_map(object, nil)
+        while let each = unsafe map {
+            let name = unsafe String(cString: bpf_map__name(each))
+            let path = "\(directory)/\(name)"
+            if name.hasPrefix("malla_"), !name.contains("."), unsafe access(path, F_OK) != 0 {
+                try PinDirectory.pin(unsafe bpf_map__fd(each), at: path)
+            }
+            unsafe map = bpf_object__next_map(object, each)
+        }
+    }
+
+    /// A descriptor of the map, of the caller's own.
+    func map(_ name: String) throws(BPFError) -> Descriptor {
+        guard let map = unsafe bpf_object__find_map_by_name(object, name) else {
+            throw .missing(object: "map \(name)")
+        }
+        let copy = fcntl(unsafe bpf_map__fd(map), F_DUPFD_CLOEXEC, 0)
+        guard copy >= 0 else { throw .refused(call: .open, object: "map \(name)", errno: errno) }
+        return Descriptor(adopting: copy)
+    }
+
+    /// The program's descriptor; it lives as long as this object.
+    func program(_ name: String) throws(BPFError) -> CInt {
+        guard let program = unsafe bpf_object__find_program_by_name(object, name) else {
+            throw .missing(object: "program \(name)")
+        }
+        return unsafe bpf_program__fd(program)
+    }
+
+    /// Id and run counters; zero counts unless the sysctl kernel.bpf_stats_enabled is on.
+    func statistics(ofProgram name: String) -> (id: UInt32, runs: UInt64, nanoseconds: UInt64)? {
+        guard let descriptor = try? program(name) else { return nil }
+        var kernel = bpf_prog_info()
+        var bytes = UInt32(MemoryLayout<bpf_prog_info>.size)
+        // No pointers are passed in: the kernel fills numbers only.
+        guard unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes) == 0 else { return nil }
+        return (kernel.id, kernel.run_cnt, kernel.run_time_ns)
+    }
+}

@@ -1,0 +1,78 @@
+// BPFFS/malla/v<ABI>/: what survives the agent. Maps by name, links in link/.
+
+internal import CBPF
+internal import CLinux
+internal import CMallaABI
+internal import Glibc
+
+/// - Throws: `.notBPFFileSystem`, or what mkdir(2) and the like refused.
+struct PinDirectory {
+    let path: String
+    var links: String { path + "/link" }
+
+    init(bpffsPath: String) throws(BPFError) {
+        try Self.requireBPFFileSystem(bpffsPath)
+        path = Self.path(in: bpffsPath)
+        for directory in [bpffsPath + "/malla", path, path + "/link"] {
+            guard unsafe mkdir(directory, 0o700) == 0 || errno == EEXIST else {
+                throw .refused(call: .pin, object: directory, errno: errno)
+            }
+        }
+    }
+
+    static func path(in bpffsPath: String) -> String { "\(bpffsPath)/malla/v\(MALLA_ABI_VERSION)" }
+
+    private static func requireBPFFileSystem(_ path: String) throws(BPFError) {
+        guard unsafe malla_is_bpffs(path) == 1 else {
+            throw .notBPFFileSystem(path: path)
+        }
+    }
+
+    /// Opens what is pinned at `path`; `nil`: nothing is.
+    static func open(_ path: String) throws(BPFError) -> CInt? {
+        let result = unsafe bpf_obj_get(path)
+        if result >= 0 { return result }
+        guard result == -ENOENT else { throw .refused(call: .open, object: path, errno: -result) }
+        return nil
+    }
+
+    static func pin(_ descriptor: CInt, at path: String) throws(BPFError) {
+        let result = unsafe bpf_obj_pin(descriptor, path)
+        guard result == 0 else { throw .refused(call: .pin, object: path, errno: -result) }
+    }
+
+    /// Names in `directory`; none where it does not exist.
+    static func names(in directory: String) -> [String] {
+        guard let stream = unsafe opendir(directory) else { return [] }
+        defer { _ = unsafe closedir(stream) }
+        var names: [String] = []
+        while let entry = unsafe readdir(stream) {
+            // d_name is terminated and lives until the next readdir.
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) {
+                    unsafe String(cString: $0)
+                }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names
+    }
+
+    /// Detaches every link and removes every pin of this build's ABI.
+    static func removeAll(bpffsPath: String) throws(BPFError) {
+        try requireBPFFileSystem(bpffsPath)
+        let path = path(in: bpffsPath)
+        for name in names(in: path + "/link") { try Link.remove(pin: "\(path)/link/\(name)") }
+        for name in names(in: path) where name != "link" {
+            guard unsafe unlink("\(path)/\(name)") == 0 || errno == ENOENT else {
+                throw .refused(call: .unpin, object: "\(path)/\(name)", errno: errno)
+            }
+        }
+        for directory in [path + "/link", path, bpffsPath + "/malla"] {
+            // malla/ stays where another ABI's pins do.
+            guard unsafe rmdir(directory) == 0 || errno == ENOENT || errno == ENOTEMPTY else {
+                throw .refused(call: .unpin, object: directory, errno: errno)
+            }
+        }
+    }
+}

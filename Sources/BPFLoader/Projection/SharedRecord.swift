@@ -1,0 +1,78 @@
+// The ABI's structs as keys and values of Swift collections: equal when every field is.
+
+internal import CMallaABI
+internal import MeshModel
+
+extension malla_address: @retroactive Hashable {
+    init(_ address: IPAddress) {
+        self.init(
+            words_be: (
+                address.word(0).bigEndian, address.word(1).bigEndian, address.word(2).bigEndian,
+                address.word(3).bigEndian
+            ))
+    }
+
+    static func == (left: Self, right: Self) -> Bool { left.words_be == right.words_be }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(words_be.0)
+        hasher.combine(words_be.1)
+        hasher.combine(words_be.2)
+        hasher.combine(words_be.3)
+    }
+}
+
+extension malla_end: @retroactive Hashable {
+    init(_ end: SocketAddress, _ transport: TransportProtocol) {
+        self.init(
+            address: malla_address(end.address), port_be: end.port.bigEndian,
+            protocol: transport.number, pad: 0)
+    }
+
+    static func == (left: Self, right: Self) -> Bool {
+        left.address == right.address && left.port_be == right.port_be
+            && left.protocol == right.protocol
+    }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(address)
+        hasher.combine(port_be)
+        hasher.combine(self.protocol)
+    }
+}
+
+extension malla_service: @retroactive Equatable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.id == right.id && left.endpoints == right.endpoints && left.flags == right.flags
+    }
+}
+
+extension malla_endpoint_key: @retroactive Hashable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.service == right.service && left.slot == right.slot
+    }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(service)
+        hasher.combine(slot)
+    }
+}
+
+extension malla_pod: @retroactive Equatable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.interface == right.interface && left.flags == right.flags
+    }
+}
+
+/// Written out, because the compiler would make `hashValue` public, which an internal import forbids.
+private func hashed(_ value: some Hashable) -> Int {
+    var hasher = Hasher()
+    value.hash(into: &hasher)
+    return hasher.finalize()
+}

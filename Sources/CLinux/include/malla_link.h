@@ -1,0 +1,23 @@
+/* The interfaces of the calling thread's network namespace, and that namespace's cookie. */
+#pragma once
+#include <stdint.h>
+
+struct malla_link {
+	uint32_t index;
+	uint16_t type;     /* ARPHRD_*: 1 has an Ethernet header */
+	uint8_t mac[6];    /* zero where there is none */
+	uint8_t is_loopback;
+	char name[16];
+};
+
+struct malla_link_address {
+	uint8_t address[16]; /* IPv4 as ::ffff:a.b.c.d */
+	uint32_t index;
+};
+
+/* Both answer how many there are, of which at most `max` are written, or -errno. */
+int malla_links(struct malla_link *links, int max);
+int malla_link_addresses(struct malla_link_address *addresses, int max);
+
+/* SO_NETNS_COOKIE (Linux 5.14), or 0 where the kernel refuses it. */
+uint64_t malla_netns_cookie(void);

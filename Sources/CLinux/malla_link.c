@@ -1,0 +1,96 @@
+/* See malla_link.h. getifaddrs(3) asks rtnetlink, so a namespace entered by setns(2) is the one seen. */
+#define _GNU_SOURCE
+#include "malla_link.h"
+
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netpacket/packet.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+int malla_links(struct malla_link *links, int max)
+{
+	struct ifaddrs *all, *each;
+	int count = 0;
+
+	if (getifaddrs(&all))
+		return -errno;
+	for (each = all; each; each = each->ifa_next) {
+		const struct sockaddr_ll *link = (const void *)each->ifa_addr;
+
+		if (!link || link->sll_family != AF_PACKET)
+			continue;
+		if (count < max) {
+			struct malla_link *to = &links[count];
+
+			memset(to, 0, sizeof(*to));
+			to->index = (uint32_t)link->sll_ifindex;
+			to->type = link->sll_hatype;
+			to->is_loopback = (each->ifa_flags & IFF_LOOPBACK) != 0;
+			if (link->sll_halen == 6)
+				memcpy(to->mac, link->sll_addr, 6);
+			strncpy(to->name, each->ifa_name, sizeof(to->name) - 1);
+		}
+		count++;
+	}
+	freeifaddrs(all);
+	return count;
+}
+
+static int address_of(const struct sockaddr *from, uint8_t to[16])
+{
+	if (from && from->sa_family == AF_INET6) {
+		memcpy(to, &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr, 16);
+		return 1;
+	}
+	if (from && from->sa_family == AF_INET) {
+		memset(to, 0, 10);
+		to[10] = to[11] = 0xff;
+		memcpy(to + 12, &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
+		return 1;
+	}
+	return 0;
+}
+
+int malla_link_addresses(struct malla_link_address *addresses, int max)
+{
+	struct ifaddrs *all, *each;
+	int count = 0;
+
+	if (getifaddrs(&all))
+		return -errno;
+	for (each = all; each; each = each->ifa_next) {
+		uint8_t address[16];
+
+		if (!address_of(each->ifa_addr, address))
+			continue;
+		if (count < max) {
+			memcpy(addresses[count].address, address, 16);
+			addresses[count].index = if_nametoindex(each->ifa_name);
+		}
+		count++;
+	}
+	freeifaddrs(all);
+	return count;
+}
+
+uint64_t malla_netns_cookie(void)
+{
+	uint64_t cookie = 0;
+	socklen_t bytes = sizeof(cookie);
+	int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (descriptor < 0)
+		return 0;
+	if (getsockopt(descriptor, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes))
+		cookie = 0;
+	close(descriptor);
+	return cookie;
+}
