@@ -1,0 +1,127 @@
+import Glibc
+import TestSupport
+import Testing
+
+@Suite("When things fail: a clear word, the right exit status, and the rest goes on", .serialized)
+struct FailureTests {
+    @Test func `a second agent on the same node ends with 69 and harms nothing`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+
+        let second = try mesh.node.start("second", mesh.node.agentArguments())
+
+        #expect(second.wait(seconds: 15) == 69, "\(second.text)")
+        #expect(!second.text.isEmpty)
+        for service in [SmallMesh.kernelFar, SmallMesh.engineFar] {
+            let answer = try mesh.client.curl(service.urls[0])
+            #expect(answer.status == 200, "\(service.name): \(answer.problem)\n\(mesh.logs)")
+        }
+    }
+
+    @Test func `an agent without the capabilities ends with 77 and names what is missing`() throws {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+
+        let agent = try node.start(
+            "agent",
+            ["setpriv", "--bounding-set", "-net_admin,-sys_admin,-bpf"] + node.agentArguments())
+
+        #expect(agent.wait(seconds: 15) == 77, "\(agent.text)")
+        #expect(agent.text.contains("CAP_"), "\(agent.text)")
+    }
+
+    @Test func `a wrong command line ends with 64, a missing configuration directory with 78`() throws {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+
+        let wrong = try node.run([Binaries.agent, "run", "--no-such-option"])
+        #expect(wrong.status == 64, "\(wrong)")
+        let words = node.agentArguments().map { $0 == quiet.bed.configuration ? "/no/such" : $0 }
+        let missing = try node.run(words)
+        #expect(missing.status == 78, "\(missing)")
+        #expect(missing.errors.contains("/no/such"), "\(missing)")
+    }
+
+    @Test func `a Gateway's port in use is reported, the mesh goes on, and it is taken once free`() throws {
+        let quiet = try SmallMesh.bed { bed in
+            try bed.configure("gateway.yaml", RouteTests.gateway)
+            try bed.route(
+                "front", parent: "{name: front}",
+                rules: "- backendRefs: [{name: engine-far, port: 80}]")
+        }
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let occupant = try node.start(
+            "occupant", ["/usr/bin/python3", "-m", "http.server", "--bind", "::", "80"])
+        try eventually("port 80 is taken") {
+            try node.run(["ss", "-Hltn", "sport = :80"]).output.contains(":80")
+        }
+        let agent = try node.start("agent", node.agentArguments())
+
+        try eventually("the mesh is served") {
+            try quiet.bed["client"].curl(SmallMesh.engineNear.urls[0]).status == 200
+        }
+        try eventually("the agent names the port") { agent.text.contains("80") }
+        occupant.stop()
+        try eventually("the Gateway answers", within: 20) {
+            let outcome = try quiet.bed.outside(["curl", "-sSi", "-m", "2", "http://\(node.v4)/"])
+            return Curl.response(outcome).headers["x-pod"] == "far"
+        }
+    }
+
+    @Test func `a child killed with -9 under load loses no listener`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        let load = try mesh.client.start(
+            "wrk", ["wrk", "-t1", "-c16", "-d4s", SmallMesh.engineNear.urls[0] + "/"])
+        let before = try mesh.quiet.near.requests()
+        try eventually("the load flows") { try mesh.quiet.near.requests() > before + 100 }
+        let child = try #require(mesh.node.child(of: mesh.agents[0]))
+
+        kill(child, SIGKILL)
+        for _ in 1...10 {
+            // A connection made while no child serves waits in the listener's queue.
+            let answer = try mesh.client.curl(SmallMesh.engineFar.urls[0] + "/", seconds: 5)
+            #expect(answer.status == 200, "\(answer.problem)\n\(mesh.logs)")
+        }
+
+        let next = try #require(mesh.node.child(of: mesh.agents[0]))
+        #expect(next != child)
+        #expect(mesh.agents[0].exitStatus == nil, "the supervisor lives")
+        #expect(load.wait(seconds: 20) == 0)
+        #expect(Load(load.text).requests > 0)
+    }
+
+    @Test func `SIGTERM ends the agent with 0`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+
+        #expect(mesh.agents[0].stop() == 0, "\(mesh.logs)")
+    }
+
+    @Test func `a node without the datapath serves Gateways and needs no privileges`() throws {
+        let bed = try Testbed("n1: far")
+        defer { bed.close() }
+        _ = try bed["far"].serve()
+        try bed.describe([TestService("engine-far", 4, "http", to: ["far"])])
+        try bed.configure(
+            "gateway.yaml", RouteTests.gateway.replacing("port: 80}", with: "port: 8000}"))
+        try bed.route(
+            "front", parent: "{name: front}", rules: "- backendRefs: [{name: engine-far, port: 80}]")
+        let node = bed[node: "n1"]
+        try Command.shell("chmod 777 \(node.state)/.. \(node.state)")
+
+        let agent = try node.start(
+            "agent",
+            ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+                + node.agentArguments(more: ["--datapath", "off"]))
+
+        try node.waitUntilReady(agent)
+        try eventually("the Gateway answers") {
+            let outcome = try bed.outside(["curl", "-sSi", "-m", "2", "http://\(node.v4):8000/"])
+            return Curl.response(outcome).headers["x-pod"] == "far"
+        }
+    }
+}
