@@ -1,7 +1,6 @@
 // Which files a directory holds: recursive, *.yaml *.yml *.json, names that begin with a dot left
 // out, symlinks followed (a mounted ConfigMap is symlinks into `..data`).
 
-internal import CLinux
 internal import Foundation
 
 /// One file with what tells its contents apart.
@@ -10,20 +9,6 @@ struct FileEntry: Hashable {
     var relativePath: String
     var path: String
     var mark: FileMark
-}
-
-/// Inode, size and times of a file: equal marks mean equal contents, unless it was written within
-/// the last moments (`isSettled`).
-struct FileMark: Hashable {
-    var inode: UInt64
-    var bytes: UInt64
-    var modifiedNanoseconds: Int64
-    var changedNanoseconds: Int64
-
-    /// Whether a later write would surely have another time: a clock tick is at most 10 ms.
-    func isSettled(at now: Int64) -> Bool {
-        now - max(modifiedNanoseconds, changedNanoseconds) > 100_000_000
-    }
 }
 
 /// What a walk over the directory found.
@@ -42,7 +27,7 @@ struct DirectoryScan {
             throw .unreadable(directory: root, reason: Self.reason(error))
         }
         var visited: Set<UInt64> = []
-        if case .directory(let inode) = Self.look(root) { visited.insert(inode) }
+        if case .directory(let inode) = FileMark.look(root) { visited.insert(inode) }
         directories.append(root)
         walk(names, in: root, prefix: "", depth: 0, visited: &visited)
         files.sort { $0.relativePath < $1.relativePath }
@@ -63,7 +48,7 @@ struct DirectoryScan {
         for name in names.sorted() where !name.hasPrefix(".") {
             let path = directory + "/" + name
             let relative = prefix + name
-            switch Self.look(path) {
+            switch FileMark.look(path) {
             case .directory(let inode):
                 // A symlink to a parent would be walked for ever.
                 guard visited.insert(inode).inserted, depth < Limit.directoryDepthMax else {
@@ -96,26 +81,6 @@ struct DirectoryScan {
 
     private static func isConfiguration(_ name: String) -> Bool {
         name.hasSuffix(".yaml") || name.hasSuffix(".yml") || name.hasSuffix(".json")
-    }
-
-    private enum Found {
-        case file(FileMark)
-        case directory(inode: UInt64)
-        case missing(errno: CInt)
-        case other
-    }
-
-    private static func look(_ path: String) -> Found {
-        var mark = CLinux.malla_file_mark()
-        // The path and the mark outlive the call, which keeps neither.
-        let result = unsafe malla_file_mark(path, &mark)
-        if result != 0 { return .missing(errno: -result) }
-        if mark.is_directory { return .directory(inode: mark.inode) }
-        guard mark.is_regular else { return .other }
-        return .file(
-            FileMark(
-                inode: mark.inode, bytes: mark.bytes, modifiedNanoseconds: mark.modified_ns,
-                changedNanoseconds: mark.changed_ns))
     }
 
     private static func text(ofErrno errno: CInt) -> String {

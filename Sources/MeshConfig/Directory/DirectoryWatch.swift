@@ -70,8 +70,7 @@ public struct DirectoryWatch: ~Copyable {
     private func look() -> [FileEntry] {
         guard let scan = try? DirectoryScan(directory) else { return [] }
         for path in scan.directories where descriptor >= 0 {
-            // The path outlives the call. A directory that cannot be watched is still looked at.
-            _ = unsafe malla_watch_add(descriptor, path)
+            FileMark.watch(path, on: descriptor)
         }
         return scan.files
     }

@@ -1,5 +1,5 @@
-// Whether a regular expression can be compiled: RE2's language, so nothing that looks back or
-// around (those cannot be matched in time linear in the text).
+// Whether a regular expression can be compiled, and if not, why: MeshModel's compiler decides; what
+// people try most (looking back or around) gets a message of its own.
 
 internal import MeshModel
 
@@ -17,12 +17,10 @@ enum Pattern {
         if let reference = backReference(text) {
             return "'\\\(reference)' is not part of RE2: back-references are refused"
         }
-        do {
-            _ = try Regex(text)
-            return nil
-        } catch {
-            return "'\(text)' is no regular expression (RE2): \(error)"
-        }
+        return RouteTable.isValid(regularExpression: text)
+            ? nil
+            : "'\(text)' is no regular expression that this build compiles: it is POSIX extended "
+                + "with \\d, \\D and (?:"
     }
 
     private static func backReference(_ text: String) -> Character? {
