@@ -12,12 +12,14 @@ internal import Glibc
     /// `nil` if the text is no expression.
     init?(_ text: String) {
         guard let translated = Self.translate(text) else { return nil }
-        unsafe pattern = UnsafeMutablePointer<regex_t>.allocate(capacity: 1)
+        let pattern = UnsafeMutablePointer<regex_t>.allocate(capacity: 1)
         let result = unsafe regcomp(pattern, "^(" + translated + ")$", REG_EXTENDED)
+        // Failing after `self.pattern` is set would run `deinit` on what regcomp has freed already.
         if result != 0 {
             unsafe pattern.deallocate()
             return nil
         }
+        unsafe self.pattern = pattern
     }
 
     deinit {
