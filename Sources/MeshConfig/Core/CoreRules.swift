@@ -4,6 +4,13 @@ internal import MeshModel
 
 enum PodRules {
     static func check(_ root: Value, _ check: inout ShapeCheck) {
+        if let name = root["metadata"]?["annotations"]?[Annotation.interface], let text = name.text,
+            text.isEmpty || text.utf8.count > 15 || text.contains("/") || text.contains(" ")
+        {
+            check.error(
+                "metadata.annotations[\(Annotation.interface)]", name.line,
+                "'\(text)' is no name of a network interface: 1 to 15 characters")
+        }
         guard let status = root["status"] else { return }
         var families: Set<Bool> = []
         for (index, entry) in (status["podIPs"]?.list ?? []).enumerated() {
@@ -19,13 +26,6 @@ enum PodRules {
         }
         if let ip = status["podIP"], let text = ip.text, !text.isEmpty, IPAddress(text) == nil {
             check.error("status.podIP", ip.line, "'\(text)' is no IPv4 or IPv6 address")
-        }
-        if let name = root["metadata"]?["annotations"]?[Annotation.interface], let text = name.text,
-            text.isEmpty || text.utf8.count > 15 || text.contains("/") || text.contains(" ")
-        {
-            check.error(
-                "metadata.annotations[\(Annotation.interface)]", name.line,
-                "'\(text)' is no name of a network interface: 1 to 15 characters")
         }
     }
 }

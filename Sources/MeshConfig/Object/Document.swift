@@ -67,7 +67,9 @@ struct Document {
 
     private static func roots(_ text: String) throws(ParseFailure) -> [Yams.Node] {
         do {
-            let parser = try Parser(yaml: text)
+            // Without resolver: Value reads scalars itself. Yams' own shares NSRegularExpressions,
+            // which crash when two threads use them (Foundation on Linux), and are slow.
+            let parser = try Parser(yaml: text, resolver: .basic)
             var roots: [Yams.Node] = []
             while let root = try parser.nextRoot() { roots.append(root) }
             return roots
