@@ -6,18 +6,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/magic.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -313,4 +316,27 @@ int malla_pinned_map_set(const char *path, const void *key, const void *value)
 	int result = (int)syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &set, sizeof(set)) < 0 ? -errno : 0;
 	close(map);
 	return result;
+}
+
+int malla_mount_bpf(const char *path)
+{
+	return mount("bpf", path, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0 ? -errno
+											    : 0;
+}
+
+static bool has_magic(const char *path, unsigned long magic)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && (unsigned long)fs.f_type == magic;
+}
+
+bool malla_is_bpffs(const char *path)
+{
+	return has_magic(path, BPF_FS_MAGIC);
+}
+
+bool malla_is_cgroup2(const char *path)
+{
+	return has_magic(path, CGROUP2_SUPER_MAGIC);
 }

@@ -56,3 +56,8 @@ int malla_unix_holder(const char *path, size_t length);
 
 /* bpf(2): sets a pinned map's record. */
 int malla_pinned_map_set(const char *path, const void *key, const void *value);
+
+/* Mounts a bpffs there; 0 or -errno. */
+int malla_mount_bpf(const char *path);
+bool malla_is_bpffs(const char *path);
+bool malla_is_cgroup2(const char *path);

@@ -1,0 +1,99 @@
+internal import NIOCore
+internal import NIOHTTP1
+internal import NIOPosix
+
+/// The HTTP server of metrics, probes and listings: one thread, two listening sockets.
+///
+/// - Threads: NIO's; every question goes to the agent's own thread through `Questions`.
+final class AdminServer: Sendable {
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let questions: Questions
+
+    init(_ questions: Questions) { self.questions = questions }
+
+    /// Serves on a listening socket, which is NIO's from now on.
+    func serve(_ socket: Int32) throws {
+        let questions = self.questions
+        _ = try ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 128)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.configureHTTPServerPipeline()
+                    try pipeline.addHandler(AdminConnection(questions))
+                }
+            }
+            .withBoundSocket(socket).wait()
+    }
+}
+
+/// One connection: reads a request, asks the agent, writes the answer.
+private final class AdminConnection: ChannelInboundHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    private let questions: Questions
+    private var head: HTTPRequestHead?
+    /// Requests carry no body that means anything; more than this ends the connection.
+    private static let bodyBytesMax = 65_536
+    private var bodyBytes = 0
+
+    init(_ questions: Questions) { self.questions = questions }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        switch unwrapInboundIn(data) {
+        case .head(let head):
+            self.head = head
+            bodyBytes = 0
+        case .body(let bytes):
+            bodyBytes += bytes.readableBytes
+            if bodyBytes > Self.bodyBytesMax { context.close(promise: nil) }
+        case .end: ask(context)
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+
+    private func ask(_ context: ChannelHandlerContext) {
+        guard let head else { return }
+        let path = String(head.uri.prefix { $0 != "?" })
+        guard head.method == .GET || head.method == .HEAD else {
+            return write(.text(405, "only GET and HEAD\n"), context, head)
+        }
+        if path == "/livez" { return write(.text(200, "ok\n"), context, head) }
+        let promise = context.eventLoop.makePromise(of: AdminAnswer.self)
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        promise.futureResult.whenComplete { result in
+            let (connection, context) = bound.value
+            let answer = (try? result.get()) ?? .text(503, "the agent is ending\n")
+            connection.write(answer, context, head)
+        }
+        questions.ask(Question(path: path, answer: promise))
+    }
+
+    private func write(
+        _ answer: AdminAnswer, _ context: ChannelHandlerContext, _ request: HTTPRequestHead
+    ) {
+        guard context.channel.isActive else { return }
+        let body = context.channel.allocator.buffer(bytes: answer.body)
+        var headers = HTTPHeaders()
+        headers.add(name: "content-type", value: answer.contentType)
+        headers.add(name: "content-length", value: "\(body.readableBytes)")
+        headers.add(name: "cache-control", value: "no-store")
+        let keepsAlive = request.isKeepAlive
+        if !keepsAlive { headers.add(name: "connection", value: "close") }
+        let head = HTTPResponseHead(
+            version: request.version, status: HTTPResponseStatus(statusCode: answer.status),
+            headers: headers)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        if request.method != .HEAD {
+            context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
+        }
+        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
+            if !keepsAlive { bound.value.close(promise: nil) }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+internal import AdminAPI
+internal import Foundation
+
+extension Agent {
+    /// What the admin server says at `path`; `/livez` it says by itself.
+    func answer(_ path: String) -> AdminAnswer {
+        switch path {
+        case "/metrics": .text(200, metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        case "/readyz": readiness()
+        case AdminAPI.status.path: json(AdminAPI.status.listing([statusItem()]))
+        case AdminAPI.endpoints.path: json(AdminAPI.endpoints.listing(endpointItems()))
+        case AdminAPI.services.path: json(AdminAPI.services.listing(serviceItems()))
+        case AdminAPI.routes.path: json(AdminAPI.routes.listing(routeItems()))
+        case AdminAPI.bpfStats.path: json(AdminAPI.bpfStats.listing(bpfStatsItems()))
+        case AdminAPI.diagnostics.path: json(AdminAPI.diagnostics.listing(diagnosticItems()))
+        default: .text(404, "no such page; try /metrics, /livez, /readyz, /v1/status\n")
+        }
+    }
+
+    /// Why this node is not ready; none when it is.
+    var reasons: [String] {
+        var reasons = config.reasons
+        if datapath.word == "failed" { reasons.append(datapath.failure) }
+        return reasons
+    }
+
+    private func readiness() -> AdminAnswer {
+        reasons.isEmpty
+            ? .text(200, "ok\n") : .text(503, reasons.map { $0 + "\n" }.joined())
+    }
+
+    private func json<Item>(_ listing: Listing<Item>) -> AdminAnswer {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let bytes = try? encoder.encode(listing) else {
+            return .text(500, "the listing cannot be written\n")
+        }
+        return .json(Array(bytes) + [UInt8(ascii: "\n")])
+    }
+}

@@ -1,0 +1,88 @@
+internal import BPFLoader
+internal import Foundation
+internal import AdminAPI
+internal import L7Engine
+internal import MeshConfig
+internal import Supervisor
+
+extension Agent {
+    /// Everything `/metrics` says: the agent's own families, then the engine's.
+    func metrics() -> String {
+        var out = Exposition()
+        out.family(
+            "malla_build_info", .gauge, "The agent that runs; always 1.",
+            [([("version", agentVersion)], 1)])
+        out.family(
+            "malla_start_time_seconds", .gauge, "When this process began, Unix time.",
+            UInt64(started.timeIntervalSince1970))
+        out.family(
+            "malla_agent_restarts_total", .counter, "Agent processes that died and were replaced.",
+            UInt64(inheritance.restarts))
+        out.family(
+            "malla_agent_ready", .gauge, "1 when /readyz answers 200.", reasons.isEmpty ? 1 : 0)
+        addConfig(&out)
+        if let loaded = datapath.datapath { addDatapath(&out, loaded) }
+        out.append(engine.exposition())
+        return out.text
+    }
+
+    private func addConfig(_ out: inout Exposition) {
+        let result = config.result
+        out.family(
+            "malla_config_generation", .gauge, "Changes of configuration that took effect.",
+            config.generation)
+        out.family(
+            "malla_config_reloads_total", .counter, "Times the directory was read.",
+            [
+                ([("result", "read")], config.reloads),
+                ([("result", "failed")], config.reloadsFailed),
+            ])
+        out.family(
+            "malla_config_objects", .gauge, "Objects in the directory, valid or not.",
+            UInt64(result.objectCount))
+        out.family(
+            "malla_config_refused_objects", .gauge,
+            "Objects whose present version is refused.", UInt64(config.refusedCount))
+        out.family(
+            "malla_config_unsupported_fields", .gauge,
+            "Fields and kinds of the directory that this build does not honour.",
+            UInt64(result.diagnostics.count { $0.category == .unsupported }))
+        out.family(
+            "malla_config_unreadable_files", .gauge, "Files that cannot be read.",
+            UInt64(result.unreadableFiles.count))
+        let items = listenerItems()
+        out.family(
+            "malla_gateway_listeners", .gauge, "Listeners of this node's Gateways.",
+            [
+                ([("programmed", "true")], UInt64(items.count { $0.programmed })),
+                ([("programmed", "false")], UInt64(items.count { !$0.programmed })),
+            ])
+    }
+
+    private func addDatapath(_ out: inout Exposition, _ loaded: Datapath) {
+        out.family(
+            "malla_datapath_verdicts_total", .counter, "What the eBPF programs decided.",
+            loaded.verdictCounts().map {
+                ([("hook", $0.hook), ("reason", $0.verdict)], $0.count)
+            })
+        let maps = loaded.mapUsage()
+        out.family(
+            "malla_map_entries", .gauge, "Records in a map.",
+            maps.map { ([("map", $0.name)], $0.entries) })
+        out.family(
+            "malla_map_entries_max", .gauge, "Records that a map can hold.",
+            maps.map { ([("map", $0.name)], $0.entriesMax) })
+        out.family(
+            "malla_map_refused_total", .counter, "Records refused because the map was full.",
+            maps.map { ([("map", $0.name)], $0.refused) })
+        out.family(
+            "malla_datapath_programs", .gauge, "Programs attached.",
+            UInt64(loaded.programs().count))
+        out.family(
+            "malla_datapath_problems", .gauge,
+            "Pods, services and maps that are not in force.", UInt64(datapath.problems.count))
+        out.family(
+            "malla_datapath_apply_failures_total", .counter,
+            "Times the datapath refused a configuration.", datapath.appliesFailed)
+    }
+}

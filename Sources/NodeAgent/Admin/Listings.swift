@@ -1,0 +1,153 @@
+internal import AdminAPI
+internal import BPFLoader
+internal import Foundation
+internal import L7Engine
+internal import MeshConfig
+internal import MeshModel
+internal import Supervisor
+
+// The agent's state as the items of AdminAPI: nothing is decided here.
+
+extension Agent {
+    func statusItem() -> StatusItem {
+        let totals = engine.totals()
+        let loaded = datapath.datapath
+        return StatusItem(
+            node: options.nodeName, version: agentVersion, pid: Int(getpid()),
+            supervisorPID: Int(supervisor), restarts: Int(inheritance.restarts),
+            uptimeSeconds: Int(Date().timeIntervalSince(started)), ready: reasons.isEmpty,
+            reasons: reasons,
+            datapath: .init(
+                mode: datapath.word, abi: datapathABI,
+                programs: loaded?.programs().count ?? 0, maps: loaded?.mapUsage().count ?? 0,
+                message: datapath.message),
+            engine: .init(
+                workers: options.workerCount, connections: totals.connections,
+                connectionsActive: totals.connectionsActive, requests: totals.requests),
+            identity: "none",
+            config: .init(
+                directory: config.directory, generation: config.generation,
+                objects: config.result.objectCount, refused: config.refusedCount,
+                warnings: config.result.warningCount,
+                unreadableFiles: config.result.unreadableFiles,
+                lastReload: config.lastReload.map { $0.ISO8601Format() } ?? ""),
+            listeners: listenerItems())
+    }
+
+    /// The version in the pins' path, found where they are; 0 when off.
+    private var datapathABI: Int {
+        guard datapath.datapath != nil else { return 0 }
+        let path = options.bpffs + "/malla"
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+        return names.compactMap { $0.first == "v" ? Int($0.dropFirst()) : nil }.max() ?? 0
+    }
+
+    func listenerItems() -> [StatusItem.Listener] {
+        guard let snapshot else { return [] }
+        return snapshot.gatewaySockets.flatMap { socket in
+            let errno = listeners.errno(address: socket.address, port: socket.port)
+            return socket.listeners.map { index in
+                let listener = snapshot.mesh.listeners[index]
+                return StatusItem.Listener(
+                    gateway: listener.gateway.description, listener: listener.name,
+                    address: socket.address?.description ?? "*", port: Int(socket.port),
+                    programmed: errno == 0,
+                    message: errno == 0
+                        ? ""
+                        : "port \(socket.port) cannot be opened: \(systemText(errno)); "
+                            + "it is tried again every 2 s")
+            }
+        }
+    }
+
+    func endpointItems() -> [EndpointItem] {
+        guard let snapshot else { return [] }
+        let problems = datapath.problems
+        return snapshot.mesh.workloads.map { pod in
+            let isLocal = snapshot.isLocal(pod)
+            let interface = pod.interface ?? ""
+            let index = isLocal && !interface.isEmpty ? unsafe if_nametoindex(interface) : 0
+            let problem = problems.first { $0.subject == "pod \(pod.name)" }?.message
+            let state =
+                !isLocal
+                ? "remote"
+                : interface.isEmpty || datapath.mode == .off
+                    ? "unmanaged"
+                    : problem ?? (index == 0 ? "no interface \(interface)" : "attached")
+            return EndpointItem(
+                namespace: pod.name.namespace, name: pod.name.name, node: pod.node,
+                local: isLocal, addresses: pod.addresses.map(\.description),
+                interface: interface, interfaceIndex: Int(index), meshed: pod.isMeshed,
+                serviceAccount: pod.serviceAccount, state: state)
+        }
+    }
+
+    func serviceItems() -> [ServiceItem] {
+        guard let snapshot else { return [] }
+        let mesh = snapshot.mesh
+        return snapshot.ports.map { port in
+            let service = mesh.services[port.serviceIndex]
+            let declared = service.ports[port.portIndex]
+            let routes = mesh.routes.filter { route in
+                route.attachments.contains(.service(port.serviceIndex, port: port.portIndex))
+            }
+            return ServiceItem(
+                namespace: service.name.namespace, name: service.name.name, type: service.type,
+                addresses: port.addresses.map(\.description), port: Int(port.number),
+                portName: declared.name, protocol: port.transport.rawValue,
+                appProtocol: port.application.rawValue, l7: port.isCaptured,
+                routes: routes.map(\.name.description),
+                endpoints: declared.endpoints.map { endpoint in
+                    ServiceItem.Endpoint(
+                        address: endpoint.address.address.description,
+                        port: Int(endpoint.address.port), node: endpoint.node,
+                        ready: endpoint.isReady, serving: endpoint.isServing,
+                        terminating: endpoint.isTerminating)
+                })
+        }
+    }
+
+    func bpfStatsItems() -> [BPFStatsItem] {
+        guard let loaded = datapath.datapath else { return [] }
+        return [
+            BPFStatsItem(
+                verdicts: loaded.verdictCounts().map {
+                    .init(hook: $0.hook, verdict: $0.verdict, packets: $0.count)
+                },
+                maps: loaded.mapUsage().map {
+                    .init(
+                        name: $0.name, type: $0.type, entries: $0.entries,
+                        entriesMax: $0.entriesMax, refused: $0.refused)
+                },
+                programs: loaded.programs().map {
+                    .init(
+                        name: $0.name, id: $0.id, attachedTo: $0.attachedTo, pinned: $0.isPinned,
+                        adopted: $0.isAdopted, runCount: $0.runCount,
+                        runNanoseconds: $0.runNanoseconds)
+                })
+        ]
+    }
+
+    func diagnosticItems() -> [DiagnosticItem] {
+        let ofFiles = config.result.diagnostics.map { found in
+            DiagnosticItem(
+                severity: found.severity.rawValue, category: found.category.rawValue,
+                file: found.file, line: found.line, object: found.object, field: found.field,
+                condition: found.condition.map { "\($0.type): \($0.reason)" } ?? "",
+                message: found.message)
+        }
+        let ofListeners = listenerItems().filter { !$0.programmed }.map { item in
+            DiagnosticItem(
+                severity: "error", category: "invalid", file: "",
+                object: "Gateway \(item.gateway)",
+                field: "spec.listeners[name=\(item.listener)]",
+                condition: "Programmed: PortUnavailable", message: item.message)
+        }
+        let ofDatapath = datapath.problems.map { problem in
+            DiagnosticItem(
+                severity: "error", category: "invalid", file: "", object: problem.subject,
+                message: problem.message)
+        }
+        return ofFiles + ofListeners + ofDatapath
+    }
+}

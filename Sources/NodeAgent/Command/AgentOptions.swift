@@ -1,0 +1,126 @@
+internal import ArgumentParser
+internal import Glibc
+internal import MeshModel
+
+/// Whether eBPF is used.
+enum DatapathMode: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case on, off
+}
+
+/// An address and a port, `127.0.0.1:15020` or `[::1]:15020`.
+struct AdminAddress: ExpressibleByArgument, Equatable, Sendable {
+    var socket: SocketAddress
+
+    init?(argument: String) {
+        guard let colon = argument.lastIndex(of: ":"),
+            let port = UInt16(argument[argument.index(after: colon)...])
+        else { return nil }
+        var host = argument[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") {
+            host = host.dropFirst().dropLast()
+        } else if host.contains(":") {
+            return nil
+        }
+        if host == "localhost" { host = "127.0.0.1" }
+        guard let address = IPAddress(host) else { return nil }
+        socket = SocketAddress(address, port)
+    }
+
+    var defaultValueDescription: String { socket.description }
+}
+
+/// The command line of `run`, which the child gets too.
+struct AgentOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Directory of YAML or JSON objects; watched.", valueName: "dir"))
+    var config: String
+
+    @Option(
+        help: ArgumentHelp(
+            "on: eBPF, needs privileges. off: serve Gateways only, needs none.",
+            valueName: "on|off"))
+    var datapath: DatapathMode = .on
+
+    @Option(help: ArgumentHelp("Threads of the engine, 1 to 128 (default: cores).", valueName: "n"))
+    var workers: Int?
+
+    @Option(help: ArgumentHelp("This node's name (default: the host's name).", valueName: "name"))
+    var node: String?
+
+    @Option(help: ArgumentHelp("Directory of the agent's own state.", valueName: "dir"))
+    var state: String = "/var/lib/malla"
+
+    @Option(help: ArgumentHelp("Unix socket that the malla command talks to.", valueName: "path"))
+    var socket: String = "/run/malla/agent.sock"
+
+    @Option(
+        help: ArgumentHelp(
+            "Where metrics and probes are served over HTTP; port 0 takes any free one and logs it.",
+            valueName: "addr:port"))
+    var admin: AdminAddress = .standard
+
+    @Option(
+        help: ArgumentHelp(
+            "cgroup v2 subtree of the pods and the agent (default: the mount's root).",
+            valueName: "path"))
+    var cgroup: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "bpffs mount; programs and maps are pinned in PATH/malla/.", valueName: "path"))
+    var bpffs: String = "/sys/fs/bpf"
+
+    @Option(
+        help: ArgumentHelp(
+            "Directory of the certificate authority; accepted, not used yet.", valueName: "dir"))
+    var ca: String?
+
+    @Option(
+        name: .customLong("access-log"),
+        help: ArgumentHelp(
+            "Append a line for each request to this file; - for standard error (default: none).",
+            valueName: "path"))
+    var accessLog: String?
+
+    func validate() throws {
+        if let workers, !(1...128).contains(workers) {
+            throw ValidationError("--workers takes 1 to 128, not \(workers)")
+        }
+        for (name, value) in [
+            ("--config", config), ("--state", state), ("--socket", socket), ("--bpffs", bpffs),
+        ] where value.isEmpty {
+            throw ValidationError("\(name) must not be empty")
+        }
+        if socket.utf8.count > 107 {
+            throw ValidationError("--socket is longer than 107 bytes, which Linux does not allow")
+        }
+    }
+
+    var workerCount: Int { workers ?? max(1, min(128, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))) }
+
+    var nodeName: String {
+        if let node { return node }
+        var name = [CChar](repeating: 0, count: 256)
+        // The call writes at most 255 bytes; the last stays NUL.
+        _ = unsafe gethostname(&name, 255)
+        return String(
+            decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// The same options as arguments, defaults spelt out.
+    var arguments: [String] {
+        var list = [
+            "--config", config, "--datapath", datapath.rawValue, "--workers", "\(workerCount)",
+            "--node", nodeName, "--state", state, "--socket", socket,
+            "--admin", admin.socket.description, "--bpffs", bpffs,
+        ]
+        if let cgroup { list += ["--cgroup", cgroup] }
+        if let ca { list += ["--ca", ca] }
+        if let accessLog { list += ["--access-log", accessLog] }
+        return list
+    }
+}
+
+extension AdminAddress {
+    init(_ socket: SocketAddress) { self.socket = socket }
+    static let standard = AdminAddress(SocketAddress(.loopbackV4, 15020))
+}

@@ -1,0 +1,88 @@
+internal import ArgumentParser
+internal import Glibc
+internal import Logging
+internal import Supervisor
+
+/// `malla-agent run`: checks what can be checked at once, then supervises.
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run the agent in the foreground until SIGTERM or SIGINT.",
+        discussion: """
+            Two processes: this one holds the listening sockets and the engine's network \
+            namespace, and starts the other, which does the work, again when it dies. Log lines \
+            go to standard error.
+
+            EXIT CODES
+              0   ended by SIGTERM or SIGINT, after draining
+              64  wrong usage
+              69  another agent serves this node, this state directory or this socket
+              71  the system refused something; the message says what
+              77  a capability or permission is missing; the message names it
+              78  the configuration directory cannot be read
+
+            EXAMPLES
+              malla-agent run --config /etc/malla
+              malla-agent run --config ./gateways --datapath off --state ./state \\
+                --socket ./agent.sock --admin 127.0.0.1:0
+            """)
+
+    @OptionGroup var options: AgentOptions
+
+    func run() throws {
+        let logger = Log.start("supervisor")
+        do {
+            try check()
+            var supervisor = try Supervisor(supervisorOptions()) { logger.notice("\($0)") }
+            try supervisor.run()
+        } catch let error as SupervisorError {
+            // The child has said why it ended.
+            if case .child(let code) = error { throw ExitCode(code) }
+            logger.error("\(error)")
+            throw ExitCode(error.exitCode)
+        } catch let error as StartError {
+            logger.error("\(error)")
+            throw ExitCode(error.exitCode)
+        }
+    }
+
+    private func check() throws(StartError) {
+        guard let directory = unsafe opendir(options.config) else {
+            throw .configuration(options.config, errno: errno)
+        }
+        unsafe closedir(directory)
+        guard options.datapath == .on, Privileges.missing().isEmpty else { return }
+        try Mounts.requireBPF(options.bpffs)
+        _ = try Mounts.cgroup(options.cgroup)
+    }
+
+    private func supervisorOptions() -> SupervisorOptions {
+        SupervisorOptions(
+            statePath: options.state, socketPath: options.socket, workers: options.workerCount,
+            hasDatapath: options.datapath == .on,
+            childArguments: ["child", "--supervisor", "\(getpid())"] + options.arguments)
+    }
+}
+
+/// The second process, started by the first and by nobody else.
+struct Child: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "The agent proper; started by run.", shouldDisplay: false)
+
+    @Option(help: .hidden) var supervisor: Int32
+    @OptionGroup var options: AgentOptions
+
+    func run() throws {
+        let logger = Log.start("agent")
+        do {
+            try ChildLink.dieWithSupervisor(pid: supervisor)
+            let agent = try Agent(options, supervisor: supervisor, logger: logger)
+            try agent.run()
+        } catch let error as StartError {
+            logger.error("\(error)")
+            throw ExitCode(error.exitCode)
+        } catch let error as SupervisorError {
+            logger.error("\(error)")
+            throw ExitCode(error.exitCode)
+        }
+    }
+}

@@ -1,0 +1,244 @@
+internal import AdminAPI
+internal import BPFLoader
+internal import CLinux
+internal import Foundation
+internal import L7Engine
+internal import Logging
+internal import MeshConfig
+internal import MeshModel
+internal import NIOCore
+internal import Supervisor
+
+/// The agent proper: one thread that reads the directory, brings it into datapath and engine, and
+/// answers what the admin server is asked.
+///
+/// - Threads: one; the engine's workers and NIO's thread are behind `Engine` and `Questions`.
+final class Agent {
+    /// How long requests in flight may take once the agent is told to end.
+    static let drainSeconds = 10
+    static let tickMilliseconds: Int32 = 2_000
+    static let logMilliseconds: Int32 = 200
+    /// Ticks between two looks whether the kernel still runs what it should.
+    static let repairTicks = 5
+
+    let options: AgentOptions
+    let supervisor: Int32
+    let inheritance: Inheritance
+    let started = Date()
+    private let logger: Logger
+    private let link: ChildLink
+    private let questions: Questions
+    private let server: AdminServer
+    private let signals: Int32
+
+    private var store: ConfigStore
+    private var watch: DirectoryWatch
+    private var accessLog: AccessLog?
+    private(set) var config: ConfigState
+    private(set) var datapath: DatapathState
+    private(set) var listeners: GatewayListeners
+    private(set) var snapshot: Snapshot?
+    let engine: Engine
+    private var ticks = 0
+    private var lastLog = ""
+
+    init(_ options: AgentOptions, supervisor: Int32, logger: Logger) throws {
+        self.options = options
+        self.supervisor = supervisor
+        self.logger = logger
+        // Before any other thread is started, so that none takes them.
+        signals = malla_signals_open()
+        guard signals >= 0 else { throw StartError.engine("cannot take signals") }
+        link = ChildLink()
+        inheritance = try link.inheritance()
+        questions = try Questions()
+        server = AdminServer(questions)
+        store = ConfigStore(directory: options.config)
+        watch = DirectoryWatch(directory: options.config)
+        config = ConfigState(directory: options.config)
+        accessLog = try options.accessLog.map { try AccessLog($0) }
+        datapath = DatapathState(
+            options.datapath,
+            DatapathOptions(
+                cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
+                bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
+                engineNamespace: inheritance.engineNamespace))
+        listeners = GatewayListeners(link, workers: options.workerCount)
+        do throws(EngineError) {
+            engine = try Engine(
+                EngineOptions(
+                    workers: options.workerCount,
+                    capturedListeners: inheritance.capturedListeners,
+                    engineNamespace: inheritance.engineNamespace))
+        } catch {
+            throw StartError.engine("the engine cannot start: \(error)")
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    func run() throws {
+        try start()
+        while true {
+            waitForEvents()
+            let signal = malla_signals_next(signals)
+            if signal == SIGTERM || signal == SIGINT { break }
+            if watch.wait(timeoutMilliseconds: 0) { reload() }
+            answer()
+            tick()
+        }
+        drain()
+    }
+
+    private func start() throws {
+        do throws(EngineError) {
+            try engine.start()
+        } catch {
+            throw StartError.engine("the engine cannot start: \(error)")
+        }
+        datapath.load(listeners: inheritance.capturedListeners)
+        // A first start that cannot load ends here; a later one keeps the Gateways served.
+        if !datapath.failure.isEmpty, inheritance.restarts == 0 {
+            throw StartError.datapath(datapath.failure)
+        }
+        try openAdmin()
+        do throws(ConfigError) {
+            config.read(try store.reload(), at: Date())
+        } catch {
+            if inheritance.restarts == 0 { throw StartError.unreadable("\(error)") }
+            config.failed(error)
+        }
+        reconcile()
+        listeners.closeForeign()
+        if options.datapath == .on { bringLinkUp() }
+        link.serving()
+        logger.notice("node \(options.nodeName) serves with \(options.workerCount) workers")
+    }
+
+    private func openAdmin() throws {
+        let address = options.admin.socket
+        let (errno, sockets) = link.open(
+            (0..<16).map { address.address.byte($0) }, port: address.port, count: 1,
+            purpose: .admin)
+        guard errno == 0, let socket = sockets.first else {
+            throw StartError.admin(address.description, errno: errno)
+        }
+        let port = malla_local_port(socket)
+        try server.serve(socket)
+        try server.serve(inheritance.unixSocket)
+        let bound = SocketAddress(address.address, UInt16(truncatingIfNeeded: port))
+        logger.notice("metrics and probes at http://\(bound), malla at \(options.socket)")
+    }
+
+    private func bringLinkUp() {
+        let errno = link.linkUp()
+        if errno != 0 { logger.error("cannot bring malla0 up: \(systemText(errno))") }
+    }
+
+    // MARK: The loop
+
+    private func waitForEvents() {
+        var events = [
+            pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: questions.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: watch.pollable, events: Int16(POLLIN), revents: 0),
+        ]
+        let wait = accessLog == nil ? Self.tickMilliseconds : Self.logMilliseconds
+        // The array outlives the call, which fills in three records.
+        _ = unsafe poll(&events, 3, wait)
+    }
+
+    private func reload() {
+        do throws(ConfigError) {
+            config.read(try store.reload(), at: Date())
+        } catch {
+            config.failed(error)
+            return logger.error("\(error)")
+        }
+        if config.result.isChanged || snapshot == nil { reconcile() } else { report() }
+    }
+
+    private func answer() {
+        for question in questions.take() {
+            question.answer.succeed(answer(question.path))
+        }
+    }
+
+    private var lastTick = Date.distantPast
+
+    private func tick() {
+        accessLog?.drain(engine)
+        let now = Date()
+        guard now.timeIntervalSince(lastTick) * 1_000 >= Double(Self.tickMilliseconds) else {
+            return
+        }
+        lastTick = now
+        ticks += 1
+        if let snapshot, listeners.hasFailed { serve(snapshot) }
+        let isDue = ticks % Self.repairTicks == 0 || !datapath.problems.isEmpty
+        guard datapath.mode == .on, isDue, let snapshot else { return }
+        if datapath.datapath == nil {
+            datapath.load(listeners: inheritance.capturedListeners)
+            if datapath.datapath != nil { bringLinkUp() }
+        }
+        datapath.apply(snapshot)
+        report()
+    }
+
+    /// The new snapshot into datapath and engine. Where connections begin to be captured the engine
+    /// knows first, else the datapath does: no connection meets an engine that does not know it.
+    private func reconcile() {
+        config.generation += 1
+        let new = SnapshotCompiler.compile(
+            config.result.mesh, node: options.nodeName, version: config.generation)
+        let known = snapshot?.captures
+        let adds = new.captures.contains { known?[$0.key] == nil }
+        snapshot = new
+        if adds {
+            serve(new)
+            datapath.apply(new)
+        } else {
+            datapath.apply(new)
+            serve(new)
+        }
+        report()
+        logger.info("generation \(config.generation) is in force")
+    }
+
+    private func serve(_ snapshot: Snapshot) {
+        engine.adopt(snapshot, sockets: listeners.follow(snapshot.gatewaySockets))
+        listeners.closeLeft()
+    }
+
+    /// Logs what is wrong, once for each change of it.
+    private func report() {
+        var lines = config.result.diagnostics.filter { $0.severity != .info }.map(\.description)
+        if datapath.mode == .on, !datapath.message.isEmpty { lines.append(datapath.message) }
+        for item in listenerItems() where !item.programmed {
+            lines.append("Gateway \(item.gateway) listener \(item.listener): \(item.message)")
+        }
+        let text = lines.joined(separator: "\n")
+        guard text != lastLog else { return }
+        lastLog = text
+        for line in lines { logger.warning("\(line)") }
+    }
+
+    private func drain() {
+        logger.notice("draining, at most \(Self.drainSeconds) s")
+        let engine = self.engine
+        let questions = self.questions
+        let done = Done()
+        // Probes are answered meanwhile.
+        Thread.detachNewThread {
+            engine.drain(seconds: Self.drainSeconds)
+            done.set()
+            questions.wake()
+        }
+        while !done.isSet {
+            waitForEvents()
+            answer()
+            accessLog?.drain(engine)
+        }
+        accessLog?.drain(engine)
+        logger.notice("ended")
+    }
+}

@@ -1,0 +1,54 @@
+internal import BPFLoader
+internal import MeshModel
+
+/// The datapath as the agent sees it: off, loaded, or failed and tried again.
+///
+/// - Threads: the agent's.
+struct DatapathState {
+    private(set) var mode: DatapathMode
+    let options: DatapathOptions
+    private(set) var datapath: Datapath?
+    /// What is wrong as a whole, empty if nothing is.
+    private(set) var failure = ""
+    /// What of the last `apply` is not in force.
+    private(set) var problems: [ApplyProblem] = []
+    private(set) var appliesFailed: UInt64 = 0
+
+    init(_ mode: DatapathMode, _ options: DatapathOptions) {
+        self.mode = mode
+        self.options = options
+    }
+
+    /// `on`, `off` or `failed`.
+    var word: String { mode == .off ? "off" : failure.isEmpty ? "on" : "failed" }
+
+    var message: String {
+        guard failure.isEmpty else { return failure }
+        return problems.map { "\($0.subject): \($0.message)" }.joined(separator: "; ")
+    }
+
+    /// Loads or adopts programs and maps. Does nothing when that is done, or nothing is wanted.
+    mutating func load(listeners: [Int32]) {
+        guard mode == .on, datapath == nil else { return }
+        do throws(BPFError) {
+            let loaded = try Datapath(options)
+            try loaded.serve(listeners: listeners)
+            datapath = loaded
+            failure = ""
+        } catch {
+            failure = "the datapath cannot be loaded: \(error)"
+        }
+    }
+
+    /// Brings the snapshot into force, as far as the kernel lets us.
+    mutating func apply(_ snapshot: Snapshot) {
+        guard let datapath else { return }
+        do throws(BPFError) {
+            problems = try datapath.apply(snapshot)
+            failure = ""
+        } catch {
+            appliesFailed += 1
+            failure = "the datapath refused the configuration: \(error)"
+        }
+    }
+}

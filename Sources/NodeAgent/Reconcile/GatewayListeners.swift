@@ -1,0 +1,86 @@
+internal import Glibc
+internal import MeshModel
+internal import Supervisor
+
+/// The listening sockets of this node's Gateways, one a worker each, as the supervisor lends them.
+///
+/// - Owns: this process's copies of the descriptors.
+/// - Threads: the agent's.
+struct GatewayListeners {
+    private struct Key: Hashable {
+        var address: IPAddress?
+        var port: UInt16
+    }
+    private struct Opened {
+        var sockets: [Int32]
+        /// Why it could not be opened, 0 if it is open.
+        var errno: Int32
+    }
+
+    private let link: ChildLink
+    private let workers: Int
+    private var opened: [Key: Opened] = [:]
+    /// What to close once the workers have let go.
+    private var leaving: [Opened] = []
+    private var leavingKeys: [Key] = []
+
+    init(_ link: ChildLink, workers: Int) {
+        self.link = link
+        self.workers = workers
+    }
+
+    /// Opens what `wanted` asks for and tries again what failed before.
+    ///
+    /// - Returns: the descriptors of each, none where it could not be opened.
+    mutating func follow(_ wanted: [GatewaySocket]) -> [[Int32]] {
+        let keys = wanted.map { Key(address: $0.address, port: $0.port) }
+        for (key, value) in opened where !keys.contains(key) {
+            opened[key] = nil
+            leaving.append(value)
+            leavingKeys.append(key)
+        }
+        // A socket that is to be closed may hold what is to be opened (`*` against an address).
+        return keys.map { key in
+            if let known = opened[key], known.errno == 0 { return known.sockets }
+            let message = Self.request(key)
+            let (errno, sockets) = link.open(
+                message.address, port: key.port, count: workers, isDual: message.isDual)
+            opened[key] = Opened(sockets: sockets, errno: errno)
+            return sockets
+        }
+    }
+
+    /// Closes what is no longer wanted. Call when the workers have let go.
+    mutating func closeLeft() {
+        for (key, value) in zip(leavingKeys, leaving) {
+            for socket in value.sockets { close(socket) }
+            if value.errno == 0 { link.close(Self.request(key)) }
+        }
+        leaving = []
+        leavingKeys = []
+    }
+
+    /// Closes what an earlier child opened and this one does not want.
+    func closeForeign() {
+        let ours = Set(opened.keys.map { Self.request($0).address + Self.bytes($0.port) })
+        for held in link.held() where held.purpose == .gateway {
+            if !ours.contains(held.address + Self.bytes(held.port)) { link.close(held) }
+        }
+    }
+
+    /// The errno of a socket that could not be opened, 0 if it serves.
+    func errno(address: IPAddress?, port: UInt16) -> Int32 {
+        opened[Key(address: address, port: port)]?.errno ?? 0
+    }
+
+    var hasFailed: Bool { opened.values.contains { $0.errno != 0 } }
+
+    private static func bytes(_ port: UInt16) -> [UInt8] { [UInt8(port >> 8), UInt8(port & 255)] }
+
+    private static func request(_ key: Key) -> ControlMessage {
+        let address = key.address ?? .anyV6
+        return ControlMessage(
+            .open, port: key.port, address: (0..<16).map { address.byte($0) },
+            isDual: key.address == nil)
+    }
+}
