@@ -331,12 +331,12 @@ static bool has_magic(const char *path, unsigned long magic)
 	return statfs(path, &fs) == 0 && (unsigned long)fs.f_type == magic;
 }
 
-bool malla_is_bpffs(const char *path)
+bool malla_bpffs_at(const char *path)
 {
 	return has_magic(path, BPF_FS_MAGIC);
 }
 
-bool malla_is_cgroup2(const char *path)
+bool malla_cgroup2_at(const char *path)
 {
 	return has_magic(path, CGROUP2_SUPER_MAGIC);
 }

@@ -59,5 +59,5 @@ int malla_pinned_map_set(const char *path, const void *key, const void *value);
 
 /* Mounts a bpffs there; 0 or -errno. */
 int malla_mount_bpf(const char *path);
-bool malla_is_bpffs(const char *path);
-bool malla_is_cgroup2(const char *path);
+bool malla_bpffs_at(const char *path);
+bool malla_cgroup2_at(const char *path);

@@ -14,12 +14,12 @@ enum Mounts {
     }
 
     /// Also below a mount: a directory of a bpffs can be pinned into as well.
-    static func isBPF(_ path: String) -> Bool { unsafe malla_is_bpffs(path) }
+    static func isBPF(_ path: String) -> Bool { unsafe malla_bpffs_at(path) }
 
     /// The cgroup v2 directory to attach to: `given`, else the root of the mount.
     static func cgroup(_ given: String?) throws(StartError) -> String {
         if let given {
-            guard unsafe malla_is_cgroup2(given) else {
+            guard unsafe malla_cgroup2_at(given) else {
                 throw .cgroup("'\(given)' is no directory of cgroup v2")
             }
             return given
