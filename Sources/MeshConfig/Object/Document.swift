@@ -15,8 +15,8 @@ struct ParseFailure: Error, Equatable {
 enum Limit {
     /// A ConfigMap holds 1 MiB, a generated mesh some tens.
     static let fileBytesMax = 64 << 20
-    /// About 60 nodes a pod: room for some 60 000 pods in one file, and an end to alias bombs.
-    static let nodesMax = 4_000_000
+    /// About 60 nodes a pod: room for some 16 000 pods in one file, and an end to alias bombs.
+    static let nodesMax = 1_000_000
     static let filesMax = 20_000
     static let directoryDepthMax = 16
 }
