@@ -101,7 +101,7 @@ public final class Datapath {
     private let object: BPFObject
     private var links: AttachedLinks
     private var rows: KernelRows
-    private var settings: BPFMap<UInt32, malla_setting>
+    private let settings: BPFMap<UInt32, malla_setting>
     private let flows: BPFMap<malla_flow_key, malla_flow>
     private let dialled: BPFMap<malla_dialled_key, malla_end>
     private let listeners: SocketMap

@@ -10,7 +10,7 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
     let name: String
     let entriesMax: UInt32
     /// Rows that did not fit, since this value was made.
-    private(set) var refused: UInt64 = 0
+    var refused: UInt64 = 0
     private let descriptor: Descriptor
 
     /// Takes the map over; refuses it unless its record sizes are ours.
@@ -24,15 +24,13 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
     }
 
     /// Inserts or replaces one record.
-    mutating func set(_ key: Key, to value: Value) throws(BPFError) {
+    func set(_ key: Key, to value: Value) throws(BPFError) {
         var key = key
         var value = value
         // The sizes were checked when the map was opened.
         let result = unsafe bpf_map_update_elem(descriptor.number, &key, &value, UInt64(BPF_ANY))
         guard result == 0 else {
-            let error = BPFError.refused(call: .update, object: "map \(name)", errno: -result)
-            if error.isMapFull { refused += 1 }
-            throw error
+            throw .refused(call: .update, object: "map \(name)", errno: -result)
         }
     }
 

@@ -64,6 +64,9 @@ struct KernelRows: ~Copyable {
         try write(MapChange(from: current.pods, to: rows.pods).writes, &refused)
         try write(MapChange(from: current.endpoints, to: rows.endpoints).writes, &refused)
         try write(MapChange(from: current.services, to: shortened(rows)).writes, &refused)
+        pods.refused += refused.rows(of: pods.name)
+        endpoints.refused += refused.rows(of: endpoints.name)
+        services.refused += refused.rows(of: services.name)
         return refused.problems
     }
 
@@ -126,6 +129,8 @@ private struct Refused {
         guard error.isMapFull else { throw error }
         counts[map, default: (0, entriesMax)].rows += 1
     }
+
+    func rows(of map: String) -> UInt64 { UInt64(counts[map]?.rows ?? 0) }
 
     var problems: [ApplyProblem] {
         counts.sorted { $0.key < $1.key }.map { map, count in

@@ -1,0 +1,25 @@
+internal import Glibc
+internal import Testing
+
+/// Whether this process may load programs.
+let isRoot = geteuid() == 0
+
+@Suite("The datapath's cores, run inside the kernel", .enabled(if: isRoot, "needs root"))
+struct CoreTests {
+    @Test(arguments: KernelObject.tests(in: "socket_test"))
+    func socket(_ name: String) throws { try expectZero("socket_test", name) }
+
+    @Test(arguments: KernelObject.tests(in: "flow_test"))
+    func flow(_ name: String) throws { try expectZero("flow_test", name) }
+
+    @Test func `the kernel's tests are there to be run`() {
+        #expect(KernelObject.tests(in: "socket_test").count >= 5)
+        #expect(KernelObject.tests(in: "flow_test").count >= 9)
+    }
+
+    private func expectZero(_ file: String, _ name: String) throws {
+        let object = try KernelObject(file)
+        let line = try object.run(name, packet: [UInt8](repeating: 0, count: 64)).answer
+        #expect(line == 0, "bpf/test/\(file).bpf.c:\(line)")
+    }
+}

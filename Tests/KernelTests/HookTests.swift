@@ -1,0 +1,206 @@
+internal import CBPF
+internal import CMallaABI
+internal import Glibc
+internal import Testing
+
+/// What a TCX program answers.
+private let next: Int32 = -1
+private let drop: Int32 = 2
+private let redirect: Int32 = 7
+/// BPF_PROG_TEST_RUN gives packets the interface `lo`.
+private let testInterface: UInt32 = 1
+
+@Suite("The datapath's hooks on whole packets", .enabled(if: isRoot, "needs root"))
+struct HookTests {
+    struct Family: CustomTestStringConvertible, Sendable {
+        let testDescription: String
+        let pod: [UInt8]
+        let service: [UInt8]
+        let server: [UInt8]
+    }
+
+    static let families = [
+        Family(
+            testDescription: "IPv4", pod: [10, 1, 0, 10], service: [10, 96, 0, 1],
+            server: [10, 1, 0, 11]),
+        Family(
+            testDescription: "IPv6", pod: address6(0x10), service: address6(0x96),
+            server: address6(0x11)),
+    ]
+
+    static func address6(_ last: UInt8) -> [UInt8] {
+        [0xfd, 0x10, 0, 1] + [UInt8](repeating: 0, count: 11) + [last]
+    }
+
+    @Test(arguments: families)
+    func `a captured connection is redirected into the engine, its answers into the pod`(
+        _ family: Family
+    ) throws {
+        let object = try node(family, meshed: true)
+        let syn = PacketBuilder(
+            source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
+            flags: PacketBuilder.syn)
+        let answer = PacketBuilder(
+            source: family.service, sourcePort: 80, target: family.pod, targetPort: 40000,
+            flags: PacketBuilder.syn | PacketBuilder.ack)
+
+        #expect(try object.run("malla_from_pod", packet: syn.frame).answer == redirect)
+        #expect(try object.run("malla_from_eng", packet: answer.frame).answer == redirect)
+        #expect(try count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_CAPTURED) == 1)
+        #expect(try count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_TO_LOCAL_POD) == 1)
+    }
+
+    @Test(arguments: families)
+    func `what the engine sends about no local pod is dropped`(_ family: Family) throws {
+        let object = try node(family, meshed: true)
+        let foreign = PacketBuilder(
+            source: family.service, sourcePort: 80, target: family.server, targetPort: 4,
+            flags: PacketBuilder.syn)
+
+        #expect(try object.run("malla_from_eng", packet: foreign.frame).answer == drop)
+        #expect(try count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_FOREIGN) == 1)
+    }
+
+    @Test(arguments: families)
+    func `an unmeshed pod's packet gets the endpoint's address, the answer the service's`(
+        _ family: Family
+    ) throws {
+        let object = try node(family, meshed: false)
+        var packet = PacketBuilder(
+            source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
+            flags: PacketBuilder.syn)
+        let sent = try object.run("malla_from_pod", packet: packet.frame)
+        packet.target = family.server
+        packet.targetPort = 8080
+
+        #expect(sent.answer == next)
+        #expect(sent.packet == packet.frame, "checksums included")
+
+        var answer = PacketBuilder(
+            source: family.server, sourcePort: 8080, target: family.pod, targetPort: 40000,
+            flags: PacketBuilder.syn | PacketBuilder.ack)
+        let received = try object.run("malla_to_pod", packet: answer.frame)
+        answer.source = family.service
+        answer.sourcePort = 80
+        #expect(received.answer == next)
+        #expect(received.packet == answer.frame, "checksums included")
+    }
+
+    @Test(arguments: families)
+    func `on its way to the engine through an egress hook a packet bears the engine's MAC`(
+        _ family: Family
+    ) throws {
+        let object = try node(family, meshed: true)
+        let dial = PacketBuilder(
+            source: family.pod, sourcePort: 61000, target: family.server, targetPort: 8080,
+            flags: PacketBuilder.syn)
+        let answer = PacketBuilder(
+            source: family.server, sourcePort: 8080, target: family.pod, targetPort: 61000,
+            flags: PacketBuilder.syn | PacketBuilder.ack)
+
+        _ = try object.run("malla_from_eng", packet: dial.frame)
+        let received = try object.run("malla_to_pod", packet: answer.frame)
+        #expect(received.answer == redirect)
+        #expect(Array(received.packet.prefix(6)) == [2, 0, 0, 0, 0, 1])
+    }
+
+    @Test func `answers from another node are the engine's, and nothing else of the uplink is`() throws {
+        let family = Self.families[0]
+        let object = try node(family, meshed: true)
+        let stranger = PacketBuilder(
+            source: family.server, sourcePort: 8080, target: family.pod, targetPort: 61000,
+            flags: PacketBuilder.ack)
+
+        #expect(try object.run("malla_uplink", packet: stranger.frame).answer == next)
+        let dial = PacketBuilder(
+            source: family.pod, sourcePort: 61000, target: family.server, targetPort: 8080,
+            flags: PacketBuilder.syn)
+        _ = try object.run("malla_from_eng", packet: dial.frame)
+        #expect(try object.run("malla_uplink", packet: stranger.frame).answer == redirect)
+    }
+
+    @Test func `sk_lookup gives a captured connection to a listener and resets any other`() throws {
+        let object = try KernelObject("malla")
+        let lookup = lookupContext()
+        let drop: UInt32 = 0
+        let pass: UInt32 = 1
+        #expect(
+            try object.run("malla_listener", context: lookup).answer == drop, "nothing captured it")
+
+        let key = malla_flow_key(
+            source: address([10, 1, 0, 10]), target: address([10, 96, 0, 1]),
+            source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
+            protocol: 6, pad: (0, 0, 0))
+        var flow = malla_flow()
+        flow.kind = MALLA_FLOW_CAPTURED.rawValue
+        try object.put("malla_flow", key, flow)
+        #expect(try object.run("malla_listener", context: lookup).answer == drop, "no listener")
+
+        let listener = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        #expect(listen(listener, 8) == 0)
+        try object.put("malla_listen", UInt32(0), UInt64(listener))
+        var setting = malla_setting()
+        setting.listeners = 1
+        try object.put("malla_setting", UInt32(0), setting)
+        let found = try object.run("malla_listener", context: lookup)
+        #expect(found.answer == pass)
+        #expect(found.context.prefix(8).contains { $0 != 0 }, "the selected socket's cookie")
+    }
+
+    /// struct bpf_sk_lookup of 10.1.0.10:40000 to 10.96.0.1:80, byte by byte: its first field is
+    /// a union with a pointer.
+    private func lookupContext() -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: 72)
+        bytes[8] = UInt8(AF_INET)
+        bytes[12] = 6
+        bytes.replaceSubrange(16..<20, with: [10, 1, 0, 10])
+        bytes.replaceSubrange(36..<38, with: [0x9c, 0x40])
+        bytes.replaceSubrange(40..<44, with: [10, 96, 0, 1])
+        bytes[60] = 80
+        return bytes
+    }
+
+    /// A pod at `lo`, a captured service with one endpoint, an engine.
+    private func node(_ family: Family, meshed: Bool) throws -> KernelObject {
+        let object = try KernelObject("malla")
+        var setting = malla_setting()
+        setting.engine = 99
+        setting.engine_mac = (2, 0, 0, 0, 0, 1)
+        try object.put("malla_setting", UInt32(0), setting)
+        let pod = malla_pod(
+            interface: testInterface, flags: meshed ? UInt32(MALLA_POD_MESHED) : 0)
+        try object.put("malla_pod", address(family.pod), pod)
+        let key = malla_end(
+            address: address(family.service), port_be: UInt16(80).bigEndian, protocol: 6, pad: 0)
+        let service = malla_service(
+            id: 1, endpoints: 1, flags: UInt32(MALLA_SERVICE_CAPTURED), pad: 0)
+        try object.put("malla_service", key, service)
+        let endpoint = malla_end(
+            address: address(family.server), port_be: UInt16(8080).bigEndian, protocol: 6, pad: 0)
+        try object.put("malla_endpoint", malla_endpoint_key(service: 1, slot: 0), endpoint)
+        return object
+    }
+
+    private func address(_ bytes: [UInt8]) -> malla_address {
+        let all = bytes.count == 4 ? [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] + bytes : bytes
+        func word(_ at: Int) -> UInt32 {
+            all[at..<at + 4].reduce(0) { $0 << 8 | UInt32($1) }.bigEndian
+        }
+        return malla_address(words_be: (word(0), word(4), word(8), word(12)))
+    }
+
+    private func count(
+        _ object: KernelObject, _ hook: malla_hook, _ verdict: malla_verdict
+    ) throws -> UInt64 {
+        let index = hook.rawValue * UInt32(MALLA_VERDICTS_MAX) + verdict.rawValue
+        let processors = Int(libbpf_num_possible_cpus())
+        var key = index
+        var values = [UInt64](repeating: 0, count: processors)
+        let descriptor = try object.map("malla_count")
+        _ = unsafe values.withUnsafeMutableBytes { bytes in
+            unsafe bpf_map_lookup_elem(descriptor, &key, bytes.baseAddress)
+        }
+        return values.reduce(0, +)
+    }
+}

@@ -1,0 +1,134 @@
+// A compiled eBPF object, loaded into maps of its own, and its programs run by BPF_PROG_TEST_RUN.
+
+internal import CBPF
+internal import CMallaABI
+internal import Foundation
+
+/// - Owns: libbpf's object, and with it programs and maps; nothing is pinned or attached.
+@safe final class KernelObject {
+    private let object: OpaquePointer
+
+    /// - Parameter name: of a file in build/bpf, without `.bpf.o`.
+    init(_ name: String) throws {
+        let path = Self.root + "/build/bpf/\(name).bpf.o"
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw KernelFailure("\(path) is missing: run `make bpf`")
+        }
+        unsafe libbpf_set_print(nil)
+        guard let object = unsafe bpf_object__open_file(path, nil) else {
+            throw KernelFailure("cannot open \(path)")
+        }
+        unsafe self.object = object
+        // Small tables: every test has its own.
+        for map in ["malla_service", "malla_endpoint", "malla_pod", "malla_flow", "malla_dialled"] {
+            let found = unsafe bpf_object__find_map_by_name(object, map)
+            _ = unsafe bpf_map__set_max_entries(found, 1024)
+        }
+        let result = unsafe bpf_object__load(object)
+        guard result == 0 else { throw KernelFailure("cannot load \(path): errno \(-result)") }
+    }
+
+    deinit { unsafe bpf_object__close(object) }
+
+    /// The repository: MALLA_TEST_ROOT, else where this file was compiled.
+    static var root: String {
+        ProcessInfo.processInfo.environment["MALLA_TEST_ROOT"]
+            ?? URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent().deletingLastPathComponent().path
+    }
+
+    /// Names of the programs that are tests: every one that is no hook of malla.bpf.c.
+    static func tests(in name: String) -> [String] {
+        let path = root + "/build/bpf/\(name).bpf.o"
+        unsafe libbpf_set_print(nil)
+        guard let object = unsafe bpf_object__open_file(path, nil) else { return [] }
+        defer { unsafe bpf_object__close(object) }
+        var names: [String] = []
+        var program = unsafe bpf_object__next_program(object, nil)
+        while let each = unsafe program {
+            let name = unsafe String(cString: bpf_program__name(each))
+            if !name.hasPrefix("malla_") { names.append(name) }
+            unsafe program = bpf_object__next_program(object, each)
+        }
+        return names
+    }
+
+    private func program(_ name: String) throws -> Int32 {
+        guard let program = unsafe bpf_object__find_program_by_name(object, name) else {
+            throw KernelFailure("no program \(name)")
+        }
+        return unsafe bpf_program__fd(program)
+    }
+
+    func map(_ name: String) throws -> Int32 {
+        guard let map = unsafe bpf_object__find_map_by_name(object, name) else {
+            throw KernelFailure("no map \(name)")
+        }
+        return unsafe bpf_map__fd(map)
+    }
+
+    func put<Key: BitwiseCopyable, Value: BitwiseCopyable>(
+        _ name: String, _ key: Key, _ value: Value
+    ) throws {
+        var key = key
+        var value = value
+        let result = unsafe bpf_map_update_elem(try map(name), &key, &value, 0)
+        guard result == 0 else { throw KernelFailure("cannot write \(name): errno \(-result)") }
+    }
+
+    func value<Key: BitwiseCopyable, Value: BitwiseCopyable>(
+        _ name: String, _ key: Key, placeholder: Value
+    ) throws -> Value? {
+        var key = key
+        var value = placeholder
+        return unsafe bpf_map_lookup_elem(try map(name), &key, &value) == 0 ? value : nil
+    }
+
+    /// Runs a tc program on `packet`.
+    func run(_ name: String, packet: [UInt8]) throws -> (answer: Int32, packet: [UInt8]) {
+        let descriptor = try program(name)
+        var output = [UInt8](repeating: 0, count: packet.count + 64)
+        let capacity = output.count
+        var options = unsafe bpf_test_run_opts()
+        unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
+        // Both buffers live until the call returns.
+        let result = unsafe packet.withUnsafeBytes { input in
+            unsafe output.withUnsafeMutableBytes { bytes in
+                unsafe options.data_in = input.baseAddress
+                unsafe options.data_size_in = UInt32(input.count)
+                unsafe options.data_out = bytes.baseAddress
+                unsafe options.data_size_out = UInt32(capacity)
+                return unsafe bpf_prog_test_run_opts(descriptor, &options)
+            }
+        }
+        guard result == 0 else { throw KernelFailure("\(name) does not run: errno \(-result)") }
+        let length = unsafe Int(options.data_size_out)
+        return unsafe (Int32(bitPattern: options.retval), Array(output.prefix(length)))
+    }
+
+    /// Runs a program whose input is a context only.
+    func run(_ name: String, context: [UInt8]) throws -> (answer: UInt32, context: [UInt8]) {
+        let descriptor = try program(name)
+        var output = context
+        var options = unsafe bpf_test_run_opts()
+        unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
+        // Both buffers live until the call returns.
+        let result = unsafe context.withUnsafeBytes { input in
+            unsafe output.withUnsafeMutableBytes { bytes in
+                unsafe options.ctx_in = input.baseAddress
+                unsafe options.ctx_size_in = UInt32(input.count)
+                unsafe options.ctx_out = bytes.baseAddress
+                unsafe options.ctx_size_out = UInt32(bytes.count)
+                return unsafe bpf_prog_test_run_opts(descriptor, &options)
+            }
+        }
+        guard result == 0 else { throw KernelFailure("\(name) does not run: errno \(-result)") }
+        return unsafe (options.retval, output)
+    }
+}
+
+struct KernelFailure: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) { self.description = description }
+}
