@@ -17,7 +17,7 @@ struct UnsafeTests {
                 return Violation(path: file.path, line: $0, remedy: remedy)
             }
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 
     @Test func `only the listed files say @unchecked Sendable`() {
@@ -28,7 +28,7 @@ struct UnsafeTests {
                 return Violation(path: file.path, line: $0, remedy: remedy)
             }
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 
     @Test func `the lists name no file that does without`() {
@@ -91,7 +91,7 @@ struct BannedTests {
                 }
             }
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 
     @Test func `nothing is left to be done by a comment`() throws {
@@ -107,7 +107,7 @@ struct BannedTests {
                     Violation(path: path, line: index + 1, remedy: "do it, or open an issue"))
             }
         }
-        #expect(left.isEmpty, "\(report(left))")
+        expectNone(left)
     }
 
     @Test func `no line ends in white space and every file in one line end`() throws {
@@ -125,7 +125,7 @@ struct BannedTests {
                     Violation(path: path, line: lines.count, remedy: "end in one line end"))
             }
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 
     @Test func `files are nouns, and none of the nouns that mean nothing`() {
@@ -136,7 +136,7 @@ struct BannedTests {
             guard empty.contains(where: stem.hasSuffix) else { return nil }
             return Violation(path: file.path, line: 1, remedy: "name it after what it is (R8)")
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 
     @Test func `what the kernel runs carries both licences`() {
@@ -150,6 +150,6 @@ struct BannedTests {
                 path: $0.path, line: 1,
                 remedy: "begin with /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */")
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 }

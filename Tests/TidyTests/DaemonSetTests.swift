@@ -67,7 +67,7 @@ struct DaemonSetTests {
             silent.append(
                 Violation(path: Self.path, line: index + 1, remedy: "say why in a comment"))
         }
-        #expect(silent.isEmpty, "\(report(silent))")
+        expectNone(silent)
     }
 
     @Test(arguments: [

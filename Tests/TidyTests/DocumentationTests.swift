@@ -20,7 +20,7 @@ struct DocumentationTests {
                     path: header.path, line: index + 1, remedy: "explain `\(row.2)` in the docs"))
         }
         #expect(rows > 0, "the lists of hooks and verdicts are not where this test looks for them")
-        #expect(missing.isEmpty, "\(report(missing))")
+        expectNone(missing)
     }
 
     @Test func `the numbers of the verdicts in the docs are those of the kernel`() throws {
@@ -38,7 +38,7 @@ struct DocumentationTests {
             let remedy = "the kernel has no verdict \(row.1) called \(row.2)"
             wrong.append(Violation(path: "docs/verdicts.md", line: index + 1, remedy: remedy))
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 
     @Test func `every metric is listed in docs/metrics.md, and every listed one exists`() throws {
@@ -57,7 +57,7 @@ struct DocumentationTests {
                 }
             }
         }
-        #expect(missing.isEmpty, "\(report(missing))")
+        expectNone(missing)
 
         let listed = Set(page.split(separator: "`").map(String.init).filter(Self.isMetric))
         #expect(listed.subtracting(exported).sorted() == [], "remove them from docs/metrics.md")
@@ -77,7 +77,7 @@ struct DocumentationTests {
                     Violation(path: file.path, line: line, remedy: "explain --\(name) in the docs"))
             }
         }
-        #expect(missing.isEmpty, "\(report(missing))")
+        expectNone(missing)
     }
 
     @Test func `every relative link of a page leads to a file`() throws {
@@ -96,7 +96,7 @@ struct DocumentationTests {
                 }
             }
         }
-        #expect(broken.isEmpty, "\(report(broken))")
+        expectNone(broken)
     }
 
     // MARK: - Reading

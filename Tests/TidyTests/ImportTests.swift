@@ -37,7 +37,7 @@ struct ImportTests {
                 wrong.append(Violation(path: file.path, line: line, remedy: remedy))
             }
         }
-        #expect(wrong.isEmpty, "\(report(wrong))")
+        expectNone(wrong)
     }
 
     @Test func `the engine and the datapath never see each other`() throws {

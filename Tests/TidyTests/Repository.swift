@@ -1,6 +1,7 @@
 // The repository as the tidy tests see it: its own files, without what was built or fetched.
 
 import Foundation
+import Testing
 
 enum Repository {
     static let root: URL = {
@@ -63,7 +64,11 @@ struct Violation: CustomStringConvertible {
     var description: String { "\(path):\(line): \(remedy)" }
 }
 
-/// All violations of one rule, one a line, for the message of an expectation.
-func report(_ violations: [Violation]) -> String {
-    "\n" + violations.map(\.description).joined(separator: "\n")
+/// Fails the test with all violations of one rule, one a line.
+func expectNone(
+    _ violations: [Violation], sourceLocation: SourceLocation = #_sourceLocation
+) {
+    guard !violations.isEmpty else { return }
+    let lines = violations.map(\.description).joined(separator: "\n")
+    Issue.record("\(violations.count) violations:\n\(lines)", sourceLocation: sourceLocation)
 }

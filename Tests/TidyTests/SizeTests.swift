@@ -11,7 +11,7 @@ struct SizeTests {
         let long = (Repository.swift + Repository.c).filter { $0.lines.count > 600 }.map {
             Violation(path: $0.path, line: 601, remedy: "\($0.lines.count) lines; split by aspect")
         }
-        #expect(long.isEmpty, "\(report(long))")
+        expectNone(long)
     }
 
     @Test func `no function is longer than 60 lines`() {
@@ -26,7 +26,7 @@ struct SizeTests {
                         remedy: "\(function.name) has \(function.lines) lines; give a part a name"))
             }
         }
-        #expect(long.isEmpty, "\(report(long))")
+        expectNone(long)
     }
 
     @Test func `no line of Swift or C is wider than 100 columns`() {
@@ -39,7 +39,7 @@ struct SizeTests {
                         remedy: "\(Self.columns(line)) columns; wrap it"))
             }
         }
-        #expect(wide.isEmpty, "\(report(wide))")
+        expectNone(wide)
     }
 
     /// A tab reaches to the next multiple of eight.
