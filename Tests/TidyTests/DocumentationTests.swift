@@ -169,6 +169,7 @@ extension SourceText {
         where line.contains("@Option") || line.contains("@Flag") {
             let last = min(index + 12, lines.count - 1)
             let declaration = lines[index...last].joined(separator: "\n")
+            if line.contains("help: .hidden") { continue }
             if let custom = declaration.components(between: ".customLong(\"", and: "\"").first,
                 let start = declaration.firstRange(of: ".customLong"),
                 !declaration[..<start.lowerBound].contains("var ")
