@@ -99,6 +99,44 @@ struct DaemonSetTests {
         #expect(Set(used).subtracting(known).sorted() == [])
     }
 
+    @Test func `the objects of its ConfigMap are valid, strictly`() throws {
+        let directory = FileManager.default.temporaryDirectory
+            .appendingPathComponent("malla-tidy-\(ProcessInfo.processInfo.processIdentifier)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let files = try Self.configuration()
+        for (name, text) in files {
+            try text.write(
+                to: directory.appendingPathComponent(name), atomically: true, encoding: .utf8)
+        }
+        let programs = ProcessInfo.processInfo.environment["MALLA_PROGRAMS"]
+        let malla = (programs ?? Repository.root.path + "/.build/release") + "/malla"
+        try #require(
+            FileManager.default.isExecutableFile(atPath: malla), "no \(malla); run `make programs`")
+
+        let result = try Self.run(malla, ["config", "validate", "--strict", directory.path])
+
+        #expect(files.count == 2)
+        #expect(result.status == 0, "\(result.output)")
+    }
+
+    /// Names and texts of the ConfigMap's `data`: block scalars, indented by four.
+    private static func configuration() throws -> [(name: String, text: String)] {
+        var files: [(name: String, text: String)] = []
+        var isData = false
+        for line in try lines() {
+            if line == "---" || line.hasPrefix("apiVersion:") { isData = false }
+            if line == "data:" { isData = true }
+            guard isData else { continue }
+            if line.hasPrefix("    "), !files.isEmpty {
+                files[files.count - 1].text += line.dropFirst(4) + "\n"
+            } else if line.hasPrefix("  "), line.hasSuffix(": |") {
+                files.append((String(line.dropFirst(2).dropLast(3)), ""))
+            }
+        }
+        return files
+    }
+
     private static func lines() throws -> [String] {
         try Repository.text(path).split(separator: "\n", omittingEmptySubsequences: false)
             .map(String.init)

@@ -99,6 +99,23 @@ struct DocumentationTests {
         expectNone(broken)
     }
 
+    @Test func `every page that is cited exists`() throws {
+        let names = Set(Repository.paths.compactMap { $0.split(separator: "/").last.map(String.init) })
+        var missing: [Violation] = []
+        for path in Repository.paths where !path.hasPrefix("Tests/TidyTests/") {
+            guard let text = try? Repository.text(path) else { continue }
+            let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+            for (index, line) in lines.enumerated() where line.contains(".md") {
+                for match in line.matches(of: /[A-Za-z0-9_-]+\.md\b/)
+                where !names.contains(String(match.output)) {
+                    let remedy = "\(match.output) is not here; cite what is"
+                    missing.append(Violation(path: path, line: index + 1, remedy: remedy))
+                }
+            }
+        }
+        expectNone(missing)
+    }
+
     // MARK: - Reading
 
     private static func names(in line: String, prefix: String) -> [String] {
