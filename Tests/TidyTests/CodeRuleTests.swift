@@ -4,14 +4,9 @@ import Testing
 
 @Suite("Unsafe code (STYLE.md R13)")
 struct UnsafeTests {
-    /// Files of `Sources` that may say `unsafe`: system calls, C libraries, buffers.
-    static let unsafeFiles: Set<String> = []
-    /// Files of `Sources` whose types promise by themselves what the compiler cannot check.
-    static let uncheckedFiles: Set<String> = []
-
     @Test func `only the listed files say unsafe`() {
         var wrong: [Violation] = []
-        for file in Repository.sources where !Self.unsafeFiles.contains(file.path) {
+        for file in Repository.sources where !UnsafeFiles.unsafe.contains(file.path) {
             wrong += file.lines(withWord: "unsafe").prefix(1).map {
                 let remedy = "`unsafe` outside the listed files; use the owner that wraps this call"
                 return Violation(path: file.path, line: $0, remedy: remedy)
@@ -22,7 +17,7 @@ struct UnsafeTests {
 
     @Test func `only the listed files say @unchecked Sendable`() {
         var wrong: [Violation] = []
-        for file in Repository.sources where !Self.uncheckedFiles.contains(file.path) {
+        for file in Repository.sources where !UnsafeFiles.unchecked.contains(file.path) {
             wrong += file.lines(withWord: "@unchecked").map {
                 let remedy = "make it a value, or guard it with a Mutex that the compiler can see"
                 return Violation(path: file.path, line: $0, remedy: remedy)
@@ -37,8 +32,8 @@ struct UnsafeTests {
         let unchecked = Set(
             Repository.sources.filter { !$0.lines(withWord: "@unchecked").isEmpty }.map(\.path))
 
-        #expect(Self.unsafeFiles.subtracting(users) == [])
-        #expect(Self.uncheckedFiles.subtracting(unchecked) == [])
+        #expect(UnsafeFiles.unsafe.subtracting(users) == [])
+        #expect(UnsafeFiles.unchecked.subtracting(unchecked) == [])
     }
 }
 

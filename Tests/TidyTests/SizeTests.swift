@@ -29,10 +29,15 @@ struct SizeTests {
         expectNone(long)
     }
 
+    /// In tests a row of a table stays one row: its literals do not count, and neither does a
+    /// sentence that is a name.
     @Test func `no line of Swift or C is wider than 100 columns`() {
         var wide: [Violation] = []
-        for file in Repository.swift + Repository.c {
+        for file in Repository.swift + Repository.c where file.path != "Package.swift" {
+            let isTest = file.path.hasPrefix("Tests/")
             for (index, line) in file.lines.enumerated() where Self.columns(line) > 100 {
+                let code = file.code[index].split(separator: " ").joined(separator: " ")
+                if isTest && Self.columns(code) <= 100 && line.contains(/["`]/) { continue }
                 wide.append(
                     Violation(
                         path: file.path, line: index + 1,
