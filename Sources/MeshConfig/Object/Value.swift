@@ -39,12 +39,14 @@ struct Value: Sendable {
         return nil
     }
 
-    var integer: Int? {
+    // Swift 6.3.1 fails to optimise this inlined ("Found ownership error" in CopyPropagation).
+    @inline(never) var integer: Int? {
         if case .integer(let integer) = content { return integer }
         return nil
     }
 
-    var boolean: Bool? {
+    // Swift 6.3.1 fails to optimise this inlined ("Found ownership error" in CopyPropagation).
+    @inline(never) var boolean: Bool? {
         if case .boolean(let boolean) = content { return boolean }
         return nil
     }
