@@ -132,7 +132,8 @@ public final class Datapath {
         self.dialled = dialled
         self.listeners = listeners
         self.counters = counters
-        // The number of listeners stays: the supervisor's sockets outlive the agent before this one.
+        // The number of listeners stays: the supervisor's sockets outlive the agent before this
+        // one.
         setting = settings.value(of: 0, placeholder: malla_setting()) ?? malla_setting()
         self.settings = settings
         links = AttachedLinks(directory: directory.links)

@@ -1,4 +1,5 @@
-/* See malla_link.h. getifaddrs(3) asks rtnetlink, so a namespace entered by setns(2) is the one seen. */
+/* See malla_link.h. getifaddrs(3) asks rtnetlink, so a namespace entered by setns(2) is the one
+ * seen. */
 #define _GNU_SOURCE
 #include "malla_link.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * malla_abi.h - every struct and number that the kernel's side and the agent's side share. Read by
- * clang for BPF, by the host's C compiler, and by Swift as module CMallaABI; there is no second copy.
+ * clang for BPF, by the host's C compiler, and by Swift as module CMallaABI; there is no second
+ * copy.
  *
- * Fixed widths, widest first, padding named and always zero, byte order in the name. Pins live under
- * malla/v<MALLA_ABI_VERSION>: a change of any layout here bumps the version.
+ * Fixed widths, widest first, padding named and always zero, byte order in the name. Pins live
+ * under malla/v<MALLA_ABI_VERSION>: a change of any layout here bumps the version.
  */
 #pragma once
 #include <linux/types.h>
@@ -108,7 +109,7 @@ enum malla_verdict { MALLA_VERDICT_LIST(MALLA_VERDICT_ENTRY) };
 #define MALLA_HOOKS_MAX 32
 #define MALLA_VERDICTS_MAX 64
 
-/* Ports on a pod's address from here on are the engine's (DESIGN: 61000-65535). */
+/* Ports on a pod's address from here on are the engine's (61000-65535). */
 #define MALLA_ENGINE_PORT_MIN 61000
 #define MALLA_LISTENERS_MAX 256
 

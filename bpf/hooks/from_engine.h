@@ -6,7 +6,8 @@
  *  - into a local pod, straight through its veth;
  *  - elsewhere by the node's routes, to the neighbour that they name, if the packet fits the MTU;
  *  - up the node's stack as if its client had sent it, where the routes refuse: the stack delivers
- *    to the node itself, or answers with the ICMP error that teaches the engine (to_pod gives it back).
+ *    to the node itself, or answers with the ICMP error that teaches the engine (to_pod gives it
+ *    back).
  *
  * Fails closed: anything that is not TCP, or of which neither end is a local pod, is dropped.
  */

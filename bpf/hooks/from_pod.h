@@ -4,8 +4,8 @@
  * connections of meshed pods to captured services are recorded and sent into the engine's
  * namespace; so are the answers of pods to what the engine dialled, and errors about either.
  *
- * A captured connection fails closed: without an engine its packets are dropped, never sent past it.
- * All else fails open and is the node's, as it was without Malla.
+ * A captured connection fails closed: without an engine its packets are dropped, never sent past
+ * it. All else fails open and is the node's, as it was without Malla.
  */
 #pragma once
 #include "lib/capture.h"

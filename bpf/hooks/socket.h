@@ -2,8 +2,9 @@
 /*
  * socket.h - the cgroup hooks: an application calls connect(2), sendto(2), recvmsg(2) or
  * getpeername(2). A service's address becomes a ready endpoint's once per connection (UDP: once per
- * socket, while the endpoints stay), and the application goes on seeing what it dialled. IPv4-mapped
- * addresses of IPv6 sockets need no case of their own: that is how all IPv4 addresses are held here.
+ * socket, while the endpoints stay), and the application goes on seeing what it dialled.
+ * IPv4-mapped addresses of IPv6 sockets need no case of their own: that is how all IPv4 addresses
+ * are held here.
  *
  * Captured services are left alone for pods, whose packets are met at their interface; sockets of
  * the node's own namespace have no such interface and are balanced here.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * to_pod.h - tc egress at the node's side of a pod's veth: the node's stack sends a packet to a pod.
- * What is the engine's (answers of the node's own servers, what the node un-masqueraded, ICMP
+ * to_pod.h - tc egress at the node's side of a pod's veth: the node's stack sends a packet to a
+ * pod. What is the engine's (answers of the node's own servers, what the node un-masqueraded, ICMP
  * errors of its stack) is given to the engine.
  *
  * The engine's packets fail closed; all else passes.

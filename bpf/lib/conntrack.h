@@ -7,7 +7,8 @@
  * The table is an LRU hash for now: when it is full, the entry unused for longest goes, whosever it
  * is, and an idle connection of another pod may be the one. Such a connection lives on where the
  * engine speaks next (from_engine records it anew) or where the pod does (a stray packet to a
- * captured service is the engine's to answer). A share per endpoint, which ends that, is a later step.
+ * captured service is the engine's to answer). A share per endpoint, which ends that, is a later
+ * step.
  */
 #pragma once
 #include "lib/packet.h"

@@ -2,7 +2,8 @@
 /*
  * translate.h - writes another address and port into a TCP packet. Needed only for a pod outside
  * of the mesh that calls a captured service: the socket hooks cannot tell its sockets from a meshed
- * pod's and leave them alone, so its packets are balanced one connection at a time at its interface.
+ * pod's and leave them alone, so its packets are balanced one connection at a time at its
+ * interface.
  */
 #pragma once
 #include "lib/packet.h"

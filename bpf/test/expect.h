@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * expect.h - tests that run in the kernel: each SEC("tc") function of a *_test.bpf.c is one test. It
- * answers 0, or the line of the first expectation that failed. Tests/KernelTests loads each into
+ * expect.h - tests that run in the kernel: each SEC("tc") function of a *_test.bpf.c is one test.
+ * It answers 0, or the line of the first expectation that failed. Tests/KernelTests loads each into
  * empty maps of its own.
  */
 #pragma once

@@ -21,8 +21,9 @@ final class Link {
         self.isAdopted = isAdopted
     }
 
-    /// Takes the pinned link over and updates its program in place, so that no packet passes between
-    /// the old and the new; or attaches anew where none is pinned or what was pinned lost its place.
+    /// Takes the pinned link over and updates its program in place, so that no packet passes
+    /// between the old and the new; or attaches anew where none is pinned or what was pinned lost
+    /// its place.
     static func join(_ attachment: Attachment, program: CInt, directory: String) throws(BPFError) -> Link {
         let pin = "\(directory)/\(attachment.pin)"
         if let pinned = try PinDirectory.open(pin) {

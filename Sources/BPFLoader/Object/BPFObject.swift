@@ -16,7 +16,8 @@ internal import Glibc
 
     /// Loads the embedded object.
     ///
-    /// - Parameter sizes: rows of maps by name, for those that are made now; a pinned map keeps its own.
+    /// - Parameter sizes: rows of maps by name, for those that are made now; a pinned map keeps its
+    ///   own.
     /// - Parameter directory: where maps are pinned, or found.
     /// - Throws: `.rejected` with the end of the verifier's log.
     static func load(sizes: [String: UInt32], directory: String) throws(BPFError) -> BPFObject {

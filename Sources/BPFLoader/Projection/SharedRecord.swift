@@ -70,7 +70,8 @@ extension malla_pod: @retroactive Equatable {
     }
 }
 
-/// Written out, because the compiler would make `hashValue` public, which an internal import forbids.
+/// Written out, because the compiler would make `hashValue` public, which an internal import
+/// forbids.
 private func hashed(_ value: some Hashable) -> Int {
     var hasher = Hasher()
     value.hash(into: &hasher)

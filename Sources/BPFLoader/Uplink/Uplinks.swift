@@ -40,7 +40,8 @@ struct Route {
             && address.low & lowMask == destination.low & lowMask
     }
 
-    /// - Source: proc(5), /proc/net/route: addresses are hexadecimal words of the host's byte order.
+    /// - Source: proc(5), /proc/net/route: addresses are hexadecimal words of the host's byte
+    ///   order.
     static func ipv4() -> [Route] {
         TextFile.lines("/proc/thread-self/net/route").dropFirst().compactMap { line in
             let fields = line.split(whereSeparator: { $0 == "\t" || $0 == " " })

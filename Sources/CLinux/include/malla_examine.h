@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A name with its terminator: a program's is at most 15 characters, a filter's kind 15, its own 255. */
+/* A name with its terminator: a program's is at most 15 characters, a filter's kind 15, its own
+ * 255. */
 #define MALLA_EXAMINE_NAME_BYTES 256
 
 /* Programs of one hook that are told of. */

@@ -23,7 +23,8 @@ int malla_watch_open(void);
 /* Watches the directory at `path`; adding it twice is one watch. 0 or -errno. */
 int malla_watch_add(int descriptor, const char *path);
 
-/* Waits at most `milliseconds`, then empties the queue. 1: something changed, 0: nothing, or -errno. */
+/* Waits at most `milliseconds`, then empties the queue. 1: something changed, 0: nothing, or
+ * -errno. */
 int malla_watch_wait(int descriptor, int milliseconds);
 
 void malla_descriptor_close(int descriptor);

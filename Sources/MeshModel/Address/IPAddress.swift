@@ -41,7 +41,8 @@ public struct IPAddress: Hashable, Sendable, Comparable {
         return UInt8(truncatingIfNeeded: half >> UInt64(56 - 8 * (index & 7)))
     }
 
-    /// The 32-bit word at `index` (0...3), in host order; `.bigEndian` of it is what the kernel holds.
+    /// The 32-bit word at `index` (0...3), in host order; `.bigEndian` of it is what the kernel
+    /// holds.
     public func word(_ index: Int) -> UInt32 {
         let half = index < 2 ? high : low
         return UInt32(truncatingIfNeeded: index & 1 == 0 ? half >> 32 : half)
@@ -53,7 +54,8 @@ public struct IPAddress: Hashable, Sendable, Comparable {
 }
 
 extension IPAddress {
-    /// Reads dotted-quad IPv4 or RFC 4291 IPv6 text. No zone, no port, no brackets; `nil` otherwise.
+    /// Reads dotted-quad IPv4 or RFC 4291 IPv6 text. No zone, no port, no brackets; `nil`
+    /// otherwise.
     public init?(_ text: some StringProtocol) {
         if text.utf8.contains(UInt8(ascii: ":")) {
             self.init(v6: text)

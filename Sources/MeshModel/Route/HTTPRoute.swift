@@ -28,7 +28,8 @@ public enum RouteAttachment: Hashable, Sendable {
     /// Index into `Mesh.listeners`; hostnames are the intersection of route's and listener's,
     /// lower case, `*` for all, `*.suffix` for a wildcard; never empty.
     case listener(Int, hostnames: [String])
-    /// Index into `Mesh.services` and of the port in it (GAMMA); the route's hostnames do not count.
+    /// Index into `Mesh.services` and of the port in it (GAMMA); the route's hostnames do not
+    /// count.
     case service(Int, port: Int)
 }
 
@@ -100,8 +101,8 @@ public enum HTTPRouteFilter: Hashable, Sendable {
     case responseHeaders(HeaderModifier)
     case redirect(Redirect)
     case rewrite(Rewrite)
-    /// The rule asks for something that this build does not do: its requests get 500, as Gateway API
-    /// says of filters that cannot be honoured. The text names it.
+    /// The rule asks for something that this build does not do: its requests get 500, as Gateway
+    /// API says of filters that cannot be honoured. The text names it.
     case unsupported(String)
 
     /// Order of application: set, add, remove. Names keep the case they were written in.

@@ -28,8 +28,8 @@ internal import Glibc
     }
 
     func matches(_ bytes: Bytes, _ range: ByteRange) -> Bool {
-        // The range is shifted to the beginning, so that `^` means the range's own; REG_STARTEND keeps
-        // regexec inside it: the bytes need no NUL behind them.
+        // The range is shifted to the beginning, so that `^` means the range's own; REG_STARTEND
+        // keeps regexec inside it: the bytes need no NUL behind them.
         var limits = regmatch_t(rm_so: 0, rm_eo: regoff_t(range.count))
         return unsafe bytes.pointer.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
             unsafe regexec(pattern, $0 + range.lower, 1, &limits, REG_STARTEND) == 0

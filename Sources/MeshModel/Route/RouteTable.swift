@@ -68,7 +68,8 @@ public struct RouteTable: Sendable {
 public struct RouteMatch: Sendable, Equatable, BitwiseCopyable {
     /// Into `CompiledRoutes.rules`.
     public var rule: Int32
-    /// Bytes of the path that the rule's prefix match took (without a trailing slash); 0 for others.
+    /// Bytes of the path that the rule's prefix match took (without a trailing slash); 0 for
+    /// others.
     public var prefixLength: Int32
 }
 

@@ -43,8 +43,8 @@ public struct Workload: Hashable, Sendable {
     public var interface: String?
     /// Whether its connections to L7 services are captured (labels of DESIGN.md section 3).
     public var isMeshed: Bool
-    /// The owner as Istio's metrics name it (`destination_workload`): label `app.kubernetes.io/name`,
-    /// else `app`, else the pod's name.
+    /// The owner as Istio's metrics name it (`destination_workload`): label
+    /// `app.kubernetes.io/name`, else `app`, else the pod's name.
     public var workloadName: String
 
     public init(

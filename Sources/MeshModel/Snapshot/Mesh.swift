@@ -1,5 +1,6 @@
 /// All that the mesh shall do, as the configuration says it: what MeshConfig answers and
-/// SnapshotCompiler takes. Indices in routes point into `services` and `listeners` of the same value.
+/// SnapshotCompiler takes. Indices in routes point into `services` and `listeners` of the same
+/// value.
 public struct Mesh: Sendable, Hashable {
     public var nodes: [Node]
     public var workloads: [Workload]
