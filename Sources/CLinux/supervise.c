@@ -302,18 +302,29 @@ int malla_unix_holder(const char *path, size_t length)
 	return result;
 }
 
-int malla_pinned_map_set(const char *path, const void *key, const void *value)
+int malla_pinned_word_set(const char *path, size_t row_bytes, size_t offset, uint32_t value)
 {
-	union bpf_attr open = {0}, set = {0};
+	union bpf_attr open = {0}, row = {0};
+	char bytes[256] = {0};
+	uint32_t first = 0;
+	int result = 0;
 
+	if (row_bytes > sizeof(bytes) || offset + sizeof(value) > row_bytes)
+		return -EINVAL;
 	open.pathname = (uint64_t)(uintptr_t)path;
 	int map = (int)syscall(SYS_bpf, BPF_OBJ_GET, &open, sizeof(open));
 	if (map < 0)
 		return -errno;
-	set.map_fd = (uint32_t)map;
-	set.key = (uint64_t)(uintptr_t)key;
-	set.value = (uint64_t)(uintptr_t)value;
-	int result = (int)syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &set, sizeof(set)) < 0 ? -errno : 0;
+	row.map_fd = (uint32_t)map;
+	row.key = (uint64_t)(uintptr_t)&first;
+	row.value = (uint64_t)(uintptr_t)bytes;
+	if (syscall(SYS_bpf, BPF_MAP_LOOKUP_ELEM, &row, sizeof(row)) < 0) {
+		result = -errno;
+	} else {
+		memcpy(bytes + offset, &value, sizeof(value));
+		if (syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &row, sizeof(row)) < 0)
+			result = -errno;
+	}
 	close(map);
 	return result;
 }

@@ -16,5 +16,5 @@ struct MallaAgent: ParsableCommand {
             those that need HTTP in an engine of its own. One agent runs on each node.
             """,
         version: "malla-agent \(agentVersion)",
-        subcommands: [Run.self, Child.self])
+        subcommands: [Run.self, Cleanup.self, Child.self])
 }

@@ -14,13 +14,13 @@ public struct SupervisorOptions: Sendable {
     public var hasDatapath: Bool
     /// The child's command line behind its name.
     public var childArguments: [String]
-    /// What to write when no child has served for two seconds, so that the kernel applies each
-    /// workload's choice. `nil`: nothing.
-    public var engineSlot: PinnedRecord?
+    /// Where the datapath looks for the engine's interface: 0 is written when no child has served
+    /// for two seconds, so that the kernel applies each workload's choice. `nil`: nowhere.
+    public var engineSlot: PinnedWord?
 
     public init(
         statePath: String, socketPath: String, workers: Int, hasDatapath: Bool,
-        childArguments: [String], engineSlot: PinnedRecord? = nil
+        childArguments: [String], engineSlot: PinnedWord? = nil
     ) {
         self.statePath = statePath
         self.socketPath = socketPath
@@ -31,16 +31,18 @@ public struct SupervisorOptions: Sendable {
     }
 }
 
-/// A record of a pinned eBPF map.
-public struct PinnedRecord: Sendable, Equatable {
+/// 32 bits in the one row of a pinned eBPF map.
+///
+/// - Units: bytes.
+public struct PinnedWord: Sendable, Equatable {
     public var path: String
-    public var key: [UInt8]
-    public var value: [UInt8]
+    public var rowBytes: Int
+    public var offset: Int
 
-    public init(path: String, key: [UInt8], value: [UInt8]) {
+    public init(path: String, rowBytes: Int, offset: Int) {
         self.path = path
-        self.key = key
-        self.value = value
+        self.rowBytes = rowBytes
+        self.offset = offset
     }
 }
 
@@ -178,6 +180,8 @@ public struct Supervisor: ~Copyable {
         case .serving:
             hasServed = true
             clearSlotAt = nil
+            // It may have been cleared while this child was slow to start.
+            _ = setEngineSlot(engineInterface)
         case .linkUp: send(ControlMessage(.end, code: EngineNamespace.setLinkUp()))
         case .inheritance, .sockets, .held, .end: break
         }
@@ -238,10 +242,13 @@ public struct Supervisor: ~Copyable {
         }
         guard let due = clearSlotAt, time >= due else { return }
         clearSlotAt = nil
-        guard let slot = options.engineSlot else { return }
-        // The three arrays outlive the call; key and value have the sizes of the map's records.
-        let result = unsafe malla_pinned_map_set(slot.path, slot.key, slot.value)
-        if result == 0 { log("no agent has served for 2 s: the engine's slot is cleared") }
+        if setEngineSlot(0) { log("no agent has served for 2 s: the engine's slot is cleared") }
+    }
+
+    private func setEngineSlot(_ interface: UInt32) -> Bool {
+        guard let slot = options.engineSlot else { return false }
+        // The path outlives the call; offset and size are checked by it.
+        return unsafe malla_pinned_word_set(slot.path, slot.rowBytes, slot.offset, interface) == 0
     }
 
     /// Milliseconds of the monotonic clock.

@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import BPFLoader
 internal import Glibc
 internal import Logging
 internal import Supervisor
@@ -56,10 +57,13 @@ struct Run: ParsableCommand {
     }
 
     private func supervisorOptions() -> SupervisorOptions {
-        SupervisorOptions(
+        let slot = EngineSlot(bpffsPath: options.bpffs)
+        let word = PinnedWord(path: slot.path, rowBytes: slot.rowBytes, offset: slot.offset)
+        return SupervisorOptions(
             statePath: options.state, socketPath: options.socket, workers: options.workerCount,
             hasDatapath: options.datapath == .on,
-            childArguments: ["child", "--supervisor", "\(getpid())"] + options.arguments)
+            childArguments: ["child", "--supervisor", "\(getpid())"] + options.arguments,
+            engineSlot: options.datapath == .on ? word : nil)
     }
 }
 
