@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import BPFLoader
+internal import Logging
 
 /// `malla-agent cleanup`: takes the datapath off this node.
 struct Cleanup: ParsableCommand {
