@@ -4,7 +4,8 @@ internal import Glibc
 
 /// The step that the kernel refused.
 public enum BPFCall: String, Sendable {
-    case open, load, pin, unpin, attach, replace, detach, look = "look up", update, remove, inspect, list
+    case open, load, pin, unpin, attach, replace, detach, look = "look up", update, remove, inspect
+    case list
 }
 
 /// The half of a map's record.
@@ -38,7 +39,8 @@ extension BPFError: CustomStringConvertible {
         case .refused(let call, let object, let errno):
             "cannot \(call.rawValue) \(object): \(Self.text(errno))\(Self.remedy(errno))"
         case .layoutMismatch(let map, let part, let kernelBytes, let ourBytes):
-            "map '\(map)': \(part.rawValue) is \(kernelBytes) bytes in the kernel, \(ourBytes) here; "
+            "map '\(map)': \(part.rawValue) is \(kernelBytes) bytes in the kernel, "
+                + "\(ourBytes) here; "
                 + "remove the pin or roll back the agent"
         case .rejected(let errno, let log):
             "the kernel refused an eBPF program: \(Self.text(errno))\(Self.remedy(errno))"

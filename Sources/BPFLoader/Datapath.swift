@@ -204,9 +204,9 @@ public final class Datapath {
     /// - Complexity: counts the rows of the flow table, some milliseconds when it is full.
     public func mapUsage() -> [MapUsage] {
         let current = rows.current
-        func usage(_ name: String, _ type: String, _ count: UInt64, _ max: UInt32, _ refused: UInt64)
-            -> MapUsage
-        {
+        func usage(
+            _ name: String, _ type: String, _ count: UInt64, _ max: UInt32, _ refused: UInt64
+        ) -> MapUsage {
             MapUsage(
                 name: name, type: type, entries: count, entriesMax: UInt64(max), refused: refused)
         }
@@ -315,7 +315,8 @@ extension Datapath {
             return options.uplinks.compactMap { name in
                 if let link = all.first(where: { $0.name == name }) { return link }
                 problems.append(
-                    ApplyProblem(subject: "uplink \(name)", message: "the interface does not exist"))
+                    ApplyProblem(
+                        subject: "uplink \(name)", message: "the interface does not exist"))
                 return nil
             }
         }

@@ -45,7 +45,10 @@ struct ConnectionOptions: ParsableArguments {
     @Option(
         name: .customLong("socket"),
         help: ArgumentHelp(
-            "The agent's socket; before or after the command. (default: $MALLA_SOCKET, else \(defaultSocket))",
+            """
+            The agent's socket; before or after the command. (default: $MALLA_SOCKET, else \
+            \(defaultSocket))
+            """,
             valueName: "path"))
     var given: String?
 

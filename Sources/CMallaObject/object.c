@@ -1,4 +1,4 @@
-/* The compiled eBPF programs, inside the agent's binary: the agent needs no compiler at run time. */
+/* The compiled eBPF programs, inside the agent's binary: it needs no compiler at run time. */
 #include "malla_object.h"
 
 #if !__has_include("malla.bpf.inc")

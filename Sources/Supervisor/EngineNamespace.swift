@@ -115,7 +115,8 @@ public struct EngineNamespace: ~Copyable {
             if family == AF_INET6, result == -EAFNOSUPPORT || result == -EOPNOTSUPP { continue }
             guard result == 0 else {
                 throw .refused(
-                    doing: "set the engine's IPv\(family == AF_INET ? 4 : 6) routes", errno: -result)
+                    doing: "set the engine's IPv\(family == AF_INET ? 4 : 6) routes",
+                    errno: -result)
             }
         }
     }

@@ -11,7 +11,9 @@ struct PacketBuilder {
     var targetPort: UInt16
     var flags: UInt8
 
-    private static func bytes(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 255)] }
+    private static func bytes(_ value: UInt16) -> [UInt8] {
+        [UInt8(value >> 8), UInt8(value & 255)]
+    }
 
     var frame: [UInt8] {
         let tcp = segment
@@ -42,7 +44,8 @@ struct PacketBuilder {
     private static func checksum(_ bytes: [UInt8]) -> UInt16 {
         var sum: UInt32 = 0
         for index in stride(from: 0, to: bytes.count, by: 2) {
-            sum += UInt32(bytes[index]) << 8 | (index + 1 < bytes.count ? UInt32(bytes[index + 1]) : 0)
+            let low = index + 1 < bytes.count ? UInt32(bytes[index + 1]) : 0
+            sum += UInt32(bytes[index]) << 8 | low
         }
         while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
         return ~UInt16(sum)

@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@Suite("A change of configuration (DESIGN.md section 7)", .serialized)
+@Suite("A change of configuration (docs/configuration.md)", .serialized)
 struct ChangeTests {
     @Test func `takes effect under load without a failed request`() throws {
         let mesh = try SmallMesh.running { bed in

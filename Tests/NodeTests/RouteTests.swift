@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@Suite("Services with L7 rules are served by the engine (DESIGN.md sections 3 to 5)", .serialized)
+@Suite("Services with L7 rules are served by the engine (ARCHITECTURE.md)", .serialized)
 struct RouteTests {
     @Test func `a captured call reaches local and remote pods from the client's own address`() throws {
         let mesh = try SmallMesh.running()

@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@Suite("Services without L7 rules stay in the kernel (DESIGN.md section 4)", .serialized)
+@Suite("Services without L7 rules stay in the kernel (docs/verdicts.md)", .serialized)
 struct ServiceTests {
     /// Connects, says what getpeername answers, asks for `/`, prints the response.
     private static let streamClient = """

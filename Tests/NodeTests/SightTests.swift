@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("What operators see (DESIGN.md section 8)", .serialized)
+@Suite("What operators see (docs/operations.md)", .serialized)
 struct SightTests {
     @Test func `promtool finds nothing to say about the metrics but Istio's own names`() throws {
         let mesh = try SmallMesh.running()

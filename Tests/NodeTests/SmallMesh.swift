@@ -30,7 +30,8 @@ enum SmallMesh {
     static func running(_ configure: (Testbed) throws -> Void = { _ in }) throws -> Running {
         let quiet = try bed(configure)
         let first = try quiet.bed[node: "n1"].start("agent", quiet.bed[node: "n1"].agentArguments())
-        let second = try quiet.bed[node: "n2"].start("agent", quiet.bed[node: "n2"].agentArguments())
+        let node = quiet.bed[node: "n2"]
+        let second = try node.start("agent", node.agentArguments())
         try quiet.bed[node: "n1"].waitUntilReady(first)
         try quiet.bed[node: "n2"].waitUntilReady(second)
         return Running(quiet: quiet, agents: [first, second])

@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@Suite("The testbed itself (DESIGN.md section 9), without an agent", .serialized)
+@Suite("The testbed itself (docs/testbed.md), without an agent", .serialized)
 struct TestbedTests {
     @Test func `pods of one node and of two reach each other in both families`() throws {
         let bed = try Testbed("n1: client, near; n2: far")

@@ -42,7 +42,8 @@ public struct Topology: Sendable {
             let halves = part.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
             let index = nodes.count + 1
             let name = Self.trimmed(halves[0])
-            let podNames = halves.count == 1 ? [] : halves[1].split(separator: ",").map(Self.trimmed)
+            let podNames =
+                halves.count == 1 ? [] : halves[1].split(separator: ",").map(Self.trimmed)
             let pods = podNames.filter { !$0.isEmpty }.enumerated().map { offset, pod in
                 Pod(
                     name: pod, node: name, v4: "10.77.\(index).\(10 + offset)",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The names of hooks and verdicts, for the agent: metric labels and what the command line prints. */
+/* The names of hooks and verdicts, for metric labels and for what the command line prints. */
 #include "malla_abi.h"
 
 #include <stddef.h>

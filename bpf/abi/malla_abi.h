@@ -173,7 +173,7 @@ enum malla_flow_kind {
 	MALLA_FLOW_CAPTURED = 1,	/* from a pod to a service: the engine's to receive */
 	MALLA_FLOW_DIALLED = 2,		/* answers to what the engine dialled: the engine's */
 	MALLA_FLOW_OWN = 3,		/* of a pod that uses one of the engine's ports itself */
-	MALLA_FLOW_TRANSLATED = 4,	/* from a pod outside of the mesh; `other` is the endpoint */
+	MALLA_FLOW_TRANSLATED = 4,	/* from a pod outside the mesh; `other`: the endpoint */
 	MALLA_FLOW_TRANSLATED_BACK = 5, /* its answers; `other` is the service */
 };
 

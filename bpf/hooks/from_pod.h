@@ -49,7 +49,8 @@ static __always_inline enum malla_verdict from_pod_balance(const struct packet *
 }
 
 /* A connection opens: judged by configuration, whatever an older one on its tuple was. */
-static __always_inline enum malla_verdict from_pod_open(const struct packet *packet, __u32 interface)
+static __always_inline enum malla_verdict from_pod_open(const struct packet *packet,
+							__u32 interface)
 {
 	struct malla_end target = flow_target(&packet->flow);
 	const struct malla_service *service = service_find(&target);

@@ -58,6 +58,7 @@ int malla_to_pod(struct __sk_buff *skb)
 	count_verdict(MALLA_HOOK_TO_POD, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect(skb);
-	return verdict == MALLA_VERDICT_PASS || verdict == MALLA_VERDICT_TRANSLATED_BACK ? TCX_NEXT
-											  : TCX_DROP;
+	if (verdict == MALLA_VERDICT_PASS || verdict == MALLA_VERDICT_TRANSLATED_BACK)
+		return TCX_NEXT;
+	return TCX_DROP;
 }

@@ -13,7 +13,7 @@
 #pragma once
 #include "lib/packet.h"
 
-/* Written by from_pod and from_engine at each SYN; read at each packet. The loader sets the size. */
+/* Written by from_pod and from_engine at each SYN; read at each packet. The loader sizes it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 131072);
@@ -27,7 +27,8 @@ static __always_inline const struct malla_flow *flow_find(const struct malla_flo
 }
 
 /* 0: recorded. */
-static __always_inline long flow_put(const struct malla_flow_key *key, const struct malla_flow *flow)
+static __always_inline long flow_put(const struct malla_flow_key *key,
+				     const struct malla_flow *flow)
 {
 	return bpf_map_update_elem(&malla_flow, key, flow, BPF_ANY);
 }

@@ -3,7 +3,7 @@
 #pragma once
 #include "lib/kernel.h"
 
-/* Written by BPFLoader: before anything is attached, and when the engine or its listeners change. */
+/* Written by BPFLoader before anything is attached, and when the engine or its listeners change. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

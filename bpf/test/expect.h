@@ -57,7 +57,8 @@ static __always_inline void put_pod(__u32 flags)
 	bpf_map_update_elem(&malla_pod, &pod.address, &value, BPF_ANY);
 }
 
-static __always_inline struct packet packet_between(struct malla_end source, struct malla_end target,
+static __always_inline struct packet packet_between(struct malla_end source,
+						     struct malla_end target,
 						    __u8 flags)
 {
 	struct packet packet = {.flags = flags};

@@ -13,7 +13,8 @@ final class Link {
     private let pin: String
 
     private init(
-        _ attachment: Attachment, adopting descriptor: consuming Descriptor, pin: String, isAdopted: Bool
+        _ attachment: Attachment, adopting descriptor: consuming Descriptor, pin: String,
+        isAdopted: Bool
     ) {
         self.attachment = attachment
         self.descriptor = descriptor
@@ -24,7 +25,9 @@ final class Link {
     /// Takes the pinned link over and updates its program in place, so that no packet passes
     /// between the old and the new; or attaches anew where none is pinned or what was pinned lost
     /// its place.
-    static func join(_ attachment: Attachment, program: CInt, directory: String) throws(BPFError) -> Link {
+    static func join(
+        _ attachment: Attachment, program: CInt, directory: String
+    ) throws(BPFError) -> Link {
         let pin = "\(directory)/\(attachment.pin)"
         if let pinned = try PinDirectory.open(pin) {
             let descriptor = Descriptor(adopting: pinned)

@@ -65,7 +65,9 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
             guard result == 0 else { return }
             isFirst = false
             current = next
-            if unsafe bpf_map_lookup_elem(descriptor.number, &current, &row) == 0 { body(current, row) }
+            if unsafe bpf_map_lookup_elem(descriptor.number, &current, &row) == 0 {
+                body(current, row)
+            }
         }
     }
 
@@ -128,7 +130,8 @@ struct MapShape {
     func require(_ part: RecordPart, _ ourBytes: Int) throws(BPFError) {
         let kernelBytes = part == .key ? keyBytes : valueBytes
         guard Int(kernelBytes) == ourBytes else {
-            throw .layoutMismatch(map: name, part: part, kernelBytes: kernelBytes, ourBytes: ourBytes)
+            throw .layoutMismatch(
+                map: name, part: part, kernelBytes: kernelBytes, ourBytes: ourBytes)
         }
     }
 }

@@ -103,7 +103,9 @@ struct KernelRows: ~Copyable {
             do throws(BPFError) {
                 try endpoints.set(row.key, to: row.value)
                 current.endpoints[row.key] = row.value
-            } catch { try refused.take(error, map: endpoints.name, entriesMax: endpoints.entriesMax) }
+            } catch {
+                try refused.take(error, map: endpoints.name, entriesMax: endpoints.entriesMax)
+            }
         }
     }
 

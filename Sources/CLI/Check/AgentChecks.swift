@@ -23,8 +23,9 @@ enum AgentChecks {
     }
 
     /// No agent is a warning: the machine may be fit for one. An agent that does not answer is not.
-    private static func unreachable(_ client: AgentClient, _ error: AgentClient.Failure) -> CheckItem
-    {
+    private static func unreachable(
+        _ client: AgentClient, _ error: AgentClient.Failure
+    ) -> CheckItem {
         if case .unreachable = error {
             return .warn(
                 "agent", client.describe(error),

@@ -42,7 +42,8 @@ enum KernelChecks {
         guard let text = machine.read(path) else { return .ok("BPF JIT", "always on") }
         return text.hasPrefix("0")
             ? .warn(
-                "BPF JIT", "off: programs are interpreted", remedy: "sysctl net.core.bpf_jit_enable=1"
+                "BPF JIT", "off: programs are interpreted",
+                remedy: "sysctl net.core.bpf_jit_enable=1"
             )
             : .ok("BPF JIT", "on")
     }
@@ -85,7 +86,8 @@ enum KernelChecks {
         default:
             .fail(
                 name, "the kernel refuses the type: \(AgentClient.text(-result))",
-                remedy: "run a kernel with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF, CONFIG_NET_CLS_BPF")
+                remedy: "run a kernel with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF, "
+                    + "CONFIG_NET_CLS_BPF")
         }
     }
 

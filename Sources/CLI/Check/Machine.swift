@@ -44,7 +44,9 @@ struct Machine {
             for line in (read(file) ?? "").split(separator: "\n").dropFirst() {
                 let words = line.split(separator: " ")
                 // 0A: TCP_LISTEN.
-                guard words.count > 9, words[1].hasSuffix(suffix), words[3] == "0A" else { continue }
+                guard words.count > 9, words[1].hasSuffix(suffix), words[3] == "0A" else {
+                    continue
+                }
                 sockets.insert("socket:[\(words[9])]")
             }
         }

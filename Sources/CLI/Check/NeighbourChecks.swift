@@ -48,7 +48,8 @@ enum NeighbourChecks {
             unsafe fill(buffer.baseAddress!, room)
         }
         guard result >= 0 else { return nil }
-        return String(decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return String(
+            decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     private static func hooks(_ machine: Machine) -> CheckItem {

@@ -133,6 +133,7 @@ extension IPAddress: CustomStringConvertible {
         func hex(_ range: Range<Int>) -> String {
             words[range].map { String($0, radix: 16) }.joined(separator: ":")
         }
-        return best.isEmpty ? hex(0..<8) : hex(0..<best.lowerBound) + "::" + hex(best.upperBound..<8)
+        return best.isEmpty
+            ? hex(0..<8) : hex(0..<best.lowerBound) + "::" + hex(best.upperBound..<8)
     }
 }

@@ -130,7 +130,8 @@ extension CompiledRoutes {
     }
 
     private func value(
-        _ map: SlotMap, _ bytes: Bytes, _ start: Int, _ end: Int, _ ignoringCase: Bool, _ text: Bytes
+        _ map: SlotMap, _ bytes: Bytes, _ start: Int, _ end: Int, _ ignoringCase: Bool,
+        _ text: Bytes
     ) -> Int32 {
         let mask = Int(map.count) - 1
         let hash = hash(bytes, start, end, ignoringCase: ignoringCase)

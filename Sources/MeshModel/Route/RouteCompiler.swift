@@ -115,7 +115,8 @@ struct RouteCompiler {
     private mutating func expression(_ text: String) -> Int32 {
         if let known = expressionsByText[text] { return known }
         // MeshConfig refused what is no expression; one that slipped through matches nothing.
-        guard let compiled = RegularExpression(text) ?? RegularExpression("[^\u{1}-\u{7f}]{2}") else {
+        guard let compiled = RegularExpression(text) ?? RegularExpression("[^\u{1}-\u{7f}]{2}")
+        else {
             preconditionFailure("a constant expression compiles")
         }
         parts.expressions.append(compiled)
@@ -339,7 +340,8 @@ extension RouteCompiler {
         var edits = HeaderEdits()
         let removed = Set(modifier.remove.map { $0.lowercased() })
         edits.dropsStart = Int32(names.count)
-        for name in modifier.set.map({ $0.name.lowercased() }) + modifier.remove.map({ $0.lowercased() }) {
+        let dropped = modifier.set.map(\.name) + modifier.remove
+        for name in dropped.map({ $0.lowercased() }) {
             names.append(append(name))
         }
         edits.dropsEnd = Int32(names.count)

@@ -41,7 +41,7 @@ public struct Workload: Hashable, Sendable {
     public var addresses: [IPAddress]
     /// The host side of its veth, annotation `malla.io/interface`; `nil`: no datapath for this pod.
     public var interface: String?
-    /// Whether its connections to L7 services are captured (labels of DESIGN.md section 3).
+    /// Whether its connections to L7 services are captured (labels: docs/configuration.md).
     public var isMeshed: Bool
     /// The owner as Istio's metrics name it (`destination_workload`): label
     /// `app.kubernetes.io/name`, else `app`, else the pod's name.

@@ -85,7 +85,8 @@ public enum SnapshotCompiler {
         mutating func appendSockets(_ routes: [Int: [RouteTable.Source]]) -> [GatewaySocket] {
             var groups: [(address: IPAddress?, port: UInt16, listeners: [Int])] = []
             for (index, listener) in mesh.listeners.enumerated() {
-                let addresses: [IPAddress?] = listener.addresses.isEmpty ? [nil] : listener.addresses
+                let addresses: [IPAddress?] =
+                    listener.addresses.isEmpty ? [nil] : listener.addresses
                 for address in addresses {
                     let found = groups.firstIndex {
                         $0.address == address && $0.port == listener.port
