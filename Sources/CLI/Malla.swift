@@ -34,7 +34,7 @@ struct Malla: ParsableCommand {
         version: "malla \(mallaVersion)",
         subcommands: [
             Check.self, Status.self, Endpoints.self, Services.self, Routes.self, BPF.self,
-            Version.self,
+            Config.self, Version.self,
         ])
 
     @OptionGroup var connection: ConnectionOptions

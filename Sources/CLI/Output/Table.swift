@@ -18,6 +18,20 @@ struct Cell: Equatable, ExpressibleByStringLiteral {
 
     init(stringLiteral text: String) { self.init(text) }
 
+    /// The text in the colour of its tone. Source: ECMA-48 SGR, the colours every terminal has.
+    func painted(_ colour: Bool) -> String {
+        guard colour else { return text }
+        let code: String
+        switch tone {
+        case .plain: return text
+        case .good: code = "32"
+        case .doubtful: code = "33"
+        case .bad: code = "31"
+        case .faint: code = "2"
+        }
+        return "\u{1B}[\(code)m\(text)\u{1B}[0m"
+    }
+
     static func yesNo(_ value: Bool) -> Cell { Cell(value ? "yes" : "no") }
 }
 
@@ -54,7 +68,7 @@ struct Table: Equatable {
             for (column, cell) in row.enumerated() {
                 if column > 0 { line += "  " }
                 let blanks = String(repeating: " ", count: widths[column] - cell.text.count)
-                let text = colour ? Self.paint(cell) : cell.text
+                let text = cell.painted(colour)
                 let isLast = column == row.count - 1
                 switch columns[column].alignment {
                 case .left: line += isLast ? text : text + blanks
@@ -63,18 +77,5 @@ struct Table: Equatable {
             }
             return line
         }
-    }
-
-    /// ECMA-48 SGR, the eight colours that every terminal has.
-    private static func paint(_ cell: Cell) -> String {
-        let code: String
-        switch cell.tone {
-        case .plain: return cell.text
-        case .good: code = "32"
-        case .doubtful: code = "33"
-        case .bad: code = "31"
-        case .faint: code = "2"
-        }
-        return "\u{1B}[\(code)m\(cell.text)\u{1B}[0m"
     }
 }

@@ -1,0 +1,93 @@
+internal import AdminAPI
+internal import ArgumentParser
+internal import MeshConfig
+
+/// `malla config`.
+struct Config: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Works with configuration directories.",
+        subcommands: [Validate.self])
+
+    /// `malla config validate DIR`.
+    struct Validate: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Checks a configuration directory as the agent would read it.",
+            discussion: """
+                Works without an agent and changes nothing. Reads every *.yaml, *.yml and *.json \
+                under DIR and prints one line a finding: FILE:LINE: severity: object: field: what \
+                is wrong (status condition). An error is an object (or file) that the agent \
+                refuses whole; a warning is something asked for that does not happen, such as a \
+                field that this version does not support.
+
+                Exits 65 on errors, with --strict also on warnings; 66 if DIR cannot be read.
+
+                EXAMPLES
+                  malla config validate /etc/malla
+                  malla config validate --strict ./config -o json
+                """)
+
+        @Argument(help: ArgumentHelp("The directory.", valueName: "dir"))
+        var directory: String
+
+        @Flag(help: "Warnings are errors.")
+        var strict = false
+
+        @Flag(help: "Print findings that are neither errors nor warnings, too.")
+        var all = false
+
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            let result: ConfigResult
+            var store = ConfigStore(directory: directory)
+            do {
+                result = try store.reload()
+            } catch {
+                guard case .unreadable(let directory, let reason) = error else { throw error }
+                throw fail("cannot read the directory \(directory): \(reason)", .noInput)
+            }
+            let findings = Self.findings(result, strict: strict)
+            let shown = findings.filter { all || $0.severity != "info" || output.output == .json }
+            let summary = Self.summary(result, findings)
+            try Output(output).print(AdminAPI.diagnostics.listing(shown)) { colour in
+                shown.map { Self.line($0, colour: colour) } + [summary]
+            }
+            if findings.contains(where: { $0.severity == "error" }) {
+                throw ExitCode.badConfiguration
+            }
+        }
+
+        private static func findings(_ result: ConfigResult, strict: Bool) -> [DiagnosticItem] {
+            result.diagnostics.map { diagnostic in
+                let isError =
+                    diagnostic.severity == .error || strict && diagnostic.severity == .warning
+                return DiagnosticItem(
+                    severity: isError ? "error" : diagnostic.severity.rawValue,
+                    category: diagnostic.category.rawValue, file: diagnostic.file,
+                    line: diagnostic.line, object: diagnostic.object, field: diagnostic.field,
+                    condition: diagnostic.condition.map { "\($0.type): \($0.reason)" } ?? "",
+                    message: diagnostic.message)
+            }
+        }
+
+        private static func summary(_ result: ConfigResult, _ items: [DiagnosticItem]) -> String {
+            func count(_ number: Int, _ noun: String) -> String {
+                "\(number) \(noun)\(number == 1 ? "" : "s")"
+            }
+            return count(result.objectCount, "object") + " in " + count(result.fileCount, "file")
+                + ": " + count(items.count { $0.severity == "error" }, "error") + ", "
+                + count(items.count { $0.severity == "warning" }, "warning")
+        }
+
+        /// As compilers print it, so that editors jump to it.
+        static func line(_ item: DiagnosticItem, colour: Bool) -> String {
+            let place = item.line > 0 ? "\(item.file):\(item.line)" : item.file
+            let tone: Cell.Tone =
+                item.severity == "error" ? .bad : item.severity == "warning" ? .doubtful : .faint
+            let subject = [item.object, item.field].filter { !$0.isEmpty }.map { "\($0): " }
+            let condition = item.condition.isEmpty ? "" : " (\(item.condition))"
+            return "\(place): \(Cell(item.severity, tone).painted(colour)): \(subject.joined())"
+                + item.message + condition
+        }
+    }
+}

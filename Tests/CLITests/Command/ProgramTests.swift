@@ -1,0 +1,250 @@
+import AdminAPI
+import Foundation
+import Testing
+
+@testable import CLI
+
+/// The built program against a socket that answers listings.
+@Suite("malla prints what the agent says")
+struct ProgramTests {
+    private func withAgent(_ body: (_ socket: String) throws -> Void) throws {
+        let agent = try FakeAgent([
+            AdminAPI.status.path: FakeAgent.json(Output.json(Sample.status)),
+            AdminAPI.endpoints.path: FakeAgent.json(Output.json(Sample.endpoints)),
+            AdminAPI.services.path: FakeAgent.json(Output.json(Sample.services)),
+            AdminAPI.routes.path: FakeAgent.json(Output.json(Sample.routes)),
+            AdminAPI.bpfStats.path: FakeAgent.json(Output.json(Sample.bpfStats)),
+        ])
+        defer { agent.stop() }
+        try body(agent.path)
+    }
+
+    @Test func `status says why it is not ready and which listener is not programmed`() throws {
+        try withAgent { socket in
+            let result = try Program.run(["status", "--socket", socket])
+            #expect(result.code == 0)
+            #expect(
+                result.output == """
+                    NODE      node1
+                    ready     no
+                    agent     0.1.0, pid 4242 under 4200, up 1h2m, 1 restarts
+                    datapath  on, ABI 1, 9 programs, 12 maps: one map is full
+                    engine    2 workers, 7 of 120 connections open, 90000 requests
+                    identity  none
+                    config    /etc/malla, generation 3
+                    objects   31, 1 refused, 2 warnings
+                    reloaded  2026-11-21T14:00:00Z
+                      not ready: broken.yaml cannot be read
+                      unreadable: broken.yaml
+
+                    GATEWAY   LISTENER  ADDRESS   PORT  PROGRAMMED  MESSAGE
+                    shop/web  http      *         8080  yes         -
+                    shop/web  alt       10.0.0.1  8081  no          port in use
+
+                    """)
+        }
+    }
+
+    struct Row: CustomTestStringConvertible {
+        var arguments: [String]
+        var lines: [String]
+        var testDescription: String { arguments.joined(separator: " ") }
+    }
+
+    @Test(arguments: [
+        Row(
+            arguments: ["endpoints"],
+            lines: [
+                "NAMESPACE  NAME      NODE   ADDRESSES           INTERFACE    MESHED"
+                    + "  SERVICE ACCOUNT  STATE",
+                "shop       cart-1    node1  10.1.0.2,fd00:1::2  veth-cart#7  yes   "
+                    + "  cart             attached",
+                "bank       ledger-1  node2  10.2.0.2            -            no    "
+                    + "  -                remote",
+            ]),
+        Row(
+            arguments: ["endpoints", "-n", "bank"],
+            lines: [
+                "NAMESPACE  NAME      NODE   ADDRESSES  INTERFACE  MESHED  SERVICE ACCOUNT  STATE",
+                "bank       ledger-1  node2  10.2.0.2   -          no      -                remote",
+            ]),
+        Row(arguments: ["endpoints", "-n", "bank", "--local"], lines: ["No pods found."]),
+        Row(
+            arguments: ["services"],
+            lines: [
+                "NAMESPACE  NAME      TYPE       ADDRESSES   PORT  PROTOCOL  PATH  READY  ROUTES",
+                "shop       catalog   ClusterIP  10.96.0.10    80  TCP/http  L7      1/2"
+                    + "  shop/catalog-canary",
+                "bank       payments  ClusterIP  -           9000  TCP       L4      0/0  -",
+            ]),
+        Row(
+            arguments: ["services", "--endpoints"],
+            lines: [
+                "NAMESPACE  SERVICE  PORT  ENDPOINT          NODE   READY  SERVING  TERMINATING",
+                "shop       catalog    80  10.1.0.3:8080     node1  yes    yes      no",
+                "shop       catalog    80  [fd00:1::3]:8080  node2  no     yes      yes",
+            ]),
+        Row(arguments: ["services", "-n", "none"], lines: ["No services found."]),
+        Row(
+            arguments: ["routes", "--rules"],
+            lines: [
+                "KIND       NAMESPACE  NAME            HOSTNAMES     PARENT                 "
+                    + "  ACCEPTED  RESOLVED             MESSAGE",
+                "HTTPRoute  shop       catalog-canary  catalog.shop  Service shop/catalog:80"
+                    + "  yes       no: BackendNotFound  no Service shop/gone",
+                "",
+                "ROUTE                RULE  MATCHES                         FILTERS            "
+                    + "  BACKEND             WEIGHT  PROBLEM",
+                "shop/catalog-canary     0  path /* or header x-version=v2  set header x-seen=1"
+                    + "  shop/catalog-v1:80      90  -",
+                "shop/catalog-canary     0  path /* or header x-version=v2  set header x-seen=1"
+                    + "  shop/gone:80            10  no such Service",
+            ]),
+        Row(
+            arguments: ["bpf", "stats"],
+            lines: [
+                "HOOK      VERDICT   PACKETS", "connect4  captured     1234", "",
+                "MAP            TYPE  ENTRIES    MAX  REFUSED",
+                "malla_service  hash       12  65536        3", "",
+                "PROGRAM         ID  ATTACHED TO            PINNED  ADOPTED  RUNS  NS/RUN",
+                "malla_connect4  17  cgroup /sys/fs/cgroup  yes     yes        10     250",
+            ]),
+        Row(
+            arguments: ["version"],
+            lines: ["COMPONENT    VERSION", "malla        0.1.0", "malla-agent  0.1.0"]),
+    ])
+    func `a list is a table`(row: Row) throws {
+        try withAgent { socket in
+            let result = try Program.run(row.arguments + ["--socket", socket])
+            #expect(result.code == 0)
+            #expect(result.output == row.lines.map { $0 + "\n" }.joined())
+            #expect(result.complaint == "")
+        }
+    }
+
+    @Test func `JSON is what the agent said, filtered`() throws {
+        try withAgent { socket in
+            let all = try Program.run(["--socket", socket, "services", "-o", "json"])
+            #expect(try all.output == Output.json(Sample.services))
+            var filtered = Sample.services
+            filtered.items.removeFirst()
+            let some = try Program.run(
+                ["services", "-n", "bank", "--output", "json"],
+                environment: ["MALLA_SOCKET": socket])
+            #expect(try some.output == Output.json(filtered))
+        }
+    }
+
+    @Test func `an agent that is not ready fails the check, with the reason`() throws {
+        try withAgent { socket in
+            let result = try Program.run(["check", "--datapath", "off", "--socket", socket])
+            #expect(result.code == 1)
+            #expect(result.output.contains("broken.yaml cannot be read"))
+            #expect(result.output.contains("shop/web/alt: port in use"))
+        }
+    }
+
+    @Test func `without an agent a check of the machine still works`() throws {
+        let result = try Program.run(
+            ["check", "--datapath", "off", "--socket", "/nonexistent/agent.sock", "-o", "json"])
+        let listing = try JSONDecoder().decode(
+            Listing<CheckItem>.self, from: Data(result.output.utf8))
+        #expect(listing.kind == "CheckList")
+        #expect(listing.items.first { $0.name == "agent" }?.status == "WARN")
+    }
+
+    @Test(arguments: [
+        ["status"], ["endpoints"], ["services"], ["routes", "-o", "json"], ["bpf", "stats"],
+    ])
+    func `without an agent one line says which socket and what to do, and the code is 69`(
+        arguments: [String]
+    ) throws {
+        let result = try Program.run(arguments + ["--socket", "/nonexistent/agent.sock"])
+        #expect(result.code == 69)
+        #expect(result.output == "")
+        #expect(
+            result.complaint == "malla: no agent at /nonexistent/agent.sock; start "
+                + "`malla-agent run`, or name its socket by --socket\n")
+    }
+
+    @Test(arguments: [
+        ("HTTP/1.1 500 Oops\r\n\r\nbroken", "refused: 500 broken"),
+        ("HTTP/1.1 200 OK\r\n\r\n<html>", "no JSON"),
+        ("HTTP/1.1 200 OK\r\n\r\n{\"kind\":\"StatusList\",\"items\":[]}", "`apiVersion`"),
+        ("", "it closed the connection"),
+    ])
+    func `an answer that is not the agent's is told apart, and the code is 76`(
+        answer: String, words: String
+    ) throws {
+        let agent = try FakeAgent([AdminAPI.status.path: answer])
+        defer { agent.stop() }
+        let result = try Program.run(["status", "--socket", agent.path])
+        #expect(result.code == 76)
+        #expect(result.complaint.contains(words))
+    }
+}
+
+/// `malla config validate` needs no agent.
+@Suite("malla config validate judges a directory")
+struct ValidateTests {
+    private func validate(_ files: [String: String], _ options: [String] = []) throws
+        -> Program.Result
+    {
+        let directory = FileManager.default.temporaryDirectory.path + "/malla-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true)
+        for (name, text) in files {
+            try Data(text.utf8).write(to: URL(fileURLWithPath: directory + "/" + name))
+        }
+        return try Program.run(["config", "validate", directory] + options)
+    }
+
+    static let service = """
+        apiVersion: v1
+        kind: Service
+        metadata: {name: cart, namespace: shop}
+        spec:
+          clusterIP: 10.96.0.1
+          ports: [{name: http, port: 80}]
+
+        """
+
+    @Test func `a good directory is counted and the code is 0`() throws {
+        let result = try validate(["cart.yaml": Self.service])
+        #expect(result.output == "1 object in 1 file: 0 errors, 0 warnings\n")
+        #expect(result.code == 0)
+    }
+
+    @Test func `an error is told with file and line, and the code is 65`() throws {
+        let bad = Self.service.replacingOccurrences(of: "port: 80", with: "port: 800000")
+        let result = try validate(["bad.yaml": bad, "cart.yaml": Self.service])
+        #expect(result.code == 65)
+        #expect(result.output.hasPrefix("bad.yaml:6: error: Service shop/cart: spec.ports[0].port"))
+    }
+
+    @Test func `a file that is no YAML is an error, and JSON names its category`() throws {
+        let result = try validate(["bad.yaml": "a: [1\n"], ["-o", "json"])
+        #expect(result.code == 65)
+        let listing = try JSONDecoder().decode(
+            Listing<DiagnosticItem>.self, from: Data(result.output.utf8))
+        #expect(listing.kind == "DiagnosticList")
+        #expect(listing.items.map(\.category) == ["unreadable"])
+    }
+
+    @Test func `an unknown field is a warning, and an error with --strict`() throws {
+        let odd = Self.service + "  colour: red\n"
+        let lenient = try validate(["cart.yaml": odd])
+        #expect(lenient.code == 0)
+        #expect(lenient.output.contains("cart.yaml:7: warning: Service shop/cart: spec.colour"))
+        let strict = try validate(["cart.yaml": odd], ["--strict"])
+        #expect(strict.code == 65)
+        #expect(strict.output.contains("cart.yaml:7: error: Service shop/cart: spec.colour"))
+    }
+
+    @Test func `a directory that is not there is named, and the code is 66`() throws {
+        let result = try Program.run(["config", "validate", "/nonexistent/config"])
+        #expect(result.code == 66)
+        #expect(result.complaint.hasPrefix("malla: cannot read the directory /nonexistent/config: "))
+    }
+}

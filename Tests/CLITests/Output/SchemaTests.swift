@@ -1,0 +1,65 @@
+import AdminAPI
+import Foundation
+import Testing
+
+@testable import CLI
+
+/// `-o json` is a contract: Fixtures/fields.txt lists the fields of every kind. A field that is
+/// gone or has another name fails; a new one is added to the list in the same change.
+@Suite("Fields of JSON are only ever added")
+struct SchemaTests {
+    @Test func `every kind has exactly the fields of the list`() throws {
+        let documents = try [
+            Output.json(Sample.status), Output.json(Sample.endpoints), Output.json(Sample.services),
+            Output.json(Sample.routes), Output.json(Sample.bpfStats),
+            Output.json(Sample.diagnostics), Output.json(Sample.checks),
+            Output.json(Sample.versions),
+        ]
+        let found = try documents.flatMap { try Self.fields(of: $0) }.sorted()
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("Fixtures/fields.txt")
+        let listed = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+            .map(String.init).filter { !$0.hasPrefix("#") }.sorted()
+        #expect(Set(listed).subtracting(found) == [], "fields that are gone")
+        #expect(Set(found).subtracting(listed) == [], "add these to Fixtures/fields.txt")
+    }
+
+    @Test func `a listing survives its own JSON`() throws {
+        let text = try Output.json(Sample.services)
+        let back = try JSONDecoder().decode(Listing<ServiceItem>.self, from: Data(text.utf8))
+        #expect(back == Sample.services)
+    }
+
+    @Test func `a field that this version does not know is passed over`() throws {
+        let text = try Output.json(Sample.versions)
+            .replacingOccurrences(of: "\"component\"", with: "\"colour\" : 1, \"component\"")
+        let back = try JSONDecoder().decode(Listing<VersionItem>.self, from: Data(text.utf8))
+        #expect(back == Sample.versions)
+    }
+
+    /// `StatusList items[].config.directory string`, one for each leaf and each list.
+    private static func fields(of document: String) throws -> [String] {
+        let value = try JSONSerialization.jsonObject(with: Data(document.utf8))
+        let top = try #require(value as? [String: Any])
+        let kind = try #require(top["kind"] as? String)
+        var paths: Set<String> = []
+        walk(top, "", into: &paths)
+        return paths.map { "\(kind) \($0)" }
+    }
+
+    private static func walk(_ value: Any, _ path: String, into paths: inout Set<String>) {
+        if let object = value as? [String: Any] {
+            for (name, field) in object {
+                walk(field, path.isEmpty ? name : "\(path).\(name)", into: &paths)
+            }
+        } else if let list = value as? [Any] {
+            for item in list { walk(item, path + "[]", into: &paths) }
+            if list.isEmpty { paths.insert(path + "[]") }
+        } else if value is String {
+            paths.insert("\(path) string")
+        } else {
+            // JSON has no other leaves here; whether it is true, false or a number is the decoder's.
+            paths.insert("\(path) number or boolean")
+        }
+    }
+}

@@ -1,0 +1,104 @@
+// One listing of each kind with every field filled in, so that no test sees a field by chance.
+
+import AdminAPI
+
+enum Sample {
+    static let status = AdminAPI.status.listing([
+        StatusItem(
+            node: "node1", version: "0.1.0", pid: 4242, supervisorPID: 4200, restarts: 1,
+            uptimeSeconds: 3725, ready: false, reasons: ["broken.yaml cannot be read"],
+            datapath: .init(mode: "on", abi: 1, programs: 9, maps: 12, message: "one map is full"),
+            engine: .init(workers: 2, connections: 120, connectionsActive: 7, requests: 90_000),
+            identity: "none",
+            config: .init(
+                directory: "/etc/malla", generation: 3, objects: 31, refused: 1, warnings: 2,
+                unreadableFiles: ["broken.yaml"], lastReload: "2026-11-21T14:00:00Z"),
+            listeners: [
+                .init(
+                    gateway: "shop/web", listener: "http", address: "*", port: 8080,
+                    programmed: true),
+                .init(
+                    gateway: "shop/web", listener: "alt", address: "10.0.0.1", port: 8081,
+                    programmed: false, message: "port in use"),
+            ])
+    ])
+
+    static let endpoints = AdminAPI.endpoints.listing([
+        EndpointItem(
+            namespace: "shop", name: "cart-1", node: "node1", local: true,
+            addresses: ["10.1.0.2", "fd00:1::2"], interface: "veth-cart", interfaceIndex: 7,
+            meshed: true, serviceAccount: "cart", state: "attached"),
+        EndpointItem(
+            namespace: "bank", name: "ledger-1", node: "node2", local: false,
+            addresses: ["10.2.0.2"], meshed: false, state: "remote"),
+    ])
+
+    static let services = AdminAPI.services.listing([
+        ServiceItem(
+            namespace: "shop", name: "catalog", type: "ClusterIP", addresses: ["10.96.0.10"],
+            port: 80, portName: "http", protocol: "TCP", appProtocol: "http", l7: true,
+            routes: ["shop/catalog-canary"],
+            endpoints: [
+                .init(
+                    address: "10.1.0.3", port: 8080, node: "node1", ready: true, serving: true,
+                    terminating: false),
+                .init(
+                    address: "fd00:1::3", port: 8080, node: "node2", ready: false, serving: true,
+                    terminating: true),
+            ]),
+        ServiceItem(
+            namespace: "bank", name: "payments", type: "ClusterIP", addresses: [], port: 9000,
+            protocol: "TCP", appProtocol: "undeclared", l7: false),
+    ])
+
+    static let routes = AdminAPI.routes.listing([
+        RouteItem(
+            kind: "HTTPRoute", namespace: "shop", name: "catalog-canary",
+            hostnames: ["catalog.shop"],
+            parents: [
+                .init(
+                    parent: "Service shop/catalog:80", accepted: true, reason: "Accepted",
+                    resolvedRefs: false, resolvedRefsReason: "BackendNotFound",
+                    message: "no Service shop/gone")
+            ],
+            rules: [
+                .init(
+                    name: "canary", matches: ["path /*", "header x-version=v2"],
+                    filters: ["set header x-seen=1"],
+                    backends: [
+                        .init(name: "shop/catalog-v1", port: 80, weight: 90),
+                        .init(name: "shop/gone", port: 80, weight: 10, problem: "no such Service"),
+                    ])
+            ])
+    ])
+
+    static let bpfStats = AdminAPI.bpfStats.listing([
+        BPFStatsItem(
+            verdicts: [.init(hook: "connect4", verdict: "captured", packets: 1234)],
+            maps: [
+                .init(
+                    name: "malla_service", type: "hash", entries: 12, entriesMax: 65536, refused: 3)
+            ],
+            programs: [
+                .init(
+                    name: "malla_connect4", id: 17, attachedTo: "cgroup /sys/fs/cgroup",
+                    pinned: true, adopted: true, runCount: 10, runNanoseconds: 2500)
+            ])
+    ])
+
+    static let diagnostics = AdminAPI.diagnostics.listing([
+        DiagnosticItem(
+            severity: "error", category: "invalid", file: "shop.yaml", line: 12,
+            object: "HTTPRoute shop/catalog", field: "spec.rules[0].name",
+            condition: "Accepted: UnsupportedValue", message: "is too long")
+    ])
+
+    static let checks = Listing(
+        kind: "CheckList",
+        items: [
+            CheckItem(name: "bpffs", status: "FAIL", message: "not mounted", remedy: "mount it")
+        ])
+
+    static let versions = Listing(
+        kind: "VersionList", items: [VersionItem(component: "malla", version: "0.1.0")])
+}
