@@ -63,7 +63,7 @@ let package = Package(
         .testTarget(name: "BPFLoaderTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI"]),
         .testTarget(name: "L7EngineTests", dependencies: ["L7Engine", "MeshModel", "CLinux"]),
         .testTarget(name: "NodeAgentTests", dependencies: ["NodeAgent"]),
-        .testTarget(name: "CLITests", dependencies: ["CLI"]),
+        .testTarget(name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
         .testTarget(name: "KernelTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI", "CBPF", "CLinux"]),
         .testTarget(name: "NodeTests", dependencies: ["TestSupport"]),
         .testTarget(name: "TidyTests"),
