@@ -100,18 +100,18 @@
 	X(TRANSLATED, 27, "translated")                                                            \
 	X(TRANSLATED_BACK, 28, "translated_back")
 
-#define MALLA_HOOK_ENTRY(name, number, text) MALLA_HOOK_##name = (number),
+#define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
 enum malla_hook { MALLA_HOOK_LIST(MALLA_HOOK_ENTRY) };
 enum malla_verdict { MALLA_VERDICT_LIST(MALLA_VERDICT_ENTRY) };
 
 /* malla_count is an array of MALLA_HOOKS_MAX rows of MALLA_VERDICTS_MAX. */
-#define MALLA_HOOKS_MAX 32
+#define MALLA_HOOKS_MAX	   32
 #define MALLA_VERDICTS_MAX 64
 
 /* Ports on a pod's address from here on are the engine's (61000-65535). */
 #define MALLA_ENGINE_PORT_MIN 61000
-#define MALLA_LISTENERS_MAX 256
+#define MALLA_LISTENERS_MAX   256
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d, in network order. */
 struct malla_address {
@@ -194,12 +194,12 @@ MALLA_ABI_SIZE(struct malla_dialled_key, 32);
 
 /* malla_setting: one row, written by the loader before anything is attached and at each change. */
 struct malla_setting {
-	__u64 node_cookie;  /* of the node's own network namespace */
-	__u64 agent_cgroup; /* its sockets are never balanced; 0: none */
+	__u64 node_cookie;   /* of the node's own network namespace */
+	__u64 agent_cgroup;  /* its sockets are never balanced; 0: none */
 	__u32 agent_process; /* the same by process id; 0: none */
-	__u32 engine;	    /* interface index of the node's side of its veth; 0: no engine */
-	__u32 listeners;    /* rows in use of malla_listen */
-	__u8 engine_mac[6]; /* of both ends of that veth */
+	__u32 engine;	     /* interface index of the node's side of its veth; 0: no engine */
+	__u32 listeners;     /* rows in use of malla_listen */
+	__u8 engine_mac[6];  /* of both ends of that veth */
 	__u8 pad[6];
 };
 MALLA_ABI_SIZE(struct malla_setting, 40);

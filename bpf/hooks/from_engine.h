@@ -41,8 +41,7 @@ static __always_inline enum malla_verdict from_engine_record(const struct packet
 	if (own && own->kind == MALLA_FLOW_OWN)
 		return MALLA_VERDICT_ENGINE_MET_POD;
 	dials = ends->source && packet_from_engine_port(packet);
-	if (flow_record(&back, dials ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED,
-			ends->target))
+	if (flow_record(&back, dials ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED, ends->target))
 		return MALLA_VERDICT_FLOW_REFUSED;
 	return MALLA_VERDICT_PASS;
 }

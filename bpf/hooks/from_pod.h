@@ -26,9 +26,8 @@ static __always_inline enum malla_verdict from_pod_capture(const struct packet *
 }
 
 /* A pod outside of the mesh opens a connection to a captured service: balanced here, no proxy. */
-static __always_inline enum malla_verdict from_pod_balance(const struct packet *packet,
-							   const struct malla_service *service,
-							   __u32 interface)
+static __always_inline enum malla_verdict
+from_pod_balance(const struct packet *packet, const struct malla_service *service, __u32 interface)
 {
 	const struct malla_end *endpoint = endpoint_pick(service, bpf_get_prandom_u32());
 	struct malla_flow flow = {.kind = MALLA_FLOW_TRANSLATED, .interface = interface};
@@ -151,7 +150,7 @@ int malla_from_pod(struct __sk_buff *skb)
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
 	return verdict == MALLA_VERDICT_PASS || verdict == MALLA_VERDICT_RETURNED ||
-			       verdict == MALLA_VERDICT_TRANSLATED
-		       ? TCX_NEXT
-		       : TCX_DROP;
+		       verdict == MALLA_VERDICT_TRANSLATED
+		   ? TCX_NEXT
+		   : TCX_DROP;
 }

@@ -19,7 +19,7 @@
 #include "lib/setting.h"
 
 #define SOCKET_PROCEED 1
-#define SOCKET_REFUSE 0
+#define SOCKET_REFUSE  0
 
 /* The socket that calls, as the hook's helpers tell it. */
 struct socket {
@@ -111,10 +111,10 @@ static __always_inline void socket_write6(struct bpf_sock_addr *ctx, const struc
 static __always_inline struct socket socket_of(struct bpf_sock_addr *ctx, int is_connection)
 {
 	struct socket socket = {
-		.cookie = bpf_get_socket_cookie(ctx),
-		.namespace_cookie = bpf_get_netns_cookie(ctx),
-		.cgroup = bpf_get_current_cgroup_id(),
-		.process = (__u32)(bpf_get_current_pid_tgid() >> 32),
+	    .cookie = bpf_get_socket_cookie(ctx),
+	    .namespace_cookie = bpf_get_netns_cookie(ctx),
+	    .cgroup = bpf_get_current_cgroup_id(),
+	    .process = (__u32)(bpf_get_current_pid_tgid() >> 32),
 	};
 
 	/* 0x9e3779b1 spreads cookies, which count up, over the endpoints. */

@@ -27,9 +27,9 @@ static __always_inline __u32 listener_hash(const struct malla_flow_key *flow)
 static __always_inline struct malla_flow_key listener_flow(struct bpf_sk_lookup *ctx)
 {
 	struct malla_flow_key flow = {
-		.protocol = (__u8)ctx->protocol,
-		.source_port_be = (__u16)ctx->remote_port,
-		.target_port_be = bpf_htons((__u16)ctx->local_port),
+	    .protocol = (__u8)ctx->protocol,
+	    .source_port_be = (__u16)ctx->remote_port,
+	    .target_port_be = bpf_htons((__u16)ctx->local_port),
 	};
 
 	if (ctx->family == AF_INET) {

@@ -6,7 +6,7 @@
 /* Written by every hook at every event; read and summed over the processors by BPFLoader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, MALLA_HOOKS_MAX * MALLA_VERDICTS_MAX);
+	__uint(max_entries, MALLA_HOOKS_MAX *MALLA_VERDICTS_MAX);
 	__type(key, __u32);
 	__type(value, __u64);
 } malla_count SEC(".maps");

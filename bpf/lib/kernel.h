@@ -17,10 +17,10 @@
 #define TCX_PASS 0
 #define TCX_DROP 2
 
-#define AF_INET 2
-#define AF_INET6 10
+#define AF_INET	     2
+#define AF_INET6     10
 #define ECONNREFUSED 111
-#define ICMPV6 58
+#define ICMPV6	     58
 
 /* bpf_fib_lookup leaves the neighbour to bpf_redirect_neigh. Linux 6.3. */
 #define FIB_SKIP_NEIGH 4

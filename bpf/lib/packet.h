@@ -35,11 +35,11 @@ static __always_inline int packet_from_engine_port(const struct packet *packet)
 static __always_inline struct malla_flow_key flow_reversed(const struct malla_flow_key *flow)
 {
 	struct malla_flow_key back = {
-		.source = flow->target,
-		.target = flow->source,
-		.source_port_be = flow->target_port_be,
-		.target_port_be = flow->source_port_be,
-		.protocol = flow->protocol,
+	    .source = flow->target,
+	    .target = flow->source,
+	    .source_port_be = flow->target_port_be,
+	    .target_port_be = flow->source_port_be,
+	    .protocol = flow->protocol,
 	};
 
 	return back;
@@ -48,9 +48,9 @@ static __always_inline struct malla_flow_key flow_reversed(const struct malla_fl
 static __always_inline struct malla_end flow_target(const struct malla_flow_key *flow)
 {
 	struct malla_end end = {
-		.address = flow->target,
-		.port_be = flow->target_port_be,
-		.protocol = flow->protocol,
+	    .address = flow->target,
+	    .port_be = flow->target_port_be,
+	    .protocol = flow->protocol,
 	};
 
 	return end;

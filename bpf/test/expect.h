@@ -13,8 +13,8 @@
 			return __LINE__;                                                           \
 	} while (0)
 
-#define POD_INTERFACE 7
-#define OTHER_INTERFACE 8
+#define POD_INTERFACE	 7
+#define OTHER_INTERFACE	 8
 #define ENGINE_INTERFACE 5
 
 static __always_inline struct malla_end end4(__u32 address, __u16 port)
@@ -25,9 +25,9 @@ static __always_inline struct malla_end end4(__u32 address, __u16 port)
 	return end;
 }
 
-#define POD 0x0a01000a	   /* 10.1.0.10 */
+#define POD	0x0a01000a /* 10.1.0.10 */
 #define SERVICE 0x0a600001 /* 10.96.0.1 */
-#define SERVER 0x0a01000b  /* 10.1.0.11 */
+#define SERVER	0x0a01000b /* 10.1.0.11 */
 
 static __always_inline void put_setting(__u32 engine)
 {
@@ -58,8 +58,7 @@ static __always_inline void put_pod(__u32 flags)
 }
 
 static __always_inline struct packet packet_between(struct malla_end source,
-						     struct malla_end target,
-						    __u8 flags)
+						    struct malla_end target, __u8 flags)
 {
 	struct packet packet = {.flags = flags};
 

@@ -85,4 +85,3 @@ int the_agents_own_sockets_are_never_balanced(struct __sk_buff *unused)
 	EXPECT(socket_balance(&by_process, &end) == MALLA_VERDICT_OWN_SOCKET);
 	return 0;
 }
-
