@@ -1,7 +1,10 @@
 // The façade of the engine: the agent starts it, gives it snapshots and listening sockets, reads
 // its counters, drains it. Inside, one thread a worker and nothing shared between them.
 
+internal import CLinux
+internal import Glibc
 public import MeshModel
+internal import Synchronization
 
 /// What the engine needs before it can start.
 public struct EngineOptions: Sendable {
@@ -29,11 +32,63 @@ public enum EngineError: Error, Equatable {
 ///
 /// - Threads: every method may be called from any thread; `start` once.
 public final class Engine: Sendable {
+    private let options: EngineOptions
+    private let limits = Limits()
+    private let mailboxes: [Mailbox]
+    let tallies: [Tally]
+    private let accessLogs: [AccessLog]
+    /// Numbers of workloads and ports that stay the same from snapshot to snapshot.
+    let names = Mutex(MetricNames())
+    private let nodeSockets: NodeSockets?
+    private let reader = Mutex(0)
+    /// One `adopt` at a time.
+    private let adoption = Mutex(0)
+
     public init(_ options: EngineOptions) throws(EngineError) {
+        precondition(options.workers > 0, "an engine has a worker")
+        self.options = options
+        var mailboxes: [Mailbox] = []
+        for _ in 0..<options.workers { mailboxes.append(try Mailbox()) }
+        nodeSockets =
+            options.engineNamespace == nil ? nil : try NodeSockets(workers: options.workers)
+        self.mailboxes = mailboxes
+        let limits = limits
+        tallies = mailboxes.map { _ in Tally(seriesMax: limits.seriesMax) }
+        accessLogs = mailboxes.map { _ in AccessLog(capacity: limits.accessLogRecordsMax) }
     }
 
     /// Starts the workers; returns once each of them is in its loop.
     public func start() throws(EngineError) {
+        if let nodeSockets { try Thread.start { nodeSockets.run() } }
+        for number in 0..<options.workers {
+            try Thread.start { [self] in serve(number) }
+            guard mailboxes[number].waitForAnswer() else {
+                throw .refused(call: "worker start", errno: ETIMEDOUT)
+            }
+            let code = mailboxes[number].startError
+            if code != 0 { throw .refused(call: "setns", errno: code) }
+        }
+    }
+
+    /// A worker's thread, from its first line to its last.
+    private func serve(_ number: Int) {
+        // Safe: the name is copied.
+        unsafe engine_name_thread("malla-worker-\(number)")
+        if let namespace = options.engineNamespace {
+            let result = engine_enter_namespace(namespace)
+            if result < 0 {
+                mailboxes[number].fail(-result)
+                mailboxes[number].acknowledge()
+                return
+            }
+        }
+        let captured =
+            number < options.capturedListeners.count ? options.capturedListeners[number] : -1
+        let worker = Worker(
+            number: number, limits: limits, mailbox: mailboxes[number], tally: tallies[number],
+            accessLog: accessLogs[number], nodeSockets: nodeSockets?.stocks[number],
+            capturedListener: captured)
+        worker.run()
     }
 
     /// Gives every worker the new configuration. `sockets[i]` are the listening descriptors of
@@ -41,18 +96,41 @@ public final class Engine: Sendable {
     /// A worker accepts from its own; descriptors that are gone from the list are forgotten, not
     /// closed: the caller owns them and closes them after this returns (workers have let go then).
     public func adopt(_ snapshot: Snapshot, sockets: [[Int32]]) {
+        let (sources, ports) = names.withLock { $0.numbers(of: snapshot) }
+        let config = WorkerConfig(
+            snapshot: snapshot, sources: sources, ports: ports, listeners: sockets)
+        adoption.withLock { _ in
+            for mailbox in mailboxes { mailbox.post(waits: true) { $0.config = config } }
+        }
     }
 
     /// No new connections are kept alive, exchanges in flight may end until the deadline; returns
     /// when all are done or the time is over.
     public func drain(seconds: Int) {
+        let until = Worker.monotonic() + UInt64(max(0, seconds)) * 1_000_000_000
+        for mailbox in mailboxes { mailbox.post(waits: false) { $0.drainUntil = until } }
+        for mailbox in mailboxes {
+            // A worker answers when it has left its loop, at the latest at the deadline.
+            while !mailbox.waitForAnswer(), Worker.monotonic() < until + 1_000_000_000 {}
+        }
     }
 
     /// The engine's metrics in Prometheus' text format 0.0.4.
-    public func exposition() -> String { "" }
+    public func exposition() -> String {
+        let names = names.withLock { $0 }
+        return Exposition.text(tallies, names: names)
+    }
 
     /// Access log lines (without line end) since the last call, at most `max`.
-    public func takeAccessLog(max: Int) -> [String] { [] }
+    public func takeAccessLog(max: Int) -> [String] {
+        reader.withLock { _ in
+            var lines: [String] = []
+            for log in accessLogs where lines.count < max {
+                lines += log.take(max: max - lines.count)
+            }
+            return lines
+        }
+    }
 
     /// For `malla status`: sums over the workers.
     public struct Totals: Sendable, Equatable {
@@ -61,5 +139,15 @@ public final class Engine: Sendable {
         public var requests: UInt64 = 0
         public init() {}
     }
-    public func totals() -> Totals { Totals() }
+    public func totals() -> Totals {
+        var totals = Totals()
+        for tally in tallies {
+            let closed = tally.value(.connectionsClosed)
+            let connections = tally.value(.connections)
+            totals.connections += connections
+            totals.connectionsActive += connections > closed ? connections - closed : 0
+            totals.requests += tally.value(.requests)
+        }
+        return totals
+    }
 }

@@ -5,7 +5,7 @@
 ///
 /// - Units: sixteen bytes in network order, as two big-endian halves read into host integers.
 /// - Source: RFC 4291 §2.5.5.2 (IPv4-mapped form), RFC 5952 (text form).
-public struct IPAddress: Hashable, Sendable, Comparable {
+public struct IPAddress: Hashable, Sendable, Comparable, BitwiseCopyable {
     public let high: UInt64
     public let low: UInt64
 

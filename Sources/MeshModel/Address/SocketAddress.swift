@@ -1,5 +1,5 @@
 /// An address and a port.
-public struct SocketAddress: Hashable, Sendable {
+public struct SocketAddress: Hashable, Sendable, BitwiseCopyable {
     public var address: IPAddress
     public var port: UInt16
 

@@ -85,7 +85,8 @@ public final class CompiledRoutes: Sendable {
 }
 
 extension CompiledRoutes {
-    func find(_ head: RequestHead) -> RouteMatch? {
+    /// As `RouteTable.find`.
+    public func find(_ head: RequestHead) -> RouteMatch? {
         // Safe: `text` lives as long as self and never changes.
         unsafe text.withUnsafeBufferPointer { buffer in
             guard let base = buffer.baseAddress else { return nil }

@@ -1,0 +1,110 @@
+/* The engine's door to the kernel: each call answers its result, or -errno. */
+#pragma once
+#include <errno.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* An address as MeshModel holds it: two big-endian halves in host order, IPv4 as ::ffff:a.b.c.d. */
+struct engine_address {
+	uint64_t high;
+	uint64_t low;
+	uint16_t port;
+};
+
+static inline ssize_t engine_recv(int fd, void *bytes, size_t count)
+{
+	ssize_t n;
+	do
+		n = recv(fd, bytes, count, 0);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+static inline ssize_t engine_send(int fd, const void *bytes, size_t count)
+{
+	ssize_t n;
+	do
+		n = send(fd, bytes, count, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/* Sends two pieces as one message. */
+static inline ssize_t engine_send2(int fd, const void *a, size_t a_count, const void *b, size_t b_count)
+{
+	struct iovec parts[2] = { { (void *)a, a_count }, { (void *)b, b_count } };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	ssize_t n;
+	do
+		n = sendmsg(fd, &message, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/* Whether the peer of an idle connection has sent or closed anything: 1, else 0. */
+static inline int engine_is_stale(int fd)
+{
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return !(n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+static inline int engine_wait(int set, struct epoll_event *events, int max, int milliseconds)
+{
+	int n = epoll_wait(set, events, max, milliseconds);
+	return n < 0 ? -errno : n;
+}
+
+static inline uint64_t engine_token(const struct epoll_event *events, int index)
+{
+	return events[index].data.u64;
+}
+
+static inline uint32_t engine_ready(const struct epoll_event *events, int index)
+{
+	return events[index].events;
+}
+
+static inline uint64_t engine_load_acquire(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void engine_store_release(uint64_t *word, uint64_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+int engine_watch(int set, int fd, uint32_t events, uint64_t token);
+int engine_unwatch(int set, int fd);
+/* Never blocks; the new descriptor is non-blocking, close-on-exec, without Nagle's delay. */
+int engine_accept(int listener, struct engine_address *peer);
+int engine_local_address(int fd, struct engine_address *local);
+/* A non-blocking stream socket of the family (AF_INET, AF_INET6), without Nagle's delay. */
+int engine_socket(int family);
+/* Binds to the address with a port of lowest..highest that the kernel picks at connect (Linux 6.3). */
+int engine_bind_source(int fd, struct engine_address source, uint16_t lowest, uint16_t highest);
+/* 0, -EINPROGRESS or another error. */
+int engine_connect(int fd, struct engine_address target);
+int engine_socket_error(int fd);
+/* Close by reset: no lingering state. */
+void engine_abort(int fd);
+/* Enters the network namespace: the calling thread only. */
+int engine_enter_namespace(int fd);
+/* The caller's name in /proc; at most 15 bytes. */
+void engine_name_thread(const char *name);
+/* An eventfd; ringing adds one, hearing takes all (and waits if it is blocking). */
+int engine_bell(int is_blocking);
+void engine_ring(int fd);
+void engine_hear(int fd);
+/* Waits until the descriptor can be read: 1, or 0 when the time is over. */
+int engine_await(int fd, int milliseconds);
+/* A non-blocking pipe for descriptors' numbers: the reading end, the writing end in `write_end`. */
+int engine_pipe(int *write_end);
+/* One number through such a pipe: 1, or 0 when there is none or no room. */
+int engine_put_number(int fd, int number);
+int engine_get_number(int fd, int *number);
+int engine_set_nonblocking(int fd);

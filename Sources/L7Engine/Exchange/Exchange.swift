@@ -1,0 +1,146 @@
+/// One request and its response, as a value. Performs no I/O: it is told what happened and answers
+/// with what to do next; ExchangeDriver (Worker+*.swift) obeys.
+struct Exchange: BitwiseCopyable, Equatable {
+    enum Event: Equatable {
+        /// A rule and an endpoint were found.
+        case routed
+        /// No rule, no endpoint, a refused head: there is nothing to dial.
+        case failed(Failure)
+        case connected
+        case connectFailed(isLate: Bool)
+        /// The upstream connection ended or broke.
+        case upstreamEnded(wasReused: Bool, isResendable: Bool)
+        case upstreamInvalid
+        case responseStarted
+        case switchedProtocols
+        case responseEnded
+        case deadline
+        case downstreamGone
+    }
+
+    enum Action: Equatable {
+        case none
+        /// Take a pooled connection, or dial.
+        case dial
+        /// Dial, and do not take a pooled connection: the last one was stale.
+        case dialAnew
+        case sendRequest
+        case relay
+        case finish
+        /// Answer the client ourselves.
+        case reply(Failure)
+        /// Too late to answer: close both sides.
+        case abort(Failure)
+    }
+
+    private enum State: UInt8, BitwiseCopyable {
+        case idle, dialing, awaiting, streaming, tunnel, done
+    }
+
+    private var state = State.idle
+    private(set) var attempts: UInt8 = 0
+    private var attemptsMax: UInt8 = 3
+
+    init(attemptsMax: UInt8 = 3) { self.attemptsMax = attemptsMax }
+
+    var isActive: Bool { state != .idle && state != .done }
+    /// Nothing of a response has gone to the client yet.
+    var canReply: Bool { state == .dialing || state == .awaiting || state == .idle }
+
+    mutating func on(_ event: Event) -> Action {
+        switch state {
+        case .idle: onIdle(event)
+        case .dialing: onDialing(event)
+        case .awaiting: onAwaiting(event)
+        case .streaming: onStreaming(event)
+        case .tunnel: onTunnel(event)
+        case .done: .none
+        }
+    }
+
+    private mutating func onIdle(_ event: Event) -> Action {
+        switch event {
+        case .routed:
+            state = .dialing
+            attempts = 1
+            return .dial
+        case .failed(let failure): return end(.reply(failure))
+        case .deadline: return end(.reply(.requestTimeout))
+        case .downstreamGone: return end(.abort(.downstreamGone))
+        case .connected, .connectFailed, .upstreamEnded, .upstreamInvalid, .responseStarted,
+            .switchedProtocols, .responseEnded:
+            return .none
+        }
+    }
+
+    private mutating func onDialing(_ event: Event) -> Action {
+        switch event {
+        case .connected:
+            state = .awaiting
+            return .sendRequest
+        case .connectFailed(let isLate):
+            if attempts < attemptsMax {
+                attempts += 1
+                return .dialAnew
+            }
+            return end(.reply(isLate ? .connectTimeout : .connectFailed))
+        case .failed(let failure): return end(.reply(failure))
+        case .deadline: return end(.reply(.requestTimeout))
+        case .downstreamGone: return end(.abort(.downstreamGone))
+        case .upstreamEnded: return onDialing(.connectFailed(isLate: false))
+        case .routed, .upstreamInvalid, .responseStarted, .switchedProtocols, .responseEnded:
+            return .none
+        }
+    }
+
+    private mutating func onAwaiting(_ event: Event) -> Action {
+        switch event {
+        case .responseStarted:
+            state = .streaming
+            return .relay
+        case .switchedProtocols:
+            state = .tunnel
+            return .relay
+        case .upstreamEnded(let wasReused, let isResendable):
+            // A kept-alive connection may end just as we write: that request was not served.
+            if wasReused, isResendable, attempts < attemptsMax {
+                state = .dialing
+                attempts += 1
+                return .dialAnew
+            }
+            return end(.reply(.upstreamEnded))
+        case .upstreamInvalid: return end(.reply(.upstreamInvalid))
+        case .failed(let failure): return end(.reply(failure))
+        case .deadline: return end(.reply(.requestTimeout))
+        case .downstreamGone: return end(.abort(.downstreamGone))
+        case .routed, .connected, .connectFailed, .responseEnded: return .none
+        }
+    }
+
+    private mutating func onStreaming(_ event: Event) -> Action {
+        switch event {
+        case .responseEnded: return end(.finish)
+        case .upstreamEnded: return end(.abort(.upstreamEnded))
+        case .upstreamInvalid: return end(.abort(.upstreamInvalid))
+        case .failed(let failure): return end(.abort(failure))
+        case .deadline: return end(.abort(.requestTimeout))
+        case .downstreamGone: return end(.abort(.downstreamGone))
+        case .routed, .connected, .connectFailed, .responseStarted, .switchedProtocols: return .none
+        }
+    }
+
+    private mutating func onTunnel(_ event: Event) -> Action {
+        switch event {
+        case .responseEnded, .upstreamEnded, .downstreamGone: return end(.finish)
+        case .deadline: return end(.abort(.requestTimeout))
+        case .routed, .failed, .connected, .connectFailed, .upstreamInvalid, .responseStarted,
+            .switchedProtocols:
+            return .none
+        }
+    }
+
+    private mutating func end(_ action: Action) -> Action {
+        state = .done
+        return action
+    }
+}

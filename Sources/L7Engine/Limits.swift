@@ -1,0 +1,44 @@
+// Every cap of the engine, one file (R7): the name ends in its unit and `Max`; reaching a limit is
+// a named outcome with a counter, never a crash and never an unbounded wait.
+
+/// - Units: bytes, counts, and nanoseconds where the name says so.
+struct Limits: Sendable {
+    /// One recv. Large enough that a 64 KiB body costs one call, small enough for the cache.
+    var receiveBytesMax = 64 * 1024
+    /// A request's or response's head. Envoy: 60 KiB; HAProxy: 16 KiB.
+    var headBytesMax = 32 * 1024
+    /// Fields in a head. Envoy: 100.
+    var fieldsMax = 128
+    /// What one connection may hold that its peer could not take yet: one receive and one head.
+    var pendingBytesMax = 64 * 1024 + 64 * 1024
+    /// A request that is kept for sending it again.
+    var resendBytesMax = 16 * 1024
+    /// Endpoints tried for one request.
+    var attemptsMax: UInt8 = 3
+    /// Downstream connections of one worker; beyond it they are closed when accepted.
+    var connectionsMax = 16_384
+    /// Idle connections kept to one endpoint from one source.
+    var idleUpstreamsMax = 256
+    /// Distinct label sets of one worker's metrics.
+    var seriesMax = 4096
+    /// Access log records that wait for the agent, one worker.
+    var accessLogRecordsMax = 1024
+
+    var connectNanosecondsMax: UInt64 = 5_000_000_000
+    /// From the first byte of a head to its last.
+    var headNanosecondsMax: UInt64 = 30_000_000_000
+    /// A connection without a request.
+    var idleNanosecondsMax: UInt64 = 300_000_000_000
+    /// No byte either way in an exchange without a deadline of its own.
+    var silenceNanosecondsMax: UInt64 = 3_600_000_000_000
+    /// An idle upstream: below the 75 s of nginx and most servers' 60 s.
+    var idleUpstreamNanosecondsMax: UInt64 = 30_000_000_000
+    /// After an error reply: how long unread bytes are read away, so that no reset eats the reply.
+    var lingerNanosecondsMax: UInt64 = 2_000_000_000
+
+    init() {
+        precondition(headBytesMax < receiveBytesMax, "a head fits in one receive")
+        precondition(pendingBytesMax >= receiveBytesMax + headBytesMax, "what was read can be held")
+        precondition(resendBytesMax < pendingBytesMax, "a request kept is a request held")
+    }
+}

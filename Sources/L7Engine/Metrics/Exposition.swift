@@ -1,0 +1,147 @@
+// Counts of all workers as Prometheus text. Runs on the thread that scrapes; allocates freely.
+
+internal import MeshModel
+
+/// Numbers under which the workers count workloads and service ports; they outlive snapshots.
+struct MetricNames: Sendable {
+    struct Source: Sendable {
+        var workload: String
+        var namespace: String
+    }
+    struct Destination: Sendable {
+        var name: String
+        var namespace: String
+        var port: UInt16
+        var host: String { name == "unknown" ? name : "\(name).\(namespace).svc.cluster.local" }
+    }
+
+    private(set) var sources = [Source(workload: "unknown", namespace: "unknown")]
+    private(set) var destinations = [Destination(name: "unknown", namespace: "unknown", port: 0)]
+    private var sourceNumbers: [ObjectName: UInt32] = [:]
+    private var destinationNumbers: [String: UInt32] = [:]
+
+    mutating func numbers(of snapshot: Snapshot) -> (sources: [UInt32], ports: [UInt32]) {
+        let sources = snapshot.mesh.workloads.map { workload -> UInt32 in
+            let key = ObjectName(workload.name.namespace, workload.workloadName)
+            if let known = sourceNumbers[key] { return known }
+            let number = UInt32(self.sources.count)
+            self.sources.append(Source(workload: workload.workloadName, namespace: key.namespace))
+            sourceNumbers[key] = number
+            return number
+        }
+        let ports = snapshot.ports.map { port -> UInt32 in
+            let key = "\(port.service):\(port.number)"
+            if let known = destinationNumbers[key] { return known }
+            let number = UInt32(destinations.count)
+            destinations.append(
+                Destination(
+                    name: port.service.name, namespace: port.service.namespace, port: port.number))
+            destinationNumbers[key] = number
+            return number
+        }
+        return (sources, ports)
+    }
+}
+
+enum Exposition {
+    static func text(_ tallies: [Tally], names: MetricNames) -> String {
+        var out = ""
+        istio(tallies, names, &out)
+        counters(tallies, &out)
+        return out
+    }
+
+    private static func istio(_ tallies: [Tally], _ names: MetricNames, _ out: inout String) {
+        // The same labels in several workers are one series, and a flag is a label of requests only.
+        var sums: [[UInt64]: [UInt64]] = [:]
+        for tally in tallies {
+            tally.forEachSeries { words in
+                let key = [words[0], words[1]]
+                if let known = sums[key] {
+                    sums[key] = known.indices.map { $0 < 2 ? known[$0] : known[$0] + words[$0] }
+                } else {
+                    sums[key] = words
+                }
+            }
+        }
+        let rows = sums.values.sorted { ($0[0], $0[1]) < ($1[0], $1[1]) }
+        out += "# HELP istio_requests_total Requests served, by source, destination and outcome.\n"
+        out += "# TYPE istio_requests_total counter\n"
+        for row in rows { out += "istio_requests_total{\(labels(row, names))} \(row[2])\n" }
+        out += "# HELP istio_request_duration_milliseconds Time from head to last byte.\n"
+        out += "# TYPE istio_request_duration_milliseconds histogram\n"
+        for row in rows {
+            let labels = labels(row, names)
+            var sum: UInt64 = 0
+            for (index, bound) in Tally.bounds.enumerated() {
+                sum += row[4 + index]
+                let le = bound == 0.5 ? "0.5" : String(Int(bound))
+                out += "istio_request_duration_milliseconds_bucket{\(labels),le=\"\(le)\"} \(sum)\n"
+            }
+            sum += row[4 + Tally.bounds.count]
+            out += "istio_request_duration_milliseconds_bucket{\(labels),le=\"+Inf\"} \(sum)\n"
+            out += "istio_request_duration_milliseconds_sum{\(labels)} \(Double(row[3]) / 1e6)\n"
+            out += "istio_request_duration_milliseconds_count{\(labels)} \(sum)\n"
+        }
+    }
+
+    private static func labels(_ row: [UInt64], _ names: MetricNames) -> String {
+        let source = names.sources[Int(row[0] >> 32)]
+        let destination = names.destinations[Int(row[0] & 0xffff_ffff)]
+        let flag = ResponseFlag(rawValue: UInt8(truncatingIfNeeded: row[1])) ?? .none
+        return "reporter=\"source\",source_workload=\"\(source.workload)\""
+            + ",source_workload_namespace=\"\(source.namespace)\""
+            + ",destination_service=\"\(destination.host)\""
+            + ",destination_service_name=\"\(destination.name)\""
+            + ",destination_service_namespace=\"\(destination.namespace)\""
+            + ",destination_port=\"\(destination.port)\",request_protocol=\"http\""
+            + ",response_code=\"\(row[1] >> 8)\",response_flags=\"\(flag.label)\""
+            + ",connection_security_policy=\"none\""
+    }
+
+    private static func counters(_ tallies: [Tally], _ out: inout String) {
+        func sum(_ counter: Counter) -> UInt64 { tallies.reduce(0) { $0 + $1.value(counter) } }
+        func metric(_ name: String, _ type: String, _ help: String, _ value: UInt64) {
+            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"
+        }
+        metric(
+            "malla_connections_total", "counter", "Downstream connections accepted.",
+            sum(.connections))
+        let (opened, closed) = (sum(.connections), sum(.connectionsClosed))
+        metric(
+            "malla_connections_active", "gauge", "Downstream connections open now.",
+            opened > closed ? opened - closed : 0)
+        metric(
+            "malla_connections_refused_total", "counter",
+            "Connections closed at once because a worker had its most.", sum(.connectionsRefused))
+        metric(
+            "malla_accept_paused_total", "counter",
+            "Times that a listener was left alone because descriptors had run out.",
+            sum(.acceptPaused))
+        metric("malla_requests_total", "counter", "Requests begun.", sum(.requests))
+        metric("malla_upstream_dials_total", "counter", "Upstream connections dialled.", sum(.dials))
+        metric(
+            "malla_upstream_dial_failures_total", "counter", "Upstream connections that failed.",
+            sum(.dialFailures))
+        metric(
+            "malla_upstream_reuses_total", "counter", "Requests sent on a pooled connection.",
+            sum(.reuses))
+        metric(
+            "malla_upstream_retries_total", "counter", "Requests sent again or dialled again.",
+            sum(.retries))
+        metric(
+            "malla_access_log_dropped_total", "counter", "Access log records lost to a full ring.",
+            sum(.accessLogDropped))
+        metric(
+            "malla_series_dropped_total", "counter",
+            "Requests not counted by label because a worker had its most label sets.",
+            sum(.seriesDropped))
+        metric("malla_workers", "gauge", "Worker threads.", UInt64(tallies.count))
+        out += "# HELP malla_requests_refused_total Messages refused by the parser, by reason.\n"
+        out += "# TYPE malla_requests_refused_total counter\n"
+        for refusal in Refusal.allCases {
+            let value = tallies.reduce(0) { $0 + $1.value(refusal) }
+            out += "malla_requests_refused_total{reason=\"\(refusal.label)\"} \(value)\n"
+        }
+    }
+}

@@ -1,0 +1,120 @@
+internal import CLinux
+internal import Glibc
+
+/// Plain counters of a worker.
+enum Counter: Int, CaseIterable {
+    case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
+    case accessLogDropped, seriesDropped, acceptPaused, connectionsRefused
+}
+
+/// Counts of one worker. The worker alone writes; a scrape reads words that may be one event apart.
+///
+/// - Owns: three blocks that live as long as the engine.
+/// - Threads: one writer, any readers.
+/// - Limits: `Limits.seriesMax` label sets; more are counted as dropped.
+@safe final class Tally: @unchecked Sendable {
+    /// Upper bounds in milliseconds: Istio's.
+    static let bounds: [Double] = [
+        0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300_000,
+        600_000, 1_800_000, 3_600_000,
+    ]
+    /// Words of a series: two of key, count, sum in ns, 19 buckets and one beyond.
+    static let words = 24
+
+    private let counters: UnsafeMutablePointer<UInt64>
+    private let refusals: UnsafeMutablePointer<UInt64>
+    private let series: UnsafeMutablePointer<UInt64>
+    private let places: UnsafeMutablePointer<Int32>
+    private let seriesMax: Int
+    private let placesCount: Int
+    /// Published with release when a new series' key is written.
+    private let used: UnsafeMutablePointer<UInt64>
+
+    init(seriesMax: Int) {
+        self.seriesMax = seriesMax
+        placesCount = seriesMax * 2
+        unsafe counters = .allocate(capacity: Counter.allCases.count)
+        unsafe counters.initialize(repeating: 0, count: Counter.allCases.count)
+        unsafe refusals = .allocate(capacity: Refusal.allCases.count)
+        unsafe refusals.initialize(repeating: 0, count: Refusal.allCases.count)
+        unsafe series = .allocate(capacity: seriesMax * Self.words)
+        unsafe places = .allocate(capacity: placesCount)
+        unsafe places.initialize(repeating: -1, count: placesCount)
+        unsafe used = .allocate(capacity: 1)
+        unsafe used.initialize(to: 0)
+    }
+
+    deinit {
+        unsafe counters.deallocate()
+        unsafe refusals.deallocate()
+        unsafe series.deallocate()
+        unsafe places.deallocate()
+        unsafe used.deallocate()
+    }
+
+    @inline(__always)
+    func count(_ counter: Counter) { unsafe counters[counter.rawValue] &+= 1 }
+
+    func count(_ refusal: Refusal) { unsafe refusals[Int(refusal.rawValue)] &+= 1 }
+
+    func value(_ counter: Counter) -> UInt64 {
+        unsafe engine_load_acquire(counters + counter.rawValue)
+    }
+
+    func value(_ refusal: Refusal) -> UInt64 {
+        unsafe engine_load_acquire(refusals + Int(refusal.rawValue))
+    }
+
+    /// One finished request.
+    func record(source: UInt32, port: UInt32, status: UInt16, flag: ResponseFlag, duration: UInt64) {
+        let first = UInt64(source) << 32 | UInt64(port)
+        let second = UInt64(status) << 8 | UInt64(flag.rawValue)
+        guard let index = find(first, second) else {
+            count(.seriesDropped)
+            return
+        }
+        let words = unsafe series + index * Self.words
+        unsafe words[2] &+= 1
+        unsafe words[3] &+= duration
+        unsafe words[4 + Self.bucket(duration)] &+= 1
+    }
+
+    private static func bucket(_ duration: UInt64) -> Int {
+        // Most requests end in the first bucket.
+        if duration <= 500_000 { return 0 }
+        let milliseconds = Double(duration) / 1e6
+        var index = 1
+        while index < bounds.count, milliseconds > bounds[index] { index += 1 }
+        return index
+    }
+
+    private func find(_ first: UInt64, _ second: UInt64) -> Int? {
+        var hash = (first ^ second &* 0x9e37_79b9_7f4a_7c15) &* 0xff51_afd7_ed55_8ccd
+        hash ^= hash >> 32
+        var place = Int(hash % UInt64(placesCount))
+        while unsafe places[place] >= 0 {
+            let index = unsafe Int(places[place])
+            let words = unsafe series + index * Self.words
+            if unsafe words[0] == first, unsafe words[1] == second { return index }
+            place = place + 1 == placesCount ? 0 : place + 1
+        }
+        let index = unsafe Int(used.pointee)
+        guard index < seriesMax else { return nil }
+        let words = unsafe series + index * Self.words
+        unsafe words.initialize(repeating: 0, count: Self.words)
+        unsafe words[0] = first
+        unsafe words[1] = second
+        unsafe places[place] = Int32(index)
+        unsafe engine_store_release(used, UInt64(index + 1))
+        return index
+    }
+
+    /// The words of every series, for a scrape.
+    func forEachSeries(_ body: ([UInt64]) -> Void) {
+        let count = unsafe Int(engine_load_acquire(used))
+        for index in 0..<count {
+            let words = unsafe series + index * Self.words
+            body((0..<Self.words).map { unsafe words[$0] })
+        }
+    }
+}

@@ -1,0 +1,95 @@
+// Sockets of the node's namespace for workers that live in the engine's: one small thread stayed
+// behind, makes them in advance and hands their descriptors over pipes.
+
+internal import CLinux
+internal import Glibc
+internal import Synchronization
+
+/// - Owns: the thread's eventfd and pipes; they live as long as the process.
+/// - Threads: `Stock` is a worker's own.
+final class NodeSockets: Sendable {
+    static let stockMax = 64
+
+    /// One worker's end.
+    final class Stock: Sendable {
+        fileprivate let bell: Int32
+        fileprivate let pipes: (v4: (read: Int32, write: Int32), v6: (read: Int32, write: Int32))
+        fileprivate let taken4 = Atomic<Int>(0)
+        fileprivate let taken6 = Atomic<Int>(0)
+
+        fileprivate init(bell: Int32) throws(EngineError) {
+            self.bell = bell
+            pipes = (try Self.pipe(), try Self.pipe())
+        }
+
+        private static func pipe() throws(EngineError) -> (read: Int32, write: Int32) {
+            var write: Int32 = -1
+            // Safe: the call writes one number.
+            let read = unsafe engine_pipe(&write)
+            guard read >= 0 else { throw .refused(call: "pipe2", errno: -read) }
+            return (read, write)
+        }
+
+        /// A socket of the node's namespace; -EAGAIN when the thread has not kept up for 20 ms
+        /// (the one wait that a worker may do: it happens only after a burst of new dials).
+        func take(isV4: Bool) -> Int32 {
+            let end = isV4 ? pipes.v4.read : pipes.v6.read
+            var descriptor: Int32 = -1
+            // Safe: the call writes one number.
+            var isThere = unsafe engine_get_number(end, &descriptor) != 0
+            if !isThere {
+                engine_ring(bell)
+                _ = engine_await(end, 20)
+                isThere = unsafe engine_get_number(end, &descriptor) != 0
+            }
+            guard isThere else { return -EAGAIN }
+            let taken =
+                isV4
+                ? taken4.add(1, ordering: .releasing).newValue
+                : taken6.add(1, ordering: .releasing).newValue
+            if taken % 16 == 0 { engine_ring(bell) }
+            return descriptor
+        }
+    }
+
+    let stocks: [Stock]
+    private let bell: Int32
+
+    /// Must be called in the node's namespace.
+    init(workers: Int) throws(EngineError) {
+        let bell = engine_bell(1)
+        guard bell >= 0 else { throw .refused(call: "eventfd", errno: -bell) }
+        var stocks: [Stock] = []
+        for _ in 0..<workers { stocks.append(try Stock(bell: bell)) }
+        self.bell = bell
+        self.stocks = stocks
+    }
+
+    /// Serves until the process ends.
+    func run() {
+        // Safe: a constant string.
+        unsafe engine_name_thread("malla-sockets")
+        var given = Array(repeating: (0, 0), count: stocks.count)
+        while true {
+            for (index, stock) in stocks.enumerated() {
+                while given[index].0 - stock.taken4.load(ordering: .acquiring) < Self.stockMax {
+                    guard Self.give(AF_INET, stock.pipes.v4.write) else { break }
+                    given[index].0 += 1
+                }
+                while given[index].1 - stock.taken6.load(ordering: .acquiring) < Self.stockMax {
+                    guard Self.give(AF_INET6, stock.pipes.v6.write) else { break }
+                    given[index].1 += 1
+                }
+            }
+            engine_hear(bell)
+        }
+    }
+
+    private static func give(_ family: Int32, _ end: Int32) -> Bool {
+        let descriptor = engine_socket(family)
+        guard descriptor >= 0 else { return false }
+        if engine_put_number(end, descriptor) != 0 { return true }
+        close(descriptor)
+        return false
+    }
+}

@@ -1,0 +1,209 @@
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+/// Bytes waiting in a pooled block; `isEmpty` buffers hold no block.
+///
+/// - Owns: its block, which `BufferPool` takes back.
+@safe struct ByteBuffer: BitwiseCopyable {
+    fileprivate(set) var base: UnsafeMutablePointer<UInt8>?
+    fileprivate(set) var capacity = 0
+    var start = 0
+    var end = 0
+
+    init() { unsafe base = nil }
+
+    var count: Int { end - start }
+    var isEmpty: Bool { end == start }
+    var room: Int { capacity - end }
+}
+
+/// Blocks of three sizes, kept in lists of one worker.
+///
+/// - Threads: one worker's.
+@safe struct BufferPool: ~Copyable {
+    private static let sizes = (4 * 1024, 20 * 1024, 136 * 1024)
+    /// The next free block is written in the first word of each.
+    private var free: (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?)
+    private var kept = (0, 0, 0)
+    private(set) var allocated = 0
+
+    init() { unsafe free = (nil, nil, nil) }
+
+    deinit {
+        unsafe Self.freeAll(free.0)
+        unsafe Self.freeAll(free.1)
+        unsafe Self.freeAll(free.2)
+    }
+
+    private static func freeAll(_ first: UnsafeMutableRawPointer?) {
+        var next = unsafe first
+        while let current = unsafe next {
+            unsafe next = unsafe current.load(as: UnsafeMutableRawPointer?.self)
+            unsafe Glibc.free(current)
+        }
+    }
+
+    private static func size(_ index: Int) -> Int {
+        index == 0 ? sizes.0 : index == 1 ? sizes.1 : sizes.2
+    }
+
+    private mutating func take(_ index: Int) -> UnsafeMutableRawPointer {
+        let head = unsafe index == 0 ? free.0 : index == 1 ? free.1 : free.2
+        guard let block = unsafe head else {
+            allocated += Self.size(index)
+            guard let fresh = unsafe malloc(Self.size(index)) else { fatalError("out of memory") }
+            return unsafe fresh
+        }
+        let next = unsafe block.load(as: UnsafeMutableRawPointer?.self)
+        switch index {
+        case 0: unsafe (free.0, kept.0) = unsafe (next, kept.0 - 1)
+        case 1: unsafe (free.1, kept.1) = unsafe (next, kept.1 - 1)
+        default: unsafe (free.2, kept.2) = unsafe (next, kept.2 - 1)
+        }
+        return unsafe block
+    }
+
+    private mutating func give(_ block: UnsafeMutableRawPointer, _ index: Int) {
+        let count = index == 0 ? kept.0 : index == 1 ? kept.1 : kept.2
+        if count * Self.size(index) > 16 << 20 {
+            allocated -= Self.size(index)
+            unsafe Glibc.free(block)
+            return
+        }
+        switch index {
+        case 0:
+            unsafe block.storeBytes(of: free.0, as: UnsafeMutableRawPointer?.self)
+            unsafe (free.0, kept.0) = unsafe (block, count + 1)
+        case 1:
+            unsafe block.storeBytes(of: free.1, as: UnsafeMutableRawPointer?.self)
+            unsafe (free.1, kept.1) = unsafe (block, count + 1)
+        default:
+            unsafe block.storeBytes(of: free.2, as: UnsafeMutableRawPointer?.self)
+            unsafe (free.2, kept.2) = unsafe (block, count + 1)
+        }
+    }
+
+    private static func index(_ capacity: Int) -> Int {
+        capacity <= sizes.0 ? 0 : capacity <= sizes.1 ? 1 : 2
+    }
+
+    /// Makes room for `count` more bytes; `false`: more than the largest block holds.
+    mutating func reserve(_ buffer: inout ByteBuffer, _ count: Int) -> Bool {
+        if buffer.room >= count { return true }
+        let held = buffer.count
+        guard held + count <= Self.sizes.2 else { return false }
+        if held + count <= buffer.capacity, let base = unsafe buffer.base {
+            unsafe memmove(base, base + buffer.start, held)
+        } else {
+            let index = Self.index(held + count)
+            let block = unsafe take(index).assumingMemoryBound(to: UInt8.self)
+            if let base = unsafe buffer.base {
+                unsafe memcpy(block, base + buffer.start, held)
+                unsafe give(base, Self.index(buffer.capacity))
+            }
+            unsafe buffer.base = unsafe block
+            buffer.capacity = Self.size(index)
+        }
+        buffer.start = 0
+        buffer.end = held
+        return true
+    }
+
+    /// Puts bytes behind what the buffer holds; `false`: no room, nothing was taken.
+    mutating func append(
+        _ buffer: inout ByteBuffer, _ bytes: UnsafePointer<UInt8>, _ count: Int
+    ) -> Bool {
+        if count == 0 { return true }
+        guard reserve(&buffer, count), let base = unsafe buffer.base else { return false }
+        unsafe memcpy(base + buffer.end, bytes, count)
+        buffer.end += count
+        return true
+    }
+
+    mutating func release(_ buffer: inout ByteBuffer) {
+        if let base = unsafe buffer.base { unsafe give(base, Self.index(buffer.capacity)) }
+        buffer = ByteBuffer()
+    }
+}
+
+/// Builds a head in a block that the worker keeps for that.
+@safe struct ByteWriter {
+    let base: UnsafeMutablePointer<UInt8>
+    let capacity: Int
+    private(set) var count = 0
+    /// Something did not fit; what is written is incomplete.
+    private(set) var isOver = false
+
+    init(_ base: UnsafeMutablePointer<UInt8>, capacity: Int) {
+        unsafe self.base = base
+        self.capacity = capacity
+    }
+
+    mutating func reset() {
+        count = 0
+        isOver = false
+    }
+
+    @inline(__always)
+    mutating func append(_ bytes: UnsafePointer<UInt8>, _ length: Int) {
+        guard length <= capacity - count else {
+            isOver = true
+            return
+        }
+        unsafe memcpy(base + count, bytes, length)
+        count += length
+    }
+
+    @inline(__always)
+    mutating func append(_ text: StaticString) {
+        unsafe append(text.utf8Start, text.utf8CodeUnitCount)
+    }
+
+    @inline(__always)
+    mutating func append(_ bytes: Bytes, _ range: ByteRange) {
+        unsafe append(bytes.pointer + range.lower, range.count)
+    }
+
+    mutating func append(_ text: [UInt8], _ range: ByteRange) {
+        // Safe: the pointer does not leave the closure, and ranges of a table are of its text.
+        unsafe text.withUnsafeBufferPointer { buffer in
+            guard let base = buffer.baseAddress, range.upper <= buffer.count else { return }
+            unsafe append(base + range.lower, range.count)
+        }
+    }
+
+    mutating func append(byte: UInt8) {
+        guard count < capacity else {
+            isOver = true
+            return
+        }
+        unsafe base[count] = byte
+        count += 1
+    }
+
+    mutating func append(decimal value: Int) {
+        if value >= 10 { append(decimal: value / 10) }
+        append(byte: 48 + UInt8(value % 10))
+    }
+
+    /// Allocates: not for the path of every request.
+    mutating func append(text: String) {
+        for byte in text.utf8 { append(byte: byte) }
+    }
+}
+
+extension ByteWriter {
+    /// Two bytes as hexadecimal digits without leading zeros, as a group of an IPv6 address.
+    mutating func append(hexadecimal high: UInt8, _ low: UInt8) {
+        let value = UInt16(high) << 8 | UInt16(low)
+        var isLeading = true
+        for index in 0..<4 {
+            let shift = UInt16(12 - 4 * index)
+            let digit = UInt8(value >> shift & 15)
+            if digit == 0, isLeading, shift > 0 { continue }
+            isLeading = false
+            append(byte: digit < 10 ? 48 + digit : 87 + digit)
+        }
+    }
+}

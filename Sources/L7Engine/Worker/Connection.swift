@@ -1,0 +1,145 @@
+// One socket of a worker with all that the worker knows of it: a flat record in memory that the
+// worker allocates and frees, so that the hot path touches no reference counts.
+
+internal import MeshModel
+
+enum Role: UInt8, BitwiseCopyable { case mailbox, listener, downstream, upstream }
+
+enum Phase: UInt8, BitwiseCopyable {
+    /// Downstream: between or inside request heads. Upstream: the response's head is awaited.
+    case head
+    /// Downstream: the request's body streams. Upstream: the response's body streams.
+    case body
+    /// Downstream: the request is complete, the response is not.
+    case waiting
+    /// Upstream: connect(2) is under way.
+    case connecting
+    /// Upstream: in its pool.
+    case idle
+    /// Both: bytes pass as they are.
+    case tunnel
+    /// Downstream: what is written is flushed, then closed.
+    case flushing
+    /// Downstream: the reply is sent, what still comes is read away for a moment.
+    case lingering
+    case dead
+}
+
+/// - Owns: its descriptor and buffers, until `Worker.close`.
+/// - Limits: about 900 bytes; a test says so.
+@safe struct Connection: BitwiseCopyable {
+    var descriptor: Int32 = -1
+    var role = Role.downstream
+    var phase = Phase.head
+    /// An edge said that bytes may be there; cleared by a short read.
+    var canRead = false
+    /// The peer will send no more (EPOLLRDHUP), or the connection is broken: read until 0.
+    var isEnding = false
+    /// recv answered 0.
+    var hasEnded = false
+    var isReady = false
+    var keepsAlive = true
+    /// Bytes in `input` were parsed in vain: more are needed.
+    var needsMore = false
+
+    var input = ByteBuffer()
+    /// What the socket did not take; while it holds anything, its peer is not read.
+    var output = ByteBuffer()
+    /// The other socket of the exchange.
+    var partner = Link.none
+    var framing = BodyFraming()
+
+    // The timer wheel's links.
+    var deadline = UInt64.max
+    var timerSlot: Int32 = -1
+    var timerTick: UInt64 = 0
+    var timerNext = Link.none
+    var timerPrevious = Link.none
+
+    // Upstream.
+    var pool = PoolLink.none
+    var idleNext = Link.none
+    var idlePrevious = Link.none
+    var wasReused = false
+    /// Something of the current response was received.
+    var hasAnswered = false
+    /// Dialled from a source address: its own namespace's sockets only.
+    var endpoint = Int32(0)
+
+    // Downstream: whom it speaks to and from where.
+    var peer = SocketAddress(.anyV6, 0)
+    var target = SocketAddress(.anyV6, 0)
+    /// Came through the engine's namespace; else by a Gateway's socket.
+    var isCaptured = false
+    /// The configuration slot under which `table`, `source` and `gateway` were looked up; -1: none.
+    var resolvedVersion = UInt64.max
+    var table: Int32 = -1
+    /// Into `WorkerConfig.sources`; the stable number of the client's workload.
+    var source: UInt32 = 0
+    var isPod = false
+
+    // Downstream: the exchange.
+    var exchange = Exchange()
+    var configSlot: Int32 = -1
+    var rule: Int32 = -1
+    var backend: Int32 = -1
+    var port: Int32 = -1
+    var triedCount: UInt8 = 0
+    var tried: (Int32, Int32, Int32) = (-1, -1, -1)
+    var isHead = false
+    var minor: UInt8 = 1
+    var wantsUpgrade = false
+    var isResendable = false
+    var answerStarted = false
+    var status: UInt16 = 0
+    var flag = ResponseFlag.none
+    /// The request as it goes upstream, kept until an answer begins.
+    var request = ByteBuffer()
+    var startedAt: UInt64 = 0
+    var requestDeadline = UInt64.max
+    var receivedBytes: UInt64 = 0
+    var sentBytes: UInt64 = 0
+    var methodLength: UInt8 = 0
+    var pathLength: UInt16 = 0
+    var authorityLength: UInt8 = 0
+    var upstreamPeer = SocketAddress(.anyV6, 0)
+    /// Method, path and authority for the access log; `logTextBytes` long.
+    var logText: UnsafeMutablePointer<UInt8>?
+
+    init() { unsafe logText = nil }
+
+    static let logTextBytes = 256
+}
+
+/// A reference to a connection that its worker keeps alive.
+///
+/// - Threads: the worker's.
+@safe struct Link: BitwiseCopyable, Equatable {
+    let pointer: UnsafeMutablePointer<Connection>?
+
+    static var none: Link { unsafe Link(nil) }
+
+    init(_ pointer: UnsafeMutablePointer<Connection>?) { unsafe self.pointer = pointer }
+
+    init(token: UInt64) {
+        unsafe pointer = UnsafeMutablePointer(bitPattern: UInt(token))
+    }
+
+    var isNone: Bool { unsafe pointer == nil }
+    var token: UInt64 { UInt64(UInt(bitPattern: unsafe pointer)) }
+
+    static func == (one: Link, other: Link) -> Bool {
+        unsafe (one.pointer == other.pointer)
+    }
+
+    /// The record. Only where it is known that there is one: a worker frees records at the end of
+    /// a turn, after the last use of what pointed at them.
+    var it: Connection {
+        @inline(__always) unsafeAddress {
+            unsafe UnsafePointer(pointer.unsafelyUnwrapped)
+        }
+        @inline(__always) nonmutating unsafeMutableAddress {
+            unsafe pointer.unsafelyUnwrapped
+        }
+    }
+}

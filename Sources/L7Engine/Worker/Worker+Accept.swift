@@ -1,0 +1,127 @@
+// Mail and new connections.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    func readMail() {
+        let mail = mailbox.take()
+        if let config = mail.config { adopt(config) }
+        if let until = mail.drainUntil { startDrain(until) } else if mail.wantsAnswer { mailbox.acknowledge() }
+    }
+
+    /// Exchanges in flight keep the configuration they started with: its slot stays until they end.
+    private func adopt(_ config: WorkerConfig) {
+        let previous = current
+        let free = configs.firstIndex { $0.config == nil }
+        if let free {
+            configs[free] = ConfigSlot(config: config)
+            current = free
+        } else {
+            configs.append(ConfigSlot(config: config))
+            current = configs.count - 1
+        }
+        if previous >= 0, configs[previous].exchanges == 0 { configs[previous].config = nil }
+        replaceListeners(config.listeners.map { number < $0.count ? $0[number] : -1 })
+    }
+
+    private func replaceListeners(_ wanted: [Int32]) {
+        var kept: [Link] = []
+        for link in listeners {
+            let index = wanted.firstIndex(of: link.it.descriptor)
+            if link.it.descriptor == capturedListener {
+                kept.append(link)
+            } else if let index {
+                link.it.table = Int32(index)
+                kept.append(link)
+            } else {
+                _ = engine_unwatch(set, link.it.descriptor)
+                timers.remove(link)
+                link.it.phase = .dead
+                gone.append(link)
+            }
+        }
+        listeners = kept
+        for (index, descriptor) in wanted.enumerated()
+        where descriptor >= 0 && !listeners.contains(where: { $0.it.descriptor == descriptor }) {
+            addListener(descriptor, gateway: index)
+        }
+    }
+
+    func addListener(_ descriptor: Int32, gateway: Int) {
+        let link = makeConnection(descriptor, .listener)
+        link.it.table = Int32(gateway)
+        link.it.isCaptured = gateway < 0
+        _ = engine_set_nonblocking(descriptor)
+        _ = engine_watch(set, descriptor, EPOLLIN.rawValue, link.token)
+        listeners.append(link)
+    }
+
+    /// Level-triggered: what is not accepted now is reported again.
+    func accept(_ listener: Link) {
+        guard listener.it.phase != .dead else { return }
+        for _ in 0..<8 {
+            var peer = engine_address()
+            let descriptor = unsafe engine_accept(listener.it.descriptor, &peer)
+            if descriptor == -EMFILE || descriptor == -ENFILE || descriptor == -ENOMEM
+                || descriptor == -ENOBUFS
+            {
+                pause(listener)
+                return
+            }
+            if descriptor == -ECONNABORTED || descriptor == -EINTR { continue }
+            guard descriptor >= 0 else { return }
+            tally.count(.connections)
+            guard connectionsOpen < limits.connectionsMax else {
+                tally.count(.connectionsRefused)
+                tally.count(.connectionsClosed)
+                engine_abort(descriptor)
+                continue
+            }
+            open(descriptor, peer, listener)
+        }
+    }
+
+    private func open(_ descriptor: Int32, _ peer: engine_address, _ listener: Link) {
+        let link = makeConnection(descriptor, .downstream)
+        connectionsOpen += 1
+        link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
+        link.it.isCaptured = listener.it.isCaptured
+        link.it.peer = SocketAddress(IPAddress(high: peer.high, low: peer.low), peer.port)
+        var local = engine_address()
+        unsafe _ = engine_local_address(descriptor, &local)
+        link.it.target = SocketAddress(IPAddress(high: local.high, low: local.low), local.port)
+        link.it.phase = .head
+        let edges =
+            EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        guard engine_watch(set, descriptor, edges, link.token) == 0 else {
+            close(link)
+            return
+        }
+        timers.arm(link, at: now + limits.headNanosecondsMax)
+    }
+
+    /// Out of descriptors: the listener is left alone for a tenth of a second, so that nothing spins.
+    private func pause(_ listener: Link) {
+        tally.count(.acceptPaused)
+        _ = engine_unwatch(set, listener.it.descriptor)
+        timers.arm(listener, at: now + 100_000_000)
+    }
+
+    func resumeListener(_ listener: Link) {
+        listener.it.deadline = .max
+        guard drainUntil == nil, listener.it.phase != .dead else { return }
+        _ = engine_watch(set, listener.it.descriptor, EPOLLIN.rawValue, listener.token)
+    }
+
+    private func startDrain(_ until: UInt64) {
+        drainUntil = until
+        for link in listeners { _ = engine_unwatch(set, link.it.descriptor) }
+        // Every idle connection waits with a deadline, so the wheel knows them all.
+        for link in timers.all()
+        where link.it.role == .downstream && link.it.phase == .head && link.it.input.isEmpty {
+            close(link)
+        }
+    }
+}

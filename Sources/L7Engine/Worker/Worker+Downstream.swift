@@ -1,0 +1,242 @@
+// Bytes of a client -> requests, one at a time: what comes behind a request waits in `input`.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    func pumpDownstream(_ link: Link) {
+        while true {
+            switch link.it.phase {
+            case .head:
+                if !link.it.input.isEmpty, !link.it.needsMore {
+                    parseInput(link)
+                } else if !receiveHead(link) {
+                    return
+                }
+            case .body: if !streamRequest(link) { return }
+            case .tunnel: if !moveTunnel(link) { return }
+            case .lingering: if !discard(link) { return }
+            case .waiting, .connecting, .idle, .flushing, .dead: return
+            }
+        }
+    }
+
+    /// The result of a recv: bytes, 0 at the end, -1 when there is nothing now.
+    @inline(__always)
+    func receive(_ link: Link, _ bytes: UnsafeMutablePointer<UInt8>, _ room: Int) -> Int {
+        let count = unsafe engine_recv(link.it.descriptor, bytes, room)
+        if count > 0 {
+            // A short read empties the socket; what comes later is a new edge.
+            if count < room, !link.it.isEnding { link.it.canRead = false }
+            return count
+        }
+        link.it.canRead = false
+        if count == -Int(EAGAIN) { return -1 }
+        link.it.hasEnded = true
+        return 0
+    }
+
+    private func receiveHead(_ link: Link) -> Bool {
+        guard link.it.canRead else { return false }
+        if link.it.input.isEmpty {
+            let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+            guard count > 0 else {
+                if count == 0 { close(link) }
+                return false
+            }
+            let used = unsafe takeHead(link, scratch, 0, count)
+            if link.it.phase == .dead { return false }
+            if used >= 0, used < count, link.it.phase != .lingering {
+                // Cannot fail: one receive fits in a fresh block.
+                unsafe _ = buffers.append(&link.it.input, scratch + used, count - used)
+            }
+            return true
+        }
+        guard link.it.input.count <= limits.headBytesMax, buffers.reserve(&link.it.input, 2048),
+            let base = unsafe link.it.input.base
+        else {
+            refuse(link, .headTooLong)
+            return false
+        }
+        let count = unsafe receive(link, base + link.it.input.end, link.it.input.room)
+        guard count > 0 else {
+            if count == 0 { close(link) }
+            return false
+        }
+        link.it.input.end += count
+        link.it.needsMore = false
+        return true
+    }
+
+    private func parseInput(_ link: Link) {
+        guard let base = unsafe link.it.input.base else { return }
+        let used = unsafe takeHead(link, base, link.it.input.start, link.it.input.end)
+        guard link.it.phase != .dead, used >= 0 else { return }
+        link.it.input.start = used
+        if link.it.input.isEmpty { buffers.release(&link.it.input) }
+    }
+
+    /// Parses and starts one request. Answers where the unused bytes begin; -1: nothing is left.
+    private func takeHead(
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
+    ) -> Int {
+        switch unsafe HTTP1Parser.request(base, start, end, &head) {
+        case .incomplete:
+            if end - start > limits.headBytesMax {
+                refuse(link, .headTooLong)
+                return -1
+            }
+            if !link.it.needsMore, link.it.deadline > now + limits.headNanosecondsMax {
+                timers.arm(link, at: now + limits.headNanosecondsMax)
+            }
+            link.it.needsMore = true
+            return start
+        case .refused(let refusal):
+            refuse(link, refusal)
+            return -1
+        case .complete:
+            if head.end - start > limits.headBytesMax {
+                refuse(link, .headTooLong)
+                return -1
+            }
+            return unsafe startRequest(link, base, end)
+        }
+    }
+
+    private func startRequest(
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ end: Int
+    ) -> Int {
+        if head.namesFields { unsafe FieldReader.markNamed(base, &head) }
+        beginExchange(link)
+        unsafe keepLogText(link, base)
+        link.it.framing = BodyFraming.request(head)
+        let bodyEnd = unsafe link.it.framing.advance(base, head.end, end)
+        if bodyEnd < 0 {
+            refuse(link, .chunk)
+            return -1
+        }
+        link.it.receivedBytes = UInt64(bodyEnd - head.end)
+        link.it.phase = link.it.framing.isDone ? .waiting : .body
+        unsafe route(link, base, bodyEnd)
+        return link.it.phase == .lingering || link.it.phase == .dead ? -1 : bodyEnd
+    }
+
+    private func beginExchange(_ link: Link) {
+        tally.count(.requests)
+        link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
+        link.it.configSlot = Int32(current)
+        if current >= 0 { configs[current].exchanges += 1 }
+        link.it.startedAt = now
+        link.it.sentBytes = 0
+        link.it.rule = -1
+        link.it.backend = -1
+        link.it.port = -1
+        link.it.status = 0
+        link.it.flag = .none
+        link.it.triedCount = 0
+        link.it.answerStarted = false
+        link.it.upstreamPeer = SocketAddress(.anyV6, 0)
+        link.it.minor = head.minor
+        link.it.keepsAlive =
+            drainUntil == nil && !head.closes && (head.minor == 1 || head.keepsAlive)
+        link.it.requestDeadline = .max
+        timers.arm(link, at: now + limits.silenceNanosecondsMax)
+    }
+
+    /// What the access log says of a request is copied now: the bytes will be gone when it ends.
+    private func keepLogText(_ link: Link, _ base: UnsafeMutablePointer<UInt8>) {
+        guard let text = unsafe link.it.logText else { return }
+        let method = min(head.method.count, 16)
+        let authority = min(head.authority.count, 64)
+        let path = min(head.path.count, Connection.logTextBytes - 80)
+        unsafe memcpy(text, base + head.method.lower, method)
+        unsafe memcpy(text + method, base + head.path.lower, path)
+        unsafe memcpy(text + method + path, base + head.authority.lower, authority)
+        link.it.methodLength = UInt8(method)
+        link.it.pathLength = UInt16(path)
+        link.it.authorityLength = UInt8(authority)
+    }
+
+    /// A head or body that must not be served; the connection ends with the answer.
+    func refuse(_ link: Link, _ refusal: Refusal) {
+        tally.count(refusal)
+        if !link.it.exchange.isActive, link.it.phase == .head {
+            head.reset()
+            link.it.framing = BodyFraming()
+            beginExchange(link)
+            link.it.methodLength = 0
+            link.it.pathLength = 0
+            link.it.authorityLength = 0
+        }
+        link.it.keepsAlive = false
+        buffers.release(&link.it.input)
+        perform(link.it.exchange.on(.failed(.refused(refusal))), link)
+    }
+
+    /// Passes on what has come of the request's body; `false`: nothing more now.
+    private func streamRequest(_ link: Link) -> Bool {
+        let upstream = link.it.partner
+        guard !upstream.isNone, upstream.it.phase != .connecting, upstream.it.output.isEmpty else {
+            return false
+        }
+        if !link.it.input.isEmpty, let base = unsafe link.it.input.base {
+            let start = link.it.input.start
+            let stop = unsafe passBody(link, upstream, base, start, link.it.input.end)
+            guard stop >= 0 else { return false }
+            link.it.input.start = stop
+            if link.it.input.isEmpty { buffers.release(&link.it.input) }
+            return true
+        }
+        guard link.it.canRead else { return false }
+        let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+        guard count > 0 else {
+            if count == 0 { perform(link.it.exchange.on(.downstreamGone), link) }
+            return false
+        }
+        let stop = unsafe passBody(link, upstream, scratch, 0, count)
+        guard stop >= 0 else { return false }
+        if stop < count {
+            // Cannot fail: one receive fits in a fresh block.
+            unsafe _ = buffers.append(&link.it.input, scratch + stop, count - stop)
+        }
+        return true
+    }
+
+    private func passBody(
+        _ link: Link, _ upstream: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
+    ) -> Int {
+        let stop = unsafe link.it.framing.advance(base, start, end)
+        guard stop >= 0 else {
+            refuse(link, .chunk)
+            return -1
+        }
+        link.it.receivedBytes += UInt64(stop - start)
+        touch(link)
+        if link.it.framing.isDone { link.it.phase = .waiting }
+        guard unsafe transmit(upstream, base + start, stop - start) else {
+            // Its answer may have come before it stopped reading: look before giving up.
+            upstream.it.canRead = true
+            upstream.it.isEnding = true
+            link.it.keepsAlive = false
+            makeReady(upstream)
+            link.it.phase = .waiting
+            return -1
+        }
+        return stop
+    }
+
+    /// Reads away what a refused client still sends, until it ends or its time is over.
+    private func discard(_ link: Link) -> Bool {
+        guard link.it.canRead else { return false }
+        let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+        if count == 0 { close(link) }
+        return count > 0
+    }
+
+    /// Something moved: an exchange without a deadline of its own gets a new one.
+    @inline(__always)
+    func touch(_ link: Link) {
+        if link.it.requestDeadline == .max { link.it.deadline = now + limits.silenceNanosecondsMax }
+    }
+}

@@ -1,0 +1,241 @@
+// Obeying the exchange; replies of our own; ends and accounts; writing to sockets.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    func perform(_ action: Exchange.Action, _ link: Link) {
+        switch action {
+        case .none, .relay: break
+        case .dial: obtain(link, anew: false)
+        case .dialAnew:
+            tally.count(.retries)
+            dropUpstream(link)
+            obtain(link, anew: true)
+        case .sendRequest: sendRequest(link)
+        case .finish: finish(link)
+        case .reply(let failure):
+            dropUpstream(link)
+            reply(link, failure)
+        case .abort(let failure):
+            dropUpstream(link)
+            link.it.flag = failure.reply.flag
+            account(link)
+            close(link)
+        }
+    }
+
+    private func dropUpstream(_ link: Link) {
+        let upstream = link.it.partner
+        guard !upstream.isNone else { return }
+        link.it.partner = .none
+        upstream.it.partner = .none
+        close(upstream)
+    }
+
+    private func reply(_ link: Link, _ failure: Failure) {
+        let (status, flag, text) = failure.reply
+        link.it.status = UInt16(status)
+        link.it.flag = flag
+        startReply(link, status)
+        writer.append("Content-Type: text/plain\r\nContent-Length: ")
+        writer.append(decimal: text.utf8CodeUnitCount)
+        writer.append("\r\n")
+        writeConnection(link)
+        writer.append("\r\n")
+        if !link.it.isHead {
+            writer.append(text)
+            link.it.sentBytes = UInt64(text.utf8CodeUnitCount)
+        }
+        sendReply(link)
+    }
+
+    private func startReply(_ link: Link, _ status: Int) {
+        if !link.it.framing.isDone { link.it.keepsAlive = false }
+        writer.reset()
+        writer.append("HTTP/1.1 ")
+        writer.append(decimal: status)
+        writer.append(" ")
+        writer.append(reasonPhrase(status))
+        writer.append("\r\nServer: malla\r\n")
+    }
+
+    private func sendReply(_ link: Link) {
+        isStaged = false
+        buffers.release(&link.it.request)
+        guard unsafe transmit(link, writer.base, writer.count) else {
+            account(link)
+            close(link)
+            return
+        }
+        finish(link)
+    }
+
+    /// Answers with where to go instead (HTTPRequestRedirectFilter).
+    func redirect(
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ redirect: CompiledRedirect,
+        _ match: RouteMatch, _ table: CompiledRoutes
+    ) {
+        let bytes = unsafe Bytes(base, count: head.end)
+        link.it.isHead = unsafe isWord(base, head.method, "head")
+        link.it.status = redirect.status
+        startReply(link, Int(redirect.status))
+        writer.append("Location: ")
+        if let scheme = redirect.scheme {
+            writer.append(table.text, scheme)
+        } else {
+            writer.append("http")
+        }
+        writer.append("://")
+        if let hostname = redirect.hostname {
+            writer.append(table.text, hostname)
+        } else {
+            writer.append(bytes, head.host)
+        }
+        let isSecure = redirect.scheme.map { $0.count == 5 } ?? false
+        let ordinary: UInt16 = isSecure ? 443 : 80
+        // Without a port: the scheme's if one is given, else the listener's.
+        let port = redirect.port ?? (redirect.scheme == nil ? link.it.target.port : ordinary)
+        if port != ordinary {
+            writer.append(":")
+            writer.append(decimal: Int(port))
+        }
+        writePath(bytes, redirect.path, match, table)
+        if head.hasQuery {
+            writer.append("?")
+            writer.append(bytes, head.query)
+        }
+        writer.append("\r\nContent-Length: 0\r\n")
+        let edits = table.rules[Int(match.rule)].responseEdits
+        if !edits.lines.isEmpty { writer.append(table.text, edits.lines) }
+        writeConnection(link)
+        writer.append("\r\n")
+        // The exchange ends here without having begun to dial.
+        sendReply(link)
+    }
+
+    /// The response is written: the next request, or the end of the connection.
+    func finish(_ link: Link) {
+        account(link)
+        link.it.partner = .none
+        link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
+        buffers.release(&link.it.request)
+        if link.it.keepsAlive, link.it.framing.isDone {
+            link.it.phase = .head
+            link.it.needsMore = false
+            timers.arm(link, at: now + limits.idleNanosecondsMax)
+            if !link.it.input.isEmpty || link.it.canRead { makeReady(link) }
+            return
+        }
+        link.it.phase = .flushing
+        if link.it.output.isEmpty { endAfterReply(link) }
+    }
+
+    private func endAfterReply(_ link: Link) {
+        // Unread bytes would turn close(2) into a reset that may overtake the reply.
+        if link.it.hasEnded || (link.it.framing.isDone && !link.it.canRead && link.it.input.isEmpty
+            && link.it.flag != .downstreamInvalid)
+        {
+            close(link)
+            return
+        }
+        buffers.release(&link.it.input)
+        shutdown(link.it.descriptor, Int32(SHUT_WR))
+        link.it.phase = .lingering
+        timers.arm(link, at: now + limits.lingerNanosecondsMax)
+        makeReady(link)
+    }
+
+    /// Counts and logs the exchange, and lets go of its configuration.
+    func account(_ link: Link) {
+        let slot = Int(link.it.configSlot)
+        guard slot >= 0 else { return }
+        let config = self.config(link)
+        let duration = now &- link.it.startedAt
+        let port = link.it.port >= 0 ? config.ports[Int(link.it.port)] : 0
+        tally.record(
+            source: link.it.source, port: port, status: link.it.status, flag: link.it.flag,
+            duration: duration)
+        let record = LogRecord(
+            time: link.it.startedAt &+ wallOffset, duration: duration,
+            receivedBytes: link.it.receivedBytes, sentBytes: link.it.sentBytes, peer: link.it.peer,
+            upstream: link.it.upstreamPeer, status: link.it.status, flag: link.it.flag,
+            methodLength: link.it.methodLength, authorityLength: link.it.authorityLength,
+            routeLength: 0, pathLength: link.it.pathLength)
+        var isLogged = false
+        if link.it.rule >= 0 {
+            let table = self.table(link)
+            isLogged = unsafe accessLog.append(
+                record, text: link.it.logText, route: table.text,
+                table.rules[Int(link.it.rule)].label)
+        } else {
+            isLogged = unsafe accessLog.append(record, text: link.it.logText, route: [], .empty)
+        }
+        if !isLogged { tally.count(.accessLogDropped) }
+        link.it.configSlot = -1
+        configs[slot].exchanges -= 1
+        if slot != current, configs[slot].exchanges == 0 { configs[slot].config = nil }
+    }
+
+    // MARK: Writing
+
+    /// Sends the bytes, or holds what the socket does not take; `false`: the connection is broken.
+    @inline(__always)
+    func transmit(_ link: Link, _ bytes: UnsafePointer<UInt8>, _ count: Int) -> Bool {
+        unsafe transmit(link, bytes, count, nil, 0)
+    }
+
+    func transmit(
+        _ link: Link, _ first: UnsafePointer<UInt8>, _ firstCount: Int,
+        _ second: UnsafePointer<UInt8>?, _ secondCount: Int
+    ) -> Bool {
+        if firstCount + secondCount == 0 { return true }
+        var sent = 0
+        if link.it.output.isEmpty {
+            if let second = unsafe second, secondCount > 0 {
+                sent = unsafe engine_send2(
+                    link.it.descriptor, first, firstCount, second, secondCount)
+            } else {
+                sent = unsafe engine_send(link.it.descriptor, first, firstCount)
+            }
+            if sent == firstCount + secondCount { return true }
+            if sent == -Int(EAGAIN) { sent = 0 }
+            if sent < 0 { return false }
+        }
+        var isHeld = true
+        if sent < firstCount {
+            isHeld = unsafe buffers.append(&link.it.output, first + sent, firstCount - sent)
+        }
+        let rest = max(0, sent - firstCount)
+        if isHeld, let second = unsafe second, rest < secondCount {
+            isHeld = unsafe buffers.append(&link.it.output, second + rest, secondCount - rest)
+        }
+        return isHeld
+    }
+
+    /// The socket takes bytes again.
+    func flush(_ link: Link) {
+        guard let base = unsafe link.it.output.base else { return }
+        let sent = unsafe engine_send(
+            link.it.descriptor, base + link.it.output.start, link.it.output.count)
+        if sent == -Int(EAGAIN) { return }
+        guard sent > 0 else {
+            buffers.release(&link.it.output)
+            link.it.canRead = true
+            link.it.isEnding = true
+            if link.it.phase == .flushing { close(link) }
+            return
+        }
+        link.it.output.start += sent
+        if link.it.role == .downstream { touch(link) }
+        guard link.it.output.isEmpty else { return }
+        buffers.release(&link.it.output)
+        if link.it.phase == .flushing {
+            endAfterReply(link)
+        } else if link.it.phase == .tunnel, link.it.partner.isNone == false, link.it.partner.it.hasEnded {
+            shutdown(link.it.descriptor, Int32(SHUT_WR))
+        }
+        makeReady(link.it.partner)
+    }
+}

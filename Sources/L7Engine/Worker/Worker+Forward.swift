@@ -1,0 +1,306 @@
+// The request's head as the upstream gets it, and the upstream that gets it.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    /// Writes the head, keeps what may be needed again, and starts dialling.
+    func forward(
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ bodyEnd: Int, _ match: RouteMatch,
+        _ table: CompiledRoutes
+    ) {
+        link.it.isHead = unsafe isWord(base, head.method, "head")
+        link.it.wantsUpgrade = head.upgrades && head.minor == 1
+        let rule = table.rules[Int(match.rule)]
+        unsafe writeRequest(link, base, rule, match, table)
+        guard !writer.isOver else {
+            perform(link.it.exchange.on(.failed(.tooLarge)), link)
+            return
+        }
+        unsafe stagedBody = UnsafePointer(base + head.end)
+        stagedCount = bodyEnd - head.end
+        link.it.isResendable =
+            unsafe link.it.framing.isDone && isIdempotent(base, head.method)
+            && writer.count + stagedCount <= limits.resendBytesMax
+        isStaged = true
+        perform(link.it.exchange.on(.routed), link)
+        isStaged = false
+    }
+
+    /// RFC 9110 section 9.2.2.
+    private func isIdempotent(_ base: UnsafePointer<UInt8>, _ method: ByteRange) -> Bool {
+        switch method.count {
+        case 3: unsafe isWord(base, method, "get") || isWord(base, method, "put")
+        case 4: unsafe isWord(base, method, "head")
+        case 5: unsafe isWord(base, method, "trace")
+        case 6: unsafe isWord(base, method, "delete")
+        case 7: unsafe isWord(base, method, "options")
+        default: false
+        }
+    }
+
+    private func writeRequest(
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ rule: CompiledRule, _ match: RouteMatch,
+        _ table: CompiledRoutes
+    ) {
+        let bytes = unsafe Bytes(base, count: head.end)
+        writer.reset()
+        writer.append(bytes, head.method)
+        writer.append(" ")
+        writePath(bytes, rule.rewritePath, match, table)
+        if head.hasQuery {
+            writer.append("?")
+            writer.append(bytes, head.query)
+        }
+        // An old client gets an old answer: no chunks that it could not read.
+        if head.minor == 1 { writer.append(" HTTP/1.1\r\n") } else { writer.append(" HTTP/1.0\r\n") }
+        let rewritesHost = rule.rewriteHost != nil
+        if let host = rule.rewriteHost {
+            writer.append("Host: ")
+            writer.append(table.text, host)
+            writer.append("\r\n")
+        } else if !head.hasHost, !head.authority.isEmpty {
+            writer.append("Host: ")
+            writer.append(bytes, head.authority)
+            writer.append("\r\n")
+        }
+        let backend = table.backends[Int(link.it.backend)]
+        copyFields(
+            bytes, table, rule.requestEdits, backend.requestEdits, dropsHost: rewritesHost,
+            keepsUpgrade: link.it.wantsUpgrade)
+        if !link.it.isCaptured { writeForwardedFor(link.it.peer.address) }
+        if link.it.wantsUpgrade { writer.append("Connection: Upgrade\r\n") }
+        writer.append("\r\n")
+    }
+
+    func writePath(
+        _ bytes: Bytes, _ path: CompiledPath, _ match: RouteMatch, _ table: CompiledRoutes
+    ) {
+        switch path.kind {
+        case .keep: writer.append(bytes, head.path)
+        case .full: writer.append(table.text, path.text)
+        case .prefix:
+            let before = writer.count
+            writer.append(table.text, path.text)
+            writer.append(
+                bytes, ByteRange(head.path.lower + Int(match.prefixLength), head.path.upper))
+            if writer.count == before { writer.append("/") }
+        }
+    }
+
+    /// Copies the fields as they came, in runs; leaves out what belongs to one hop and what the
+    /// rule's filters drop, and puts their lines behind.
+    func copyFields(
+        _ bytes: Bytes, _ table: CompiledRoutes, _ first: HeaderEdits, _ second: HeaderEdits,
+        dropsHost: Bool, keepsUpgrade: Bool
+    ) {
+        let hasEdits = !first.isEmpty || !second.isEmpty
+        var runStart = -1
+        var index = 0
+        while index < head.fieldsCount {
+            let field = head.field(index)
+            index += 1
+            var drops = field.kind & FieldKind.hop != 0
+            if drops, field.kind == FieldKind.upgrade, keepsUpgrade { drops = false }
+            if dropsHost, field.kind == FieldKind.host { drops = true }
+            if !drops, hasEdits {
+                drops =
+                    isDropped(bytes, field.name, first, table)
+                    || isDropped(bytes, field.name, second, table)
+            }
+            if !drops {
+                if runStart < 0 { runStart = field.name.lower }
+            } else if runStart >= 0 {
+                writer.append(bytes, ByteRange(runStart, field.name.lower))
+                runStart = -1
+            }
+        }
+        if runStart >= 0 { writer.append(bytes, ByteRange(runStart, head.end - 2)) }
+        if hasEdits {
+            writer.append(table.text, first.lines)
+            writer.append(table.text, second.lines)
+        }
+    }
+
+    private func isDropped(
+        _ bytes: Bytes, _ name: ByteRange, _ edits: HeaderEdits, _ table: CompiledRoutes
+    ) -> Bool {
+        var index = Int(edits.dropsStart)
+        while index < Int(edits.dropsEnd) {
+            let wanted = table.names[index]
+            index += 1
+            guard wanted.count == name.count else { continue }
+            var isSame = true
+            for offset in 0..<name.count {
+                let byte = bytes[name.lower + offset]
+                let lower = byte &- 0x41 < 26 ? byte | 0x20 : byte
+                if lower != table.text[wanted.lower + offset] {
+                    isSame = false
+                    break
+                }
+            }
+            if isSame { return true }
+        }
+        return false
+    }
+
+    private func writeForwardedFor(_ address: IPAddress) {
+        writer.append("X-Forwarded-For: ")
+        if address.isIPv4 {
+            let v4 = address.v4
+            for index in 0..<4 {
+                let shift = UInt32(24 - 8 * index)
+                writer.append(decimal: Int(v4 >> shift & 255))
+                if shift > 0 { writer.append(".") }
+            }
+        } else {
+            for group in 0..<8 {
+                if group > 0 { writer.append(":") }
+                writer.append(hexadecimal: address.byte(2 * group), address.byte(2 * group + 1))
+            }
+        }
+        writer.append("\r\n")
+    }
+
+    // MARK: Upstream
+
+    /// A pooled connection if there is a good one (and `anew` does not forbid it), else a new one.
+    func obtain(_ link: Link, anew: Bool) {
+        guard let endpoint = pickEndpoint(link) else {
+            perform(link.it.exchange.on(.failed(.noEndpoints)), link)
+            return
+        }
+        link.it.upstreamPeer = endpoint.address
+        let isNode = !isInOwnNamespace || !link.it.isCaptured || link.it.peer.address == endpoint.address.address
+        let source = isNode ? IPAddress.anyV6 : link.it.peer.address
+        let pool = pools.pool(source: source, isNode: isNode, endpoint: endpoint.address)
+        while !anew, !pool.it.idle.isNone {
+            let upstream = pool.it.idle
+            if upstream.it.isEnding || (!link.it.isResendable && engine_is_stale(upstream.it.descriptor) != 0) {
+                // The pool may be empty now, but the next dial needs it: hold it.
+                pool.it.count += 1
+                close(upstream)
+                pool.it.count -= 1
+                continue
+            }
+            pools.removeIdle(upstream)
+            upstream.it.phase = .head
+            upstream.it.deadline = .max
+            upstream.it.wasReused = true
+            attach(link, upstream)
+            tally.count(.reuses)
+            perform(link.it.exchange.on(.connected), link)
+            return
+        }
+        dial(link, pool)
+    }
+
+    private func attach(_ link: Link, _ upstream: Link) {
+        link.it.partner = upstream
+        upstream.it.partner = link
+        upstream.it.hasAnswered = false
+    }
+
+    private func dial(_ link: Link, _ pool: PoolLink) {
+        tally.count(.dials)
+        keepStaged(link)
+        let to = pool.it.endpoint
+        let descriptor = upstreamSocket(pool)
+        var result = descriptor
+        if descriptor >= 0 {
+            result = engine_connect(
+                descriptor,
+                engine_address(high: to.address.high, low: to.address.low, port: to.port))
+        }
+        guard descriptor >= 0, result == 0 || result == -EINPROGRESS else {
+            if descriptor >= 0 { Glibc.close(descriptor) }
+            pools.retire(pool)
+            tally.count(.dialFailures)
+            perform(link.it.exchange.on(.connectFailed(isLate: false)), link)
+            return
+        }
+        let upstream = makeConnection(descriptor, .upstream)
+        upstream.it.pool = pool
+        pool.it.count += 1
+        upstream.it.phase = .connecting
+        attach(link, upstream)
+        let edges =
+            EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        _ = engine_watch(set, descriptor, edges, upstream.token)
+        timers.arm(upstream, at: now + limits.connectNanosecondsMax)
+    }
+
+    /// A socket for the pool's family and source; negative: -errno.
+    private func upstreamSocket(_ pool: PoolLink) -> Int32 {
+        let isV4 = pool.it.endpoint.address.isIPv4
+        if isInOwnNamespace, pool.it.isNode { return nodeSockets?.take(isV4: isV4) ?? -EMFILE }
+        let descriptor = engine_socket(isV4 ? AF_INET : AF_INET6)
+        guard descriptor >= 0, !pool.it.isNode else { return descriptor }
+        let source = pool.it.source
+        // DESIGN.md section 4: this half of 61000-65535 is what the client's node dials.
+        let bound = engine_bind_source(
+            descriptor, engine_address(high: source.high, low: source.low, port: 0), 61000, 63267)
+        if bound < 0 {
+            Glibc.close(descriptor)
+            return bound
+        }
+        return descriptor
+    }
+
+    func connected(_ upstream: Link) {
+        let link = upstream.it.partner
+        guard engine_socket_error(upstream.it.descriptor) == 0 else {
+            connectFailed(upstream, isLate: false)
+            return
+        }
+        upstream.it.phase = .head
+        upstream.it.deadline = .max
+        perform(link.it.exchange.on(.connected), link)
+        if link.it.phase == .body { makeReady(link) }
+        if upstream.it.canRead { makeReady(upstream) }
+    }
+
+    func connectFailed(_ upstream: Link, isLate: Bool) {
+        tally.count(.dialFailures)
+        let link = upstream.it.partner
+        link.it.partner = .none
+        close(upstream)
+        perform(link.it.exchange.on(.connectFailed(isLate: isLate)), link)
+    }
+
+    /// Copies the staged request, so that it can be sent when its window is gone.
+    private func keepStaged(_ link: Link) {
+        guard isStaged else { return }
+        // Cannot fail: head and receive fit in the largest block (`Limits`).
+        unsafe _ = buffers.append(&link.it.request, writer.base, writer.count)
+        if let body = unsafe stagedBody {
+            unsafe _ = buffers.append(&link.it.request, body, stagedCount)
+        }
+        isStaged = false
+    }
+
+    func sendRequest(_ link: Link) {
+        let upstream = link.it.partner
+        var isSent = true
+        if isStaged {
+            if link.it.isResendable {
+                keepStaged(link)
+            } else {
+                isStaged = false
+                isSent = unsafe transmit(
+                    upstream, writer.base, writer.count, stagedBody, stagedCount)
+            }
+        }
+        if !link.it.request.isEmpty, let base = unsafe link.it.request.base {
+            isSent = unsafe transmit(upstream, base, link.it.request.count)
+            if !upstream.it.wasReused { buffers.release(&link.it.request) }
+        }
+        if !isSent {
+            // Broken: what it may have said before is read, then its end is seen.
+            upstream.it.canRead = true
+            upstream.it.isEnding = true
+            makeReady(upstream)
+        }
+    }
+}

@@ -1,0 +1,134 @@
+// A parsed request -> rule -> backend -> what to do with it.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    /// The configuration that the exchange started with.
+    @inline(__always)
+    func config(_ link: Link) -> WorkerConfig {
+        guard let config = configs[Int(link.it.configSlot)].config else {
+            preconditionFailure("a slot with exchanges holds its configuration")
+        }
+        return config
+    }
+
+    func table(_ link: Link) -> CompiledRoutes {
+        config(link).snapshot.routeTables[Int(link.it.table)].compiled
+    }
+
+    /// Finds the rule and starts what it asks for. The body's bytes so far are
+    /// `base[head.end..<bodyEnd]`.
+    func route(_ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ bodyEnd: Int) {
+        guard current >= 0 else {
+            perform(link.it.exchange.on(.failed(.noListener)), link)
+            return
+        }
+        resolve(link)
+        guard link.it.table >= 0 else {
+            perform(link.it.exchange.on(.failed(.noListener)), link)
+            return
+        }
+        let table = self.table(link)
+        let request = unsafe RequestHead(
+            bytes: Bytes(base, count: bodyEnd), method: head.method, path: head.path,
+            query: head.query, host: head.host, fields: head.fields, fieldsCount: head.fieldsCount)
+        guard let match = table.find(request) else {
+            perform(link.it.exchange.on(.failed(.noRoute)), link)
+            return
+        }
+        link.it.rule = match.rule
+        let rule = table.rules[Int(match.rule)]
+        if let failure = choose(link, rule, table) {
+            perform(link.it.exchange.on(.failed(failure)), link)
+            return
+        }
+        if rule.redirect >= 0 {
+            unsafe redirect(link, base, table.redirects[Int(rule.redirect)], match, table)
+            return
+        }
+        armDeadline(link, rule)
+        unsafe forward(link, base, bodyEnd, match, table)
+    }
+
+    /// Whom this connection is for, under the current configuration.
+    private func resolve(_ link: Link) {
+        let config = self.config(link)
+        if link.it.resolvedVersion == config.snapshot.version { return }
+        link.it.resolvedVersion = config.snapshot.version
+        link.it.table = -1
+        let snapshot = config.snapshot
+        if link.it.isCaptured {
+            if let port = snapshot.captures[link.it.target] {
+                link.it.table = Int32(snapshot.ports[port.value].routeTable ?? -1)
+            }
+        } else {
+            // The most specific address of the socket wins, as it does in the kernel.
+            for socket in snapshot.gatewaySockets where socket.port == link.it.target.port {
+                if socket.address == link.it.target.address {
+                    link.it.table = Int32(socket.routeTable)
+                    break
+                }
+                if socket.address == nil { link.it.table = Int32(socket.routeTable) }
+            }
+        }
+        let workload = snapshot.workloadsByAddress[link.it.peer.address]
+        link.it.isPod = workload != nil
+        link.it.source = workload.map { config.sources[$0] } ?? 0
+    }
+
+    /// Picks the backend by weight; answers why there is none.
+    private func choose(_ link: Link, _ rule: CompiledRule, _ table: CompiledRoutes) -> Failure? {
+        if rule.isUnsupported { return .unsupportedFilter }
+        if rule.redirect >= 0 { return nil }
+        guard rule.weightTotal > 0 else { return .unresolvedBackend }
+        var index = Int(rule.backendsStart)
+        if rule.backendsEnd - rule.backendsStart > 1 {
+            let at = nextRandom() % rule.weightTotal
+            while table.backends[index].weightEnd <= at { index += 1 }
+        }
+        let backend = table.backends[index]
+        link.it.backend = Int32(index)
+        link.it.port = backend.port
+        if backend.isUnsupported { return .unsupportedFilter }
+        return backend.port < 0 ? .unresolvedBackend : nil
+    }
+
+    private func armDeadline(_ link: Link, _ rule: CompiledRule) {
+        let (request, backend) = (rule.requestTimeoutMilliseconds, rule.backendTimeoutMilliseconds)
+        let least = request == 0 ? backend : backend == 0 ? request : min(request, backend)
+        guard least > 0 else { return }
+        link.it.requestDeadline = now + UInt64(least) * 1_000_000
+        timers.arm(link, at: link.it.requestDeadline)
+    }
+
+    /// A ready endpoint that was not tried for this request, at random; `nil`: none.
+    func pickEndpoint(_ link: Link) -> Endpoint? {
+        let snapshot = config(link).snapshot
+        let range = snapshot.ports[Int(link.it.port)].endpoints
+        guard !range.isEmpty else { return nil }
+        if range.count == 1 { return snapshot.endpoints[range.lowerBound] }
+        let offset = Int(nextRandom() % UInt64(range.count))
+        var chosen = range.lowerBound + offset
+        for step in 0..<range.count {
+            let index = range.lowerBound + (offset + step) % range.count
+            let tried = link.it.tried
+            let wasTried =
+                (link.it.triedCount > 0 && tried.0 == Int32(index))
+                || (link.it.triedCount > 1 && tried.1 == Int32(index))
+                || (link.it.triedCount > 2 && tried.2 == Int32(index))
+            if !wasTried {
+                chosen = index
+                break
+            }
+        }
+        switch link.it.triedCount {
+        case 0: link.it.tried.0 = Int32(chosen)
+        case 1: link.it.tried.1 = Int32(chosen)
+        default: link.it.tried.2 = Int32(chosen)
+        }
+        link.it.triedCount = min(link.it.triedCount + 1, 3)
+        return snapshot.endpoints[chosen]
+    }
+}

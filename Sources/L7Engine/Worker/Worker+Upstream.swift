@@ -1,0 +1,209 @@
+// Bytes of an upstream -> responses.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    func pumpUpstream(_ link: Link) {
+        while true {
+            switch link.it.phase {
+            case .head: if !receiveResponse(link) { return }
+            case .body: if !streamResponse(link) { return }
+            case .tunnel: if !moveTunnel(link) { return }
+            case .idle:
+                // It ended, or it speaks unasked: of no use any more.
+                if link.it.canRead { close(link) }
+                return
+            case .waiting, .connecting, .flushing, .lingering, .dead: return
+            }
+        }
+    }
+
+    private func receiveResponse(_ link: Link) -> Bool {
+        let client = link.it.partner
+        guard !client.isNone, client.it.output.isEmpty, link.it.canRead else { return false }
+        if link.it.input.isEmpty {
+            let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+            guard count > 0 else {
+                if count == 0 { ended(link, client) }
+                return false
+            }
+            let used = unsafe takeResponse(link, client, scratch, 0, count)
+            if used >= 0, used < count {
+                // Cannot fail: one receive fits in a fresh block.
+                unsafe _ = buffers.append(&link.it.input, scratch + used, count - used)
+            }
+            return used >= 0
+        }
+        guard link.it.input.count <= limits.headBytesMax, buffers.reserve(&link.it.input, 2048),
+            let base = unsafe link.it.input.base
+        else {
+            perform(client.it.exchange.on(.upstreamInvalid), client)
+            return false
+        }
+        let count = unsafe receive(link, base + link.it.input.end, link.it.input.room)
+        guard count > 0 else {
+            if count == 0 { ended(link, client) }
+            return false
+        }
+        link.it.input.end += count
+        let used = unsafe takeResponse(link, client, base, link.it.input.start, link.it.input.end)
+        guard used >= 0 else { return false }
+        link.it.input.start = used
+        if link.it.input.isEmpty { buffers.release(&link.it.input) }
+        return true
+    }
+
+    private func ended(_ link: Link, _ client: Link) {
+        let isStale = link.it.wasReused && !link.it.hasAnswered
+        perform(
+            client.it.exchange.on(
+                .upstreamEnded(wasReused: isStale, isResendable: client.it.isResendable)), client)
+    }
+
+    /// Relays heads until the final one; answers where unused bytes begin, -1 when the exchange or
+    /// the connection is over (nothing may be touched).
+    private func takeResponse(
+        _ link: Link, _ client: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
+    ) -> Int {
+        var start = start
+        link.it.hasAnswered = true
+        while start < end {
+            switch unsafe HTTP1Parser.response(base, start, end, &head) {
+            case .incomplete:
+                if end - start <= limits.headBytesMax { return start }
+                perform(client.it.exchange.on(.upstreamInvalid), client)
+                return -1
+            case .refused:
+                perform(client.it.exchange.on(.upstreamInvalid), client)
+                return -1
+            case .complete: break
+            }
+            if head.isChunked, client.it.minor == 0 {
+                perform(client.it.exchange.on(.upstreamInvalid), client)
+                return -1
+            }
+            if head.status == 101 { return unsafe startTunnel(link, client, base, start, end) }
+            if head.status < 200 {
+                // Informational: as it is, to those who know it (RFC 9110 section 15.2).
+                if client.it.minor == 1 {
+                    unsafe _ = transmit(client, base + start, head.end - start)
+                }
+                start = head.end
+                continue
+            }
+            return unsafe startResponse(link, client, base, end)
+        }
+        return start
+    }
+
+    private func startResponse(
+        _ link: Link, _ client: Link, _ base: UnsafeMutablePointer<UInt8>, _ end: Int
+    ) -> Int {
+        _ = client.it.exchange.on(.responseStarted)
+        if head.namesFields { unsafe FieldReader.markNamed(base, &head) }
+        buffers.release(&client.it.request)
+        client.it.status = UInt16(head.status)
+        client.it.answerStarted = true
+        link.it.framing = BodyFraming.response(head, toHead: client.it.isHead)
+        link.it.keepsAlive = !head.closes && (head.minor == 1 || head.keepsAlive)
+        if link.it.framing.kind == .untilClose {
+            link.it.keepsAlive = false
+            client.it.keepsAlive = false
+        }
+        let stop = unsafe link.it.framing.advance(base, head.end, end)
+        if stop < 0 {
+            perform(client.it.exchange.on(.upstreamInvalid), client)
+            return -1
+        }
+        if stop < end { link.it.keepsAlive = false }
+        unsafe writeResponse(client, base)
+        client.it.sentBytes = UInt64(stop - head.end)
+        guard !writer.isOver,
+            unsafe transmit(client, writer.base, writer.count, base + head.end, stop - head.end)
+        else {
+            perform(client.it.exchange.on(.downstreamGone), client)
+            return -1
+        }
+        if link.it.framing.isDone {
+            finishResponse(link, client)
+            return -1
+        }
+        link.it.phase = .body
+        return end
+    }
+
+    private func writeResponse(_ client: Link, _ base: UnsafeMutablePointer<UInt8>) {
+        let bytes = unsafe Bytes(base, count: head.end)
+        let table = self.table(client)
+        writer.reset()
+        writer.append("HTTP/1.1")
+        writer.append(bytes, ByteRange(head.statusLine.lower + 8, head.statusLine.upper))
+        let rule = table.rules[Int(client.it.rule)]
+        let backend = table.backends[Int(client.it.backend)]
+        copyFields(
+            bytes, table, rule.responseEdits, backend.responseEdits, dropsHost: false,
+            keepsUpgrade: false)
+        writeConnection(client)
+        writer.append("\r\n")
+    }
+
+    /// `Connection`, where the version's default is not what happens.
+    func writeConnection(_ client: Link) {
+        if !client.it.keepsAlive || client.it.phase == .body {
+            writer.append("Connection: close\r\n")
+        } else if client.it.minor == 0 {
+            writer.append("Connection: keep-alive\r\n")
+        }
+    }
+
+    private func streamResponse(_ link: Link) -> Bool {
+        let client = link.it.partner
+        guard !client.isNone, client.it.output.isEmpty, link.it.canRead else { return false }
+        let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+        guard count > 0 else {
+            if count < 0 { return false }
+            if link.it.framing.kind == .untilClose {
+                finishResponse(link, client)
+            } else {
+                ended(link, client)
+            }
+            return false
+        }
+        let stop = unsafe link.it.framing.advance(scratch, 0, count)
+        guard stop >= 0 else {
+            perform(client.it.exchange.on(.upstreamInvalid), client)
+            return false
+        }
+        if stop < count { link.it.keepsAlive = false }
+        client.it.sentBytes += UInt64(stop)
+        touch(client)
+        guard unsafe transmit(client, scratch, stop) else {
+            perform(client.it.exchange.on(.downstreamGone), client)
+            return false
+        }
+        if link.it.framing.isDone {
+            finishResponse(link, client)
+            return false
+        }
+        return true
+    }
+
+    private func finishResponse(_ link: Link, _ client: Link) {
+        let isReusable = link.it.keepsAlive && client.it.framing.isDone && !link.it.isEnding
+            && link.it.output.isEmpty && link.it.input.isEmpty && drainUntil == nil
+        // The rest of a request that nobody waits for cannot be skipped safely.
+        if !client.it.framing.isDone { client.it.keepsAlive = false }
+        client.it.partner = .none
+        link.it.partner = .none
+        if isReusable, link.it.pool.it.idleCount < Int32(limits.idleUpstreamsMax) {
+            link.it.phase = .idle
+            pools.putIdle(link)
+            timers.arm(link, at: now + limits.idleUpstreamNanosecondsMax)
+        } else {
+            close(link)
+        }
+        perform(client.it.exchange.on(.responseEnded), client)
+    }
+}

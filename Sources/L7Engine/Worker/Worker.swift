@@ -1,0 +1,289 @@
+// One worker: a thread with an epoll set, listeners, connections, pools, timers, buffers and counts
+// of its own. Receives connections and mail; hands on requests to upstreams. Never waits anywhere
+// but in epoll_wait, never logs, shares nothing with other workers.
+//
+// The files of this folder, in the order in which a request meets them: Worker (the loop),
+// Worker+Accept, Worker+Downstream (bytes -> request), Worker+Route (request -> rule -> endpoint),
+// Worker+Forward (head rewritten, upstream obtained), Worker+Upstream (response), Worker+Finish
+// (replies, ends, accounts), Worker+Tunnel.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+@safe final class Worker {
+    struct ConfigSlot {
+        var config: WorkerConfig?
+        var exchanges = 0
+    }
+
+    let limits: Limits
+    let number: Int
+    let mailbox: Mailbox
+    let tally: Tally
+    let accessLog: AccessLog
+    /// Sockets of the node's namespace; `nil` where this thread is in it.
+    let nodeSockets: NodeSockets.Stock?
+    let isInOwnNamespace: Bool
+    let capturedListener: Int32
+
+    let set: Int32
+    var now: UInt64 = 0
+    var wallOffset: UInt64 = 0
+    var wallCheckedAt: UInt64 = 0
+    var timers: TimerWheel
+    var buffers = BufferPool()
+    var pools = PoolTable()
+    var random: UInt64
+
+    var configs: [ConfigSlot] = []
+    var current = -1
+    var listeners: [Link] = []
+    var connectionsOpen = 0
+    var drainUntil: UInt64?
+    var isDone = false
+    var drainAnswers = 0
+
+    /// Received bytes that nobody holds yet; the head being written; its fields.
+    let scratch: UnsafeMutablePointer<UInt8>
+    var writer: ByteWriter
+    var head: MessageHead
+    /// The request being forwarded is in `writer` and these bytes, not yet in `request`.
+    var isStaged = false
+    var stagedBody: UnsafePointer<UInt8>?
+    var stagedCount = 0
+
+    var ready: [Link] = []
+    var gone: [Link] = []
+    var free: [Link] = []
+    private let events: UnsafeMutablePointer<epoll_event>
+    static let eventsMax = 256
+
+    init(
+        number: Int, limits: Limits, mailbox: Mailbox, tally: Tally, accessLog: AccessLog,
+        nodeSockets: NodeSockets.Stock?, capturedListener: Int32
+    ) {
+        self.number = number
+        self.limits = limits
+        self.mailbox = mailbox
+        self.tally = tally
+        self.accessLog = accessLog
+        self.nodeSockets = nodeSockets
+        isInOwnNamespace = nodeSockets != nil
+        self.capturedListener = capturedListener
+        set = epoll_create1(Int32(EPOLL_CLOEXEC))
+        let now = Worker.monotonic()
+        self.now = now
+        timers = TimerWheel(now: now)
+        random = now | 1
+        unsafe scratch = .allocate(capacity: limits.receiveBytesMax)
+        let written = 3 * limits.headBytesMax + limits.receiveBytesMax
+        unsafe writer = ByteWriter(.allocate(capacity: written), capacity: written)
+        unsafe head = MessageHead(
+            fields: .allocate(capacity: limits.fieldsMax), fieldsMax: limits.fieldsMax)
+        unsafe stagedBody = nil
+        unsafe events = .allocate(capacity: Self.eventsMax)
+        ready.reserveCapacity(1024)
+        gone.reserveCapacity(1024)
+        free.reserveCapacity(1024)
+    }
+
+    static func monotonic() -> UInt64 {
+        var time = timespec()
+        unsafe _ = clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    }
+
+    /// The data plane's table of contents. Returns when drained.
+    func run() {
+        watchMailbox()
+        if capturedListener >= 0 { addListener(capturedListener, gateway: -1) }
+        mailbox.acknowledge()
+        while !isDone {
+            let wait = ready.isEmpty ? timers.milliseconds(now: now) : 0
+            let count = unsafe engine_wait(set, events, Int32(Self.eventsMax), wait)
+            tick()
+            var index: Int32 = 0
+            while index < count {
+                dispatch(
+                    unsafe Link(token: engine_token(events, index)),
+                    unsafe engine_ready(events, index))
+                index += 1
+            }
+            runReady()
+            expireTimers()
+            freeGone()
+            checkDrain()
+        }
+        closeAll()
+    }
+
+    private func tick() {
+        now = Worker.monotonic()
+        guard now &- wallCheckedAt > 1_000_000_000 else { return }
+        wallCheckedAt = now
+        var time = timespec()
+        unsafe _ = clock_gettime(CLOCK_REALTIME, &time)
+        wallOffset = UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec) &- now
+    }
+
+    private func dispatch(_ link: Link, _ events: UInt32) {
+        switch link.it.role {
+        case .mailbox: readMail()
+        case .listener: accept(link)
+        case .downstream, .upstream: dispatchStream(link, events)
+        }
+    }
+
+    private func dispatchStream(_ link: Link, _ events: UInt32) {
+        guard link.it.phase != .dead else { return }
+        if events & (EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
+            link.it.canRead = true
+            if events & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
+                link.it.isEnding = true
+            }
+        }
+        if link.it.phase == .connecting {
+            if events & (EPOLLOUT.rawValue | EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 {
+                connected(link)
+            }
+            return
+        }
+        if events & EPOLLOUT.rawValue != 0, !link.it.output.isEmpty {
+            flush(link)
+            guard link.it.phase != .dead else { return }
+        }
+        if link.it.role == .downstream {
+            if events & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0, link.it.exchange.isActive {
+                perform(link.it.exchange.on(.downstreamGone), link)
+                return
+            }
+            pumpDownstream(link)
+        } else {
+            pumpUpstream(link)
+        }
+    }
+
+    /// Both ends of what a turn made possible without a new event of the kernel's.
+    func runReady() {
+        // Each entry may add others; the bound keeps one turn finite.
+        var index = 0
+        while index < ready.count, index < 4096 {
+            let link = ready[index]
+            index += 1
+            link.it.isReady = false
+            if link.it.phase == .dead { continue }
+            if link.it.role == .downstream { pumpDownstream(link) } else { pumpUpstream(link) }
+        }
+        ready.removeFirst(index)
+    }
+
+    func makeReady(_ link: Link) {
+        guard !link.isNone, !link.it.isReady, link.it.phase != .dead else { return }
+        link.it.isReady = true
+        ready.append(link)
+    }
+
+    private func expireTimers() {
+        while true {
+            let link = timers.expire(now: now)
+            if link.isNone { return }
+            expired(link)
+        }
+    }
+
+    private func expired(_ link: Link) {
+        switch link.it.role {
+        case .mailbox: break
+        case .listener: resumeListener(link)
+        case .upstream:
+            switch link.it.phase {
+            case .connecting: connectFailed(link, isLate: true)
+            case .idle: closeIdle(link)
+            default: break
+            }
+        case .downstream:
+            if link.it.exchange.isActive {
+                perform(link.it.exchange.on(.deadline), link)
+            } else {
+                close(link)
+            }
+        }
+    }
+
+    private func watchMailbox() {
+        let link = makeConnection(mailbox.bell, .mailbox)
+        _ = engine_watch(set, mailbox.bell, EPOLLIN.rawValue, link.token)
+    }
+
+    func nextRandom() -> UInt64 {
+        random ^= random << 13
+        random ^= random >> 7
+        random ^= random << 17
+        return random
+    }
+}
+
+// MARK: - Records
+
+extension Worker {
+    func makeConnection(_ descriptor: Int32, _ role: Role) -> Link {
+        var link = Link.none
+        if let last = free.popLast() {
+            link = last
+            let text = unsafe link.it.logText
+            link.it = Connection()
+            unsafe link.it.logText = text
+        } else {
+            let made = UnsafeMutablePointer<Connection>.allocate(capacity: 1)
+            unsafe made.initialize(to: Connection())
+            unsafe made.pointee.logText = .allocate(capacity: Connection.logTextBytes)
+            link = unsafe Link(made)
+        }
+        link.it.descriptor = descriptor
+        link.it.role = role
+        return link
+    }
+
+    /// Ends a connection at once. Its record is freed at the end of the turn.
+    func close(_ link: Link) {
+        guard link.it.phase != .dead else { return }
+        if link.it.phase == .idle { pools.removeIdle(link) }
+        link.it.phase = .dead
+        timers.remove(link)
+        buffers.release(&link.it.input)
+        buffers.release(&link.it.output)
+        buffers.release(&link.it.request)
+        Glibc.close(link.it.descriptor)
+        if link.it.role == .downstream {
+            connectionsOpen -= 1
+            tally.count(.connectionsClosed)
+        } else if !link.it.pool.isNone {
+            link.it.pool.it.count -= 1
+            pools.retire(link.it.pool)
+        }
+        gone.append(link)
+    }
+
+    func closeIdle(_ link: Link) { close(link) }
+
+    private func freeGone() {
+        if gone.isEmpty { return }
+        for link in gone {
+            // A ready entry may still point here: it is skipped once and freed the turn after.
+            if link.it.isReady { continue }
+            free.append(link)
+        }
+        gone.removeAll { !$0.it.isReady }
+    }
+
+    private func checkDrain() {
+        guard let drainUntil else { return }
+        if connectionsOpen == 0 || now >= drainUntil { isDone = true }
+    }
+
+    private func closeAll() {
+        Glibc.close(set)
+        mailbox.acknowledge()
+    }
+}
