@@ -4,7 +4,7 @@
 // whatever is wrong, unsupported or unknown, and the conditions of every Gateway and HTTPRoute.
 // The only place that knows the names of fields. Never serves traffic, never writes the directory.
 //
-// Stages: Directory (files) -> Object (YAML -> Value -> checked against a Shape) -> Core and Gateway
+// Stages: Directory (files) -> Object (YAML -> Value, checked against a Shape) -> Core and Gateway
 // (objects -> Mesh). An invalid object is refused whole and alone; its last good version stays.
 
 /// What Malla calls itself in GatewayClass.spec.controllerName.

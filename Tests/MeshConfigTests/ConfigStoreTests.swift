@@ -68,7 +68,8 @@ struct ConfigStoreTests {
               rules: [{backendRefs: [{name: web, port: 80}]}]}
             """)
 
-    @Test func `objects of a shop become nodes, workloads, services, listeners and routes`() throws {
+    @Test func `objects of a shop become nodes, workloads, services, listeners and routes`() throws
+    {
         let text = Self.shop.replacing("*.Example.com", with: "*.example.com") + Self.plainRoute
         let result = try TestDirectory.load(text)
         #expect(result.diagnostics.map(\.description) == [])

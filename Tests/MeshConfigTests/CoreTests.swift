@@ -18,7 +18,8 @@ struct CoreTests {
     @Test(arguments: members) func `labels say who is in the mesh`(
         _ namespace: String, _ pod: String, _ isMeshed: Bool
     ) throws {
-        let result = try TestDirectory.load("""
+        let result = try TestDirectory.load(
+            """
             {apiVersion: v1, kind: Namespace, metadata: {name: a, labels: \(namespace)}}
             ---
             {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: a, labels: \(pod)},
@@ -59,7 +60,11 @@ struct CoreTests {
     ) throws {
         let field = declared.map { ", appProtocol: '\($0)'" } ?? ""
         let result = try TestDirectory.load(
-            "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{name: '\(name)', port: 80\(field)}]}}")
+            """
+            {apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{name: \
+            '\(name)', port: 80\(field)}]}}
+            """
+        )
         #expect(result.mesh.services[0].ports[0].application == speaks)
     }
 
@@ -76,9 +81,11 @@ struct CoreTests {
         _ conditions: String, _ publishes: Bool, _ isReady: Bool, _ isServing: Bool,
         _ isTerminating: Bool
     ) throws {
-        let result = try TestDirectory.load("""
+        let result = try TestDirectory.load(
+            """
             {apiVersion: v1, kind: Service, metadata: {name: s},
-             spec: {publishNotReadyAddresses: \(publishes), ports: [{name: a, port: 80}, {name: b, port: 81}]}}
+             spec: {publishNotReadyAddresses: \(publishes), ports: [{name: a, port: 80},
+               {name: b, port: 81}]}}
             ---
             {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
              metadata: {name: s-1, labels: {kubernetes.io/service-name: s}},
@@ -87,17 +94,20 @@ struct CoreTests {
             """)
         let ports = result.mesh.services[0].ports
         #expect(ports[0].endpoints == [])
-        #expect(ports[1].endpoints == [
-            Endpoint(
-                address: SocketAddress(IPAddress(v4: 0x0a00_0001), 8080), node: "n1",
-                isReady: isReady, isServing: isServing, isTerminating: isTerminating)
-        ])
+        #expect(
+            ports[1].endpoints == [
+                Endpoint(
+                    address: SocketAddress(IPAddress(v4: 0x0a00_0001), 8080), node: "n1",
+                    isReady: isReady, isServing: isServing, isTerminating: isTerminating)
+            ])
     }
 
     @Test func `without a slice the selector finds the pods`() throws {
-        let result = try TestDirectory.load("""
+        let result = try TestDirectory.load(
+            """
             {apiVersion: v1, kind: Service, metadata: {name: s},
-             spec: {selector: {app: a}, ports: [{name: x, port: 80, targetPort: web}, {name: y, port: 81}]}}
+             spec: {selector: {app: a}, ports: [{name: x, port: 80, targetPort: web}, {name:
+               y, port: 81}]}}
             ---
             {apiVersion: v1, kind: Pod, metadata: {name: p1, labels: {app: a, b: c}},
              spec: {containers: [{name: m, ports: [{name: web, containerPort: 8080}]}]},
@@ -116,17 +126,20 @@ struct CoreTests {
     }
 
     @Test func `a slice without its Service is named`() throws {
-        let result = try TestDirectory.load("""
+        let result = try TestDirectory.load(
+            """
             {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
              metadata: {name: e, labels: {kubernetes.io/service-name: s}}}
             ---
-            {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, metadata: {name: f}}
+            {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
+              metadata: {name: f}}
             """)
         #expect(result.diagnostics.map(\.category) == [.reference, .reference])
     }
 
     @Test func `two services with one address: the first keeps it, both are served`() throws {
-        let result = try TestDirectory.load("""
+        let result = try TestDirectory.load(
+            """
             {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 10.96.0.1}}
             ---
             {apiVersion: v1, kind: Service, metadata: {name: b}, spec: {clusterIP: 10.96.0.1}}
@@ -136,10 +149,12 @@ struct CoreTests {
     }
 
     @Test func `headless and external services have no address`() throws {
-        let result = try TestDirectory.load("""
+        let result = try TestDirectory.load(
+            """
             {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: None}}
             ---
-            {apiVersion: v1, kind: Service, metadata: {name: b}, spec: {type: ExternalName, externalName: b.com}}
+            {apiVersion: v1, kind: Service, metadata: {name: b}, spec: {type: ExternalName,
+              externalName: b.com}}
             """)
         #expect(result.mesh.services.map(\.addresses) == [[], []])
         #expect(result.diagnostics.map(\.field) == ["spec.externalName"])

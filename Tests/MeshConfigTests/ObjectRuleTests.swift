@@ -12,94 +12,166 @@ struct ObjectRuleTests {
         "kind: EndpointSlice\nmetadata: {name: e, labels: {kubernetes.io/service-name: s}}\n"
 
     static let gateways: [RefusalRow] = [
-        .init("class required", "\(gateway){listeners: [{name: a, port: 80, protocol: HTTP}]}",
+        .init(
+            "class required", "\(gateway){listeners: [{name: a, port: 80, protocol: HTTP}]}",
             "spec.gatewayClassName", "required"),
-        .init("listeners required", "\(gateway){gatewayClassName: malla}", "spec.listeners",
+        .init(
+            "listeners required", "\(gateway){gatewayClassName: malla}", "spec.listeners",
             "required"),
-        .init("listeners not empty", "\(gateway){gatewayClassName: malla, listeners: []}",
+        .init(
+            "listeners not empty", "\(gateway){gatewayClassName: malla, listeners: []}",
             "spec.listeners", "at least 1"),
-        .init("listener names differ",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTP}, {name: a, port: 81, protocol: HTTP}]}",
+        .init(
+            "listener names differ",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            HTTP}, {name: a, port: 81, protocol: HTTP}]}
+            """,
             "spec.listeners[1].name", "twice"),
-        .init("port, protocol and hostname differ",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP}]}",
+        .init(
+            "port, protocol and hostname differ",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            HTTP}, {name: b, port: 80, protocol: HTTP}]}
+            """,
             "spec.listeners[1]", "another listener"),
-        .init("listener port",
+        .init(
+            "listener port",
             "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 0, protocol: HTTP}]}",
             "spec.listeners[0].port", "1...65535"),
-        .init("no tls for HTTP",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTP, tls: {certificateRefs: [{name: c}]}}]}",
+        .init(
+            "no tls for HTTP",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            HTTP, tls: {certificateRefs: [{name: c}]}}]}
+            """,
             "spec.listeners[0].tls", "protocol HTTP"),
-        .init("certificate required",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTPS, tls: {mode: Terminate}}]}",
+        .init(
+            "certificate required",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            HTTPS, tls: {mode: Terminate}}]}
+            """,
             "spec.listeners[0].tls.certificateRefs", "required"),
-        .init("no passthrough for HTTPS",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTPS, tls: {mode: Passthrough}}]}",
+        .init(
+            "no passthrough for HTTPS",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            HTTPS, tls: {mode: Passthrough}}]}
+            """,
             "spec.listeners[0].tls.mode", "Terminate"),
-        .init("TLS needs a mode",
+        .init(
+            "TLS needs a mode",
             "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: TLS}]}",
             "spec.listeners[0].tls.mode", "required"),
-        .init("no hostname for TCP",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: TCP, hostname: a.com}]}",
+        .init(
+            "no hostname for TCP",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            TCP, hostname: a.com}]}
+            """,
             "spec.listeners[0].hostname", "protocol TCP"),
-        .init("address is an address",
-            "\(gateway){gatewayClassName: malla, addresses: [{value: a.com}], listeners: [{name: a, port: 80, protocol: HTTP}]}",
+        .init(
+            "address is an address",
+            """
+            \(gateway){gatewayClassName: malla, addresses: [{value: a.com}], listeners: \
+            [{name: a, port: 80, protocol: HTTP}]}
+            """,
             "spec.addresses[0].value", "no IPv4"),
-        .init("addresses differ",
-            "\(gateway){gatewayClassName: malla, addresses: [{value: 10.0.0.1}, {value: 10.0.0.1}], listeners: [{name: a, port: 80, protocol: HTTP}]}",
+        .init(
+            "addresses differ",
+            """
+            \(gateway){gatewayClassName: malla, addresses: [{value: 10.0.0.1}, {value: \
+            10.0.0.1}], listeners: [{name: a, port: 80, protocol: HTTP}]}
+            """,
             "spec.addresses[1].value", "twice"),
-        .init("selector required",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector}}}]}",
+        .init(
+            "selector required",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            HTTP, allowedRoutes: {namespaces: {from: Selector}}}]}
+            """,
             "spec.listeners[0].allowedRoutes.namespaces.selector", "required"),
-        .init("from is one of three",
-            "\(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Any}}}]}",
+        .init(
+            "from is one of three",
+            """
+            \(gateway){gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+            HTTP, allowedRoutes: {namespaces: {from: Any}}}]}
+            """,
             "spec.listeners[0].allowedRoutes.namespaces.from", "Same"),
-        .init("controllerName",
+        .init(
+            "controllerName",
             "kind: GatewayClass\nmetadata: {name: c}\nspec: {controllerName: malla}",
             "spec.controllerName", "controller name"),
-        .init("grant's from", "kind: ReferenceGrant\nmetadata: {name: r}\nspec: {to: [{group: '', kind: Service}]}",
+        .init(
+            "grant's from",
+            "kind: ReferenceGrant\nmetadata: {name: r}\nspec: {to: [{group: '', kind: Service}]}",
             "spec.from", "required"),
-        .init("object name", "kind: ReferenceGrant\nmetadata: {name: R_1}\nspec: {from: [{group: '', kind: A, namespace: b}], to: [{group: '', kind: Service}]}",
+        .init(
+            "object name",
+            """
+            kind: ReferenceGrant\nmetadata: {name: R_1}\nspec: {from: [{group: '', kind: A, \
+            namespace: b}], to: [{group: '', kind: Service}]}
+            """,
             "metadata.name", "DNS name"),
     ]
 
-    @Test(arguments: gateways) func `a broken object of Gateway API is refused`(_ row: RefusalRow) throws {
+    @Test(arguments: gateways) func `a broken object of Gateway API is refused`(_ row: RefusalRow)
+        throws
+    {
         try expect(row, apiVersion: "gateway.networking.k8s.io/v1")
     }
 
     static let cores: [RefusalRow] = [
-        .init("service name is a label", "kind: Service\nmetadata: {name: a.b}", "metadata.name",
+        .init(
+            "service name is a label", "kind: Service\nmetadata: {name: a.b}", "metadata.name",
             "DNS label"),
-        .init("namespace is a label", "kind: Pod\nmetadata: {name: a, namespace: A}",
+        .init(
+            "namespace is a label", "kind: Pod\nmetadata: {name: a, namespace: A}",
             "metadata.namespace", "DNS label"),
         .init("clusterIP", "\(service){clusterIP: a}", "spec.clusterIP", "no IPv4"),
-        .init("clusterIP is no loopback", "\(service){clusterIP: 127.0.0.1}", "spec.clusterIP",
+        .init(
+            "clusterIP is no loopback", "\(service){clusterIP: 127.0.0.1}", "spec.clusterIP",
             "cannot be"),
-        .init("clusterIPs agree", "\(service){clusterIP: 10.0.0.1, clusterIPs: [10.0.0.2]}",
+        .init(
+            "clusterIPs agree", "\(service){clusterIP: 10.0.0.1, clusterIPs: [10.0.0.2]}",
             "spec.clusterIPs[0]", "differs"),
         .init("port required", "\(service){ports: [{name: a}]}", "spec.ports[0].port", "required"),
-        .init("port range", "\(service){ports: [{port: 65536}]}", "spec.ports[0].port",
+        .init(
+            "port range", "\(service){ports: [{port: 65536}]}", "spec.ports[0].port",
             "1...65535"),
-        .init("ports named", "\(service){ports: [{port: 80}, {port: 81}]}", "spec.ports[0].name",
+        .init(
+            "ports named", "\(service){ports: [{port: 80}, {port: 81}]}", "spec.ports[0].name",
             "required"),
-        .init("port names differ", "\(service){ports: [{name: a, port: 80}, {name: a, port: 81}]}",
+        .init(
+            "port names differ", "\(service){ports: [{name: a, port: 80}, {name: a, port: 81}]}",
             "spec.ports[1].name", "two ports"),
-        .init("ports differ", "\(service){ports: [{name: a, port: 80}, {name: b, port: 80}]}",
+        .init(
+            "ports differ", "\(service){ports: [{name: a, port: 80}, {name: b, port: 80}]}",
             "spec.ports[1].port", "twice"),
-        .init("protocol", "\(service){ports: [{port: 80, protocol: tcp}]}",
+        .init(
+            "protocol", "\(service){ports: [{port: 80, protocol: tcp}]}",
             "spec.ports[0].protocol", "TCP"),
-        .init("targetPort", "\(service){ports: [{port: 80, targetPort: 0}]}",
+        .init(
+            "targetPort", "\(service){ports: [{port: 80, targetPort: 0}]}",
             "spec.ports[0].targetPort", "1...65535"),
         .init("type", "\(service){type: Cluster}", "spec.type", "ClusterIP"),
         .init("pod address", "\(pod){podIP: a}", "status.podIP", "no IPv4"),
-        .init("one address a family", "\(pod){podIPs: [{ip: 10.0.0.1}, {ip: 10.0.0.2}]}",
+        .init(
+            "one address a family", "\(pod){podIPs: [{ip: 10.0.0.1}, {ip: 10.0.0.2}]}",
             "status.podIPs[1].ip", "second address"),
-        .init("interface name",
-            "kind: Pod\nmetadata: {name: p, annotations: {malla.io/interface: a-very-long-interface}}",
+        .init(
+            "interface name",
+            """
+            kind: Pod\nmetadata: {name: p, annotations: {malla.io/interface: \
+            a-very-long-interface}}
+            """,
             "metadata.annotations[malla.io/interface]", "1 to 15"),
-        .init("label values are texts", "kind: Pod\nmetadata: {name: p, labels: {a: 1}}",
+        .init(
+            "label values are texts", "kind: Pod\nmetadata: {name: p, labels: {a: 1}}",
             "metadata.labels[a]", "quotes"),
-        .init("creationTimestamp", "kind: Pod\nmetadata: {name: p, creationTimestamp: today}",
+        .init(
+            "creationTimestamp", "kind: Pod\nmetadata: {name: p, creationTimestamp: today}",
             "metadata.creationTimestamp", "RFC 3339"),
     ]
 
@@ -109,12 +181,15 @@ struct ObjectRuleTests {
 
     static let slices: [RefusalRow] = [
         .init("addressType", slice, "addressType", "required"),
-        .init("address of the type",
+        .init(
+            "address of the type",
             "\(slice)addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]",
             "endpoints[0].addresses[0]", "addressType"),
-        .init("address required", "\(slice)addressType: IPv4\nendpoints: [{nodeName: a}]",
+        .init(
+            "address required", "\(slice)addressType: IPv4\nendpoints: [{nodeName: a}]",
             "endpoints[0].addresses", "required"),
-        .init("port", "\(slice)addressType: IPv4\nports: [{port: http}]", "ports[0].port",
+        .init(
+            "port", "\(slice)addressType: IPv4\nports: [{port: http}]", "ports[0].port",
             "an integer"),
     ]
 
@@ -141,30 +216,53 @@ struct ObjectRuleTests {
         ("no apiVersion", "kind: Pod", .invalid, "no 'apiVersion'"),
         ("no name", "apiVersion: v1\nkind: Pod", .invalid, "no 'metadata.name'"),
         ("no object", "- a", .invalid, "not an object"),
-        ("unknown kind", "apiVersion: v1\nkind: Widget\nmetadata: {name: w}", .unknown,
-            "unknown kind"),
-        ("unknown group", "apiVersion: a.b/v1\nkind: Pod\nmetadata: {name: w}", .unknown,
-            "unknown kind"),
-        ("unsupported kind",
+        (
+            "unknown kind", "apiVersion: v1\nkind: Widget\nmetadata: {name: w}", .unknown,
+            "unknown kind"
+        ),
+        (
+            "unknown group", "apiVersion: a.b/v1\nkind: Pod\nmetadata: {name: w}", .unknown,
+            "unknown kind"
+        ),
+        (
+            "unsupported kind",
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: w}",
-            .unsupported, "not supported"),
-        ("ignored kind", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: w}", .ignored,
-            "ignored"),
-        ("unsupported version",
-            "apiVersion: gateway.networking.k8s.io/v9\nkind: HTTPRoute\nmetadata: {name: w}\nspec: {}",
-            .unsupported, "version 'v9'"),
-        ("unknown field", "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {Ports: []}",
-            .unknown, "did you mean 'ports'"),
-        ("unsupported field",
+            .unsupported, "not supported"
+        ),
+        (
+            "ignored kind", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: w}", .ignored,
+            "ignored"
+        ),
+        (
+            "unsupported version",
+            """
+            apiVersion: gateway.networking.k8s.io/v9\nkind: HTTPRoute\nmetadata: {name: \
+            w}\nspec: {}
+            """,
+            .unsupported, "version 'v9'"
+        ),
+        (
+            "unknown field",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {Ports: []}",
+            .unknown, "did you mean 'ports'"
+        ),
+        (
+            "unsupported field",
             "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {sessionAffinity: ClientIP}",
-            .unsupported, "not supported"),
+            .unsupported, "not supported"
+        ),
     ]
 
     @Test(arguments: documents) func `each document is judged alone`(
         _ rule: String, _ text: String, _ category: Diagnostic.Category, _ says: String
     ) throws {
         let result = try TestDirectory.load(
-            text + "\n---\n---\n# nothing\n---\napiVersion: v1\nkind: Service\nmetadata: {name: good}\n")
+            text
+                + """
+                \n---\n---\n# nothing\n---\napiVersion: v1\nkind: Service\nmetadata: {name: \
+                good}\n
+                """
+        )
         #expect(
             result.diagnostics.contains { $0.category == category && $0.message.contains(says) },
             "\(result.diagnostics.map(\.description))")
@@ -176,15 +274,25 @@ struct ObjectRuleTests {
         let directory = TestDirectory()
         directory.write(
             "a/list.json",
-            #"{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b"}}]}"#)
+            #"""
+            {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": \#
+            "Service", "metadata": {"name": "a"}}, {"apiVersion": "v1", "kind": "Service", \#
+            "metadata": {"name": "b"}}]}
+            """#
+        )
         directory.write(
             "b/c.yml",
-            "apiVersion: v1\nkind: ServiceList\nitems: [{apiVersion: v1, kind: Service, metadata: {name: c}}]")
+            """
+            apiVersion: v1\nkind: ServiceList\nitems: [{apiVersion: v1, kind: Service, \
+            metadata: {name: c}}]
+            """
+        )
         directory.write(".hidden.yaml", "- not read")
         directory.write("notes.txt", "- not read")
         var store = ConfigStore(directory: directory.path)
         let result = try store.reload()
-        #expect(result.mesh.services.map(\.name.description) == ["default/a", "default/b", "default/c"])
+        #expect(
+            result.mesh.services.map(\.name.description) == ["default/a", "default/b", "default/c"])
         #expect(result.diagnostics.map(\.description) == [])
         #expect(result.fileCount == 2)
     }

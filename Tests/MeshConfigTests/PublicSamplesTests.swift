@@ -1,7 +1,8 @@
 internal import Foundation
-@testable internal import MeshConfig
 internal import MeshModel
 import Testing
+
+@testable internal import MeshConfig
 
 @Suite("Published manifests load, and nothing in them is silently dropped")
 struct PublicSamplesTests {
@@ -78,8 +79,9 @@ struct SchemaWalkTests {
         let definition = try #require(
             Document(text: PublicSamples.text(path), file: path).objects.first)
         let kind = definition.root["spec"]?["names"]?["kind"]?.text ?? ""
-        guard case .honoured(let shape, _, let names)? = Kind.of(
-            group: Kind.gatewayGroup, kind: kind)
+        guard
+            case .honoured(let shape, _, let names)? = Kind.of(
+                group: Kind.gatewayGroup, kind: kind)
         else {
             Issue.record("\(kind) is not honoured")
             return

@@ -28,7 +28,8 @@ struct ReloadTests {
         #expect(ports(mended) == [81] && mended.isChanged && mended.diagnostics.isEmpty)
     }
 
-    @Test func `a broken object without a good version is left out, and a removed one goes`() throws {
+    @Test func `a broken object without a good version is left out, and a removed one goes`() throws
+    {
         let directory = TestDirectory()
         directory.write("a.yaml", Self.service("a", port: 70000))
         directory.write("b.yaml", Self.service("b", port: 80))
@@ -40,16 +41,23 @@ struct ReloadTests {
         #expect(ports(try store.reload()) == [])
     }
 
+    /// Ten to the ninth nodes in nine lines.
+    static let aliasBomb: String = {
+        var lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+        for index in 1...8 {
+            let inner = Array(repeating: "*a\(index - 1)", count: 10).joined(separator: ",")
+            lines.append("a\(index): &a\(index) [\(inner)]")
+        }
+        return lines.joined(separator: "\n")
+    }()
+
     /// rule, text, what the diagnostic says
     static let unreadable: [(String, String, String)] = [
         ("no YAML", "a: [", "flow node"),
         ("tab", "a:\n\t- b", "token"),
         ("a key twice", "a: 1\nb: 2\na: 3", "'a' stands twice"),
         ("deep nesting", String(repeating: "[", count: 20_000), "nesting level"),
-        ("alias bomb",
-            "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
-                + (1...8).map { "a\($0): &a\($0) [\(Array(repeating: $0 == 1 ? "*a" : "*a\($0 - 1)", count: 10).joined(separator: ","))]" }
-                    .joined(separator: "\n"), "nodes"),
+        ("alias bomb", aliasBomb, "nodes"),
     ]
 
     @Test(arguments: unreadable) func `a file that is no YAML keeps its last good objects`(
@@ -156,7 +164,8 @@ struct ReloadTests {
         let directory = TestDirectory()
         directory.write(
             "a.yaml",
-            Self.service("a", port: 80) + "---\napiVersion: v1\nkind: Widget\nmetadata: {name: w}\n")
+            Self.service("a", port: 80) + "---\napiVersion: v1\nkind: Widget\nmetadata: {name: w}\n"
+        )
         let report = try ConfigReport(directory: directory.path)
         #expect(report.exitCode == 0 && report.warningCount == 1)
         #expect(report.summary == "1 file, 2 objects: 0 errors, 1 warning")
@@ -178,7 +187,8 @@ struct ReloadTests {
                 apiVersion: v1
                 kind: Service
                 metadata: {name: s\(index)}
-                spec: {clusterIP: 10.96.\(index / 250).\(index % 250 + 1), selector: {app: a\(index)}, ports: [{port: 80}]}
+                spec: {clusterIP: 10.96.\(index / 250).\(index % 250 + 1), selector: {app:
+                  a\(index)}, ports: [{port: 80}]}
                 ---
 
                 """

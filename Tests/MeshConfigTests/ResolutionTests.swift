@@ -11,42 +11,80 @@ struct ResolutionTests {
     /// parent, and whether it is in the mesh.
     static let attachments: [(String, String, String, String, Bool)] = [
         ("whole gateway", "{parentRefs: [{name: edge}]}", "Accepted", "ResolvedRefs", true),
-        ("section", "{parentRefs: [{name: edge, sectionName: web}]}", "Accepted", "ResolvedRefs",
-            true),
-        ("no such section", "{parentRefs: [{name: edge, sectionName: x}]}", "NoMatchingParent",
-            "ResolvedRefs", false),
+        (
+            "section", "{parentRefs: [{name: edge, sectionName: web}]}", "Accepted", "ResolvedRefs",
+            true
+        ),
+        (
+            "no such section", "{parentRefs: [{name: edge, sectionName: x}]}", "NoMatchingParent",
+            "ResolvedRefs", false
+        ),
         ("port", "{parentRefs: [{name: edge, port: 8000}]}", "Accepted", "ResolvedRefs", true),
-        ("no such port", "{parentRefs: [{name: edge, port: 8001}]}", "NoMatchingParent",
-            "ResolvedRefs", false),
-        ("no such gateway", "{parentRefs: [{name: edges}]}", "NoMatchingParent", "ResolvedRefs",
-            false),
-        ("hostname in common", "{parentRefs: [{name: edge}], hostnames: [a.example.com]}",
-            "Accepted", "ResolvedRefs", true),
-        ("no hostname in common", "{parentRefs: [{name: edge}], hostnames: [example.com]}",
-            "NoMatchingListenerHostname", "ResolvedRefs", false),
-        ("service", "{parentRefs: [{group: '', kind: Service, name: web, port: 80}]}", "Accepted",
-            "ResolvedRefs", true),
-        ("service without port", "{parentRefs: [{group: '', kind: Service, name: web}]}",
-            "Accepted", "ResolvedRefs", true),
-        ("service, no such port", "{parentRefs: [{group: '', kind: Service, name: web, port: 81}]}",
-            "NoMatchingParent", "ResolvedRefs", false),
-        ("no such service", "{parentRefs: [{group: '', kind: Service, name: x}]}",
-            "NoMatchingParent", "ResolvedRefs", false),
-        ("service elsewhere",
+        (
+            "no such port", "{parentRefs: [{name: edge, port: 8001}]}", "NoMatchingParent",
+            "ResolvedRefs", false
+        ),
+        (
+            "no such gateway", "{parentRefs: [{name: edges}]}", "NoMatchingParent", "ResolvedRefs",
+            false
+        ),
+        (
+            "hostname in common", "{parentRefs: [{name: edge}], hostnames: [a.example.com]}",
+            "Accepted", "ResolvedRefs", true
+        ),
+        (
+            "no hostname in common", "{parentRefs: [{name: edge}], hostnames: [example.com]}",
+            "NoMatchingListenerHostname", "ResolvedRefs", false
+        ),
+        (
+            "service", "{parentRefs: [{group: '', kind: Service, name: web, port: 80}]}",
+            "Accepted",
+            "ResolvedRefs", true
+        ),
+        (
+            "service without port", "{parentRefs: [{group: '', kind: Service, name: web}]}",
+            "Accepted", "ResolvedRefs", true
+        ),
+        (
+            "service, no such port",
+            "{parentRefs: [{group: '', kind: Service, name: web, port: 81}]}",
+            "NoMatchingParent", "ResolvedRefs", false
+        ),
+        (
+            "no such service", "{parentRefs: [{group: '', kind: Service, name: x}]}",
+            "NoMatchingParent", "ResolvedRefs", false
+        ),
+        (
+            "service elsewhere",
             "{parentRefs: [{group: '', kind: Service, name: web, namespace: other}]}",
-            "UnsupportedValue", "ResolvedRefs", false),
-        ("no such backend",
+            "UnsupportedValue", "ResolvedRefs", false
+        ),
+        (
+            "no such backend",
             "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: x, port: 80}]}]}",
-            "Accepted", "BackendNotFound", true),
-        ("no such backend port",
+            "Accepted", "BackendNotFound", true
+        ),
+        (
+            "no such backend port",
             "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 81}]}]}",
-            "Accepted", "BackendNotFound", true),
-        ("backend elsewhere without grant",
-            "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: w, namespace: b, port: 80}]}]}",
-            "Accepted", "RefNotPermitted", true),
-        ("backend of another kind",
-            "{parentRefs: [{name: edge}], rules: [{backendRefs: [{group: a.b, kind: C, name: w}]}]}",
-            "Accepted", "InvalidKind", true),
+            "Accepted", "BackendNotFound", true
+        ),
+        (
+            "backend elsewhere without grant",
+            """
+            {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: w, namespace: b, \
+            port: 80}]}]}
+            """,
+            "Accepted", "RefNotPermitted", true
+        ),
+        (
+            "backend of another kind",
+            """
+            {parentRefs: [{name: edge}], rules: [{backendRefs: [{group: a.b, kind: C, name: \
+            w}]}]}
+            """,
+            "Accepted", "InvalidKind", true
+        ),
     ]
 
     @Test(arguments: attachments) func `a route attaches or says why not`(
@@ -97,16 +135,41 @@ struct ResolutionTests {
         ("{namespaces: {from: All}}", "{}", true),
         ("{namespaces: {from: Selector, selector: {matchLabels: {a: b}}}}", "{a: b}", true),
         ("{namespaces: {from: Selector, selector: {matchLabels: {a: b}}}}", "{a: c}", false),
-        ("{namespaces: {from: Selector, selector: {matchLabels: {kubernetes.io/metadata.name: far}}}}",
-            "{}", true),
-        ("{namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: In, values: [b]}]}}}",
-            "{a: b}", true),
-        ("{namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: NotIn, values: [b]}]}}}",
-            "{a: b}", false),
-        ("{namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: Exists}]}}}",
-            "{}", false),
-        ("{namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: DoesNotExist}]}}}",
-            "{}", true),
+        (
+            """
+            {namespaces: {from: Selector, selector: {matchLabels: \
+            {kubernetes.io/metadata.name: far}}}}
+            """,
+            "{}", true
+        ),
+        (
+            """
+            {namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: \
+            In, values: [b]}]}}}
+            """,
+            "{a: b}", true
+        ),
+        (
+            """
+            {namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: \
+            NotIn, values: [b]}]}}}
+            """,
+            "{a: b}", false
+        ),
+        (
+            """
+            {namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: \
+            Exists}]}}}
+            """,
+            "{}", false
+        ),
+        (
+            """
+            {namespaces: {from: Selector, selector: {matchExpressions: [{key: a, operator: \
+            DoesNotExist}]}}}
+            """,
+            "{}", true
+        ),
         ("{namespaces: {from: All}, kinds: [{kind: HTTPRoute}]}", "{}", true),
         ("{namespaces: {from: All}, kinds: [{kind: GRPCRoute}]}", "{}", false),
     ]
@@ -114,7 +177,9 @@ struct ResolutionTests {
     @Test(arguments: allowed) func `a listener lets in what allowedRoutes says`(
         _ allowed: String, _ labels: String, _ isIn: Bool
     ) throws {
-        let text = Self.base.replacing("protocol: HTTP,", with: "protocol: HTTP, allowedRoutes: \(allowed),")
+        let text =
+            Self.base.replacing(
+                "protocol: HTTP,", with: "protocol: HTTP, allowedRoutes: \(allowed),")
             + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: far, labels: \(labels)}\n"
             + ConfigStoreTests.route(spec: "{parentRefs: [{name: edge, namespace: shop}]}")
             .replacing("namespace: shop}\n", with: "namespace: far}\n")
@@ -137,22 +202,30 @@ struct ResolutionTests {
     @Test(arguments: grants, ["v1", "v1beta1"]) func `a ReferenceGrant opens a namespace`(
         _ row: (to: String, from: String, isReached: Bool), _ version: String
     ) throws {
-        let text = Self.base + """
-            ---
-            apiVersion: v1
-            kind: Service
-            metadata: {name: w, namespace: b}
-            spec: {ports: [{port: 80}]}
-            ---
-            apiVersion: gateway.networking.k8s.io/\(version)
-            kind: ReferenceGrant
-            metadata: {name: g, namespace: b}
-            spec:
-              from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: \(row.from)}]
-              to: [\(row.to)]
+        let text =
+            Self.base + """
+                ---
+                apiVersion: v1
+                kind: Service
+                metadata: {name: w, namespace: b}
+                spec: {ports: [{port: 80}]}
+                ---
+                apiVersion: gateway.networking.k8s.io/\(version)
+                kind: ReferenceGrant
+                metadata: {name: g, namespace: b}
+                spec:
+                  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace:
+                    \(row.from)}]
+                  to: [\(row.to)]
 
-            """ + ConfigStoreTests.route(
-                spec: "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: w, namespace: b, port: 80}]}]}")
+                """
+            + ConfigStoreTests.route(
+                spec:
+                    """
+                    {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: w, \
+                    namespace: b, port: 80}]}]}
+                    """
+            )
         let result = try TestDirectory.load(text)
         let target = try #require(result.mesh.routes.first?.rules[0].backends[0].target)
         if case .service = target {
@@ -165,16 +238,34 @@ struct ResolutionTests {
     /// gateway spec, listeners served, reason of Accepted
     static let gateways: [(String, Int, String)] = [
         ("listeners: [{name: a, port: 80, protocol: HTTP}]", 1, "Accepted"),
-        ("listeners: [{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}]",
-            0, "ListenersNotValid"),
-        ("listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: TCP}]", 1,
-            "ListenersNotValid"),
-        ("addresses: [{value: 10.0.0.9}], listeners: [{name: a, port: 80, protocol: HTTP}]", 1,
-            "Accepted"),
-        ("addresses: [{type: Hostname, value: a.com}], listeners: [{name: a, port: 80, protocol: HTTP}]",
-            0, "UnsupportedAddress"),
-        ("listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: UDP}]", 0,
-            "ListenersNotValid"),
+        (
+            """
+            listeners: [{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: \
+            [{name: c}]}}]
+            """,
+            0, "ListenersNotValid"
+        ),
+        (
+            "listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: TCP}]",
+            1,
+            "ListenersNotValid"
+        ),
+        (
+            "addresses: [{value: 10.0.0.9}], listeners: [{name: a, port: 80, protocol: HTTP}]", 1,
+            "Accepted"
+        ),
+        (
+            """
+            addresses: [{type: Hostname, value: a.com}], listeners: [{name: a, port: 80, \
+            protocol: HTTP}]
+            """,
+            0, "UnsupportedAddress"
+        ),
+        (
+            "listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: UDP}]",
+            0,
+            "ListenersNotValid"
+        ),
     ]
 
     @Test(arguments: gateways) func `a Gateway is served or says why not`(
@@ -191,7 +282,8 @@ struct ResolutionTests {
     }
 
     @Test func `a Gateway of another class is ignored and named, with its routes`() throws {
-        let text = Self.base.replacing("malla.io/gateway-controller", with: "istio.io/gateway-controller")
+        let text = Self.base.replacing(
+            "malla.io/gateway-controller", with: "istio.io/gateway-controller")
         let result = try TestDirectory.load(text + ConfigStoreTests.plainRoute)
         #expect(result.mesh.listeners.isEmpty && result.gatewayStatuses.isEmpty)
         let named = result.diagnostics.filter { $0.category == .ignored }.map(\.object)
@@ -202,7 +294,10 @@ struct ResolutionTests {
         func gateway(_ name: String, _ created: String) -> String {
             "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n"
                 + "metadata: {name: \(name), creationTimestamp: \"\(created)\"}\n"
-                + "spec: {gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTP}]}\n---\n"
+                + """
+                spec: {gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+                HTTP}]}\n---\n
+                """
         }
         let result = try TestDirectory.load(
             gateway("a", "2026-02-01T00:00:00Z") + gateway("b", "2026-01-01T00:00:00+01:00"))
@@ -212,28 +307,37 @@ struct ResolutionTests {
     }
 
     @Test func `filters become values, and those this build lacks become 500`() throws {
-        let result = try TestDirectory.load(Self.base + ConfigStoreTests.route(spec: """
-            {parentRefs: [{name: edge}], rules: [{
-              matches: [{path: {value: /a/}}],
-              filters: [
-                {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, value: b}], remove: [c]}},
-                {type: URLRewrite, urlRewrite: {hostname: b.com, path: {type: ReplacePrefixMatch, replacePrefixMatch: /c}}}],
-              timeouts: {request: 1m30s, backendRequest: 500ms},
-              backendRefs: [{name: web, port: 80, weight: 3}]},
-             {filters: [{type: CORS, cors: {allowOrigins: ["*"]}}], retry: {attempts: 2}}]}
-            """))
+        let result = try TestDirectory.load(
+            Self.base
+                + ConfigStoreTests.route(
+                    spec: """
+                        {parentRefs: [{name: edge}], rules: [{
+                          matches: [{path: {value: /a/}}],
+                          filters: [
+                            {type: RequestHeaderModifier, requestHeaderModifier: {set:
+                              [{name: X-A, value: b}], remove: [c]}},
+                            {type: URLRewrite, urlRewrite: {hostname: b.com, path: {type:
+                              ReplacePrefixMatch, replacePrefixMatch: /c}}}],
+                          timeouts: {request: 1m30s, backendRequest: 500ms},
+                          backendRefs: [{name: web, port: 80, weight: 3}]},
+                         {filters: [{type: CORS, cors: {allowOrigins: ["*"]}}], retry:
+                           {attempts: 2}}]}
+                        """))
         let rules = try #require(result.mesh.routes.first).rules
         #expect(rules[0].matches == [HTTPRouteMatch(path: .prefix("/a"))])
-        #expect(rules[0].filters == [
-            .requestHeaders(.init(set: [.init(name: "X-A", value: "b")], remove: ["c"])),
-            .rewrite(.init(hostname: "b.com", path: .replacePrefixMatch("/c"))),
-        ])
+        #expect(
+            rules[0].filters == [
+                .requestHeaders(.init(set: [.init(name: "X-A", value: "b")], remove: ["c"])),
+                .rewrite(.init(hostname: "b.com", path: .replacePrefixMatch("/c"))),
+            ])
         #expect(rules[0].requestTimeoutMilliseconds == 90_000)
         #expect(rules[0].backendTimeoutMilliseconds == 500)
         #expect(rules[0].backends == [RouteBackend(target: .service(0, port: 0), weight: 3)])
         #expect(rules[1].filters == [.unsupported("CORS")])
         let named = result.diagnostics.filter { $0.category == .unsupported }.map(\.field)
         #expect(named.sorted() == ["spec.rules[1].filters[0].cors", "spec.rules[1].retry"])
-        #expect(result.routeStatuses[0].parents[0].conditions.contains { $0.type == "PartiallyInvalid" })
+        #expect(
+            result.routeStatuses[0].parents[0].conditions.contains { $0.type == "PartiallyInvalid" }
+        )
     }
 }

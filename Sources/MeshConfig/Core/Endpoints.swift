@@ -46,8 +46,13 @@ struct EndpointResolution {
             ($0, "has no label \(Annotation.serviceName); its endpoints are unused: add it")
         }
         for (service, own) in slices where !used.contains(service) {
-            found += own.map { ($0, "belongs to Service \(service), which does not exist (or was "
-                + "refused); its endpoints are unused: add the Service") }
+            found += own.map {
+                (
+                    $0,
+                    "belongs to Service \(service), which does not exist (or was "
+                        + "refused); its endpoints are unused: add the Service"
+                )
+            }
         }
         return found.sorted { $0.0.name < $1.0.name }
     }

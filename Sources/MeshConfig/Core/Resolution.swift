@@ -45,20 +45,25 @@ struct Resolution {
         for object in objects["Pod"] {
             guard let workload = Workload(object, objects) else {
                 if let reason = Workload.absence(object) {
-                    note(object, .init(
-                        severity: .info, category: .ignored, line: object.line, field: "",
-                        condition: nil, message: "is no workload: \(reason)"))
+                    note(
+                        object,
+                        .init(
+                            severity: .info, category: .ignored, line: object.line, field: "",
+                            condition: nil, message: "is no workload: \(reason)"))
                 }
                 continue
             }
             if let taken = workload.addresses.first(where: { owners[$0] != nil }),
                 let owner = owners[taken]
             {
-                note(object, .init(
-                    severity: .error, category: .duplicate, line: object.line,
-                    field: "status.podIPs", condition: nil,
-                    message: "address \(taken) belongs to Pod \(owner) already; this pod is left "
-                        + "out: correct one of them"))
+                note(
+                    object,
+                    .init(
+                        severity: .error, category: .duplicate, line: object.line,
+                        field: "status.podIPs", condition: nil,
+                        message:
+                            "address \(taken) belongs to Pod \(owner) already; this pod is left "
+                            + "out: correct one of them"))
                 continue
             }
             for address in workload.addresses { owners[address] = workload.name }
@@ -78,11 +83,14 @@ struct Resolution {
                     owners[address] = service.name
                     continue
                 }
-                note(object, .init(
-                    severity: .error, category: .duplicate, line: object.line,
-                    field: "spec.clusterIPs", condition: nil,
-                    message: "address \(address) belongs to Service \(owner) already; this "
-                        + "service keeps its endpoints but not that address: correct one of them"))
+                note(
+                    object,
+                    .init(
+                        severity: .error, category: .duplicate, line: object.line,
+                        field: "spec.clusterIPs", condition: nil,
+                        message: "address \(address) belongs to Service \(owner) already; this "
+                            + "service keeps all but that address: correct one of them"
+                    ))
                 service.addresses.removeAll { $0 == address }
                 service.externalAddresses.removeAll { $0 == address }
             }
@@ -91,9 +99,12 @@ struct Resolution {
             mesh.services.append(service)
         }
         for (slice, message) in endpoints.orphans() {
-            note(slice, .init(
-                severity: .warning, category: .reference, line: slice.line, field: "metadata.labels",
-                condition: nil, message: message))
+            note(
+                slice,
+                .init(
+                    severity: .warning, category: .reference, line: slice.line,
+                    field: "metadata.labels",
+                    condition: nil, message: message))
         }
     }
 }

@@ -16,9 +16,11 @@ extension Shape {
             .honoured("selector", .texts(countMax: .max)),
             .honoured("publishNotReadyAddresses", .boolean),
             .unsupported("externalName", "names outside are not resolved yet"),
-            .unsupported("internalTrafficPolicy", "all endpoints are used", trafficPolicy,
+            .unsupported(
+                "internalTrafficPolicy", "all endpoints are used", trafficPolicy,
                 unless: "Cluster"),
-            .unsupported("externalTrafficPolicy", "all endpoints are used", trafficPolicy,
+            .unsupported(
+                "externalTrafficPolicy", "all endpoints are used", trafficPolicy,
                 unless: "Cluster"),
             .unsupported(
                 "sessionAffinity", "connections go to any endpoint",

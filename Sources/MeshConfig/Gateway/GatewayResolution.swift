@@ -133,7 +133,8 @@ struct GatewayResolution {
             judge(&listener, value, path, state.object)
             let used = protocols[Int(listener.port)] ?? []
             if used.count > 1 {
-                conflict(&listener, "ProtocolConflict", value, path, state.object,
+                conflict(
+                    &listener, "ProtocolConflict", value, path, state.object,
                     "port \(listener.port) is asked for with protocols "
                         + used.sorted().joined(separator: " and "))
             }
@@ -157,14 +158,16 @@ struct GatewayResolution {
     ) {
         guard listener.protocolName != "HTTP" else { return }
         let known = ["HTTPS", "TLS", "TCP", "UDP"].contains(listener.protocolName)
+        let standing = known ? "not supported by this build" : "unknown"
         let message =
-            "protocol \(listener.protocolName) is \(known ? "not supported by this build" : "unknown")"
+            "protocol \(listener.protocolName) is \(standing)"
             + "; the listener is not served"
         listener.accepted = Condition("Accepted", .isFalse, "UnsupportedProtocol", message)
         if listener.protocolName != "HTTPS" { listener.allowed.allowsHTTPRoute = false }
         listener.supportedKinds = []
         note(
-            object, .warning, .unsupported, path + ".protocol", value["protocol"]?.line ?? value.line,
+            object, .warning, .unsupported, path + ".protocol",
+            value["protocol"]?.line ?? value.line,
             message, .init(type: "Accepted", reason: "UnsupportedProtocol"))
     }
 

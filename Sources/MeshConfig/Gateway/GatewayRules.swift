@@ -45,7 +45,8 @@ enum GatewayRules {
             check.error(
                 path + ".tls.mode", tls?.line ?? listener.line, "is required for protocol TLS")
         }
-        if let tls, mode ?? "Terminate" == "Terminate", (tls["certificateRefs"]?.list ?? []).isEmpty,
+        if let tls, mode ?? "Terminate" == "Terminate",
+            (tls["certificateRefs"]?.list ?? []).isEmpty,
             (tls["options"]?.fields ?? []).isEmpty
         {
             check.error(
@@ -64,7 +65,8 @@ enum GatewayRules {
             check.error(
                 field, namespaces?.line ?? listener.line, "is required where from is Selector")
         }
-        for (index, entry) in (namespaces?["selector"]?["matchExpressions"]?.list ?? []).enumerated()
+        for (index, entry) in (namespaces?["selector"]?["matchExpressions"]?.list ?? [])
+            .enumerated()
         {
             let isSet = !(entry["values"]?.list ?? []).isEmpty
             let wants = ["In", "NotIn"].contains(entry["operator"]?.text ?? "")

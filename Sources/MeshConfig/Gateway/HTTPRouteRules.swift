@@ -66,7 +66,8 @@ enum HTTPRouteRules {
         let isPrefix = Self.isOnePrefix(matches)
         HTTPRouteFilterRules.check(filters, path + ".filters", isPrefix, &check)
         let backends = rule["backendRefs"]?.list ?? []
-        if !backends.isEmpty, let redirect = filters.first(where: { $0["requestRedirect"] != nil }) {
+        if !backends.isEmpty, let redirect = filters.first(where: { $0["requestRedirect"] != nil })
+        {
             check.error(
                 path + ".backendRefs", redirect.line,
                 "must not be given with a RequestRedirect filter: remove one of them")

@@ -97,8 +97,8 @@ struct RouteResolution {
         default:
             note(
                 object, .warning, .unsupported, parent.path, parent.line,
-                "a parent of kind \(parent.kind) (group '\(parent.group)') is not supported by this "
-                    + "build; it is ignored")
+                "a parent of kind \(parent.kind) (group '\(parent.group)') is not supported by "
+                    + "this build; it is ignored")
             return nil
         }
         return status
@@ -115,7 +115,8 @@ struct RouteResolution {
         }
         guard let state = gateways.gateways[parent.name] else {
             return refused(
-                "NoMatchingParent", "Gateway \(parent.name) does not exist (or was refused): add it")
+                "NoMatchingParent", "Gateway \(parent.name) does not exist (or was refused): add it"
+            )
         }
         let named = state.listeners.indices.filter { index in
             let listener = state.listeners[index]
@@ -135,7 +136,8 @@ struct RouteResolution {
                     + "\(object.name.namespace): see its allowedRoutes")
         }
         let matching = allowing.filter {
-            !Hostnames.intersection(route: hostnames, listener: state.listeners[$0].hostname).isEmpty
+            !Hostnames.intersection(route: hostnames, listener: state.listeners[$0].hostname)
+                .isEmpty
         }
         guard !matching.isEmpty else {
             return refused(
@@ -188,7 +190,8 @@ struct RouteResolution {
         }
         guard let index = serviceIndex[parent.name] else {
             return refused(
-                "NoMatchingParent", "Service \(parent.name) does not exist (or was refused): add it")
+                "NoMatchingParent", "Service \(parent.name) does not exist (or was refused): add it"
+            )
         }
         let ports = services[index].ports.indices.filter { port in
             let candidate = services[index].ports[port]

@@ -70,7 +70,7 @@ public struct Diagnostic: Hashable, Sendable, Codable {
 }
 
 extension Diagnostic: CustomStringConvertible {
-    /// `shop.yaml:12: error: HTTPRoute shop/catalog: spec.rules[0].name: … (Accepted=UnsupportedValue)`
+    /// `a.yaml:12: error: HTTPRoute shop/web: spec.rules[0].name: … (Accepted: UnsupportedValue)`
     public var description: String {
         var text = line > 0 ? "\(file):\(line): " : "\(file): "
         text += "\(severity.rawValue): "

@@ -9,7 +9,9 @@ struct ObjectSet {
 
     init(_ objects: [ConfigObject]) {
         for object in objects {
-            guard case .honoured(_, _, let versions)? = Kind.of(group: object.group, kind: object.kind),
+            guard
+                case .honoured(_, _, let versions)? = Kind.of(
+                    group: object.group, kind: object.kind),
                 versions.contains(object.version)
             else { continue }
             byKind[object.kind, default: []].append(object)

@@ -163,10 +163,12 @@ struct ShapeCheck {
             return mismatch(value, "a list", at: path)
         }
         if list.count < counts.lowerBound {
-            error(path, value.line, "needs at least \(counts.lowerBound) item(s), has \(list.count)")
+            error(
+                path, value.line, "needs at least \(counts.lowerBound) item(s), has \(list.count)")
         }
         if list.count > counts.upperBound {
-            error(path, value.line, "holds \(list.count) items, at most \(counts.upperBound) allowed")
+            error(
+                path, value.line, "holds \(list.count) items, at most \(counts.upperBound) allowed")
         }
         var seen: Set<String> = []
         for (index, child) in list.enumerated() {
@@ -174,7 +176,8 @@ struct ShapeCheck {
             guard let key, let identity = child[key] else { continue }
             let text = identity.text ?? identity.integer.map(String.init) ?? ""
             if !seen.insert(text).inserted {
-                error("\(path)[\(index)].\(key)", identity.line, "'\(text)' stands twice in the list")
+                error(
+                    "\(path)[\(index)].\(key)", identity.line, "'\(text)' stands twice in the list")
             }
         }
     }
