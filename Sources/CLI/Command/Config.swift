@@ -19,7 +19,7 @@ struct Config: ParsableCommand {
                 refuses whole; a warning is something asked for that does not happen, such as a \
                 field that this version does not support.
 
-                Exits 65 on errors, with --strict also on warnings; 66 if DIR cannot be read.
+                Exits 65 on errors, with --strict also on fields and kinds that are unknown or not supported; 66 if DIR cannot be read.
 
                 EXAMPLES
                   malla config validate /etc/malla
@@ -29,7 +29,7 @@ struct Config: ParsableCommand {
         @Argument(help: ArgumentHelp("The directory.", valueName: "dir"))
         var directory: String
 
-        @Flag(help: "Warnings are errors.")
+        @Flag(help: "Unknown and unsupported fields and kinds are errors.")
         var strict = false
 
         @Flag(help: "Print findings that are neither errors nor warnings, too.")
@@ -38,45 +38,28 @@ struct Config: ParsableCommand {
         @OptionGroup var output: OutputOptions
 
         func run() throws {
-            let result: ConfigResult
-            var store = ConfigStore(directory: directory)
+            let report: ConfigReport
             do {
-                result = try store.reload()
+                report = try ConfigReport(directory: directory, isStrict: strict)
             } catch {
                 guard case .unreadable(let directory, let reason) = error else { throw error }
                 throw fail("cannot read the directory \(directory): \(reason)", .noInput)
             }
-            let findings = Self.findings(result, strict: strict)
+            let findings = report.diagnostics.map(Self.item)
             let shown = findings.filter { all || $0.severity != "info" || output.output == .json }
-            let summary = Self.summary(result, findings)
             try Output(output).print(AdminAPI.diagnostics.listing(shown)) { colour in
-                shown.map { Self.line($0, colour: colour) } + [summary]
+                shown.map { Self.line($0, colour: colour) } + [report.summary]
             }
-            if findings.contains(where: { $0.severity == "error" }) {
-                throw ExitCode.badConfiguration
-            }
+            if report.errorCount > 0 { throw ExitCode.badConfiguration }
         }
 
-        private static func findings(_ result: ConfigResult, strict: Bool) -> [DiagnosticItem] {
-            result.diagnostics.map { diagnostic in
-                let isError =
-                    diagnostic.severity == .error || strict && diagnostic.severity == .warning
-                return DiagnosticItem(
-                    severity: isError ? "error" : diagnostic.severity.rawValue,
-                    category: diagnostic.category.rawValue, file: diagnostic.file,
-                    line: diagnostic.line, object: diagnostic.object, field: diagnostic.field,
-                    condition: diagnostic.condition.map { "\($0.type): \($0.reason)" } ?? "",
-                    message: diagnostic.message)
-            }
-        }
-
-        private static func summary(_ result: ConfigResult, _ items: [DiagnosticItem]) -> String {
-            func count(_ number: Int, _ noun: String) -> String {
-                "\(number) \(noun)\(number == 1 ? "" : "s")"
-            }
-            return count(result.objectCount, "object") + " in " + count(result.fileCount, "file")
-                + ": " + count(items.count { $0.severity == "error" }, "error") + ", "
-                + count(items.count { $0.severity == "warning" }, "warning")
+        private static func item(_ diagnostic: Diagnostic) -> DiagnosticItem {
+            DiagnosticItem(
+                severity: diagnostic.severity.rawValue, category: diagnostic.category.rawValue,
+                file: diagnostic.file, line: diagnostic.line, object: diagnostic.object,
+                field: diagnostic.field,
+                condition: diagnostic.condition.map { "\($0.type): \($0.reason)" } ?? "",
+                message: diagnostic.message)
         }
 
         /// As compilers print it, so that editors jump to it.

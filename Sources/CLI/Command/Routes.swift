@@ -69,10 +69,11 @@ struct Routes: ParsableCommand {
                     Cell(rule.filters.joined(separator: "; ")),
                 ]
                 for backend in rule.backends {
+                    // A reference that leads nowhere has no name; its problem says what it asked.
+                    let name = backend.name.isEmpty ? "" : "\(backend.name):\(backend.port)"
                     table.rows.append(
                         start + [
-                            Cell("\(backend.name):\(backend.port)"), Cell(backend.weight),
-                            Cell(backend.problem, .bad),
+                            Cell(name), Cell(backend.weight), Cell(backend.problem, .bad),
                         ])
                 }
                 if rule.backends.isEmpty { table.rows.append(start + ["-", "-", "-"]) }

@@ -15,7 +15,9 @@ struct HTTPAnswerTests {
         Row(
             rule: "Content-Length counts",
             text: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi there", body: "hi"),
-        Row(rule: "without a length the end counts", text: "HTTP/1.1 200 OK\r\n\r\nall", body: "all"),
+        Row(
+            rule: "without a length the end counts", text: "HTTP/1.1 200 OK\r\n\r\nall", body: "all"
+        ),
         Row(
             rule: "chunks are joined, extensions and trailers skipped",
             text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -83,7 +83,8 @@ struct MachineTests {
         try body(Machine(root: root))
     }
 
-    @Test func `mounts are found by their type, also with optional fields before the dash`() throws {
+    @Test func `mounts are found by their type, also with optional fields before the dash`() throws
+    {
         let table = """
             31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw
             41 31 0:38 / /sys/fs/cgroup/unified rw shared:9 master:2 - cgroup2 cgroup2 rw

@@ -34,7 +34,8 @@ struct CommandLineTests {
         ["check"], ["status"], ["endpoints"], ["services"], ["routes"], ["bpf", "stats"],
         ["config", "validate"], ["version"],
     ])
-    func `every command's help has an abstract, examples and its options`(command: [String]) throws {
+    func `every command's help has an abstract, examples and its options`(command: [String]) throws
+    {
         let help = try Program.run(command + ["--help"])
         #expect(help.code == 0)
         for part in ["OVERVIEW:", "EXAMPLES", "USAGE: malla \(command[0])", "--output"] {

@@ -212,7 +212,7 @@ struct ValidateTests {
 
     @Test func `a good directory is counted and the code is 0`() throws {
         let result = try validate(["cart.yaml": Self.service])
-        #expect(result.output == "1 object in 1 file: 0 errors, 0 warnings\n")
+        #expect(result.output == "1 file, 1 object: 0 errors, 0 warnings\n")
         #expect(result.code == 0)
     }
 
@@ -245,6 +245,7 @@ struct ValidateTests {
     @Test func `a directory that is not there is named, and the code is 66`() throws {
         let result = try Program.run(["config", "validate", "/nonexistent/config"])
         #expect(result.code == 66)
-        #expect(result.complaint.hasPrefix("malla: cannot read the directory /nonexistent/config: "))
+        #expect(
+            result.complaint.hasPrefix("malla: cannot read the directory /nonexistent/config: "))
     }
 }

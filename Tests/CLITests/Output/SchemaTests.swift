@@ -59,7 +59,7 @@ struct SchemaTests {
         } else if value is String {
             paths.insert("\(path) string")
         } else {
-            // JSON has no other leaves here; whether it is true, false or a number is the decoder's.
+            // JSON has no other leaves here; the decoder tells numbers from true and false.
             paths.insert("\(path) number or boolean")
         }
     }

@@ -10,7 +10,9 @@ final class FakeAgent: Sendable {
 
     /// `answers`: path of the request to the whole response; any other path gets 404.
     init(_ answers: [String: String]) throws {
-        path = FileManager.default.temporaryDirectory.path + "/malla-\(UUID().uuidString.prefix(8)).sock"
+        path =
+            FileManager.default.temporaryDirectory.path
+            + "/malla-\(UUID().uuidString.prefix(8)).sock"
         self.answers = answers
         descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_un()
