@@ -33,7 +33,8 @@ static inline ssize_t engine_send(int fd, const void *bytes, size_t count)
 }
 
 /* Sends two pieces as one message. */
-static inline ssize_t engine_send2(int fd, const void *a, size_t a_count, const void *b, size_t b_count)
+static inline ssize_t engine_send2(int fd, const void *a, size_t a_count, const void *b,
+				   size_t b_count)
 {
 	struct iovec parts[2] = { { (void *)a, a_count }, { (void *)b, b_count } };
 	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
@@ -85,7 +86,7 @@ int engine_accept(int listener, struct engine_address *peer);
 int engine_local_address(int fd, struct engine_address *local);
 /* A non-blocking stream socket of the family (AF_INET, AF_INET6), without Nagle's delay. */
 int engine_socket(int family);
-/* Binds to the address with a port of lowest..highest that the kernel picks at connect (Linux 6.3). */
+/* Binds to the address, with a port of lowest..highest picked at connect (Linux 6.3). */
 int engine_bind_source(int fd, struct engine_address source, uint16_t lowest, uint16_t highest);
 /* 0, -EINPROGRESS or another error. */
 int engine_connect(int fd, struct engine_address target);

@@ -54,7 +54,7 @@ int malla_unix_listen(const char *path, size_t length, int backlog);
 /* The process that listens there; -ECONNREFUSED or -ENOENT: nobody. */
 int malla_unix_holder(const char *path, size_t length);
 
-/* bpf(2): sets the 32 bits at `offset` of the first row of a pinned array; rows of up to 256 bytes. */
+/* bpf(2): sets 32 bits at `offset` of the first row of a pinned array; rows of up to 256 bytes. */
 int malla_pinned_word_set(const char *path, size_t row_bytes, size_t offset, uint32_t value);
 
 /* Mounts a bpffs there; 0 or -errno. */

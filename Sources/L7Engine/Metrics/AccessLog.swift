@@ -25,7 +25,8 @@ internal import MeshModel
 /// - Limits: `Limits.accessLogRecordsMax`; when full, records are dropped and counted.
 @safe final class AccessLog: @unchecked Sendable {
     private static let routeBytesMax = 96
-    static let recordBytes = MemoryLayout<LogRecord>.stride + Connection.logTextBytes + routeBytesMax
+    static let recordBytes =
+        MemoryLayout<LogRecord>.stride + Connection.logTextBytes + routeBytesMax
 
     private let records: UnsafeMutableRawPointer
     private let capacity: UInt64
@@ -48,9 +49,9 @@ internal import MeshModel
     }
 
     /// `false`: the ring is full.
-    func append(_ record: LogRecord, text: UnsafePointer<UInt8>?, route: [UInt8], _ label: ByteRange)
-        -> Bool
-    {
+    func append(
+        _ record: LogRecord, text: UnsafePointer<UInt8>?, route: [UInt8], _ label: ByteRange
+    ) -> Bool {
         let at = unsafe written.pointee
         guard unsafe at - engine_load_acquire(read) < capacity else { return false }
         var record = record
@@ -94,7 +95,8 @@ internal import MeshModel
         var at = MemoryLayout<LogRecord>.stride
         func text(_ count: Int) -> String {
             defer { at += count }
-            return quoted((0..<count).map { unsafe place.load(fromByteOffset: at + $0, as: UInt8.self) })
+            return quoted(
+                (0..<count).map { unsafe place.load(fromByteOffset: at + $0, as: UInt8.self) })
         }
         let method = text(Int(record.methodLength))
         let path = text(Int(record.pathLength))
@@ -121,7 +123,9 @@ internal import MeshModel
             switch scalar {
             case "\"": out += "\\\""
             case "\\": out += "\\\\"
-            case _ where scalar.value < 0x20: out += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+            case _ where scalar.value < 0x20:
+                let digits = String(scalar.value, radix: 16)
+                out += "\\u00" + (digits.count < 2 ? "0" : "") + digits
             default: out.unicodeScalars.append(scalar)
             }
         }

@@ -52,7 +52,8 @@ enum Exposition {
     }
 
     private static func istio(_ tallies: [Tally], _ names: MetricNames, _ out: inout String) {
-        // The same labels in several workers are one series, and a flag is a label of requests only.
+        // The same labels in several workers are one series, and a flag is a label of requests
+        // only.
         var sums: [[UInt64]: [UInt64]] = [:]
         for tally in tallies {
             tally.forEachSeries { words in
@@ -119,7 +120,8 @@ enum Exposition {
             "Times that a listener was left alone because descriptors had run out.",
             sum(.acceptPaused))
         metric("malla_requests_total", "counter", "Requests begun.", sum(.requests))
-        metric("malla_upstream_dials_total", "counter", "Upstream connections dialled.", sum(.dials))
+        metric(
+            "malla_upstream_dials_total", "counter", "Upstream connections dialled.", sum(.dials))
         metric(
             "malla_upstream_dial_failures_total", "counter", "Upstream connections that failed.",
             sum(.dialFailures))

@@ -66,7 +66,9 @@ enum Counter: Int, CaseIterable {
     }
 
     /// One finished request.
-    func record(source: UInt32, port: UInt32, status: UInt16, flag: ResponseFlag, duration: UInt64) {
+    func record(
+        source: UInt32, port: UInt32, status: UInt16, flag: ResponseFlag, duration: UInt64
+    ) {
         let first = UInt64(source) << 32 | UInt64(port)
         let second = UInt64(status) << 8 | UInt64(flag.rawValue)
         guard let index = find(first, second) else {

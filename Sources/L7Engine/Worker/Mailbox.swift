@@ -2,8 +2,8 @@ internal import CLinux
 internal import Glibc
 internal import Synchronization
 
-/// The one way into a worker: the newest configuration, and the word to drain. Ringing is a write to
-/// an eventfd; the worker takes what lies there at the top of its next turn and says so.
+/// The one way into a worker: the newest configuration, and the word to drain. Ringing is a write
+/// to an eventfd; the worker takes what lies there at the top of its next turn and says so.
 ///
 /// - Owns: two eventfds.
 /// - Threads: any; `take` and `acknowledge` are the worker's.

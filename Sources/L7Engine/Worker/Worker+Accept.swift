@@ -8,7 +8,11 @@ extension Worker {
     func readMail() {
         let mail = mailbox.take()
         if let config = mail.config { adopt(config) }
-        if let until = mail.drainUntil { startDrain(until) } else if mail.wantsAnswer { mailbox.acknowledge() }
+        if let until = mail.drainUntil {
+            startDrain(until)
+        } else if mail.wantsAnswer {
+            mailbox.acknowledge()
+        }
     }
 
     /// Exchanges in flight keep the configuration they started with: its slot stays until they end.
@@ -102,7 +106,8 @@ extension Worker {
         timers.arm(link, at: now + limits.headNanosecondsMax)
     }
 
-    /// Out of descriptors: the listener is left alone for a tenth of a second, so that nothing spins.
+    /// Out of descriptors: the listener is left alone for a tenth of a second, so that nothing
+    /// spins.
     private func pause(_ listener: Link) {
         tally.count(.acceptPaused)
         _ = engine_unwatch(set, listener.it.descriptor)

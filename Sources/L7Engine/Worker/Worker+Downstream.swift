@@ -204,7 +204,8 @@ extension Worker {
     }
 
     private func passBody(
-        _ link: Link, _ upstream: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
+        _ link: Link, _ upstream: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int,
+        _ end: Int
     ) -> Int {
         let stop = unsafe link.it.framing.advance(base, start, end)
         guard stop >= 0 else {

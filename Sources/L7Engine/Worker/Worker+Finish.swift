@@ -233,7 +233,9 @@ extension Worker {
         buffers.release(&link.it.output)
         if link.it.phase == .flushing {
             endAfterReply(link)
-        } else if link.it.phase == .tunnel, link.it.partner.isNone == false, link.it.partner.it.hasEnded {
+        } else if link.it.phase == .tunnel, link.it.partner.isNone == false,
+            link.it.partner.it.hasEnded
+        {
             shutdown(link.it.descriptor, Int32(SHUT_WR))
         }
         makeReady(link.it.partner)

@@ -41,7 +41,8 @@ extension Worker {
     }
 
     private func writeRequest(
-        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ rule: CompiledRule, _ match: RouteMatch,
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ rule: CompiledRule,
+        _ match: RouteMatch,
         _ table: CompiledRoutes
     ) {
         let bytes = unsafe Bytes(base, count: head.end)
@@ -54,7 +55,7 @@ extension Worker {
             writer.append(bytes, head.query)
         }
         // An old client gets an old answer: no chunks that it could not read.
-        if head.minor == 1 { writer.append(" HTTP/1.1\r\n") } else { writer.append(" HTTP/1.0\r\n") }
+        writer.append(head.minor == 1 ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n")
         let rewritesHost = rule.rewriteHost != nil
         if let host = rule.rewriteHost {
             writer.append("Host: ")
@@ -172,12 +173,16 @@ extension Worker {
             return
         }
         link.it.upstreamPeer = endpoint.address
-        let isNode = !isInOwnNamespace || !link.it.isCaptured || link.it.peer.address == endpoint.address.address
+        let isNode =
+            !isInOwnNamespace || !link.it.isCaptured
+            || link.it.peer.address == endpoint.address.address
         let source = isNode ? IPAddress.anyV6 : link.it.peer.address
         let pool = pools.pool(source: source, isNode: isNode, endpoint: endpoint.address)
         while !anew, !pool.it.idle.isNone {
             let upstream = pool.it.idle
-            if upstream.it.isEnding || (!link.it.isResendable && engine_is_stale(upstream.it.descriptor) != 0) {
+            if upstream.it.isEnding
+                || (!link.it.isResendable && engine_is_stale(upstream.it.descriptor) != 0)
+            {
                 // The pool may be empty now, but the next dial needs it: hold it.
                 pool.it.count += 1
                 close(upstream)
@@ -238,7 +243,7 @@ extension Worker {
         let descriptor = engine_socket(isV4 ? AF_INET : AF_INET6)
         guard descriptor >= 0, !pool.it.isNode else { return descriptor }
         let source = pool.it.source
-        // DESIGN.md section 4: this half of 61000-65535 is what the client's node dials.
+        // ARCHITECTURE.md, ports: this half of 61000-65535 is what the client's node dials.
         let bound = engine_bind_source(
             descriptor, engine_address(high: source.high, low: source.low, port: 0), 61000, 63267)
         if bound < 0 {

@@ -24,7 +24,9 @@ extension Worker {
         timers.arm(client, at: now + limits.silenceNanosecondsMax)
         var isSent = unsafe transmit(client, base + start, end - start)
         if !client.it.input.isEmpty, let early = unsafe client.it.input.base {
-            isSent = unsafe transmit(link, early + client.it.input.start, client.it.input.count) && isSent
+            isSent =
+                unsafe transmit(link, early + client.it.input.start, client.it.input.count)
+                && isSent
             buffers.release(&client.it.input)
         }
         guard isSent else {

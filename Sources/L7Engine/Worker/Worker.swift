@@ -137,7 +137,9 @@ internal import MeshModel
 
     private func dispatchStream(_ link: Link, _ events: UInt32) {
         guard link.it.phase != .dead else { return }
-        if events & (EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
+        let ready =
+            EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue
+        if events & ready != 0 {
             link.it.canRead = true
             if events & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
                 link.it.isEnding = true

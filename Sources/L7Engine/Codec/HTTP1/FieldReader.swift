@@ -43,7 +43,8 @@ enum FieldReader {
 
     /// Why `read` answered `nil` for this field.
     static func refusal(
-        _ base: UnsafeMutablePointer<UInt8>, _ name: ByteRange, _ value: ByteRange, _ head: MessageHead
+        _ base: UnsafeMutablePointer<UInt8>, _ name: ByteRange, _ value: ByteRange,
+        _ head: MessageHead
     ) -> Refusal {
         switch name.count {
         case 4: .hostDuplicate
@@ -126,7 +127,9 @@ enum FieldReader {
             guard field.kind == FieldKind.other, field.name.count == name.count else { continue }
             var isSame = true
             for offset in 0..<name.count
-            where unsafe base[field.name.lower + offset] | 0x20 != base[name.lower + offset] | 0x20 {
+            where unsafe base[field.name.lower + offset] | 0x20
+                != base[name.lower + offset] | 0x20
+            {
                 isSame = false
             }
             // In range: `index` is below `fieldsCount`.

@@ -117,7 +117,8 @@ enum HTTP1Parser {
             }
         }
         guard start + 7 < end else { return .incomplete }
-        return unsafe base[start + 7] == 48 || base[start + 7] == 49 ? .complete : .refused(.version)
+        let minor = unsafe base[start + 7]
+        return minor == 48 || minor == 49 ? .complete : .refused(.version)
     }
 
     @inline(__always)
@@ -242,14 +243,17 @@ enum HTTP1Parser {
         _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange
     ) -> ByteRange? {
         let schemeEnd =
-            unsafe isWord(base, ByteRange(target.lower, min(target.lower + 7, target.upper)), "http://")
+            unsafe isWord(
+                base, ByteRange(target.lower, min(target.lower + 7, target.upper)), "http://")
             ? target.lower + 7
             : unsafe isWord(
                 base, ByteRange(target.lower, min(target.lower + 8, target.upper)), "https://")
                 ? target.lower + 8 : 0
         guard schemeEnd > 0 else { return nil }
         var index = schemeEnd
-        while index < target.upper, unsafe base[index] != 0x2f, unsafe base[index] != 0x3f { index += 1 }
+        while index < target.upper, unsafe base[index] != 0x2f, unsafe base[index] != 0x3f {
+            index += 1
+        }
         return index > schemeEnd ? ByteRange(schemeEnd, index) : nil
     }
 
