@@ -62,7 +62,8 @@ let package = Package(
         .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel"]),
         .testTarget(name: "BPFLoaderTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI"]),
         .testTarget(name: "L7EngineTests", dependencies: ["L7Engine", "MeshModel", "CLinux"]),
-        .testTarget(name: "NodeAgentTests", dependencies: ["NodeAgent"]),
+        .testTarget(
+            name: "NodeAgentTests", dependencies: ["NodeAgent", "Supervisor", "MeshModel", arguments]),
         .testTarget(name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
         .testTarget(name: "KernelTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI", "CBPF", "CLinux"]),
         .testTarget(name: "NodeTests", dependencies: ["TestSupport"]),

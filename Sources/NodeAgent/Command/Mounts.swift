@@ -44,7 +44,7 @@ enum Mounts {
         var out: [UInt8] = []
         var rest = Array(text.utf8)[...]
         while let byte = rest.popFirst() {
-            let digits = rest.prefix(3).map { UInt16($0) - 48 }
+            let digits = rest.prefix(3).map { UInt16($0) &- 48 }
             if byte == UInt8(ascii: "\\"), digits.count == 3, digits.allSatisfy({ $0 < 8 }) {
                 out.append(UInt8(truncatingIfNeeded: digits.reduce(0) { $0 * 8 + $1 }))
                 rest = rest.dropFirst(3)

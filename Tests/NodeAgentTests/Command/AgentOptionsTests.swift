@@ -1,0 +1,59 @@
+// The command line is a contract: options, defaults, refusals.
+
+import ArgumentParser
+import MeshModel
+import Testing
+
+@testable import NodeAgent
+
+@Suite("The agent's command line")
+struct AgentOptionsTests {
+    @Test func `defaults are those of the manual`() throws {
+        let options = try AgentOptions.parse(["--config", "/etc/malla"])
+
+        #expect(options.datapath == .on)
+        #expect(options.state == "/var/lib/malla")
+        #expect(options.socket == "/run/malla/agent.sock")
+        #expect(options.admin.socket.description == "127.0.0.1:15020")
+        #expect(options.bpffs == "/sys/fs/bpf")
+        #expect(options.workerCount >= 1)
+        #expect(!options.nodeName.isEmpty)
+    }
+
+    @Test func `the child gets the same options`() throws {
+        let given = [
+            "--config", "c", "--datapath", "off", "--workers", "3", "--node", "n1", "--state", "s",
+            "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b", "--cgroup", "g", "--ca", "a",
+            "--access-log", "-",
+        ]
+        let options = try AgentOptions.parse(given)
+
+        #expect(options.arguments == given)
+    }
+
+    @Test(arguments: [
+        ["--datapath", "on"], ["--config", "c", "--datapath", "maybe"],
+        ["--config", "c", "--workers", "0"], ["--config", "c", "--workers", "129"],
+        ["--config", "c", "--admin", "15020"], ["--config", "c", "--admin", "::1:80"],
+        ["--config", "c", "--admin", "127.0.0.1:70000"], ["--config", ""],
+        ["--config", "c", "--socket", String(repeating: "x", count: 108)],
+        ["--config", "c", "--unknown"],
+    ])
+    func `what cannot be meant is refused as wrong usage`(_ arguments: [String]) {
+        #expect {
+            _ = try AgentOptions.parse(arguments)
+        } throws: { AgentOptions.exitCode(for: $0).rawValue == 64 }
+    }
+}
+
+@Suite("Mounts (proc_mounts(5))")
+struct MountsTests {
+    @Test(arguments: [
+        (["cgroup2 /sys/fs/cgroup cgroup2 rw 0 0"], "/sys/fs/cgroup"),
+        (["cgroup /a cgroup rw 0 0", "none /b\\040c cgroup2 rw 0 0"], "/b c"),
+        (["proc /proc proc rw 0 0"], nil),
+    ])
+    func `the first cgroup v2 mount counts`(_ lines: [String], _ found: String?) {
+        #expect(Mounts.cgroupMount(lines.map { $0[...] }) == found)
+    }
+}

@@ -1,0 +1,49 @@
+// The sockets that outlive the child: loopback only, ports that the kernel picks.
+
+import Testing
+
+@testable import Supervisor
+
+@Suite("Held sockets (one set for each address, port and purpose)")
+struct HeldSocketsTests {
+    static let loopback: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1]
+
+    @Test func `the same request gets the same sockets`() {
+        var held = HeldSockets()
+        let request = ControlMessage(.open, number: 3, port: 28_311, address: Self.loopback)
+
+        let first = held.open(request)
+        let second = held.open(request)
+
+        #expect(first.errno == 0)
+        #expect(first.sockets.count == 3)
+        #expect(first.sockets == second.sockets)
+        held.close(request)
+        #expect(held.requests.isEmpty)
+    }
+
+    @Test func `a port that another holds is refused, also where it could be shared`() {
+        var one = HeldSockets()
+        var other = HeldSockets()
+        let request = ControlMessage(.open, number: 2, port: 28_312, address: Self.loopback)
+
+        #expect(one.open(request).errno == 0)
+        #expect(other.open(request).errno == 98)
+
+        one.close(request)
+        #expect(other.open(request).errno == 0)
+        other.close(request)
+    }
+}
+
+@Suite("Privileges (capabilities(7))")
+struct PrivilegesTests {
+    @Test(arguments: [
+        (UInt64(0), ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_PERFMON", "CAP_BPF"]),
+        (UInt64(1) << 12 | 1 << 21, ["CAP_PERFMON", "CAP_BPF"]),
+        (UInt64.max, []),
+    ])
+    func `what is missing is named`(_ effective: UInt64, _ missing: [String]) {
+        #expect(Privileges.missing(effective) == missing)
+    }
+}
