@@ -1,0 +1,114 @@
+import Glibc
+import MeshModel
+import Testing
+
+@testable import L7Engine
+
+@Suite("Gateway API HTTPRouteFilter, on the wire", .serialized)
+struct FilterTests {
+    private func rule(_ path: String, _ filters: [HTTPRouteFilter]) -> HTTPRouteRule {
+        HTTPRouteRule(
+            matches: [HTTPRouteMatch(path: .prefix(path))], filters: filters,
+            backends: [Gateway.to(0)])
+    }
+
+    @Test func `header modifiers set, add and remove on both ways`() throws {
+        let origin = Origin.echo("one")
+        let modifier = HTTPRouteFilter.HeaderModifier(
+            set: [.init(name: "X-Set", value: "new")], add: [.init(name: "X-Add", value: "more")],
+            remove: ["x-gone"])
+        let response = HTTPRouteFilter.HeaderModifier(
+            set: [.init(name: "X-Origin", value: "hidden")])
+        let gateway = try Gateway(
+            origins: [origin.port],
+            rules: [rule("/", [.requestHeaders(modifier), .responseHeaders(response)])])
+        defer { gateway.stop() }
+
+        let answer = gateway.get("/", "X-Set: old\r\nX-Gone: 1\r\nX-Add: first\r\n")
+
+        #expect(answer.contains("X-Set: new") && !answer.contains("X-Set: old"))
+        #expect(answer.contains("X-Add: first") && answer.contains("X-Add: more"))
+        #expect(!answer.contains("X-Gone"))
+        #expect(answer.contains("X-Origin: hidden") && !answer.contains("X-Origin: one"))
+    }
+
+    @Test(arguments: [
+        ("/prefix/a?q=1", "GET /new/a?q=1 HTTP/1.1"), ("/prefix", "GET /new HTTP/1.1"),
+        ("/prefix/", "GET /new/ HTTP/1.1"), ("/root/a", "GET /a HTTP/1.1"),
+        ("/root", "GET / HTTP/1.1"), ("/full/x", "GET /whole HTTP/1.1"),
+    ])
+    func `paths and hosts are rewritten`(target: String, line: String) throws {
+        let origin = Origin.echo()
+        let gateway = try Gateway(
+            origins: [origin.port],
+            rules: [
+                rule(
+                    "/prefix",
+                    [.rewrite(.init(hostname: "b.example", path: .replacePrefixMatch("/new/")))]),
+                rule("/root", [.rewrite(.init(path: .replacePrefixMatch("/")))]),
+                rule("/full", [.rewrite(.init(path: .replaceFullPath("/whole")))]),
+            ])
+        defer { gateway.stop() }
+
+        let answer = gateway.get(target)
+
+        #expect(answer.contains(line))
+        if target.hasPrefix("/prefix") { #expect(answer.contains("Host: b.example")) }
+    }
+
+    @Test(arguments: [
+        ("/a/x?q", "302", "https://other.example/b/x?q"),
+        ("/c", "301", "http://shop.example:8080/c"),
+        ("/d/e", "308", "http://shop.example/full"),
+    ])
+    func `redirects say where`(target: String, status: String, location: String) throws {
+        let gateway = try Gateway(
+            origins: [],
+            rules: [
+                rule(
+                    "/a",
+                    [
+                        .redirect(
+                            .init(
+                                scheme: "https", hostname: "other.example",
+                                path: .replacePrefixMatch("/b")))
+                    ]),
+                rule("/c", [.redirect(.init(port: 8080, status: 301))]),
+                rule(
+                    "/d",
+                    [.redirect(.init(scheme: "http", path: .replaceFullPath("/full"), status: 308))]
+                ),
+            ].map {
+                var rule = $0
+                rule.backends = []
+                return rule
+            })
+        defer { gateway.stop() }
+
+        let answer = gateway.get(target)
+
+        #expect(answer.hasPrefix("HTTP/1.1 \(status) "))
+        #expect(Loopback.field(answer, "location") == location)
+    }
+
+    @Test func `weights split requests, and a new configuration loses none`() throws {
+        let (first, second) = (Origin.echo("one"), Origin.echo("two"))
+        let rules = [HTTPRouteRule(backends: [Gateway.to(0, weight: 9), Gateway.to(1)])]
+        let gateway = try Gateway(origins: [first.port, second.port], rules: rules)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        var ones = 0
+
+        for round in 0..<2000 {
+            if round % 50 == 0 { gateway.adopt(rules, version: UInt64(round + 2)) }
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            let answer = Loopback.message(client)
+            #expect(answer.hasPrefix("HTTP/1.1 200 OK"))
+            if answer.contains("X-Origin: one") { ones += 1 }
+        }
+
+        // Five standard deviations of a binomial of 2000 with 0.9.
+        #expect((1733...1867).contains(ones))
+    }
+}

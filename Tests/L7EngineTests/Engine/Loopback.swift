@@ -1,0 +1,212 @@
+import Glibc
+import MeshModel
+import Synchronization
+
+@testable import L7Engine
+
+/// Blocking sockets on 127.0.0.1 with a time limit on every call: the other ends of the engine.
+enum Loopback {
+    static func listen() -> (descriptor: Int32, port: UInt16) {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        // Safe: the calls read and write this one address.
+        unsafe withUnsafeMutablePointer(to: &address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                precondition(unsafe bind(descriptor, $0, size) == 0, "loopback has a free port")
+                unsafe _ = getsockname(descriptor, $0, &size)
+            }
+        }
+        Glibc.listen(descriptor, 128)
+        return (descriptor, UInt16(bigEndian: address.sin_port))
+    }
+
+    static func connect(_ port: UInt16) -> Int32 {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        limit(descriptor)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        unsafe withUnsafePointer(to: &address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                _ = unsafe Glibc.connect(
+                    descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        return descriptor
+    }
+
+    static func limit(_ descriptor: Int32) {
+        var time = timeval(tv_sec: 5, tv_usec: 0)
+        unsafe _ = setsockopt(
+            descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
+        unsafe _ = setsockopt(
+            descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
+    }
+
+    static func send(_ descriptor: Int32, _ text: String) { send(descriptor, Array(text.utf8)) }
+
+    static func send(_ descriptor: Int32, _ bytes: [UInt8]) {
+        var at = 0
+        while at < bytes.count {
+            let count = unsafe bytes.withUnsafeBytes {
+                unsafe Glibc.send(
+                    descriptor, $0.baseAddress! + at, bytes.count - at, Int32(MSG_NOSIGNAL))
+            }
+            if count <= 0 { return }
+            at += count
+        }
+    }
+
+    /// Up to `max` bytes; empty at the end or after five seconds.
+    static func receive(_ descriptor: Int32, max: Int = 65536) -> [UInt8] {
+        unsafe [UInt8](unsafeUninitializedCapacity: max) { buffer, count in
+            count = unsafe Swift.max(0, recv(descriptor, buffer.baseAddress!, max, 0))
+        }
+    }
+
+    /// One message with a head and `Content-Length` (or until the end), as text.
+    static func message(_ descriptor: Int32) -> String {
+        var bytes: [UInt8] = []
+        while true {
+            if let end = headEnd(bytes) {
+                let head = String(decoding: bytes[..<end], as: UTF8.self).lowercased()
+                if let length = field(head, "content-length").flatMap({ Int($0) }) {
+                    if bytes.count >= end + length { break }
+                } else if field(head, "transfer-encoding") != nil {
+                    if bytes.suffix(5) == Array("0\r\n\r\n".utf8) { break }
+                } else if !head.hasPrefix("http/") {
+                    break
+                }
+            }
+            let more = receive(descriptor)
+            if more.isEmpty { break }
+            bytes += more
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    static func headEnd(_ bytes: [UInt8]) -> Int? {
+        guard bytes.count >= 4 else { return nil }
+        for index in 0...(bytes.count - 4)
+        where bytes[index] == 13 && bytes[index + 1] == 10 && bytes[index + 2] == 13
+            && bytes[index + 3] == 10
+        {
+            return index + 4
+        }
+        return nil
+    }
+
+    static func field(_ head: String, _ name: String) -> String? {
+        for line in head.split(whereSeparator: \.isNewline) {
+            let parts = line.split(separator: ":", maxSplits: 1)
+            if parts.count == 2, parts[0].lowercased() == name {
+                return String(parts[1].drop { $0 == " " })
+            }
+        }
+        return nil
+    }
+}
+
+/// A server whose every connection is a thread that runs `serve` with the connection's number.
+final class Origin: Sendable {
+    let port: UInt16
+    private let descriptor: Int32
+
+    init(_ serve: @escaping @Sendable (Int32, Int) -> Void) {
+        let (descriptor, port) = Loopback.listen()
+        self.descriptor = descriptor
+        self.port = port
+        try? Thread.start {
+            var number = 0
+            while true {
+                let connection = accept(descriptor, nil, nil)
+                guard connection >= 0 else { return }
+                Loopback.limit(connection)
+                let ordinal = number
+                number += 1
+                try? Thread.start {
+                    serve(connection, ordinal)
+                    close(connection)
+                }
+            }
+        }
+    }
+
+    deinit {
+        shutdown(descriptor, Int32(SHUT_RDWR))
+        close(descriptor)
+    }
+
+    /// Answers each request with its own head as the body, prefixed by `name`.
+    static func echo(_ name: String = "") -> Origin {
+        Origin { connection, _ in
+            while true {
+                let request = Loopback.message(connection)
+                if request.isEmpty { return }
+                let body = name + request
+                Loopback.send(
+                    connection,
+                    "HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\nX-Origin: \(name)\r\n\r\n\(body)"
+                )
+            }
+        }
+    }
+}
+
+/// An engine with one worker, one Gateway socket and one service for each origin port.
+struct Gateway {
+    let engine: Engine
+    let port: UInt16
+    private let descriptor: Int32
+    private let origins: [UInt16]
+
+    init(origins: [UInt16], rules: [HTTPRouteRule]) throws {
+        (descriptor, port) = Loopback.listen()
+        self.origins = origins
+        engine = try Engine(EngineOptions(workers: 1))
+        try engine.start()
+        adopt(rules, version: 1)
+    }
+
+    func adopt(_ rules: [HTTPRouteRule], version: UInt64) {
+        let services = origins.map { port in
+            Service(
+                name: ObjectName("shop", "s\(port)"), addresses: [],
+                ports: [
+                    ServicePort(
+                        name: "http", port: 80, application: .http,
+                        endpoints: [Endpoint(address: SocketAddress(.loopbackV4, port))])
+                ])
+        }
+        let listener = Listener(
+            gateway: ObjectName("shop", "edge"), name: "web", addresses: [.loopbackV4], port: port,
+            hostname: nil)
+        let route = HTTPRoute(
+            name: ObjectName("shop", "all"), attachments: [.listener(0, hostnames: ["*"])],
+            rules: rules)
+        let mesh = Mesh(services: services, listeners: [listener], routes: [route])
+        engine.adopt(
+            SnapshotCompiler.compile(mesh, node: "n", version: version), sockets: [[descriptor]])
+    }
+
+    /// Ends the worker; the listening socket is ours.
+    func stop() {
+        engine.drain(seconds: 1)
+        close(descriptor)
+    }
+
+    func get(_ target: String = "/", _ fields: String = "") -> String {
+        let client = Loopback.connect(port)
+        defer { close(client) }
+        Loopback.send(client, "GET \(target) HTTP/1.1\r\nHost: shop.example\r\n\(fields)\r\n")
+        return Loopback.message(client)
+    }
+
+    static func to(_ service: Int, weight: UInt32 = 1) -> RouteBackend {
+        RouteBackend(target: .service(service, port: 0), weight: weight)
+    }
+}

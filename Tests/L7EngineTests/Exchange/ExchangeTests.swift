@@ -1,0 +1,51 @@
+import Testing
+
+@testable import L7Engine
+
+@Suite("An exchange decides, and performs nothing")
+struct ExchangeTests {
+    private func run(_ events: [Exchange.Event]) -> [Exchange.Action] {
+        var exchange = Exchange(attemptsMax: 3)
+        return events.map { exchange.on($0) }
+    }
+
+    @Test func `a request is dialled, sent, relayed and finished`() {
+        #expect(
+            run([.routed, .connected, .responseStarted, .responseEnded])
+                == [.dial, .sendRequest, .relay, .finish])
+    }
+
+    @Test func `a failed connect is tried elsewhere, then answered with 503`() {
+        let failed = Exchange.Event.connectFailed(isLate: false)
+
+        let actions = run([.routed, failed, failed, failed])
+
+        #expect(actions == [.dial, .dialAnew, .dialAnew, .reply(.connectFailed)])
+        #expect(Failure.connectFailed.reply.status == 503)
+    }
+
+    @Test func `a stale connection is replaced only for what is safe to send again`() {
+        let safe = Exchange.Event.upstreamEnded(wasReused: true, isResendable: true)
+        let unsafeToResend = Exchange.Event.upstreamEnded(wasReused: true, isResendable: false)
+        let fresh = Exchange.Event.upstreamEnded(wasReused: false, isResendable: true)
+
+        #expect(run([.routed, .connected, safe]).last == .dialAnew)
+        #expect(run([.routed, .connected, unsafeToResend]).last == .reply(.upstreamEnded))
+        #expect(run([.routed, .connected, fresh]).last == .reply(.upstreamEnded))
+    }
+
+    @Test func `a deadline is 504 until the response has begun, then an abort`() {
+        #expect(run([.routed, .deadline]).last == .reply(.requestTimeout))
+        #expect(run([.routed, .connected, .deadline]).last == .reply(.requestTimeout))
+        #expect(
+            run([.routed, .connected, .responseStarted, .deadline]).last == .abort(.requestTimeout))
+        #expect(Failure.requestTimeout.reply.status == 504)
+    }
+
+    @Test func `nothing happens after the end`() {
+        #expect(
+            run([.failed(.noRoute), .connected, .deadline, .responseEnded]).dropFirst() == [
+                .none, .none, .none,
+            ])
+    }
+}
