@@ -173,10 +173,13 @@ extension Worker {
             return
         }
         link.it.upstreamPeer = endpoint.address
-        let isNode =
-            !isInOwnNamespace || !link.it.isCaptured
-            || link.it.peer.address == endpoint.address.address
-        let source = isNode ? IPAddress.anyV6 : link.it.peer.address
+        var source = IPAddress.anyV6
+        if isInOwnNamespace, link.it.isCaptured,
+            let own = sourceAddress(link, for: endpoint), own != endpoint.address.address
+        {
+            source = own
+        }
+        let isNode = source == .anyV6
         let pool = pools.pool(source: source, isNode: isNode, endpoint: endpoint.address)
         while !anew, !pool.it.idle.isNone {
             let upstream = pool.it.idle

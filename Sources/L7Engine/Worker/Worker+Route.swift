@@ -103,26 +103,14 @@ extension Worker {
         timers.arm(link, at: link.it.requestDeadline)
     }
 
-    /// A ready endpoint that was not tried for this request, at random; `nil`: none.
+    /// A ready endpoint that was not tried for this request, at random; `nil`: there is none at all.
+    /// A captured client is dialled for from its own address, so its family comes first.
     func pickEndpoint(_ link: Link) -> Endpoint? {
         let snapshot = config(link).snapshot
         let range = snapshot.ports[Int(link.it.port)].endpoints
         guard !range.isEmpty else { return nil }
         if range.count == 1 { return snapshot.endpoints[range.lowerBound] }
-        let offset = Int(nextRandom() % UInt64(range.count))
-        var chosen = range.lowerBound + offset
-        for step in 0..<range.count {
-            let index = range.lowerBound + (offset + step) % range.count
-            let tried = link.it.tried
-            let wasTried =
-                (link.it.triedCount > 0 && tried.0 == Int32(index))
-                || (link.it.triedCount > 1 && tried.1 == Int32(index))
-                || (link.it.triedCount > 2 && tried.2 == Int32(index))
-            if !wasTried {
-                chosen = index
-                break
-            }
-        }
+        let chosen = choose(link, snapshot, range)
         switch link.it.triedCount {
         case 0: link.it.tried.0 = Int32(chosen)
         case 1: link.it.tried.1 = Int32(chosen)
@@ -130,5 +118,47 @@ extension Worker {
         }
         link.it.triedCount = min(link.it.triedCount + 1, 3)
         return snapshot.endpoints[chosen]
+    }
+
+    private func choose(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+        let size = UInt64(range.count)
+        // Even among what suits: a few throws of the dice, and only then a walk.
+        for _ in 0..<8 {
+            let index = range.lowerBound + Int(nextRandom() % size)
+            if suits(link, snapshot, index) { return index }
+        }
+        let offset = Int(nextRandom() % size)
+        var second = range.lowerBound + offset
+        for step in 0..<range.count {
+            let index = range.lowerBound + (offset + step) % range.count
+            if suits(link, snapshot, index) { return index }
+            if !wasTried(link, index) { second = index }
+        }
+        return second
+    }
+
+    @inline(__always)
+    private func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
+        let isBound = isInOwnNamespace && link.it.isCaptured
+        let isFamily =
+            snapshot.endpoints[index].address.address.isIPv4 == link.it.peer.address.isIPv4
+        return (isFamily || !isBound) && !wasTried(link, index)
+    }
+
+    @inline(__always)
+    private func wasTried(_ link: Link, _ index: Int) -> Bool {
+        let (tried, count) = (link.it.tried, link.it.triedCount)
+        return (count > 0 && tried.0 == Int32(index)) || (count > 1 && tried.1 == Int32(index))
+            || (count > 2 && tried.2 == Int32(index))
+    }
+
+    /// The client pod's own address of the endpoint's family; `nil`: it has none, the node dials.
+    func sourceAddress(_ link: Link, for endpoint: Endpoint) -> IPAddress? {
+        let isIPv4 = endpoint.address.address.isIPv4
+        let peer = link.it.peer.address
+        if peer.isIPv4 == isIPv4 { return peer }
+        let snapshot = config(link).snapshot
+        guard let index = snapshot.workloadsByAddress[peer] else { return nil }
+        return snapshot.mesh.workloads[index].addresses.first { $0.isIPv4 == isIPv4 }
     }
 }
