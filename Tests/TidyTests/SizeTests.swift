@@ -37,8 +37,9 @@ struct SizeTests {
             let isTest = file.path.hasPrefix("Tests/")
             for (index, line) in file.lines.enumerated() where Self.columns(line) > 100 {
                 let code = file.code[index].split(separator: " ").joined(separator: " ")
-                let isText = line.contains(/["`]/) || (code.isEmpty && !line.contains("//"))
-                if isTest && Self.columns(code) <= 100 && isText { continue }
+                // A line of a long literal, such as a sample of output in a command's help.
+                if code.isEmpty && !line.contains("//") { continue }
+                if isTest && Self.columns(code) <= 100 && line.contains(/["`]/) { continue }
                 wide.append(
                     Violation(
                         path: file.path, line: index + 1,
