@@ -72,6 +72,13 @@ nobody_serves() {
 }
 ready() { node "$1" curl -sf -m 2 -o /dev/null http://127.0.0.1:15020/readyz; }
 
+# Whether a command's output contains a text. (Not grep -q: it would end the writer early.)
+prints() {
+    local text=$1
+    shift
+    [[ "$("$@" 2>&1)" == *"$text"* ]]
+}
+
 # load FILE SECONDS URL [WRK ARGUMENT...]: from the client pod, in the background; its pid is LOAD.
 load() {
     local file=$1 seconds=$2 url=$3
@@ -121,7 +128,7 @@ step_shop() {
     say "1. A shop of six servers on two nodes; they find each other by service name"
     show malla n1 status
     show pod client curl -s http://frontend/
-    pod client curl -s http://frontend/ | grep -q 'paid' || fail "the page is not complete"
+    prints 'paid' pod client curl -s http://frontend/ || fail "the page is not complete"
 }
 
 step_kernel() {
@@ -162,14 +169,15 @@ step_canary() {
 step_rules() {
     say "4. A header forces v2; a path is rewritten; the server sees the client's own address"
     show pod client curl -si -H 'x-version: v2' http://catalog/products/
-    pod client curl -si -H 'x-version: v2' http://catalog/products/ | grep -q 'x-pod: catalog-v2' ||
+    prints 'x-pod: catalog-v2' pod client curl -si -H 'x-version: v2' http://catalog/products/ ||
         fail "x-version: v2 did not lead to v2"
     show pod client curl -si http://catalog/old/tea
-    pod client curl -si http://catalog/old/tea | grep -q 'x-uri: /products/tea' ||
+    prints 'x-uri: /products/tea' pod client curl -si http://catalog/old/tea ||
         fail "/old/tea did not arrive as /products/tea"
-    pod client curl -si http://catalog/old/tea | grep -q 'x-client: 10.77.1.10' ||
-        pod client curl -si http://catalog/old/tea | grep -q 'x-client: fd00:77:1::10' ||
-        fail "the server did not see the client's address"
+    prints 'x-client: 10.77.1.10' pod client curl -4si http://catalog/old/tea ||
+        fail "the server did not see the client's IPv4 address"
+    prints 'x-client: fd00:77:1::10' pod client curl -6si http://catalog/old/tea ||
+        fail "the server did not see the client's IPv6 address"
 }
 
 step_sight() {
@@ -180,8 +188,11 @@ step_sight() {
         show malla n1 $table
     done
     note '$ node n1 curl http://127.0.0.1:15020/metrics'
-    metrics n1 | grep -E '^(istio_requests_total|malla_)' | head -n 14 | cut -c 1-150 | indent
-    metrics n1 | grep -q '^istio_requests_total' || fail "no request metrics"
+    metrics n1 >"$HOME_OF_BED/metrics.txt"
+    grep -E '^malla_(requests_total|upstream|connections)' "$HOME_OF_BED/metrics.txt" | indent
+    grep '^istio_requests_total' "$HOME_OF_BED/metrics.txt" |
+        sed 's/.*source_workload="\([^"]*\)".*destination_service_name="\([^"]*\)".*response_code="\([^"]*\)".* /istio_requests_total{... \1 to \2, \3} /' | indent
+    grep -q '^istio_requests_total' "$HOME_OF_BED/metrics.txt" || fail "no request metrics"
 }
 
 step_change() {
@@ -211,7 +222,7 @@ step_gateway() {
     show outside curl -s -H 'Host: shop.example' http://${ADDRESS[n1]}/
     local url
     for url in "http://${ADDRESS[n1]}/" "http://${ADDRESS[n2]}/" 'http://[fd00:76::1]/' 'http://[fd00:76::2]/'; do
-        outside curl -sf -m 5 -H 'Host: shop.example' "$url" | grep -q 'paid' ||
+        prints 'paid' outside curl -sf -m 5 -H 'Host: shop.example' "$url" ||
             fail "$url does not serve the shop"
         note "$url serves the shop"
     done
