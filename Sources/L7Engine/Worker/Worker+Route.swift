@@ -103,8 +103,8 @@ extension Worker {
         timers.arm(link, at: link.it.requestDeadline)
     }
 
-    /// A ready endpoint that was not tried for this request, at random; `nil`: there is none at all.
-    /// A captured client is dialled for from its own address, so its family comes first.
+    /// A ready endpoint that was not tried for this request, at random; `nil`: there is none at
+    /// all. A captured client is dialled for from its own address, so its family comes first.
     func pickEndpoint(_ link: Link) -> Endpoint? {
         let snapshot = config(link).snapshot
         let range = snapshot.ports[Int(link.it.port)].endpoints
