@@ -118,11 +118,11 @@ extension Worker {
             return -1
         }
         if stop < end { link.it.keepsAlive = false }
+        // An answer before the request's end: what still comes of it is not worth waiting for.
+        if client.it.phase == .body { client.it.keepsAlive = false }
         unsafe writeResponse(client, base)
         client.it.sentBytes = UInt64(stop - head.end)
-        guard !writer.isOver,
-            unsafe transmit(client, writer.base, writer.count, base + head.end, stop - head.end)
-        else {
+        guard !writer.isOver, unsafe sendWritten(client, base + head.end, stop - head.end) else {
             perform(client.it.exchange.on(.downstreamGone), client)
             return -1
         }
@@ -151,7 +151,7 @@ extension Worker {
 
     /// `Connection`, where the version's default is not what happens.
     func writeConnection(_ client: Link) {
-        if !client.it.keepsAlive || client.it.phase == .body {
+        if !client.it.keepsAlive {
             writer.append("Connection: close\r\n")
         } else if client.it.minor == 0 {
             writer.append("Connection: keep-alive\r\n")

@@ -100,7 +100,9 @@ internal import MeshModel
         if capturedListener >= 0 { addListener(capturedListener, gateway: -1) }
         mailbox.acknowledge()
         while !isDone {
-            let wait = ready.isEmpty ? timers.milliseconds(now: now) : 0
+            var wait = ready.isEmpty ? timers.milliseconds(now: now) : 0
+            // A drain ends by the clock, not only by events.
+            if drainUntil != nil, wait < 0 || wait > 50 { wait = 50 }
             let count = unsafe engine_wait(set, events, Int32(Self.eventsMax), wait)
             tick()
             var index: Int32 = 0
