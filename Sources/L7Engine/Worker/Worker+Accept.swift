@@ -47,6 +47,10 @@ extension Worker {
             }
         }
         listeners = kept
+        // Not before the first configuration: what waits in the queue would be answered with 404.
+        if capturedListener >= 0, !kept.contains(where: { $0.it.descriptor == capturedListener }) {
+            addListener(capturedListener, gateway: -1)
+        }
         for (index, descriptor) in wanted.enumerated()
         where descriptor >= 0 && !listeners.contains(where: { $0.it.descriptor == descriptor }) {
             addListener(descriptor, gateway: index)

@@ -97,7 +97,6 @@ internal import MeshModel
     /// The data plane's table of contents. Returns when drained.
     func run() {
         watchMailbox()
-        if capturedListener >= 0 { addListener(capturedListener, gateway: -1) }
         mailbox.acknowledge()
         while !isDone {
             var wait = ready.isEmpty ? timers.milliseconds(now: now) : 0
