@@ -135,8 +135,9 @@ extension Worker {
 
     private func endAfterReply(_ link: Link) {
         // Unread bytes would turn close(2) into a reset that may overtake the reply.
-        if link.it.hasEnded || (link.it.framing.isDone && !link.it.canRead && link.it.input.isEmpty
-            && link.it.flag != .downstreamInvalid)
+        if link.it.hasEnded
+            || (link.it.framing.isDone && !link.it.canRead && link.it.input.isEmpty
+                && link.it.flag != .downstreamInvalid)
         {
             close(link)
             return

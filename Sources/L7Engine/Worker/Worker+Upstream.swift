@@ -191,7 +191,8 @@ extension Worker {
     }
 
     private func finishResponse(_ link: Link, _ client: Link) {
-        let isReusable = link.it.keepsAlive && client.it.framing.isDone && !link.it.isEnding
+        let isReusable =
+            link.it.keepsAlive && client.it.framing.isDone && !link.it.isEnding
             && link.it.output.isEmpty && link.it.input.isEmpty && drainUntil == nil
         // The rest of a request that nobody waits for cannot be skipped safely.
         if !client.it.framing.isDone { client.it.keepsAlive = false }
