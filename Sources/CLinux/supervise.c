@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -149,6 +150,20 @@ int malla_die_with_parent(pid_t parent)
 		return -errno;
 	/* It may have gone before the line above; then nobody would tell. */
 	return getppid() == parent ? 0 : -ESRCH;
+}
+
+int malla_drop_sys_admin(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[2];
+
+	if (syscall(SYS_capget, &header, sets) < 0)
+		return -errno;
+	/* The first word holds capabilities 0 to 31; SYS_ADMIN is 21. */
+	sets[0].effective &= ~(1u << CAP_SYS_ADMIN);
+	sets[0].permitted &= ~(1u << CAP_SYS_ADMIN);
+	sets[0].inheritable &= ~(1u << CAP_SYS_ADMIN);
+	return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
 }
 
 int malla_child_gone(pid_t child, int *code, int *signal)

@@ -59,7 +59,13 @@ public final class Engine: Sendable {
 
     /// Starts the workers; returns once each of them is in its loop.
     public func start() throws(EngineError) {
-        if let nodeSockets { try Thread.start { nodeSockets.run() } }
+        if let nodeSockets {
+            try Thread.start {
+                // It stays in the node's namespace: it never needs to enter another.
+                _ = malla_drop_sys_admin()
+                nodeSockets.run()
+            }
+        }
         for number in 0..<options.workers {
             try Thread.start { [self] in serve(number) }
             guard mailboxes[number].waitForAnswer() else {
@@ -81,6 +87,8 @@ public final class Engine: Sendable {
                 mailboxes[number].acknowledge()
                 return
             }
+            // A worker reads what strangers send: it keeps no privilege that it is done with.
+            _ = malla_drop_sys_admin()
         }
         let captured =
             number < options.capturedListeners.count ? options.capturedListeners[number] : -1

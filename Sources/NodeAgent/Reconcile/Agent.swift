@@ -28,7 +28,8 @@ final class Agent {
     private let logger: Logger
     private let link: ChildLink
     private let questions: Questions
-    private let server: AdminServer
+    /// Made when this thread has dropped what its own must not inherit.
+    private var server: AdminServer?
     private let signals: Int32
 
     private var store: ConfigStore
@@ -52,7 +53,6 @@ final class Agent {
         link = ChildLink()
         inheritance = try link.inheritance()
         questions = try Questions()
-        server = AdminServer(questions)
         store = ConfigStore(directory: options.config)
         watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
@@ -95,6 +95,8 @@ final class Agent {
         } catch {
             throw StartError.engine("the engine cannot start: \(error)")
         }
+        // The workers are where they belong; nothing here enters a namespace from now on.
+        _ = malla_drop_sys_admin()
         datapath.load(listeners: inheritance.capturedListeners)
         // A first start that cannot load ends here; a later one keeps the Gateways served.
         if !datapath.failure.isEmpty, inheritance.restarts == 0 {
@@ -123,6 +125,8 @@ final class Agent {
             throw StartError.admin(address.description, errno: errno)
         }
         let port = malla_local_port(socket)
+        let server = AdminServer(questions)
+        self.server = server
         try server.serve(socket)
         try server.serve(inheritance.unixSocket)
         let bound = SocketAddress(address.address, UInt16(truncatingIfNeeded: port))
