@@ -25,6 +25,8 @@ struct Limits: Sendable {
     var accessLogRecordsMax = 1024
 
     var connectNanosecondsMax: UInt64 = 5_000_000_000
+    /// Of a session, downstream and upstream.
+    var handshakeNanosecondsMax: UInt64 = 10_000_000_000
     /// From the first byte of a head to its last.
     var headNanosecondsMax: UInt64 = 30_000_000_000
     /// A connection without a request.

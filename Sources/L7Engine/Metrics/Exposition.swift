@@ -129,6 +129,12 @@ enum Exposition {
             "malla_upstream_reuses_total", "counter", "Requests sent on a pooled connection.",
             sum(.reuses))
         metric(
+            "malla_tls_handshakes_total", "counter", "Handshakes done, of clients and upstreams.",
+            sum(.handshakes))
+        metric(
+            "malla_tls_handshake_failures_total", "counter", "Handshakes that failed.",
+            sum(.handshakesFailed))
+        metric(
             "malla_upstream_retries_total", "counter", "Requests sent again or dialled again.",
             sum(.retries))
         metric(

@@ -4,7 +4,8 @@ internal import Glibc
 /// Plain counters of a worker.
 enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
-    case accessLogDropped, seriesDropped, acceptPaused, connectionsRefused
+    case accessLogDropped, seriesDropped, acceptPaused, connectionsRefused, handshakes,
+        handshakesFailed
 }
 
 /// Counts of one worker. The worker alone writes; a scrape reads words that may be one event apart.

@@ -1,12 +1,14 @@
 internal import Glibc
 internal import MeshModel
 
-/// Connections of one worker to one endpoint, dialled from one source.
+/// Connections of one worker to one endpoint, dialled from one source, with one TLS identity.
 @safe struct Pool: BitwiseCopyable {
     /// The address dialled from; `::` where there is none.
     var source: IPAddress
     var isNode: Bool
     var endpoint: SocketAddress
+    /// Which TLS the connections speak; 0: none.
+    var identity: UInt32
     var next = PoolLink.none
     /// Last in, first out: the connection most lately used is the least likely to be stale.
     var idle = Link.none
@@ -41,8 +43,10 @@ struct PoolTable: ~Copyable {
 
     init() { buckets = Array(repeating: .none, count: 4096) }
 
-    private static func hash(_ source: IPAddress, _ isNode: Bool, _ to: SocketAddress) -> UInt64 {
-        var hash = source.high ^ (isNode ? 0x9e37_79b9_7f4a_7c15 : 0)
+    private static func hash(
+        _ source: IPAddress, _ isNode: Bool, _ to: SocketAddress, _ identity: UInt32
+    ) -> UInt64 {
+        var hash = source.high ^ UInt64(identity) << 32 ^ (isNode ? 0x9e37_79b9_7f4a_7c15 : 0)
         hash = (hash ^ source.low) &* 0xff51_afd7_ed55_8ccd
         hash = (hash ^ hash >> 32 ^ to.address.high) &* 0xff51_afd7_ed55_8ccd
         hash = (hash ^ hash >> 32 ^ to.address.low) &* 0xff51_afd7_ed55_8ccd
@@ -51,13 +55,15 @@ struct PoolTable: ~Copyable {
     }
 
     /// The pool, made if there is none. One without connections must be given to `retire` later.
-    mutating func pool(source: IPAddress, isNode: Bool, endpoint: SocketAddress) -> PoolLink {
-        let hash = Self.hash(source, isNode, endpoint)
+    mutating func pool(
+        source: IPAddress, isNode: Bool, endpoint: SocketAddress, identity: UInt32
+    ) -> PoolLink {
+        let hash = Self.hash(source, isNode, endpoint, identity)
         let bucket = Int(hash & UInt64(buckets.count - 1))
         var link = buckets[bucket]
         while !link.isNone {
             if link.it.hash == hash, link.it.endpoint == endpoint, link.it.source == source,
-                link.it.isNode == isNode
+                link.it.isNode == isNode, link.it.identity == identity
             {
                 return link
             }
@@ -66,8 +72,8 @@ struct PoolTable: ~Copyable {
         let made = UnsafeMutablePointer<Pool>.allocate(capacity: 1)
         unsafe made.initialize(
             to: Pool(
-                source: source, isNode: isNode, endpoint: endpoint, next: buckets[bucket],
-                hash: hash))
+                source: source, isNode: isNode, endpoint: endpoint, identity: identity,
+                next: buckets[bucket], hash: hash))
         buckets[bucket] = unsafe PoolLink(made)
         count += 1
         return buckets[bucket]

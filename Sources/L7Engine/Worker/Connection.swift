@@ -14,6 +14,8 @@ enum Phase: UInt8, BitwiseCopyable {
     case waiting
     /// Upstream: connect(2) is under way.
     case connecting
+    /// Both: the session's handshake is under way (Worker+Transport).
+    case handshaking
     /// Upstream: in its pool.
     case idle
     /// Both: bytes pass as they are.
@@ -29,6 +31,8 @@ enum Phase: UInt8, BitwiseCopyable {
 /// - Limits: about 900 bytes; a test says so.
 @safe struct Connection: BitwiseCopyable {
     var descriptor: Int32 = -1
+    /// What is between the bytes and the socket.
+    var session = Session.none
     var role = Role.downstream
     var phase = Phase.head
     /// An edge said that bytes may be there; cleared by a short read.

@@ -107,7 +107,7 @@ extension Worker {
             close(link)
             return
         }
-        timers.arm(link, at: now + limits.headNanosecondsMax)
+        if begin(link) { timers.arm(link, at: now + limits.headNanosecondsMax) }
     }
 
     /// Out of descriptors: the listener is left alone for a tenth of a second, so that nothing

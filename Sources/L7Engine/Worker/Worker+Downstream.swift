@@ -17,24 +17,9 @@ extension Worker {
             case .body: if !streamRequest(link) { return }
             case .tunnel: if !moveTunnel(link) { return }
             case .lingering: if !discard(link) { return }
-            case .waiting, .connecting, .idle, .flushing, .dead: return
+            case .waiting, .connecting, .handshaking, .idle, .flushing, .dead: return
             }
         }
-    }
-
-    /// The result of a recv: bytes, 0 at the end, -1 when there is nothing now.
-    @inline(__always)
-    func receive(_ link: Link, _ bytes: UnsafeMutablePointer<UInt8>, _ room: Int) -> Int {
-        let count = unsafe engine_recv(link.it.descriptor, bytes, room)
-        if count > 0 {
-            // A short read empties the socket; what comes later is a new edge.
-            if count < room, !link.it.isEnding { link.it.canRead = false }
-            return count
-        }
-        link.it.canRead = false
-        if count == -Int(EAGAIN) { return -1 }
-        link.it.hasEnded = true
-        return 0
     }
 
     private func receiveHead(_ link: Link) -> Bool {
@@ -177,7 +162,9 @@ extension Worker {
     /// Passes on what has come of the request's body; `false`: nothing more now.
     private func streamRequest(_ link: Link) -> Bool {
         let upstream = link.it.partner
-        guard !upstream.isNone, upstream.it.phase != .connecting, upstream.it.output.isEmpty else {
+        guard !upstream.isNone, upstream.it.phase != .connecting,
+            upstream.it.phase != .handshaking, upstream.it.output.isEmpty
+        else {
             return false
         }
         if !link.it.input.isEmpty, let base = unsafe link.it.input.base {

@@ -143,7 +143,7 @@ extension Worker {
             return
         }
         buffers.release(&link.it.input)
-        shutdown(link.it.descriptor, Int32(SHUT_WR))
+        endSending(link)
         link.it.phase = .lingering
         timers.arm(link, at: now + limits.lingerNanosecondsMax)
         makeReady(link)
@@ -195,12 +195,7 @@ extension Worker {
         if firstCount + secondCount == 0 { return true }
         var sent = 0
         if link.it.output.isEmpty {
-            if let second = unsafe second, secondCount > 0 {
-                sent = unsafe engine_send2(
-                    link.it.descriptor, first, firstCount, second, secondCount)
-            } else {
-                sent = unsafe engine_send(link.it.descriptor, first, firstCount)
-            }
+            sent = unsafe send(link, first, firstCount, second, secondCount)
             if sent == firstCount + secondCount { return true }
             if sent == -Int(EAGAIN) { sent = 0 }
             if sent < 0 { return false }
@@ -229,8 +224,7 @@ extension Worker {
     /// The socket takes bytes again.
     func flush(_ link: Link) {
         guard let base = unsafe link.it.output.base else { return }
-        let sent = unsafe engine_send(
-            link.it.descriptor, base + link.it.output.start, link.it.output.count)
+        let sent = unsafe send(link, base + link.it.output.start, link.it.output.count, nil, 0)
         if sent == -Int(EAGAIN) { return }
         guard sent > 0 else {
             buffers.release(&link.it.output)
@@ -248,7 +242,7 @@ extension Worker {
         } else if link.it.phase == .tunnel, link.it.partner.isNone == false,
             link.it.partner.it.hasEnded
         {
-            shutdown(link.it.descriptor, Int32(SHUT_WR))
+            endSending(link)
         }
         makeReady(link.it.partner)
     }

@@ -180,11 +180,12 @@ extension Worker {
             source = own
         }
         let isNode = source == .anyV6
-        let pool = pools.pool(source: source, isNode: isNode, endpoint: endpoint.address)
+        let pool = pools.pool(
+            source: source, isNode: isNode, endpoint: endpoint.address, identity: 0)
         while !anew, !pool.it.idle.isNone {
             let upstream = pool.it.idle
             if upstream.it.isEnding
-                || (!link.it.isResendable && engine_is_stale(upstream.it.descriptor) != 0)
+                || (!link.it.isResendable && !isQuiet(upstream))
             {
                 // The pool may be empty now, but the next dial needs it: hold it.
                 pool.it.count += 1
@@ -257,11 +258,16 @@ extension Worker {
     }
 
     func connected(_ upstream: Link) {
-        let link = upstream.it.partner
         guard engine_socket_error(upstream.it.descriptor) == 0 else {
             connectFailed(upstream, isLate: false)
             return
         }
+        if begin(upstream) { established(upstream) }
+    }
+
+    /// The upstream can take the request.
+    func established(_ upstream: Link) {
+        let link = upstream.it.partner
         upstream.it.phase = .head
         upstream.it.deadline = .max
         perform(link.it.exchange.on(.connected), link)

@@ -48,7 +48,7 @@ extension Worker {
         let count = unsafe receive(from, scratch, limits.receiveBytesMax)
         if count < 0 { return false }
         if count == 0 {
-            shutdown(to.it.descriptor, Int32(SHUT_WR))
+            endSending(to)
             if to.it.hasEnded { endTunnel(client) }
             return false
         }

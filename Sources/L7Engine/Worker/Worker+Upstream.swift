@@ -13,9 +13,9 @@ extension Worker {
             case .tunnel: if !moveTunnel(link) { return }
             case .idle:
                 // It ended, or it speaks unasked: of no use any more.
-                if link.it.canRead { close(link) }
+                if link.it.canRead, link.it.session.isNone || !isQuiet(link) { close(link) }
                 return
-            case .waiting, .connecting, .flushing, .lingering, .dead: return
+            case .waiting, .connecting, .handshaking, .flushing, .lingering, .dead: return
             }
         }
     }

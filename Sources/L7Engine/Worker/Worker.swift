@@ -152,6 +152,14 @@ internal import MeshModel
             }
             return
         }
+        if !link.it.session.isNone {
+            // A session may want the socket's other direction: each edge is a chance for both.
+            link.it.canRead = true
+            if link.it.phase == .handshaking {
+                shake(link)
+                return
+            }
+        }
         if events & EPOLLOUT.rawValue != 0, !link.it.output.isEmpty {
             flush(link)
             guard link.it.phase != .dead else { return }
@@ -201,7 +209,7 @@ internal import MeshModel
         case .listener: resumeListener(link)
         case .upstream:
             switch link.it.phase {
-            case .connecting: connectFailed(link, isLate: true)
+            case .connecting, .handshaking: connectFailed(link, isLate: true)
             case .idle: closeIdle(link)
             default: break
             }
@@ -254,6 +262,7 @@ extension Worker {
         if link.it.phase == .idle { pools.removeIdle(link) }
         link.it.phase = .dead
         timers.remove(link)
+        endSession(link)
         buffers.release(&link.it.input)
         buffers.release(&link.it.output)
         buffers.release(&link.it.request)

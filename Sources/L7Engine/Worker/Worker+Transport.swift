@@ -1,0 +1,125 @@
+// A connection's byte stream: the socket itself, or a session (TLS) above it. Parser, buffers and
+// forwarding meet bytes only here; a plain connection pays one comparison.
+//
+// A connection begins by `begin`, which answers whether bytes may flow already; one with a session
+// is in phase `handshaking` until `secured`. `Worker.close` frees the session.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+/// A session above a socket; `none`: bytes are the socket's own.
+///
+/// - Owns: nothing; the connection's record does, until `Worker.close`.
+@safe struct Session: BitwiseCopyable {
+    let pointer: UnsafeMutablePointer<engine_session>?
+    static var none: Session { unsafe Session(nil) }
+
+    init(_ pointer: UnsafeMutablePointer<engine_session>?) { unsafe self.pointer = pointer }
+
+    @inline(__always) var isNone: Bool { unsafe pointer == nil }
+}
+
+extension Worker {
+    /// After accept(2) or connect(2): `true` when bytes may flow now.
+    func begin(_ link: Link) -> Bool {
+        if link.it.session.isNone { return true }
+        link.it.phase = .handshaking
+        timers.arm(link, at: now + limits.handshakeNanosecondsMax)
+        return handshake(link)
+    }
+
+    /// Goes on with a handshake after an event; `true`: it is done in this moment.
+    private func handshake(_ link: Link) -> Bool {
+        // Safe: the session lives as long as its connection is not dead.
+        guard let session = unsafe link.it.session.pointer else { return true }
+        let result = unsafe engine_session_handshake(session)
+        if result > 0 {
+            tally.count(.handshakes)
+            // Bytes may lie in the session without a new edge of the socket's.
+            link.it.canRead = true
+            return true
+        }
+        if result < 0 {
+            tally.count(.handshakesFailed)
+            if link.it.role == .upstream {
+                connectFailed(link, isLate: false)
+            } else {
+                close(link)
+            }
+        }
+        return false
+    }
+
+    /// An event of a connection whose handshake is not done.
+    func shake(_ link: Link) {
+        guard handshake(link) else { return }
+        if link.it.role == .upstream {
+            established(link)
+        } else {
+            link.it.phase = .head
+            timers.arm(link, at: now + limits.headNanosecondsMax)
+            pumpDownstream(link)
+        }
+    }
+
+    /// The result of a recv: bytes, 0 at the end, -1 when there is nothing now.
+    @inline(__always)
+    func receive(_ link: Link, _ bytes: UnsafeMutablePointer<UInt8>, _ room: Int) -> Int {
+        if let session = unsafe link.it.session.pointer {
+            let count = unsafe engine_session_receive(session, bytes, room)
+            // A record at a time: only "nothing now" tells that the socket is empty.
+            return count > 0 ? count : nothing(link, count)
+        }
+        let count = unsafe engine_recv(link.it.descriptor, bytes, room)
+        if count > 0 {
+            // A short read empties the socket; what comes later is a new edge.
+            if count < room, !link.it.isEnding { link.it.canRead = false }
+            return count
+        }
+        return nothing(link, count)
+    }
+
+    private func nothing(_ link: Link, _ count: Int) -> Int {
+        link.it.canRead = false
+        if count == -Int(EAGAIN) { return -1 }
+        link.it.hasEnded = true
+        return 0
+    }
+
+    /// Bytes taken by the socket, or -errno.
+    @inline(__always)
+    func send(
+        _ link: Link, _ first: UnsafePointer<UInt8>, _ firstCount: Int,
+        _ second: UnsafePointer<UInt8>?, _ secondCount: Int
+    ) -> Int {
+        if let session = unsafe link.it.session.pointer {
+            return unsafe engine_session_send(session, first, firstCount, second, secondCount)
+        }
+        if let second = unsafe second, secondCount > 0 {
+            return unsafe engine_send2(link.it.descriptor, first, firstCount, second, secondCount)
+        }
+        return unsafe engine_send(link.it.descriptor, first, firstCount)
+    }
+
+    /// Says that nothing more will be sent; what comes is still read.
+    func endSending(_ link: Link) {
+        if let session = unsafe link.it.session.pointer { unsafe engine_session_end(session) }
+        shutdown(link.it.descriptor, Int32(SHUT_WR))
+    }
+
+    /// Whether a pooled upstream has neither ended nor spoken unasked. A session may have received
+    /// what is its own (a ticket), so it looks for itself.
+    func isQuiet(_ upstream: Link) -> Bool {
+        if upstream.it.session.isNone { return engine_is_stale(upstream.it.descriptor) == 0 }
+        return unsafe receive(upstream, scratch, limits.receiveBytesMax) < 0
+    }
+
+    /// Frees the session of a connection that is closed now.
+    func endSession(_ link: Link) {
+        guard let session = unsafe link.it.session.pointer else { return }
+        unsafe engine_session_end(session)
+        unsafe engine_session_free(session)
+        link.it.session = .none
+    }
+}
