@@ -43,6 +43,12 @@ public struct DatapathLimits: Sendable {
     public var podsMax: UInt32 = 4096
     /// One a captured connection, one a connection that the engine dials.
     public var flowsMax: UInt32 = 131_072
+    /// One an address or prefix that policies can tell from others.
+    public var identitiesMax: UInt32 = 65536
+    /// One a peer, direction and port range of each set of policies.
+    public var policiesMax: UInt32 = 262_144
+    /// One a set of policies that selects local pods.
+    public var setsMax: UInt32 = 8192
     /// One a socket that dialled a service.
     public var dialledMax: UInt32 = 65536
 
@@ -51,6 +57,8 @@ public struct DatapathLimits: Sendable {
     var byMap: [String: UInt32] {
         [
             "malla_service": servicesMax, "malla_endpoint": endpointsMax, "malla_pod": podsMax,
+            "malla_ipcache": identitiesMax, "malla_policy": policiesMax, "malla_set": setsMax,
+            "malla_share": podsMax + 1, "malla_quota": podsMax + 1, "malla_ring": flowsMax,
             "malla_flow": flowsMax, "malla_dialled": dialledMax,
         ]
     }
@@ -220,6 +228,15 @@ public final class Datapath {
             usage(
                 "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
                 rows.pods.refused),
+            usage(
+                "malla_ipcache", "lpm_trie", UInt64(current.identities.count),
+                rows.identities.entriesMax, rows.identities.refused),
+            usage(
+                "malla_policy", "lpm_trie", UInt64(current.policies.count),
+                rows.policies.entriesMax, rows.policies.refused),
+            usage(
+                "malla_set", "hash", UInt64(current.sets.count), rows.sets.entriesMax,
+                rows.sets.refused),
             usage("malla_flow", "lru_hash", flows.count(), flows.entriesMax, 0),
             usage("malla_dialled", "lru_hash", dialled.count(), dialled.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),

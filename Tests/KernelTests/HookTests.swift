@@ -168,8 +168,9 @@ struct HookTests {
         setting.engine = 99
         setting.engine_mac = (2, 0, 0, 0, 0, 1)
         try object.put("malla_setting", UInt32(0), setting)
-        let pod = malla_pod(
-            interface: testInterface, flags: meshed ? UInt32(MALLA_POD_MESHED) : 0)
+        var pod = malla_pod()
+        pod.interface = testInterface
+        pod.flags = meshed ? UInt32(MALLA_POD_MESHED) : 0
         try object.put("malla_pod", address(family.pod), pod)
         let key = malla_end(
             address: address(family.service), port_be: UInt16(80).bigEndian, protocol: 6, pad: 0)

@@ -10,7 +10,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define MALLA_ABI_VERSION 1
+#define MALLA_ABI_VERSION 2
 
 #ifdef __cplusplus
 #define MALLA_ABI_SIZE(type, bytes) static_assert(sizeof(type) == (bytes), "changed size")
@@ -68,6 +68,20 @@
  * failed            dropped: a call of the kernel failed
  * translated        a pod outside of the mesh to a captured service: an endpoint's address written
  * translated_back   the answer to it: the service's address written
+ * direct            from a pod straight into a pod of the same node
+ * related           an ICMP error about a known flow
+ * link_local        what a link needs by itself: ARP, neighbour discovery, DHCP
+ * audited           a policy denies it, and is only being tried: counted, passed
+ * denied_egress     dropped: the policies of the pod that sends do not allow it
+ * denied_ingress    dropped: the policies of the pod that would receive do not allow it
+ * cut               dropped: a known flow that the policies, changed since, no longer allow
+ * malformed         dropped: a header is short, or contradicts itself
+ * fragment_lost     dropped: a later fragment of a packet whose first one was not seen
+ * fragment_short    dropped: a first fragment without a whole header, or one that overlaps it
+ * headers_too_many  dropped: more IPv6 extension headers than are followed
+ * sctp              dropped: SCTP is not supported
+ * not_ip            dropped: neither IPv4, IPv6 nor ARP came out of a pod
+ * not_ready         dropped: the pod's rows are not in the maps yet
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -98,7 +112,21 @@
 	X(FLOW_REFUSED, 25, "flow_refused")                                                        \
 	X(FAILED, 26, "failed")                                                                    \
 	X(TRANSLATED, 27, "translated")                                                            \
-	X(TRANSLATED_BACK, 28, "translated_back")
+	X(TRANSLATED_BACK, 28, "translated_back")                                                  \
+	X(DIRECT, 29, "direct")                                                                    \
+	X(RELATED, 30, "related")                                                                  \
+	X(LINK_LOCAL, 31, "link_local")                                                            \
+	X(AUDITED, 32, "audited")                                                                  \
+	X(DENIED_EGRESS, 33, "denied_egress")                                                      \
+	X(DENIED_INGRESS, 34, "denied_ingress")                                                    \
+	X(CUT, 35, "cut")                                                                          \
+	X(MALFORMED, 36, "malformed")                                                              \
+	X(FRAGMENT_LOST, 37, "fragment_lost")                                                      \
+	X(FRAGMENT_SHORT, 38, "fragment_short")                                                    \
+	X(HEADERS_TOO_MANY, 39, "headers_too_many")                                                \
+	X(SCTP, 40, "sctp")                                                                        \
+	X(NOT_IP, 41, "not_ip")                                                                    \
+	X(NOT_READY, 42, "not_ready")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -154,10 +182,99 @@ MALLA_ABI_SIZE(struct malla_endpoint_key, 8);
 struct malla_pod {
 	__u32 interface; /* index of the node's side of its veth */
 	__u32 flags;
+	__u32 identity; /* as its row of malla_ipcache says */
+	__u32 set;	/* its row of malla_set; 0: no policy selects it */
+	__u32 endpoint; /* its row of malla_share and malla_quota; one a pod, never 0 */
+	__u32 pad;
 };
-MALLA_ABI_SIZE(struct malla_pod, 8);
+MALLA_ABI_SIZE(struct malla_pod, 24);
 
-/* malla_flow: the tuple exactly as a packet bears it. */
+/*
+ * Who is at an address, as policies see it. Labels' identities begin at 256; a CIDR's may carry
+ * MALLA_IDENTITY_LOCAL. REMOTE_NODE is a name only: another node is an address like others.
+ */
+enum malla_reserved_identity {
+	MALLA_IDENTITY_UNKNOWN = 0, /* in malla_policy: any peer */
+	MALLA_IDENTITY_HOST = 1,
+	MALLA_IDENTITY_WORLD = 2, /* what no row of malla_ipcache knows */
+	MALLA_IDENTITY_UNMANAGED = 3,
+	MALLA_IDENTITY_HEALTH = 4,
+	MALLA_IDENTITY_REMOTE_NODE = 6,
+	MALLA_IDENTITY_WORLD_IPV4 = 9,
+	MALLA_IDENTITY_WORLD_IPV6 = 10,
+	MALLA_IDENTITY_LABELS = 256,
+	MALLA_IDENTITY_LOCAL = 0x1000000,
+};
+
+/* malla_ipcache, a trie: the longest prefix of an address to malla_identity. */
+struct malla_prefix {
+	__u32 prefix_bits; /* of all 128: an IPv4 prefix has 96 more */
+	struct malla_address address;
+};
+MALLA_ABI_SIZE(struct malla_prefix, 20);
+
+struct malla_identity {
+	__u32 identity;
+	__u32 flags; /* none yet */
+};
+MALLA_ABI_SIZE(struct malla_identity, 8);
+
+/* Seen from the pod whose policies are asked. */
+enum malla_direction {
+	MALLA_INGRESS = 0,
+	MALLA_EGRESS = 1,
+};
+
+/* malla_set: the number of a set of policies to this. Pods that the same ones select share it. */
+#define MALLA_SET_AUDIT 1 /* what it denies by default is counted and passes */
+
+struct malla_set {
+	__u8 verdicts[2]; /* where no row of malla_policy matches; by enum malla_direction */
+	__u8 flags;
+	__u8 pad;
+	__u32 policies; /* how many select its pods */
+};
+MALLA_ABI_SIZE(struct malla_set, 8);
+
+/*
+ * malla_policy, a trie. 96 bits: exactly this port; 80 + n: ports that begin with the n bits; 80:
+ * any port; 72: any protocol. The rows of a peer's own identity are complete in themselves; only
+ * where none of them matches, those of identity 0 (any other peer) are asked, then the set.
+ */
+struct malla_policy_key {
+	__u32 prefix_bits;
+	__u32 set_be;
+	__u32 identity_be;
+	__u8 direction; /* enum malla_direction */
+	__u8 protocol;
+	__u16 port_be; /* of the pod that would receive */
+};
+MALLA_ABI_SIZE(struct malla_policy_key, 16);
+
+#define MALLA_POLICY_ANY_PROTOCOL_BITS 72
+#define MALLA_POLICY_ANY_PORT_BITS     80
+#define MALLA_POLICY_EXACT_BITS	       96
+
+enum malla_policy_verdict {
+	MALLA_POLICY_ALLOW = 1,
+	MALLA_POLICY_DENY = 2,
+};
+
+#define MALLA_POLICY_AUDIT 1 /* a DENY that is counted and passes */
+
+struct malla_policy {
+	__u32 rule;   /* who decided; a number of the compiler's */
+	__u8 verdict; /* enum malla_policy_verdict */
+	__u8 flags;
+	__u16 pad;
+};
+MALLA_ABI_SIZE(struct malla_policy, 8);
+
+/*
+ * A tuple. malla_flow's key is the tuple with the greater end as source (`flow_key`), so that both
+ * directions of a flow have one entry; it says in its flags which of them opened the flow. TCP and
+ * UDP have ports; an echo has its identifier at the end that asks and 0 at the other; all else 0.
+ */
 struct malla_flow_key {
 	struct malla_address source;
 	struct malla_address target;
@@ -170,19 +287,94 @@ MALLA_ABI_SIZE(struct malla_flow_key, 40);
 
 /* Append only. */
 enum malla_flow_kind {
-	MALLA_FLOW_CAPTURED = 1,	/* from a pod to a service: the engine's to receive */
-	MALLA_FLOW_DIALLED = 2,		/* answers to what the engine dialled: the engine's */
-	MALLA_FLOW_OWN = 3,		/* of a pod that uses one of the engine's ports itself */
-	MALLA_FLOW_TRANSLATED = 4,	/* from a pod outside the mesh; `other`: the endpoint */
-	MALLA_FLOW_TRANSLATED_BACK = 5, /* its answers; `other` is the service */
+	MALLA_FLOW_CAPTURED = 1,	/* from a pod to a service: the engine receives it */
+	MALLA_FLOW_DIALLED = 2,		/* dialled by the engine, which receives the answers */
+	MALLA_FLOW_OWN = 3,		/* between its ends; whoever they are */
+	MALLA_FLOW_TRANSLATED = 4,	/* to a service's address; `other`: the endpoint */
+	MALLA_FLOW_TRANSLATED_BACK = 5, /* the same as its endpoint sees it; `other`: the service */
 };
 
+/* Append only. UDP and the others use only OPENING and OPEN. */
+enum malla_flow_state {
+	MALLA_FLOW_OPENING = 0, /* no answer yet */
+	MALLA_FLOW_OPEN = 1,
+	MALLA_FLOW_CLOSING = 2, /* one end has sent its FIN */
+	MALLA_FLOW_CLOSED = 3,	/* both have, or one has reset it */
+};
+
+/* The end that opened the flow is the lesser one: the key's target. */
+#define MALLA_FLOW_SWAPPED 1
+/* A change of policy cut it. */
+#define MALLA_FLOW_CUT 2
+/* Answered: a packet came back. */
+#define MALLA_FLOW_ANSWERED 4
+/* FIN seen, from the end that opened the flow and from the other. */
+#define MALLA_FLOW_FIN	    8
+#define MALLA_FLOW_FIN_BACK 16
+/* Policy denies it, and is only being tried. */
+#define MALLA_FLOW_AUDITED 32
+
+/* The unit of flows' clocks: 2^30 ns of CLOCK_MONOTONIC, 1.07 s. */
+#define MALLA_TICK_SHIFT 30
+
+/* malla_flow: pairs are by direction, of the end that opened the flow first. */
 struct malla_flow {
+	__u64 packets[2];
+	__u64 bytes[2];		/* from the IP header on */
 	struct malla_end other; /* of translated flows, else zero */
 	__u32 kind;		/* enum malla_flow_kind */
-	__u32 interface;	/* of the local pod that sends these packets; 0: not known */
+	__u32 interfaces[2];	/* of the local pods at its ends; 0: no local pod */
+	__u32 generation;	/* of the policies that judged it */
+	__u32 owner;		/* the endpoint that it is charged to; 0: the node */
+	__u32 rule;		/* that admitted it; 0: none */
+	__u32 seen_ticks;	/* when its last packet came */
+	__u32 timeout_ticks;	/* how long after that it is gone */
+	__u16 flags;
+	__u8 state; /* enum malla_flow_state */
+	__u8 pad;
 };
-MALLA_ABI_SIZE(struct malla_flow, 28);
+MALLA_ABI_SIZE(struct malla_flow, 88);
+
+/* malla_share: what an endpoint holds of the flow table, by its number. Written by programs only.
+ */
+struct malla_share {
+	__u64 opened;
+	__u64 closed;  /* taken out by programs, the evicted included */
+	__u64 evicted; /* had to make room for a new one of the same endpoint */
+	__u64 hand;    /* the next place in its ring */
+};
+MALLA_ABI_SIZE(struct malla_share, 32);
+
+/* malla_quota: the same numbers to what the loader says. Flows now: opened - closed - collected. */
+struct malla_quota {
+	__u64 collected; /* taken out by the loader */
+	__u32 flows;	 /* how many the endpoint may hold; 0: none */
+	__u32 pad;
+};
+MALLA_ABI_SIZE(struct malla_quota, 16);
+
+/* malla_ring: the keys of an endpoint's flows in the order in which they were opened. */
+struct malla_ring_key {
+	__u32 endpoint;
+	__u32 place; /* below the endpoint's quota */
+};
+MALLA_ABI_SIZE(struct malla_ring_key, 8);
+
+/* malla_fragment: what later fragments have in common with their first, to its ports. */
+struct malla_fragment_key {
+	struct malla_address source;
+	struct malla_address target;
+	__u32 id_be;
+	__u8 protocol;
+	__u8 pad[3];
+};
+MALLA_ABI_SIZE(struct malla_fragment_key, 40);
+
+struct malla_fragment {
+	__u16 source_port_be;
+	__u16 target_port_be;
+};
+MALLA_ABI_SIZE(struct malla_fragment, 4);
 
 /* malla_dialled: what a socket dialled, by the endpoint that it got instead. */
 struct malla_dialled_key {
@@ -192,6 +384,9 @@ struct malla_dialled_key {
 };
 MALLA_ABI_SIZE(struct malla_dialled_key, 32);
 
+/* The node may always reach its own pods (probes), whatever their policies say. */
+#define MALLA_SETTING_HOST_ALLOWED 1
+
 /* malla_setting: one row, written by the loader before anything is attached and at each change. */
 struct malla_setting {
 	__u64 node_cookie;   /* of the node's own network namespace */
@@ -199,10 +394,12 @@ struct malla_setting {
 	__u32 agent_process; /* the same by process id; 0: none */
 	__u32 engine;	     /* interface index of the node's side of its veth; 0: no engine */
 	__u32 listeners;     /* rows in use of malla_listen */
-	__u8 engine_mac[6];  /* of both ends of that veth */
+	__u32 generation;    /* of pods and policies: a flow of another one is judged anew */
+	__u32 flags;
+	__u8 engine_mac[6]; /* of both ends of that veth */
 	__u8 pad[6];
 };
-MALLA_ABI_SIZE(struct malla_setting, 40);
+MALLA_ABI_SIZE(struct malla_setting, 48);
 
 #ifndef __bpf__
 /* Static text for the hook's or verdict's number; a null pointer for one that does not exist. */

@@ -30,7 +30,7 @@ static __always_inline enum malla_verdict
 from_pod_balance(const struct packet *packet, const struct malla_service *service, __u32 interface)
 {
 	const struct malla_end *endpoint = endpoint_pick(service, bpf_get_prandom_u32());
-	struct malla_flow flow = {.kind = MALLA_FLOW_TRANSLATED, .interface = interface};
+	struct malla_flow flow = {.kind = MALLA_FLOW_TRANSLATED, .interfaces = {interface, 0}};
 	struct malla_flow_key back = flow_reversed(&packet->flow);
 
 	if (!endpoint)
@@ -42,7 +42,7 @@ from_pod_balance(const struct packet *packet, const struct malla_service *servic
 	back.source = endpoint->address;
 	back.source_port_be = endpoint->port_be;
 	flow.kind = MALLA_FLOW_TRANSLATED_BACK;
-	flow.interface = 0;
+	flow.interfaces[0] = 0;
 	flow.other = flow_target(&packet->flow);
 	return flow_put(&back, &flow) ? MALLA_VERDICT_FLOW_REFUSED : MALLA_VERDICT_TRANSLATED;
 }
@@ -101,7 +101,7 @@ static __always_inline enum malla_verdict from_pod_judge(const struct packet *pa
 	if (!flow)
 		return from_pod_stray(packet);
 	if (flow_is_engines(flow)) {
-		if (flow->interface && flow->interface != interface)
+		if (flow->interfaces[0] && flow->interfaces[0] != interface)
 			return MALLA_VERDICT_SPOOFED;
 		return capture_packet(packet);
 	}

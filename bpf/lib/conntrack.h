@@ -11,7 +11,11 @@
  * step.
  */
 #pragma once
+#include "lib/fragment.h"
+#include "lib/ipcache.h"
 #include "lib/packet.h"
+#include "lib/policy.h"
+#include "lib/share.h"
 
 /* Written by from_pod and from_engine at each SYN; read at each packet. The loader sizes it. */
 struct {
@@ -36,7 +40,7 @@ static __always_inline long flow_put(const struct malla_flow_key *key,
 static __always_inline long flow_record(const struct malla_flow_key *key, enum malla_flow_kind kind,
 					__u32 interface)
 {
-	struct malla_flow flow = {.kind = kind, .interface = interface};
+	struct malla_flow flow = {.kind = kind, .interfaces = {interface, 0}};
 
 	return flow_put(key, &flow);
 }

@@ -15,7 +15,7 @@ int a_meshed_pods_connection_to_a_captured_service_is_recorded(struct __sk_buff 
 	EXPECT(from_pod_judge(&syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
 	flow = flow_find(&syn.flow);
 	EXPECT(flow && flow->kind == MALLA_FLOW_CAPTURED);
-	EXPECT(flow->interface == POD_INTERFACE);
+	EXPECT(flow->interfaces[0] == POD_INTERFACE);
 	return 0;
 }
 

@@ -1,14 +1,17 @@
-// The rows as the kernel holds them, and the one order in which they are changed: pods, endpoints,
-// services; then removals the other way round. A service's row never counts an endpoint that is not
-// there.
+// The rows as the kernel holds them, and the one order in which they are changed: policies, sets,
+// identities, pods, endpoints, services; then removals the other way round. A service's row never
+// counts an endpoint that is not there, and a pod's never names policies that are not.
 
 internal import CMallaABI
 
-/// - Owns: the three maps that follow the configuration, and a copy of what they hold.
+/// - Owns: the maps that follow the configuration, and a copy of what they hold.
 struct KernelRows: ~Copyable {
     private(set) var services: BPFMap<malla_end, malla_service>
     private(set) var endpoints: BPFMap<malla_endpoint_key, malla_end>
     private(set) var pods: BPFMap<malla_address, malla_pod>
+    private(set) var identities: BPFMap<malla_prefix, malla_identity>
+    private(set) var policies: BPFMap<malla_policy_key, malla_policy>
+    private(set) var sets: BPFMap<UInt32, malla_set>
     /// What the kernel holds now; without `problems`.
     private(set) var current = MapRows()
 
@@ -20,13 +23,27 @@ struct KernelRows: ~Copyable {
             adopting: object.map("malla_endpoint"), name: "malla_endpoint")
         let pods = try BPFMap<malla_address, malla_pod>(
             adopting: object.map("malla_pod"), name: "malla_pod")
+        let identities = try BPFMap<malla_prefix, malla_identity>(
+            adopting: object.map("malla_ipcache"), name: "malla_ipcache")
+        let policies = try BPFMap<malla_policy_key, malla_policy>(
+            adopting: object.map("malla_policy"), name: "malla_policy")
+        let sets = try BPFMap<UInt32, malla_set>(
+            adopting: object.map("malla_set"), name: "malla_set")
         var rows = MapRows()
+        identities.forEach(key: malla_prefix(), value: malla_identity()) {
+            rows.identities[$0] = $1
+        }
+        policies.forEach(key: malla_policy_key(), value: malla_policy()) { rows.policies[$0] = $1 }
+        sets.forEach(key: 0, value: malla_set()) { rows.sets[$0] = $1 }
         services.forEach(key: malla_end(), value: malla_service()) { rows.services[$0] = $1 }
         endpoints.forEach(key: malla_endpoint_key(), value: malla_end()) { rows.endpoints[$0] = $1 }
         pods.forEach(key: malla_address(), value: malla_pod()) { rows.pods[$0] = $1 }
         self.services = services
         self.endpoints = endpoints
         self.pods = pods
+        self.identities = identities
+        self.policies = policies
+        self.sets = sets
         current = rows
     }
 
@@ -34,36 +51,48 @@ struct KernelRows: ~Copyable {
     /// was there before goes on working.
     mutating func apply(_ rows: MapRows) throws(BPFError) -> [ApplyProblem] {
         var refused = Refused()
+        let identityChange = MapChange(from: current.identities, to: rows.identities)
+        let policyChange = MapChange(from: current.policies, to: rows.policies)
+        let setChange = MapChange(from: current.sets, to: rows.sets)
         let podChange = MapChange(from: current.pods, to: rows.pods)
         let endpointChange = MapChange(from: current.endpoints, to: rows.endpoints)
-        try write(podChange.writes, &refused)
-        try write(endpointChange.writes, &refused)
+        try Self.write(policyChange.writes, &policies, &current.policies, &refused)
+        try Self.write(setChange.writes, &sets, &current.sets, &refused)
+        try Self.write(identityChange.writes, &identities, &current.identities, &refused)
+        try Self.write(podChange.writes, &pods, &current.pods, &refused)
+        try Self.write(endpointChange.writes, &endpoints, &current.endpoints, &refused)
         // A full map may have room once what is gone is taken out.
         let isShort = !refused.isEmpty
         let serviceChange = MapChange(
             from: current.services, to: isShort ? shortened(rows) : rows.services)
-        try write(serviceChange.writes, &refused)
+        try Self.write(serviceChange.writes, &services, &current.services, &refused)
 
-        for key in serviceChange.removals {
-            try services.remove(key)
-            current.services[key] = nil
-        }
-        for key in endpointChange.removals {
-            try endpoints.remove(key)
-            current.endpoints[key] = nil
-        }
-        for key in podChange.removals {
-            try pods.remove(key)
-            current.pods[key] = nil
-        }
+        try Self.remove(serviceChange.removals, &services, &current.services)
+        try Self.remove(endpointChange.removals, &endpoints, &current.endpoints)
+        try Self.remove(podChange.removals, &pods, &current.pods)
+        try Self.remove(identityChange.removals, &identities, &current.identities)
+        try Self.remove(setChange.removals, &sets, &current.sets)
+        try Self.remove(policyChange.removals, &policies, &current.policies)
         return refused.isEmpty ? [] : try secondPass(rows)
     }
 
     private mutating func secondPass(_ rows: MapRows) throws(BPFError) -> [ApplyProblem] {
         var refused = Refused()
-        try write(MapChange(from: current.pods, to: rows.pods).writes, &refused)
-        try write(MapChange(from: current.endpoints, to: rows.endpoints).writes, &refused)
-        try write(MapChange(from: current.services, to: shortened(rows)).writes, &refused)
+        let policyWrites = MapChange(from: current.policies, to: rows.policies).writes
+        let setWrites = MapChange(from: current.sets, to: rows.sets).writes
+        let identityWrites = MapChange(from: current.identities, to: rows.identities).writes
+        let podWrites = MapChange(from: current.pods, to: rows.pods).writes
+        let endpointWrites = MapChange(from: current.endpoints, to: rows.endpoints).writes
+        try Self.write(policyWrites, &policies, &current.policies, &refused)
+        try Self.write(setWrites, &sets, &current.sets, &refused)
+        try Self.write(identityWrites, &identities, &current.identities, &refused)
+        try Self.write(podWrites, &pods, &current.pods, &refused)
+        try Self.write(endpointWrites, &endpoints, &current.endpoints, &refused)
+        let serviceWrites = MapChange(from: current.services, to: shortened(rows)).writes
+        try Self.write(serviceWrites, &services, &current.services, &refused)
+        identities.refused += refused.rows(of: identities.name)
+        policies.refused += refused.rows(of: policies.name)
+        sets.refused += refused.rows(of: sets.name)
         pods.refused += refused.rows(of: pods.name)
         endpoints.refused += refused.rows(of: endpoints.name)
         services.refused += refused.rows(of: services.name)
@@ -85,38 +114,24 @@ struct KernelRows: ~Copyable {
         }
     }
 
-    private mutating func write(
-        _ writes: [(key: malla_address, value: malla_pod)], _ refused: inout Refused
+    private static func write<Key: Hashable & BitwiseCopyable, Value: BitwiseCopyable>(
+        _ writes: [(key: Key, value: Value)], _ map: inout BPFMap<Key, Value>,
+        _ held: inout [Key: Value], _ refused: inout Refused
     ) throws(BPFError) {
         for row in writes {
             do throws(BPFError) {
-                try pods.set(row.key, to: row.value)
-                current.pods[row.key] = row.value
-            } catch { try refused.take(error, map: pods.name, entriesMax: pods.entriesMax) }
+                try map.set(row.key, to: row.value)
+                held[row.key] = row.value
+            } catch { try refused.take(error, map: map.name, entriesMax: map.entriesMax) }
         }
     }
 
-    private mutating func write(
-        _ writes: [(key: malla_endpoint_key, value: malla_end)], _ refused: inout Refused
+    private static func remove<Key: Hashable & BitwiseCopyable, Value: BitwiseCopyable>(
+        _ keys: [Key], _ map: inout BPFMap<Key, Value>, _ held: inout [Key: Value]
     ) throws(BPFError) {
-        for row in writes {
-            do throws(BPFError) {
-                try endpoints.set(row.key, to: row.value)
-                current.endpoints[row.key] = row.value
-            } catch {
-                try refused.take(error, map: endpoints.name, entriesMax: endpoints.entriesMax)
-            }
-        }
-    }
-
-    private mutating func write(
-        _ writes: [(key: malla_end, value: malla_service)], _ refused: inout Refused
-    ) throws(BPFError) {
-        for row in writes {
-            do throws(BPFError) {
-                try services.set(row.key, to: row.value)
-                current.services[row.key] = row.value
-            } catch { try refused.take(error, map: services.name, entriesMax: services.entriesMax) }
+        for key in keys {
+            try map.remove(key)
+            held[key] = nil
         }
     }
 }

@@ -8,6 +8,9 @@ struct MapRows {
     var services: [malla_end: malla_service] = [:]
     var endpoints: [malla_endpoint_key: malla_end] = [:]
     var pods: [malla_address: malla_pod] = [:]
+    var identities: [malla_prefix: malla_identity] = [:]
+    var policies: [malla_policy_key: malla_policy] = [:]
+    var sets: [UInt32: malla_set] = [:]
     /// What of the snapshot could not be said in rows.
     var problems: [ApplyProblem] = []
 
@@ -17,6 +20,7 @@ struct MapRows {
     /// - Complexity: linear in services, endpoints and pods.
     init(_ snapshot: Snapshot, interfaces: [String: UInt32], after previous: MapRows) {
         var numbers = ServiceNumbers(previous)
+        var podNumbers = PodNumbers(previous)
         for port in snapshot.ports where port.transport != .sctp {
             for isIPv4 in [true, false] {
                 append(port, snapshot, isIPv4: isIPv4, &numbers)
@@ -24,10 +28,11 @@ struct MapRows {
         }
         for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
             guard let name = workload.interface, let index = interfaces[name] else { continue }
-            let flags = workload.isMeshed ? UInt32(MALLA_POD_MESHED) : 0
-            for address in workload.addresses {
-                pods[malla_address(address)] = malla_pod(interface: index, flags: flags)
-            }
+            var row = malla_pod()
+            row.interface = index
+            row.flags = workload.isMeshed ? UInt32(MALLA_POD_MESHED) : 0
+            row.endpoint = podNumbers.number(for: workload.addresses.map { malla_address($0) })
+            for address in workload.addresses { pods[malla_address(address)] = row }
         }
     }
 
@@ -80,6 +85,32 @@ private struct ServiceNumbers {
         }
         defer { next &+= 1 }
         taken.insert(next)
+        return next
+    }
+}
+
+/// Gives each pod the endpoint number that its addresses had, or the least that is free: it is an
+/// index into malla_share and malla_quota.
+private struct PodNumbers {
+    private let before: [malla_address: malla_pod]
+    private var taken: Set<UInt32>
+    private var given: Set<UInt32> = []
+    private var next: UInt32 = 1
+
+    init(_ previous: MapRows) {
+        before = previous.pods
+        taken = Set(previous.pods.values.map(\.endpoint))
+    }
+
+    mutating func number(for addresses: [malla_address]) -> UInt32 {
+        for address in addresses {
+            if let number = before[address]?.endpoint, number != 0, given.insert(number).inserted {
+                return number
+            }
+        }
+        while taken.contains(next) { next += 1 }
+        taken.insert(next)
+        given.insert(next)
         return next
     }
 }

@@ -67,6 +67,59 @@ extension malla_endpoint_key: @retroactive Hashable {
 extension malla_pod: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
         left.interface == right.interface && left.flags == right.flags
+            && left.identity == right.identity && left.set == right.set
+            && left.endpoint == right.endpoint
+    }
+}
+
+extension malla_prefix: @retroactive Hashable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.prefix_bits == right.prefix_bits && left.address == right.address
+    }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(prefix_bits)
+        hasher.combine(address)
+    }
+}
+
+extension malla_identity: @retroactive Equatable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.identity == right.identity && left.flags == right.flags
+    }
+}
+
+extension malla_policy_key: @retroactive Hashable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.prefix_bits == right.prefix_bits && left.set_be == right.set_be
+            && left.identity_be == right.identity_be && left.direction == right.direction
+            && left.protocol == right.protocol && left.port_be == right.port_be
+    }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(prefix_bits)
+        hasher.combine(set_be)
+        hasher.combine(identity_be)
+        hasher.combine(direction)
+        hasher.combine(self.protocol)
+        hasher.combine(port_be)
+    }
+}
+
+extension malla_policy: @retroactive Equatable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.rule == right.rule && left.verdict == right.verdict && left.flags == right.flags
+    }
+}
+
+extension malla_set: @retroactive Equatable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.verdicts == right.verdicts && left.flags == right.flags
+            && left.policies == right.policies
     }
 }
 
