@@ -7,6 +7,8 @@ struct Limits: Sendable {
     var receiveBytesMax = 64 * 1024
     /// A request's or response's head. Envoy: 60 KiB; HAProxy: 16 KiB.
     var headBytesMax = 32 * 1024
+    /// The target of a request's first line. nginx: 8 KiB with its line.
+    var targetBytesMax = 16 * 1024
     /// Fields in a head. Envoy: 100.
     var fieldsMax = 128
     /// What one connection may hold that its peer could not take yet: one receive and one head.

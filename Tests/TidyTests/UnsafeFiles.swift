@@ -13,7 +13,9 @@ enum UnsafeFiles {
         "Sources/CLI/Check/": ["NeighbourChecks"],
         "Sources/L7Engine/": ["Engine"],
         "Sources/L7Engine/Codec/": ["BodyFraming", "MessageHead"],
-        "Sources/L7Engine/Codec/HTTP1/": ["FieldReader", "HTTP1Parser", "PathNormalForm", "Scan"],
+        "Sources/L7Engine/Codec/HTTP1/": [
+            "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
+        ],
         "Sources/L7Engine/Metrics/": ["AccessLog", "Tally"],
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [

@@ -1,24 +1,33 @@
 internal import MeshModel
 
 /// Where a body ends (RFC 9112 section 6.3). Told of bytes, answers how many of them are the
-/// body's; chunks pass through as they are, checked.
+/// body's; chunks pass through as they are, checked, or are taken apart for a peer that knows none.
 struct BodyFraming: BitwiseCopyable {
     enum Kind: UInt8, BitwiseCopyable { case none, length, chunked, untilClose }
     private enum ChunkState: UInt8, BitwiseCopyable {
         case size, sizeDigits, extensions, sizeLineFeed, data, dataReturn, dataLineFeed
-        case trailerStart, trailer, trailerLineFeed, lastLineFeed
+        case trailerStart, trailerName, trailer, trailerLineFeed, lastLineFeed
     }
 
     private(set) var kind = Kind.none
     private(set) var isDone = true
+    /// Why `advance` answered -1.
+    private(set) var refusal = Refusal.chunk
     private var state = ChunkState.size
     private var digits: UInt8 = 0
     /// Bytes of the length or of the chunk that are still to come.
     private var remaining: UInt64 = 0
-    /// Bytes of the chunk's line or of the trailers.
-    private var overhead: UInt32 = 0
+    /// Bytes of extensions in the whole body, then bytes of trailers.
+    private var extensions: UInt32 = 0
+    private var trailers: UInt32 = 0
+    /// FNV-1a of the trailer's name so far, in lower case.
+    private var nameHash: UInt64 = 0
 
-    static let overheadBytesMax: UInt32 = 8192
+    /// No sum of sizes of so many digits overflows.
+    static let sizeDigitsMax: UInt8 = 15
+    /// Nobody uses them. A body of extensions would cost us and bring its sender nothing.
+    static let extensionBytesMax: UInt32 = 4096
+    static let trailerBytesMax: UInt32 = 8192
 
     init() {}
 
@@ -76,10 +85,7 @@ struct BodyFraming: BitwiseCopyable {
         var index = start
         while index < end {
             if state == .data {
-                let taken = min(UInt64(end - index), remaining)
-                remaining -= taken
-                index += Int(taken)
-                if remaining == 0 { state = .dataReturn }
+                index += takeData(end - index)
                 continue
             }
             guard unsafe step(base[index]) else { return -1 }
@@ -87,6 +93,40 @@ struct BodyFraming: BitwiseCopyable {
             if isDone { return index }
         }
         return index
+    }
+
+    /// As `advance`, for a peer that knows no chunks: moves what the chunks hold to
+    /// `base[start..<start + kept]`. Trailers are dropped.
+    mutating func decode(
+        _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int, kept: inout Int
+    ) -> Int {
+        kept = 0
+        guard kind == .chunked else {
+            let stop = unsafe advance(base, start, end)
+            kept = max(0, stop - start)
+            return stop
+        }
+        var index = start
+        while index < end, !isDone {
+            if state == .data {
+                let count = takeData(end - index)
+                // Moves towards the front, inside of what was given.
+                unsafe (base + start + kept).update(from: base + index, count: count)
+                kept += count
+                index += count
+                continue
+            }
+            guard unsafe step(base[index]) else { return -1 }
+            index += 1
+        }
+        return index
+    }
+
+    private mutating func takeData(_ count: Int) -> Int {
+        let taken = min(UInt64(count), remaining)
+        remaining -= taken
+        if remaining == 0 { state = .dataReturn }
+        return Int(taken)
     }
 
     /// One byte outside of the data; `false`: refused.
@@ -98,10 +138,10 @@ struct BodyFraming: BitwiseCopyable {
                 state = .sizeLineFeed
                 return true
             }
-            return count() && (byte >= 0x20 || byte == 9) && byte != 0x7f
+            extensions += 1
+            return check(extensions <= Self.extensionBytesMax && isText(byte), .chunkExtension)
         case .sizeLineFeed:
             state = remaining == 0 ? .trailerStart : .data
-            overhead = 0
             return byte == 10
         case .data: return false
         case .dataReturn:
@@ -111,32 +151,14 @@ struct BodyFraming: BitwiseCopyable {
             state = .size
             digits = 0
             return byte == 10
-        case .trailerStart:
-            if byte == 13 {
-                state = .lastLineFeed
-                return true
-            }
-            state = .trailer
-            return count() && isToken(byte)
-        case .trailer:
-            if byte == 13 {
-                state = .trailerLineFeed
-                return true
-            }
-            return count() && (byte >= 0x20 || byte == 9) && byte != 0x7f
-        case .trailerLineFeed:
-            state = .trailerStart
-            return byte == 10
-        case .lastLineFeed:
-            isDone = true
-            return byte == 10
+        case .trailerStart, .trailerName, .trailer, .trailerLineFeed, .lastLineFeed:
+            return trailerStep(byte)
         }
     }
 
     private mutating func sizeDigit(_ byte: UInt8) -> Bool {
         if let digit = hexDigit(byte) {
-            // Fifteen digits: no sum of sizes overflows.
-            guard digits < 15 else { return false }
+            guard check(digits < Self.sizeDigitsMax, .chunkSize) else { return false }
             remaining = (digits == 0 ? 0 : remaining) << 4 | UInt64(digit)
             digits += 1
             state = .sizeDigits
@@ -154,8 +176,56 @@ struct BodyFraming: BitwiseCopyable {
         return false
     }
 
-    private mutating func count() -> Bool {
-        overhead += 1
-        return overhead <= Self.overheadBytesMax
+    private mutating func trailerStep(_ byte: UInt8) -> Bool {
+        trailers += 1
+        guard check(trailers <= Self.trailerBytesMax, .trailersTooLong) else { return false }
+        switch state {
+        case .trailerStart where byte == 13:
+            state = .lastLineFeed
+            return true
+        case .trailerStart:
+            state = .trailerName
+            nameHash = Self.hashStart
+            return nameByte(byte)
+        case .trailerName where byte == 0x3a:
+            state = .trailer
+            return check(!Self.refusedTrailers.contains(nameHash), .trailer)
+        case .trailerName: return nameByte(byte)
+        case .trailer where byte == 13:
+            state = .trailerLineFeed
+            return true
+        case .trailer: return check(isText(byte), .trailer)
+        case .trailerLineFeed:
+            state = .trailerStart
+            return check(byte == 10, .trailer)
+        default:
+            isDone = byte == 10
+            return check(isDone, .trailer)
+        }
     }
+
+    private mutating func nameByte(_ byte: UInt8) -> Bool {
+        nameHash = (nameHash ^ UInt64(lowerCase(byte))) &* Self.hashFactor
+        return check(isToken(byte), .trailer)
+    }
+
+    private mutating func check(_ isGood: Bool, _ reason: Refusal) -> Bool {
+        if !isGood { refusal = reason }
+        return isGood
+    }
+
+    private func isText(_ byte: UInt8) -> Bool { (byte >= 0x20 || byte == 9) && byte != 0x7f }
+
+    private static let hashStart: UInt64 = 0xcbf2_9ce4_8422_2325
+    private static let hashFactor: UInt64 = 0x0000_0100_0000_01b3
+
+    /// What frames or addresses a message, or says who asks, is decided when trailers come
+    /// (RFC 9110 section 6.5.1): a server that merged them would be deceived. A hash that agrees
+    /// by chance costs its sender an error.
+    private static let refusedTrailers: Set<UInt64> = Set(
+        [
+            "content-length", "transfer-encoding", "host", "connection", "keep-alive", "te",
+            "proxy-connection", "trailer", "upgrade", "expect", "authorization", "cookie",
+            "set-cookie", "content-encoding", "content-type", "content-range", "x-forwarded-for",
+        ].map { $0.utf8.reduce(hashStart) { ($0 ^ UInt64($1)) &* hashFactor } })
 }

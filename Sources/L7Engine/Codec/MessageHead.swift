@@ -1,56 +1,31 @@
-// The head of an HTTP/1.x message as ranges over received bytes, and why one is refused.
+// The head of an HTTP/1.x message as ranges over received bytes.
 
 internal import MeshModel
 
-/// Fields that the engine itself reads. Those from `connection` on belong to one hop and are not
-/// forwarded (RFC 9110 section 7.6.1).
+/// Fields that the engine itself reads, as a byte of which the upper bits say what happens to them
+/// when the message is forwarded.
 enum FieldKind {
     static let other: UInt8 = 0
     static let host: UInt8 = 1
     static let contentLength: UInt8 = 2
     static let transferEncoding: UInt8 = 3
     static let expect: UInt8 = 4
-    static let forwardedFor: UInt8 = 5
+    static let via: UInt8 = 5
+    static let requestID: UInt8 = 6
+
+    /// Belongs to one hop and is not forwarded (RFC 9110 section 7.6.1).
     static let hop: UInt8 = 0x80
     static let connection: UInt8 = 0x81
     static let upgrade: UInt8 = 0x82
-}
+    static let te: UInt8 = 0x83
 
-/// Why a message was refused: the label of `malla_requests_refused_total`.
-enum Refusal: UInt8, CaseIterable {
-    case malformedLine, method, target, path, version, fieldName, fieldValue, spaceBeforeColon
-    case bareLineFeed, bareCarriageReturn, nul, foldedLine, hostMissing, hostDuplicate, hostInvalid
-    case contentLengthInvalid, contentLengthDuplicate, lengthAndEncoding, encodingUnknown
-    case encodingInOldVersion, headTooLong, fieldsTooMany, chunk, connectMethod
-
-    var label: String {
-        switch self {
-        case .malformedLine: "malformed_line"
-        case .method: "method"
-        case .target: "target"
-        case .path: "path"
-        case .version: "version"
-        case .fieldName: "field_name"
-        case .fieldValue: "field_value"
-        case .spaceBeforeColon: "space_before_colon"
-        case .bareLineFeed: "bare_line_feed"
-        case .bareCarriageReturn: "bare_carriage_return"
-        case .nul: "nul"
-        case .foldedLine: "folded_line"
-        case .hostMissing: "host_missing"
-        case .hostDuplicate: "host_duplicate"
-        case .hostInvalid: "host_invalid"
-        case .contentLengthInvalid: "content_length_invalid"
-        case .contentLengthDuplicate: "content_length_duplicate"
-        case .lengthAndEncoding: "length_and_encoding"
-        case .encodingUnknown: "encoding_unknown"
-        case .encodingInOldVersion: "encoding_in_old_version"
-        case .headTooLong: "head_too_long"
-        case .fieldsTooMany: "fields_too_many"
-        case .chunk: "chunk"
-        case .connectMethod: "connect_method"
-        }
-    }
+    /// Says where a request came from: at the edge only we may say so.
+    static let edge: UInt8 = 0x40
+    /// Written anew by us, with what came appended or not.
+    static let rewritten: UInt8 = 0x20
+    static let forwardedFor: UInt8 = 0x61
+    static let forwarded: UInt8 = 0x62
+    static let forwardedOther: UInt8 = 0x40
 }
 
 /// What the parser found; one a worker, written anew for each message.
@@ -59,6 +34,9 @@ enum Refusal: UInt8, CaseIterable {
 @safe struct MessageHead {
     let fields: UnsafeMutablePointer<FieldRange>
     let fieldsMax: Int
+    /// The whole head; the target of its first line.
+    let bytesMax: Int
+    let targetBytesMax: Int
     var fieldsCount = 0
     var method = ByteRange.empty
     var path = ByteRange.empty
@@ -68,6 +46,7 @@ enum Refusal: UInt8, CaseIterable {
     /// With the port; without it in `host`.
     var authority = ByteRange.empty
     var host = ByteRange.empty
+    var requestID = ByteRange.empty
     var status = 0
     var statusLine = ByteRange.empty
     /// 0 or 1 of HTTP/1.x.
@@ -75,19 +54,38 @@ enum Refusal: UInt8, CaseIterable {
     /// -1: none.
     var contentLength: Int64 = -1
     var isChunked = false
+    /// The method is HEAD, so that the response has no body.
+    var isHead = false
     var closes = false
     var keepsAlive = false
+    /// `Connection: upgrade`; and an `Upgrade` that may be passed on.
     var upgrades = false
+    var hasUpgrade = false
+    /// HTTP/2 behind our back: never passed on.
+    var upgradesToHTTP2 = false
     var hasHost = false
     var expects = false
+    /// `TE: trailers`.
+    var takesTrailers = false
+    var prefersJSON = false
+    /// Some option of `Connection` is the name of a field.
     var namesFields = false
+    var connectionOptions: UInt16 = 0
     /// Where the head ends and the body begins.
     var end = 0
 
-    init(fields: UnsafeMutablePointer<FieldRange>, fieldsMax: Int) {
+    init(
+        fields: UnsafeMutablePointer<FieldRange>, fieldsMax: Int, bytesMax: Int = 32 * 1024,
+        targetBytesMax: Int = 16 * 1024
+    ) {
         unsafe self.fields = fields
         self.fieldsMax = fieldsMax
+        self.bytesMax = bytesMax
+        self.targetBytesMax = targetBytesMax
     }
+
+    /// The client wants another protocol that may be passed on as it is.
+    var wantsUpgrade: Bool { upgrades && hasUpgrade && !upgradesToHTTP2 && minor == 1 }
 
     @inline(__always)
     func field(_ index: Int) -> FieldRange {
@@ -96,24 +94,20 @@ enum Refusal: UInt8, CaseIterable {
         return unsafe fields[index]
     }
 
+    /// Whether what came behind an incomplete head, from `added` on, ends a line or passes a limit.
+    /// So a head is parsed once for each of its lines, not for each byte that a slow sender sends.
+    func isWorthParsing(_ bytes: Bytes, _ start: Int, _ added: Int) -> Bool {
+        for limit in [targetBytesMax + HTTP1Parser.methodBytesMax + 2, bytesMax]
+        where added - start <= limit && bytes.count - start > limit {
+            return true
+        }
+        for index in added..<bytes.count where bytes[index] == HTTP1Parser.lf { return true }
+        return false
+    }
+
     mutating func reset() {
-        fieldsCount = 0
-        hasQuery = false
-        method = .empty
-        path = .empty
-        query = .empty
-        authority = .empty
-        host = .empty
-        status = 0
-        minor = 1
-        contentLength = -1
-        isChunked = false
-        closes = false
-        keepsAlive = false
-        upgrades = false
-        hasHost = false
-        expects = false
-        namesFields = false
-        end = 0
+        unsafe self = MessageHead(
+            fields: fields, fieldsMax: fieldsMax, bytesMax: bytesMax,
+            targetBytesMax: targetBytesMax)
     }
 }

@@ -49,8 +49,10 @@ extension Worker {
             if count == 0 { close(link) }
             return false
         }
+        let from = link.it.input.end
         link.it.input.end += count
-        link.it.needsMore = false
+        let bytes = unsafe Bytes(base, count: link.it.input.end)
+        if head.isWorthParsing(bytes, link.it.input.start, from) { link.it.needsMore = false }
         return true
     }
 
@@ -68,10 +70,6 @@ extension Worker {
     ) -> Int {
         switch unsafe HTTP1Parser.request(base, start, end, &head) {
         case .incomplete:
-            if end - start > limits.headBytesMax {
-                refuse(link, .headTooLong)
-                return -1
-            }
             if !link.it.needsMore, link.it.deadline > now + limits.headNanosecondsMax {
                 timers.arm(link, at: now + limits.headNanosecondsMax)
             }
@@ -80,12 +78,7 @@ extension Worker {
         case .refused(let refusal):
             refuse(link, refusal)
             return -1
-        case .complete:
-            if head.end - start > limits.headBytesMax {
-                refuse(link, .headTooLong)
-                return -1
-            }
-            return unsafe startRequest(link, base, end)
+        case .complete: return unsafe startRequest(link, base, end)
         }
     }
 
@@ -98,7 +91,7 @@ extension Worker {
         link.it.framing = BodyFraming.request(head)
         let bodyEnd = unsafe link.it.framing.advance(base, head.end, end)
         if bodyEnd < 0 {
-            refuse(link, .chunk)
+            refuse(link, link.it.framing.refusal)
             return -1
         }
         link.it.receivedBytes = UInt64(bodyEnd - head.end)
@@ -123,6 +116,7 @@ extension Worker {
         link.it.answerStarted = false
         link.it.upstreamPeer = SocketAddress(.anyV6, 0)
         link.it.minor = head.minor
+        link.it.isHead = head.isHead
         link.it.keepsAlive =
             drainUntil == nil && !head.closes && (head.minor == 1 || head.keepsAlive)
         link.it.requestDeadline = .max
@@ -196,7 +190,7 @@ extension Worker {
     ) -> Int {
         let stop = unsafe link.it.framing.advance(base, start, end)
         guard stop >= 0 else {
-            refuse(link, .chunk)
+            refuse(link, link.it.framing.refusal)
             return -1
         }
         link.it.receivedBytes += UInt64(stop - start)

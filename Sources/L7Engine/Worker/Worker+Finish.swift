@@ -78,7 +78,6 @@ extension Worker {
         _ match: RouteMatch, _ table: CompiledRoutes
     ) {
         let bytes = unsafe Bytes(base, count: head.end)
-        link.it.isHead = unsafe isWord(base, head.method, "head")
         link.it.status = redirect.status
         startReply(link, Int(redirect.status))
         writer.append("Location: ")

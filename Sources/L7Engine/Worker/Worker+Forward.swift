@@ -10,8 +10,7 @@ extension Worker {
         _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ bodyEnd: Int, _ match: RouteMatch,
         _ table: CompiledRoutes
     ) {
-        link.it.isHead = unsafe isWord(base, head.method, "head")
-        link.it.wantsUpgrade = head.upgrades && head.minor == 1
+        link.it.wantsUpgrade = head.wantsUpgrade
         let rule = table.rules[Int(match.rule)]
         unsafe writeRequest(link, base, rule, match, table)
         guard !writer.isOver else {

@@ -80,7 +80,8 @@ internal import MeshModel
         let written = 3 * limits.headBytesMax + limits.receiveBytesMax
         unsafe writer = ByteWriter(.allocate(capacity: written), capacity: written)
         unsafe head = MessageHead(
-            fields: .allocate(capacity: limits.fieldsMax), fieldsMax: limits.fieldsMax)
+            fields: .allocate(capacity: limits.fieldsMax), fieldsMax: limits.fieldsMax,
+            bytesMax: limits.headBytesMax, targetBytesMax: limits.targetBytesMax)
         unsafe stagedBody = nil
         unsafe events = .allocate(capacity: Self.eventsMax)
         ready.reserveCapacity(1024)

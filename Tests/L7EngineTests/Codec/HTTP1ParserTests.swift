@@ -75,7 +75,7 @@ struct HTTP1RefusalTests {
             rule: "chunked twice",
             text:
                 "POST / HTTP/1.1\r\n\(h)Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-            refusal: .encodingUnknown),
+            refusal: .encodingDuplicate),
         RefusalRow(
             rule: "a disguised encoding",
             text: "POST / HTTP/1.1\r\n\(h)Transfer-Encoding: \u{b}chunked\r\n\r\n",
@@ -111,7 +111,7 @@ struct HTTP1RefusalTests {
             refusal: .hostInvalid),
         RefusalRow(
             rule: "a host against the target", text: "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
-            refusal: .hostInvalid),
+            refusal: .hostConflict),
         RefusalRow(
             rule: "an encoded slash", text: "GET /a%2fb HTTP/1.1\r\n\(h)\r\n", refusal: .path),
         RefusalRow(rule: "an encoded NUL", text: "GET /a%00 HTTP/1.1\r\n\(h)\r\n", refusal: .path),

@@ -1,8 +1,13 @@
-// The few fields that say where a message ends, whom it is for and what happens to the connection.
+// The few fields that say where a message ends, whom it is for, what happens to the connection and
+// from where it came.
 
 internal import MeshModel
 
 enum FieldReader {
+    /// Options of all `Connection` fields of a message together. Each that names a field is
+    /// compared with every field: without a limit, a head of names would buy much of our time.
+    static let connectionOptionsMax: UInt16 = 32
+
     /// What kind of field this is; `nil`: the message must be refused (`refusal` says why).
     @inline(__always)
     static func read(
@@ -11,32 +16,58 @@ enum FieldReader {
     ) -> UInt8? {
         switch name.count {
         case 4: return unsafe isRequest && isWord(base, name, "host") ? host(value, &head) : 0
-        case 2: return unsafe isWord(base, name, "te") ? FieldKind.hop : 0
-        case 6:
-            guard unsafe isWord(base, name, "expect") else { return 0 }
-            head.expects = true
-            return FieldKind.expect
-        case 7:
-            if unsafe isWord(base, name, "upgrade") { return FieldKind.upgrade }
-            return unsafe isWord(base, name, "trailer") ? 0 : 0
-        case 10:
-            if unsafe isWord(base, name, "connection") {
-                return unsafe connection(base, value, &head)
-            }
-            return unsafe isWord(base, name, "keep-alive") ? FieldKind.hop : 0
         case 14:
             if unsafe isWord(base, name, "content-length") {
                 return unsafe contentLength(base, value, &head)
             }
             return unsafe isWord(base, name, "http2-settings") ? FieldKind.hop : 0
+        case 17:
+            if unsafe isWord(base, name, "transfer-encoding") {
+                return unsafe transferEncoding(base, value, &head)
+            }
+            return unsafe isWord(base, name, "x-forwarded-proto") ? FieldKind.forwardedOther : 0
+        case 10:
+            if unsafe isWord(base, name, "connection") {
+                return unsafe connection(base, value, &head)
+            }
+            return unsafe isWord(base, name, "keep-alive") ? FieldKind.hop : 0
+        case 7:
+            if unsafe isWord(base, name, "upgrade") { return unsafe upgrade(base, value, &head) }
+            return 0
+        case 16:
+            if unsafe isWord(base, name, "proxy-connection") { return FieldKind.hop }
+            return unsafe isWord(base, name, "x-forwarded-host")
+                || isWord(base, name, "x-forwarded-port") ? FieldKind.forwardedOther : 0
+        default: return isRequest ? unsafe readRequest(base, name, value, &head) : 0
+        }
+    }
+
+    /// Fields that mean something to us in a request only.
+    private static func readRequest(
+        _ base: UnsafeMutablePointer<UInt8>, _ name: ByteRange, _ value: ByteRange,
+        _ head: inout MessageHead
+    ) -> UInt8? {
+        switch name.count {
+        case 2: return unsafe isWord(base, name, "te") ? te(base, value, &head) : 0
+        case 3: return unsafe isWord(base, name, "via") ? FieldKind.via : 0
+        case 6:
+            if unsafe isWord(base, name, "accept") {
+                head.prefersJSON = unsafe head.prefersJSON || namesJSON(base, value)
+                return 0
+            }
+            guard unsafe isWord(base, name, "expect") else { return 0 }
+            guard unsafe isWord(base, value, "100-continue") else { return nil }
+            head.expects = true
+            return FieldKind.expect
+        case 9:
+            if unsafe isWord(base, name, "forwarded") { return FieldKind.forwarded }
+            return unsafe isWord(base, name, "x-real-ip") ? FieldKind.forwardedOther : 0
+        case 12:
+            guard unsafe isWord(base, name, "x-request-id") else { return 0 }
+            head.requestID = value
+            return FieldKind.requestID
         case 15:
             return unsafe isWord(base, name, "x-forwarded-for") ? FieldKind.forwardedFor : 0
-        case 16: return unsafe isWord(base, name, "proxy-connection") ? FieldKind.hop : 0
-        case 17:
-            guard unsafe isWord(base, name, "transfer-encoding") else { return 0 }
-            guard !head.isChunked, unsafe isWord(base, value, "chunked") else { return nil }
-            head.isChunked = true
-            return FieldKind.transferEncoding
         default: return 0
         }
     }
@@ -47,9 +78,16 @@ enum FieldReader {
         _ head: MessageHead
     ) -> Refusal {
         switch name.count {
-        case 4: .hostDuplicate
-        case 14: head.contentLength >= 0 ? .contentLengthDuplicate : .contentLengthInvalid
-        default: .encodingUnknown
+        case 4: return .hostDuplicate
+        case 6: return .expectation
+        case 10: return .connectionOptions
+        case 14:
+            if head.contentLength >= 0 { return .contentLengthDuplicate }
+            for index in value.lower..<value.upper where unsafe base[index] &- 48 >= 10 {
+                return .contentLengthInvalid
+            }
+            return value.isEmpty ? .contentLengthInvalid : .contentLengthTooLarge
+        default: return head.isChunked ? .encodingDuplicate : .encodingUnknown
         }
     }
 
@@ -75,47 +113,79 @@ enum FieldReader {
         return FieldKind.contentLength
     }
 
+    private static func transferEncoding(
+        _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
+    ) -> UInt8? {
+        guard !head.isChunked, unsafe isWord(base, value, "chunked") else { return nil }
+        head.isChunked = true
+        return FieldKind.transferEncoding
+    }
+
+    private static func te(
+        _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
+    ) -> UInt8 {
+        var items = ListItems(value)
+        while let item = unsafe items.item(base) {
+            if unsafe isWord(base, item, "trailers") { head.takesTrailers = true }
+        }
+        return FieldKind.te
+    }
+
+    private static func upgrade(
+        _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
+    ) -> UInt8 {
+        head.hasUpgrade = head.hasUpgrade || !value.isEmpty
+        var items = ListItems(value)
+        while let item = unsafe items.item(base) {
+            // What passes after an upgrade is not looked at: HTTP/2 would pass all policy by.
+            let name = ByteRange(item.lower, min(item.upper, item.lower + 3))
+            let isWhole = unsafe item.count == 3 || (item.count > 3 && base[name.upper] == 0x2f)
+            if isWhole, unsafe isWord(base, name, "h2c") { head.upgradesToHTTP2 = true }
+        }
+        return FieldKind.upgrade
+    }
+
+    /// Whether the client asked for JSON by name; `*/*` asks for nothing.
+    private static func namesJSON(_ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange) -> Bool {
+        let count = 16
+        var index = value.lower
+        while index + count <= value.upper {
+            let place = ByteRange(index, index + count)
+            if unsafe base[index] | 0x20 == 0x61, unsafe isWord(base, place, "application/json") {
+                return true
+            }
+            index += 1
+        }
+        return false
+    }
+
     /// The options of `Connection`; any that names a field makes that field hop-by-hop too.
     private static func connection(
         _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
-    ) -> UInt8 {
-        var start = value.lower
-        while start < value.upper {
-            var end = start
-            while end < value.upper, unsafe base[end] != 0x2c { end += 1 }
-            let next = end + 1
-            while start < end, unsafe base[start] == 0x20 || base[start] == 9 { start += 1 }
-            while end > start, unsafe base[end - 1] == 0x20 || base[end - 1] == 9 { end -= 1 }
-            let option = ByteRange(start, end)
+    ) -> UInt8? {
+        var items = ListItems(value)
+        while let option = unsafe items.item(base) {
+            head.connectionOptions += 1
+            guard head.connectionOptions <= connectionOptionsMax else { return nil }
             if unsafe isWord(base, option, "close") {
                 head.closes = true
             } else if unsafe isWord(base, option, "keep-alive") {
                 head.keepsAlive = true
             } else if unsafe isWord(base, option, "upgrade") {
                 head.upgrades = true
-            } else if end > start {
+            } else {
                 head.namesFields = true
             }
-            start = next
         }
         return FieldKind.connection
     }
 
-    /// Marks the fields that `Connection` names. Fields that frame or address the message stay:
-    /// naming them is an attack, not a wish.
+    /// Marks the fields that `Connection` names. Fields that frame or address the message, or say
+    /// where it came from, stay: naming them is an attack, not a wish.
     static func markNamed(_ base: UnsafeMutablePointer<UInt8>, _ head: inout MessageHead) {
         for index in 0..<head.fieldsCount where head.field(index).kind == FieldKind.connection {
-            let value = head.field(index).value
-            var start = value.lower
-            while start < value.upper {
-                var end = start
-                while end < value.upper, unsafe base[end] != 0x2c { end += 1 }
-                let next = end + 1
-                while start < end, unsafe base[start] == 0x20 || base[start] == 9 { start += 1 }
-                while end > start, unsafe base[end - 1] == 0x20 || base[end - 1] == 9 { end -= 1 }
-                unsafe mark(base, ByteRange(start, end), &head)
-                start = next
-            }
+            var items = ListItems(head.field(index).value)
+            while let name = unsafe items.item(base) { unsafe mark(base, name, &head) }
         }
     }
 
@@ -127,10 +197,11 @@ enum FieldReader {
             guard field.kind == FieldKind.other, field.name.count == name.count else { continue }
             var isSame = true
             for offset in 0..<name.count
-            where unsafe base[field.name.lower + offset] | 0x20
-                != base[name.lower + offset] | 0x20
+            where unsafe lowerCase(base[field.name.lower + offset])
+                != lowerCase(base[name.lower + offset])
             {
                 isSame = false
+                break
             }
             // In range: `index` is below `fieldsCount`.
             if isSame { unsafe head.fields[index].kind = FieldKind.hop }

@@ -11,14 +11,36 @@ enum ParseResult: Equatable {
 }
 
 enum HTTP1Parser {
-    private static let cr: UInt8 = 13
-    private static let lf: UInt8 = 10
+    static let cr: UInt8 = 13
+    static let lf: UInt8 = 10
+    /// The longest registered method has 18.
+    static let methodBytesMax = 32
 
     /// Parses a request's head in `base[start..<end]`; normalises the path in place.
     static func request(
         _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int, _ head: inout MessageHead
     ) -> ParseResult {
         head.reset()
+        let limit = min(end, start + head.bytesMax)
+        let result = unsafe requestHead(base, start, limit, &head)
+        if result == .incomplete, limit < end { return .refused(.headTooLong) }
+        return result
+    }
+
+    /// Parses a response's head in `base[start..<end]`.
+    static func response(
+        _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int, _ head: inout MessageHead
+    ) -> ParseResult {
+        head.reset()
+        let limit = min(end, start + head.bytesMax)
+        let result = unsafe responseHead(base, start, limit, &head)
+        if result == .incomplete, limit < end { return .refused(.headTooLong) }
+        return result
+    }
+
+    private static func requestHead(
+        _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int, _ head: inout MessageHead
+    ) -> ParseResult {
         var index = start
         // One empty line before a request is what old clients send (RFC 9112 section 2.2).
         if index < end, unsafe base[index] == cr {
@@ -26,19 +48,16 @@ enum HTTP1Parser {
             guard unsafe base[index + 1] == lf else { return .refused(.bareCarriageReturn) }
             index += 2
         }
-        let methodStart = index
-        while index < end, unsafe isToken(base[index]) { index += 1 }
-        guard index < end else {
-            return index - methodStart > 32 ? .refused(.method) : .incomplete
+        switch unsafe method(base, &index, end, &head) {
+        case .complete: break
+        case let other: return other
         }
-        guard unsafe base[index] == 0x20, index > methodStart, index - methodStart <= 32 else {
-            return .refused(unsafe reason(base[index], otherwise: .method))
-        }
-        head.method = ByteRange(methodStart, index)
-        index += 1
         let targetStart = index
-        while index < end, unsafe base[index] > 0x20, unsafe base[index] < 0x7f { index += 1 }
-        guard index < end else { return .incomplete }
+        let targetEnd = min(end, targetStart + head.targetBytesMax)
+        while index < targetEnd, unsafe base[index] > 0x20, unsafe base[index] < 0x7f { index += 1 }
+        guard index < targetEnd else {
+            return targetEnd < end ? .refused(.targetTooLong) : .incomplete
+        }
         guard unsafe base[index] == 0x20, index > targetStart else {
             return .refused(unsafe reason(base[index], otherwise: .target))
         }
@@ -57,33 +76,62 @@ enum HTTP1Parser {
         let result = unsafe fields(base, index + 2, end, &head, isRequest: true)
         guard result == .complete else { return result }
         if let refusal = checkFraming(head) { return .refused(refusal) }
-        if let refusal = unsafe self.target(base, target, &head) { return .refused(refusal) }
+        if let refusal = unsafe RequestTarget.read(base, target, &head) {
+            return .refused(refusal)
+        }
         return .complete
     }
 
-    /// Parses a response's head in `base[start..<end]`.
-    static func response(
+    /// Reads the method and the space behind it.
+    private static func method(
+        _ base: UnsafeMutablePointer<UInt8>, _ index: inout Int, _ end: Int,
+        _ head: inout MessageHead
+    ) -> ParseResult {
+        let start = index
+        let most = min(end, start + methodBytesMax + 1)
+        while index < most, unsafe isToken(base[index]) { index += 1 }
+        guard index < most else {
+            return index - start > methodBytesMax ? .refused(.method) : .incomplete
+        }
+        guard unsafe base[index] == 0x20, index > start else {
+            return .refused(unsafe reason(base[index], otherwise: .method))
+        }
+        head.method = ByteRange(start, index)
+        // Methods have a case. Whether `head` is HEAD decides where the response ends, and readers
+        // differ: neither is guessed.
+        if head.method.count == 4, unsafe isWord(base, head.method, "head") {
+            guard unsafe isSpelt(base, head.method, "HEAD") else { return .refused(.method) }
+            head.isHead = true
+        }
+        index += 1
+        return .complete
+    }
+
+    private static func responseHead(
         _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int, _ head: inout MessageHead
     ) -> ParseResult {
-        head.reset()
         switch unsafe version(base, start, end) {
         case .incomplete: return .incomplete
         case .refused(let reason): return .refused(reason)
         case .complete: head.minor = unsafe base[start + 7] - 48
         }
-        guard end - start >= 13 else { return .incomplete }
+        guard start + 8 < end else { return .incomplete }
         guard unsafe base[start + 8] == 0x20 else { return .refused(.malformedLine) }
         for offset in 9...11 {
+            guard start + offset < end else { return .incomplete }
             let digit = unsafe base[start + offset] &- 48
-            guard digit < 10 else { return .refused(.malformedLine) }
+            guard digit < 10, offset > 9 || digit > 0 else { return .refused(.malformedLine) }
             head.status = head.status * 10 + Int(digit)
         }
-        guard head.status >= 100 else { return .refused(.malformedLine) }
         var index = start + 12
+        guard index < end else { return .incomplete }
         if unsafe base[index] == 0x20 {
             index += 1
             // The reason phrase: text, tabs, bytes of any charset.
-            while index < end, unsafe base[index] >= 0x20 || base[index] == 9 { index += 1 }
+            index = unsafe scanValue(base, index, end)
+            while index < end, unsafe base[index] == 9 {
+                index = unsafe scanValue(base, index + 1, end)
+            }
         }
         switch unsafe lineEnd(base, index, end) {
         case .complete: break
@@ -105,20 +153,23 @@ enum HTTP1Parser {
         }
     }
 
-    /// `HTTP/1.0` or `HTTP/1.1`.
+    /// `HTTP/1.0` or `HTTP/1.1`; another version only where it is one.
     private static func version(
         _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
     ) -> ParseResult {
-        let wanted: StaticString = "HTTP/1."
-        for offset in 0..<7 {
+        let wanted: StaticString = "HTTP/"
+        for offset in 0..<5 {
             guard start + offset < end else { return .incomplete }
             guard unsafe base[start + offset] == wanted.utf8Start[offset] else {
-                return .refused(.version)
+                return .refused(.malformedLine)
             }
         }
         guard start + 7 < end else { return .incomplete }
-        let minor = unsafe base[start + 7]
-        return minor == 48 || minor == 49 ? .complete : .refused(.version)
+        let (major, dot, minor) = unsafe (base[start + 5], base[start + 6], base[start + 7])
+        guard dot == 0x2e, major &- 48 < 10, minor &- 48 < 10 else {
+            return .refused(.malformedLine)
+        }
+        return major == 49 && (minor == 48 || minor == 49) ? .complete : .refused(.version)
     }
 
     @inline(__always)
@@ -200,97 +251,5 @@ enum HTTP1Parser {
             if head.minor == 0 { return .encodingInOldVersion }
         }
         return nil
-    }
-
-    /// Splits the request target (RFC 9112 section 3.2) and checks it against `Host`.
-    private static func target(
-        _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange, _ head: inout MessageHead
-    ) -> Refusal? {
-        if unsafe isWord(base, head.method, "connect") { return .connectMethod }
-        if head.minor == 1, !head.hasHost { return .hostMissing }
-        var start = target.lower
-        if unsafe base[start] == 0x2a {
-            guard target.count == 1 else { return .target }
-            head.path = target
-        } else {
-            if unsafe base[start] != 0x2f {
-                guard let authority = unsafe absoluteForm(base, target) else { return .target }
-                if head.hasHost, unsafe !isSame(base, authority, head.authority) {
-                    return .hostInvalid
-                }
-                head.authority = authority
-                start = authority.upper
-            }
-            var question = start
-            while question < target.upper, unsafe base[question] != 0x3f { question += 1 }
-            if question < target.upper {
-                head.hasQuery = true
-                head.query = ByteRange(question + 1, target.upper)
-            }
-            // An absolute form without a path: there is no `/` to point at, and nobody sends it.
-            guard question > start else { return .target }
-            guard let path = unsafe PathNormalForm.make(base, ByteRange(start, question)) else {
-                return .path
-            }
-            head.path = path
-        }
-        guard let host = unsafe hostOnly(base, head.authority) else { return .hostInvalid }
-        head.host = host
-        return nil
-    }
-
-    private static func absoluteForm(
-        _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange
-    ) -> ByteRange? {
-        let schemeEnd =
-            unsafe isWord(
-                base, ByteRange(target.lower, min(target.lower + 7, target.upper)), "http://")
-            ? target.lower + 7
-            : unsafe isWord(
-                base, ByteRange(target.lower, min(target.lower + 8, target.upper)), "https://")
-                ? target.lower + 8 : 0
-        guard schemeEnd > 0 else { return nil }
-        var index = schemeEnd
-        while index < target.upper, unsafe base[index] != 0x2f, unsafe base[index] != 0x3f {
-            index += 1
-        }
-        return index > schemeEnd ? ByteRange(schemeEnd, index) : nil
-    }
-
-    private static func isSame(
-        _ base: UnsafeMutablePointer<UInt8>, _ one: ByteRange, _ other: ByteRange
-    ) -> Bool {
-        guard one.count == other.count else { return false }
-        for offset in 0..<one.count
-        where unsafe base[one.lower + offset] | 0x20 != base[other.lower + offset] | 0x20 {
-            return false
-        }
-        return true
-    }
-
-    /// The host of `host[:port]`; `nil`: no such thing.
-    private static func hostOnly(
-        _ base: UnsafeMutablePointer<UInt8>, _ authority: ByteRange
-    ) -> ByteRange? {
-        var index = authority.lower
-        if index < authority.upper, unsafe base[index] == 0x5b {
-            while index < authority.upper, unsafe base[index] != 0x5d { index += 1 }
-            guard index < authority.upper else { return nil }
-            index += 1
-        } else {
-            while index < authority.upper, unsafe base[index] != 0x3a {
-                let byte = unsafe base[index]
-                let isName =
-                    byte &- 48 < 10 || (byte | 0x20) &- 97 < 26 || byte == 0x2d || byte == 0x2e
-                    || byte == 0x5f || byte == 0x7e
-                guard isName else { return nil }
-                index += 1
-            }
-        }
-        let host = ByteRange(authority.lower, index)
-        guard index < authority.upper else { return host }
-        guard unsafe base[index] == 0x3a, authority.upper - index <= 6 else { return nil }
-        for at in index + 1..<authority.upper where unsafe base[at] &- 48 >= 10 { return nil }
-        return host
     }
 }

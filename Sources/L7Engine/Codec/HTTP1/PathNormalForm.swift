@@ -5,7 +5,8 @@ internal import MeshModel
 /// 1. `%XX` of an unreserved character becomes the character; other escapes stay.
 /// 2. `%00`, `%2F`, `%5C`, `\` and `#` are refused: readers disagree about them.
 /// 3. Repeated slashes become one.
-/// 4. `.` and `..` segments are resolved; one that leaves the root is refused.
+/// 4. `.` and `..` segments are resolved; one that leaves the root is refused, and so is one with
+///    parameters (`..;x`), which some servers resolve and others do not.
 ///
 /// - Source: RFC 3986 sections 6.2.2.2 and 5.2.4.
 enum PathNormalForm {
@@ -77,6 +78,7 @@ enum PathNormalForm {
             let isLast = stop == end
             let isDot = unsafe count == 1 && base[read + 1] == 0x2e
             let isDots = unsafe count == 2 && base[read + 1] == 0x2e && base[read + 2] == 0x2e
+            if unsafe hasParameters(base, read + 1, count) { return nil }
             if isDots {
                 guard write > start else { return nil }
                 write -= 1
@@ -94,5 +96,14 @@ enum PathNormalForm {
             read = stop
         }
         return ByteRange(start, write)
+    }
+
+    /// `.;` or `..;` at the beginning of a segment.
+    private static func hasParameters(
+        _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ count: Int
+    ) -> Bool {
+        guard count >= 2, unsafe base[start] == 0x2e else { return false }
+        if unsafe base[start + 1] == 0x3b { return true }
+        return unsafe count >= 3 && base[start + 1] == 0x2e && base[start + 2] == 0x3b
     }
 }

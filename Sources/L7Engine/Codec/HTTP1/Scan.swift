@@ -37,15 +37,54 @@ func isToken(_ byte: UInt8) -> Bool {
     return byte < 128 && mask >> UInt64(byte & 63) & 1 != 0
 }
 
+/// ASCII only.
+@inline(__always)
+func lowerCase(_ byte: UInt8) -> UInt8 { byte &- 0x41 < 26 ? byte | 0x20 : byte }
+
 /// Whether the range is the lower-case word, in any case.
 @inline(__always)
 func isWord(_ base: UnsafePointer<UInt8>, _ range: ByteRange, _ word: StaticString) -> Bool {
     guard range.count == word.utf8CodeUnitCount else { return false }
     let wanted = unsafe word.utf8Start
-    for offset in 0..<range.count {
-        let byte = unsafe base[range.lower + offset]
-        let lower = byte &- 0x41 < 26 ? byte | 0x20 : byte
-        if unsafe lower != wanted[offset] { return false }
+    for offset in 0..<range.count
+    where unsafe lowerCase(base[range.lower + offset]) != wanted[offset] {
+        return false
     }
     return true
+}
+
+/// Whether the range is the word, letter for letter.
+func isSpelt(_ base: UnsafePointer<UInt8>, _ range: ByteRange, _ word: StaticString) -> Bool {
+    guard range.count == word.utf8CodeUnitCount else { return false }
+    let wanted = unsafe word.utf8Start
+    for offset in 0..<range.count where unsafe base[range.lower + offset] != wanted[offset] {
+        return false
+    }
+    return true
+}
+
+/// The items of a comma-separated list, one at a time, without the white space around them.
+struct ListItems {
+    private var next: Int
+    private let end: Int
+
+    init(_ list: ByteRange) {
+        next = list.lower
+        end = list.upper
+    }
+
+    /// `nil` behind the last; empty items are passed over.
+    @inline(__always)
+    mutating func item(_ base: UnsafePointer<UInt8>) -> ByteRange? {
+        while next < end {
+            var start = next
+            var stop = start
+            while stop < end, unsafe base[stop] != 0x2c { stop += 1 }
+            next = stop + 1
+            while start < stop, unsafe base[start] == 0x20 || base[start] == 9 { start += 1 }
+            while stop > start, unsafe base[stop - 1] == 0x20 || base[stop - 1] == 9 { stop -= 1 }
+            if start < stop { return ByteRange(start, stop) }
+        }
+        return nil
+    }
 }
