@@ -80,6 +80,7 @@ public final class Engine: Sendable {
     private func serve(_ number: Int) {
         // Safe: the name is copied.
         unsafe engine_name_thread("malla-worker-\(number)")
+        engine_block_pipe_signal()
         if let namespace = options.engineNamespace {
             let result = engine_enter_namespace(namespace)
             if result < 0 {

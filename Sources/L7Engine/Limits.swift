@@ -13,6 +13,17 @@ struct Limits: Sendable {
     var fieldsMax = 128
     /// What one connection may hold that its peer could not take yet: one receive and one head.
     var pendingBytesMax = 64 * 1024 + 64 * 1024
+    /// Bodies of which at least so much is still to come are moved inside the kernel.
+    var spliceBytesMin = 16 * 1024
+    /// Moved by one call, and a pipe's size.
+    var spliceBytesMax = 1024 * 1024
+    /// Pipes of one worker at the same time; bodies beyond are copied.
+    var pipesMax = 256
+    /// Idle pipes kept.
+    var pipesKeptMax = 32
+    /// The first receive of an upstream whose last answer was large: its head, and little of the
+    /// body that can be moved without a copy.
+    var headFirstBytes = 2048
     /// A request that is kept for sending it again.
     var resendBytesMax = 16 * 1024
     /// Endpoints tried for one request.

@@ -20,8 +20,8 @@ enum UnsafeFiles {
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Downstream",
-            "Worker+Finish", "Worker+Forward", "Worker+Route", "Worker+Tunnel", "Worker+Upstream",
-            "Worker",
+            "Worker+Finish", "Worker+Forward", "Worker+Route", "Worker+Splice", "Worker+Transport",
+            "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
         "Sources/MeshConfig/Directory/": ["FileMark"],
         "Sources/MeshModel/Route/": [

@@ -79,6 +79,15 @@ struct BodyFraming: BitwiseCopyable {
         }
     }
 
+    /// How many of the next bytes are surely the body's and need no look: `.max` until the end.
+    var spliceable: UInt64 {
+        switch kind {
+        case .length: remaining
+        case .untilClose: isDone ? 0 : .max
+        case .none, .chunked: 0
+        }
+    }
+
     private mutating func advanceChunks(
         _ base: UnsafePointer<UInt8>, _ start: Int, _ end: Int
     ) -> Int {

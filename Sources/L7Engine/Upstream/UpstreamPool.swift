@@ -13,6 +13,8 @@ internal import MeshModel
     /// Last in, first out: the connection most lately used is the least likely to be stale.
     var idle = Link.none
     var idleCount: Int32 = 0
+    /// The last answer was a large one.
+    var expectsLarge = false
     /// Idle ones and those in exchanges.
     var count: Int32 = 0
     var hash: UInt64

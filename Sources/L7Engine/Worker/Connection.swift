@@ -47,8 +47,14 @@ enum Phase: UInt8, BitwiseCopyable {
     var needsMore = false
 
     var input = ByteBuffer()
-    /// What the socket did not take; while it holds anything, its peer is not read.
+    /// What the socket did not take; while anything waits, its peer is not read.
     var output = ByteBuffer()
+    /// Stands before `output` (Worker+Splice).
+    var pipe = Pipe.none
+    /// The socket holds bytes back, because more was promised.
+    var isHeldBack = false
+    /// Something waits for the socket to take it.
+    @inline(__always) var isBlocked: Bool { !output.isEmpty || pipe.held > 0 }
     /// The other socket of the exchange.
     var partner = Link.none
     var framing = BodyFraming()

@@ -157,7 +157,7 @@ extension Worker {
     private func streamRequest(_ link: Link) -> Bool {
         let upstream = link.it.partner
         guard !upstream.isNone, upstream.it.phase != .connecting,
-            upstream.it.phase != .handshaking, upstream.it.output.isEmpty
+            upstream.it.phase != .handshaking, !upstream.it.isBlocked
         else {
             return false
         }
@@ -170,6 +170,7 @@ extension Worker {
             return true
         }
         guard link.it.canRead else { return false }
+        if isSpliced(link, upstream), let answer = spliceRequest(link, upstream) { return answer }
         let count = unsafe receive(link, scratch, limits.receiveBytesMax)
         guard count > 0 else {
             if count == 0 { perform(link.it.exchange.on(.downstreamGone), link) }
@@ -182,6 +183,35 @@ extension Worker {
             unsafe _ = buffers.append(&link.it.input, scratch + stop, count - stop)
         }
         return true
+    }
+
+    /// `nil`: no pipe is to be had, the bytes are copied.
+    private func spliceRequest(_ link: Link, _ upstream: Link) -> Bool? {
+        let (result, count) = splice(link, upstream)
+        link.it.receivedBytes += UInt64(count)
+        switch result {
+        case .refused: return nil
+        case .nothing: return false
+        case .ended:
+            perform(link.it.exchange.on(.downstreamGone), link)
+            return false
+        case .broken:
+            lookForAnswer(link, upstream)
+            return false
+        case .moved:
+            touch(link)
+            if link.it.framing.isDone { link.it.phase = .waiting }
+            return true
+        }
+    }
+
+    /// The upstream takes no more of the request: its answer may have come before it stopped.
+    private func lookForAnswer(_ link: Link, _ upstream: Link) {
+        upstream.it.canRead = true
+        upstream.it.isEnding = true
+        link.it.keepsAlive = false
+        makeReady(upstream)
+        link.it.phase = .waiting
     }
 
     private func passBody(
@@ -197,12 +227,7 @@ extension Worker {
         touch(link)
         if link.it.framing.isDone { link.it.phase = .waiting }
         guard unsafe transmit(upstream, base + start, stop - start) else {
-            // Its answer may have come before it stopped reading: look before giving up.
-            upstream.it.canRead = true
-            upstream.it.isEnding = true
-            link.it.keepsAlive = false
-            makeReady(upstream)
-            link.it.phase = .waiting
+            lookForAnswer(link, upstream)
             return -1
         }
         return stop

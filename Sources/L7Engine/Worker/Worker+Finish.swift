@@ -129,7 +129,7 @@ extension Worker {
         }
         link.it.phase = .flushing
         timers.arm(link, at: now + limits.idleNanosecondsMax)
-        if link.it.output.isEmpty { endAfterReply(link) }
+        if !link.it.isBlocked { endAfterReply(link) }
     }
 
     private func endAfterReply(_ link: Link) {
@@ -193,7 +193,7 @@ extension Worker {
     ) -> Bool {
         if firstCount + secondCount == 0 { return true }
         var sent = 0
-        if link.it.output.isEmpty {
+        if !link.it.isBlocked {
             sent = unsafe send(link, first, firstCount, second, secondCount)
             if sent == firstCount + secondCount { return true }
             if sent == -Int(EAGAIN) { sent = 0 }
@@ -222,20 +222,42 @@ extension Worker {
 
     /// The socket takes bytes again.
     func flush(_ link: Link) {
-        guard let base = unsafe link.it.output.base else { return }
+        if link.it.pipe.held > 0 {
+            guard drainPipe(link) else {
+                broken(link)
+                return
+            }
+            if link.it.role == .downstream { touch(link) }
+            if link.it.pipe.held > 0 { return }
+        }
+        guard let base = unsafe link.it.output.base else {
+            flushed(link)
+            return
+        }
         let sent = unsafe send(link, base + link.it.output.start, link.it.output.count, nil, 0)
         if sent == -Int(EAGAIN) { return }
         guard sent > 0 else {
-            buffers.release(&link.it.output)
-            link.it.canRead = true
-            link.it.isEnding = true
-            if link.it.phase == .flushing { close(link) }
+            broken(link)
             return
         }
         link.it.output.start += sent
         if link.it.role == .downstream { touch(link) }
         guard link.it.output.isEmpty else { return }
         buffers.release(&link.it.output)
+        flushed(link)
+    }
+
+    /// The socket takes nothing any more: what it may have said before is read.
+    private func broken(_ link: Link) {
+        if !link.it.pipe.isNone { pipes.give(link.it.pipe, limits) }
+        link.it.pipe = .none
+        buffers.release(&link.it.output)
+        link.it.canRead = true
+        link.it.isEnding = true
+        if link.it.phase == .flushing { close(link) }
+    }
+
+    private func flushed(_ link: Link) {
         if link.it.phase == .flushing {
             endAfterReply(link)
         } else if link.it.phase == .tunnel, link.it.partner.isNone == false,

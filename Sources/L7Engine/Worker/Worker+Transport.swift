@@ -96,6 +96,10 @@ extension Worker {
         if let session = unsafe link.it.session.pointer {
             return unsafe engine_session_send(session, first, firstCount, second, secondCount)
         }
+        if link.it.isHeldBack {
+            return unsafe engine_send_more(
+                link.it.descriptor, first, firstCount, second, secondCount)
+        }
         if let second = unsafe second, secondCount > 0 {
             return unsafe engine_send2(link.it.descriptor, first, firstCount, second, secondCount)
         }

@@ -41,7 +41,7 @@ extension Worker {
     /// Moves what has come to the other side; `false`: nothing more now.
     func moveTunnel(_ from: Link) -> Bool {
         let to = from.it.partner
-        guard !to.isNone, to.it.output.isEmpty, from.it.canRead, !from.it.hasEnded else {
+        guard !to.isNone, !to.it.isBlocked, from.it.canRead, !from.it.hasEnded else {
             return false
         }
         let client = from.it.role == .downstream ? from : to

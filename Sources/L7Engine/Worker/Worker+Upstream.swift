@@ -22,9 +22,11 @@ extension Worker {
 
     private func receiveResponse(_ link: Link) -> Bool {
         let client = link.it.partner
-        guard !client.isNone, client.it.output.isEmpty, link.it.canRead else { return false }
+        guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
         if link.it.input.isEmpty {
-            let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+            let room =
+                link.it.pool.it.expectsLarge ? limits.headFirstBytes : limits.receiveBytesMax
+            let count = unsafe receive(link, scratch, room)
             guard count > 0 else {
                 if count == 0 { ended(link, client) }
                 return false
@@ -122,6 +124,9 @@ extension Worker {
         if client.it.phase == .body { client.it.keepsAlive = false }
         unsafe writeResponse(client, base)
         client.it.sentBytes = UInt64(stop - head.end)
+        let isLarge = isSpliced(link, client)
+        link.it.pool.it.expectsLarge = head.contentLength > Int64(2 * limits.spliceBytesMin)
+        client.it.isHeldBack = isLarge && link.it.canRead
         guard !writer.isOver, unsafe sendWritten(client, base + head.end, stop - head.end) else {
             perform(client.it.exchange.on(.downstreamGone), client)
             return -1
@@ -160,15 +165,12 @@ extension Worker {
 
     private func streamResponse(_ link: Link) -> Bool {
         let client = link.it.partner
-        guard !client.isNone, client.it.output.isEmpty, link.it.canRead else { return false }
+        guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
+        if isSpliced(link, client), let answer = spliceResponse(link, client) { return answer }
         let count = unsafe receive(link, scratch, limits.receiveBytesMax)
         guard count > 0 else {
-            if count < 0 { return false }
-            if link.it.framing.kind == .untilClose {
-                finishResponse(link, client)
-            } else {
-                ended(link, client)
-            }
+            push(client)
+            if count == 0 { responseEnded(link, client) }
             return false
         }
         let stop = unsafe link.it.framing.advance(scratch, 0, count)
@@ -178,6 +180,7 @@ extension Worker {
         }
         if stop < count { link.it.keepsAlive = false }
         client.it.sentBytes += UInt64(stop)
+        client.it.isHeldBack = false
         touch(client)
         guard unsafe transmit(client, scratch, stop) else {
             perform(client.it.exchange.on(.downstreamGone), client)
@@ -190,10 +193,39 @@ extension Worker {
         return true
     }
 
+    /// `nil`: no pipe is to be had, the bytes are copied.
+    private func spliceResponse(_ link: Link, _ client: Link) -> Bool? {
+        let (result, count) = splice(link, client)
+        client.it.sentBytes += UInt64(count)
+        switch result {
+        case .refused: return nil
+        case .nothing: return false
+        case .ended:
+            responseEnded(link, client)
+            return false
+        case .broken:
+            perform(client.it.exchange.on(.downstreamGone), client)
+            return false
+        case .moved:
+            touch(client)
+            guard link.it.framing.isDone else { return true }
+            finishResponse(link, client)
+            return false
+        }
+    }
+
+    private func responseEnded(_ link: Link, _ client: Link) {
+        if link.it.framing.kind == .untilClose {
+            finishResponse(link, client)
+        } else {
+            ended(link, client)
+        }
+    }
+
     private func finishResponse(_ link: Link, _ client: Link) {
         let isReusable =
             link.it.keepsAlive && client.it.framing.isDone && !link.it.isEnding
-            && link.it.output.isEmpty && link.it.input.isEmpty && drainUntil == nil
+            && !link.it.isBlocked && link.it.input.isEmpty && drainUntil == nil
         // The rest of a request that nobody waits for cannot be skipped safely.
         if !client.it.framing.isDone { client.it.keepsAlive = false }
         client.it.partner = .none

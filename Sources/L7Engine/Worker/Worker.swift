@@ -34,6 +34,7 @@ internal import MeshModel
     var timers: TimerWheel
     var buffers = BufferPool()
     var pools = PoolTable()
+    var pipes: PipePool
     var random: UInt64
 
     var configs: [ConfigSlot] = []
@@ -76,6 +77,7 @@ internal import MeshModel
         self.now = now
         timers = TimerWheel(now: now)
         random = now | 1
+        pipes = PipePool(keptMax: limits.pipesKeptMax)
         unsafe scratch = .allocate(capacity: limits.receiveBytesMax)
         let written = 3 * limits.headBytesMax + limits.receiveBytesMax
         unsafe writer = ByteWriter(.allocate(capacity: written), capacity: written)
@@ -161,7 +163,7 @@ internal import MeshModel
                 return
             }
         }
-        if events & EPOLLOUT.rawValue != 0, !link.it.output.isEmpty {
+        if events & EPOLLOUT.rawValue != 0, link.it.isBlocked {
             flush(link)
             guard link.it.phase != .dead else { return }
         }
@@ -264,6 +266,7 @@ extension Worker {
         link.it.phase = .dead
         timers.remove(link)
         endSession(link)
+        if !link.it.pipe.isNone { pipes.give(link.it.pipe, limits) }
         buffers.release(&link.it.input)
         buffers.release(&link.it.output)
         buffers.release(&link.it.request)

@@ -1,0 +1,108 @@
+// Large bodies: pages move from socket to socket through a pipe, and nobody copies them. Only
+// between plain connections and only where the framing knows how many bytes are the body's.
+//
+// The pipe stands before the receiver's `output`: while it holds anything, the sender is not read.
+
+internal import CLinux
+internal import Glibc
+
+/// Pipes of one worker, made when they are first needed.
+///
+/// - Owns: the descriptors that lie in it; those taken belong to the connection that has them.
+/// - Limits: `Limits.pipesMax`, `Limits.pipesKeptMax`.
+struct PipePool: ~Copyable {
+    private var free: [Pipe] = []
+    private var made = 0
+
+    init(keptMax: Int) { free.reserveCapacity(keptMax) }
+
+    deinit { for pipe in free { Self.end(pipe) } }
+
+    private static func end(_ pipe: Pipe) {
+        Glibc.close(pipe.read)
+        Glibc.close(pipe.write)
+    }
+
+    /// `none` when there are as many as may be.
+    mutating func take(_ limits: Limits) -> Pipe {
+        if let pipe = free.popLast() { return pipe }
+        guard made < limits.pipesMax else { return .none }
+        var pipe = Pipe.none
+        // Safe: the call writes one number.
+        pipe.read = unsafe engine_splice_pipe(Int32(limits.spliceBytesMax), &pipe.write)
+        guard pipe.read >= 0 else { return .none }
+        made += 1
+        return pipe
+    }
+
+    /// One that holds bytes of a connection that is gone is closed: nobody may read them.
+    mutating func give(_ pipe: Pipe, _ limits: Limits) {
+        if pipe.held == 0, free.count < limits.pipesKeptMax {
+            free.append(pipe)
+        } else {
+            Self.end(pipe)
+            made -= 1
+        }
+    }
+}
+
+struct Pipe: BitwiseCopyable {
+    var read: Int32 = -1
+    var write: Int32 = -1
+    /// Bytes in it.
+    var held = 0
+    static let none = Pipe()
+    @inline(__always) var isNone: Bool { read < 0 }
+}
+
+enum Spliced { case moved, nothing, ended, broken, refused }
+
+extension Worker {
+    /// Whether what is left of the sender's body is worth a pipe.
+    @inline(__always)
+    func isSpliced(_ from: Link, _ to: Link) -> Bool {
+        from.it.framing.spliceable >= UInt64(limits.spliceBytesMin) && from.it.session.isNone
+            && to.it.session.isNone
+    }
+
+    /// Moves what the socket has of a body. The receiver must not be blocked.
+    func splice(_ from: Link, _ to: Link) -> (Spliced, Int) {
+        if to.it.pipe.isNone { to.it.pipe = pipes.take(limits) }
+        if to.it.pipe.isNone { return (.refused, 0) }
+        let wanted = min(from.it.framing.spliceable, UInt64(limits.spliceBytesMax))
+        let count = engine_splice(from.it.descriptor, to.it.pipe.write, Int(wanted))
+        guard count > 0 else {
+            from.it.canRead = false
+            push(to)
+            if count == -Int(EAGAIN) { return (.nothing, 0) }
+            from.it.hasEnded = true
+            return (.ended, 0)
+        }
+        to.it.pipe.held = count
+        to.it.isHeldBack = false
+        // Body bytes all: the framing only counts them.
+        unsafe _ = from.it.framing.advance(scratch, 0, count)
+        return (drainPipe(to) ? .moved : .broken, count)
+    }
+
+    /// Gives the socket what the pipe holds; `false`: the connection is broken.
+    func drainPipe(_ to: Link) -> Bool {
+        while to.it.pipe.held > 0 {
+            let sent = engine_splice(to.it.pipe.read, to.it.descriptor, to.it.pipe.held)
+            if sent == -Int(EAGAIN) { return true }
+            guard sent > 0 else { return false }
+            to.it.pipe.held -= sent
+        }
+        pipes.give(to.it.pipe, limits)
+        to.it.pipe = .none
+        return true
+    }
+
+    /// Lets go what waits for more that has not come.
+    @inline(__always)
+    func push(_ to: Link) {
+        guard to.it.isHeldBack else { return }
+        to.it.isHeldBack = false
+        engine_push(to.it.descriptor)
+    }
+}

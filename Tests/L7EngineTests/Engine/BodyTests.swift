@@ -1,0 +1,159 @@
+import Glibc
+import MeshModel
+import Synchronization
+import Testing
+
+@testable import L7Engine
+
+@Suite("Bodies stream both ways", .serialized)
+struct BodyTests {
+    private static let pattern: [UInt8] = (0..<(8 << 20)).map {
+        UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 7)
+    }
+
+    private func gateway(_ origin: Origin) throws -> Gateway {
+        try Gateway(origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+    }
+
+    @Test(arguments: ["Content-Length: 8388608\r\n", ""])
+    func `a large answer reaches a slow reader whole`(length: String) throws {
+        let origin = Origin { connection, _ in
+            while !Loopback.message(connection).isEmpty {
+                Loopback.send(connection, "HTTP/1.1 200 OK\r\n\(length)\r\n")
+                Loopback.send(connection, Self.pattern)
+                if length.isEmpty { return }
+            }
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        // Twice, so that the second comes on a pooled connection known for large answers.
+        for _ in 0..<(length.isEmpty ? 1 : 3) {
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            var bytes: [UInt8] = []
+            var end = -1
+            while end < 0 || bytes.count < end + Self.pattern.count {
+                if bytes.count % 37 == 0 { usleep(100) }
+                let more = Loopback.receive(client, max: 30_000)
+                if more.isEmpty { break }
+                bytes += more
+                if end < 0, let found = Loopback.headEnd(bytes) { end = found }
+            }
+            #expect(bytes.count == end + Self.pattern.count)
+            #expect(bytes[end...].elementsEqual(Self.pattern))
+        }
+    }
+
+    @Test func `a large upload reaches a slow origin whole, twice on one connection`() throws {
+        let origin = Origin { connection, _ in
+            for _ in 0..<2 {
+                var bytes: [UInt8] = []
+                while bytes.count < Self.pattern.count + (Loopback.headEnd(bytes) ?? 1 << 30) {
+                    let more = Loopback.receive(connection, max: 50_000)
+                    if more.isEmpty { return }
+                    bytes += more
+                    if bytes.count % 41 == 0 { usleep(100) }
+                }
+                let end = Loopback.headEnd(bytes) ?? 0
+                let isSame = bytes[end...].elementsEqual(Self.pattern)
+                let word = isSame ? "same" : "diff"
+                Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\(word)")
+            }
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        for _ in 0..<2 {
+            Loopback.send(
+                client,
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \(Self.pattern.count)\r\n\r\n")
+            Loopback.send(client, Self.pattern)
+            #expect(Loopback.message(client).hasSuffix("same"))
+        }
+    }
+
+    @Test func `an answer before the request's end is relayed, then the connection ends`() throws {
+        let origin = Origin { connection, _ in
+            _ = Loopback.receive(connection, max: 1000)
+            Loopback.send(
+                connection, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+            // Reads a while, so that no reset overtakes the answer.
+            while !Loopback.receive(connection).isEmpty {}
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+
+        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n")
+        Loopback.send(client, Array(Self.pattern[..<100_000]))
+        let answer = Loopback.message(client)
+
+        #expect(answer.hasPrefix("HTTP/1.1 413 "))
+        #expect(answer.contains("Connection: close"))
+        #expect(answer.hasSuffix("big"))
+    }
+
+    @Test func `an origin that dies in the middle of a body cuts the client off`() throws {
+        let origin = Origin { connection, _ in
+            _ = Loopback.message(connection)
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n")
+            Loopback.send(connection, Array(Self.pattern[..<3_000_000]))
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        var count = 0
+        while true {
+            let more = Loopback.receive(client)
+            if more.isEmpty { break }
+            count += more.count
+        }
+        #expect(count < 8_388_608)
+        #expect(gateway.engine.exposition().contains("response_flags=\"UC\""))
+    }
+
+    @Test func `a client that does not read stops the origin, not the memory`() throws {
+        let sent = Atomic64()
+        let origin = Origin { connection, _ in
+            _ = Loopback.message(connection)
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
+            var time = timeval(tv_sec: 0, tv_usec: 300_000)
+            // Safe: the call reads this value.
+            unsafe _ = setsockopt(
+                connection, SOL_SOCKET, SO_SNDTIMEO, &time,
+                socklen_t(MemoryLayout<timeval>.size))
+            for _ in 0..<1024 {
+                let count = unsafe Self.pattern.withUnsafeBytes {
+                    unsafe Glibc.send(connection, $0.baseAddress, 1 << 20, Int32(MSG_NOSIGNAL))
+                }
+                if count <= 0 { break }
+                sent.add(UInt64(count))
+            }
+            sent.finish()
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        for _ in 0..<500 where !sent.isFinished { usleep(10_000) }
+        #expect(sent.isFinished)
+        // Buffers of four sockets and one pipe; the kernel's own are up to 10 MiB a connection.
+        #expect(sent.value < 48 << 20)
+    }
+}
+
+/// A count that a server's thread leaves for its test.
+final class Atomic64: Sendable {
+    private let count = Atomic<UInt64>(0)
+    private let done = Atomic<Bool>(false)
+    func add(_ more: UInt64) { count.add(more, ordering: .relaxed) }
+    func finish() { done.store(true, ordering: .releasing) }
+    var value: UInt64 { count.load(ordering: .relaxed) }
+    var isFinished: Bool { done.load(ordering: .acquiring) }
+}
