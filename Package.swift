@@ -64,7 +64,9 @@ let package = Package(
         .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
         .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel"]),
         .testTarget(name: "BPFLoaderTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI"]),
-        .testTarget(name: "L7EngineTests", dependencies: ["L7Engine", "MeshModel", "CLinux"]),
+        .target(name: "AllocationCount", path: "Tests/AllocationCount"),
+        .testTarget(
+            name: "L7EngineTests", dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount"]),
         .testTarget(
             name: "NodeAgentTests", dependencies: ["NodeAgent", "Supervisor", "MeshModel", arguments]),
         .testTarget(name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),

@@ -11,8 +11,8 @@ struct engine_session_operations {
 	/* Plain bytes; 0 at the peer's orderly or sudden end; -EAGAIN when there is nothing now
 	 * (nothing buffered in the session either), else -errno. */
 	ssize_t (*receive)(struct engine_session *session, void *bytes, size_t room);
-	/* Bytes of `a`, then of `b` (may be NULL), that were taken, at least one; -EAGAIN: none now,
-	 * the caller comes again with the same bytes first (at another address, maybe more). */
+	/* Bytes of `a`, then of `b` (may be NULL), that were taken, at least one; -EAGAIN: none,
+	 * the caller comes again with the same bytes first (maybe elsewhere, maybe more). */
 	ssize_t (*send)(struct engine_session *session, const void *a, size_t a_count,
 			const void *b, size_t b_count);
 	/* Says that nothing more will be sent (close_notify), as far as the socket takes it. */
