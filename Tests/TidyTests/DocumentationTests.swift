@@ -72,6 +72,29 @@ struct DocumentationTests {
         file.path.contains("/Metrics/") || file.path.hasSuffix("Metrics.swift")
     }
 
+    @Test func `every failure of the engine is in docs/errors.md with its status, and no other`()
+        throws
+    {
+        let page = try Repository.text("docs/errors.md")
+        let table = try Repository.text("Sources/L7Engine/Exchange/Reply.swift")
+        let refusals = try Repository.text("Sources/L7Engine/Codec/Refusal.swift")
+        var known: Set<String> = []
+        var missing: [String] = []
+        for row in table.matches(of: /Row\(\s*"([a-z_]+)",\s*([0-9]+),/) {
+            known.insert(String(row.1))
+            let status = row.2 == "0" ? "none" : String(row.2)
+            if !page.contains("| `\(row.1)` | \(status) |") { missing.append(String(row.1)) }
+        }
+        for row in refusals.matches(of: /case \.[A-Za-z]+: "([a-z_]+)"/) {
+            known.insert(String(row.1))
+            if !page.contains("| `\(row.1)` | ") { missing.append(String(row.1)) }
+        }
+        #expect(known.count > 40, "the table is not where this test looks for it")
+        #expect(missing == [], "explain them in docs/errors.md")
+        let listed = page.matches(of: /\n\| `([a-z_]+)` \|/).map { String($0.1) }
+        #expect(Set(listed).subtracting(known).sorted() == [], "remove them from docs/errors.md")
+    }
+
     @Test func `every option of the agent is in docs/operations.md`() throws {
         let page = try Repository.text("docs/operations.md")
         var missing: [Violation] = []

@@ -16,6 +16,7 @@ enum UnsafeFiles {
         "Sources/L7Engine/Codec/HTTP1/": [
             "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
         ],
+        "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID"],
         "Sources/L7Engine/Metrics/": ["AccessLog", "Tally"],
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [

@@ -11,6 +11,8 @@ struct BodyFraming: BitwiseCopyable {
 
     private(set) var kind = Kind.none
     private(set) var isDone = true
+    /// The receiver knows no chunks: `take` takes them apart.
+    var decodes = false
     /// Why `advance` answered -1.
     private(set) var refusal = Refusal.chunk
     private var state = ChunkState.size
@@ -129,6 +131,17 @@ struct BodyFraming: BitwiseCopyable {
             index += 1
         }
         return index
+    }
+
+    /// `decode` or `advance`: in `base[start..<start + kept]` is what goes on.
+    @inline(__always)
+    mutating func take(
+        _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int, kept: inout Int
+    ) -> Int {
+        if decodes { return unsafe decode(base, start, end, kept: &kept) }
+        let stop = unsafe advance(base, start, end)
+        kept = max(0, stop - start)
+        return stop
     }
 
     private mutating func takeData(_ count: Int) -> Int {

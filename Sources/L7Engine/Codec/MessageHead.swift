@@ -28,6 +28,36 @@ enum FieldKind {
     static let forwardedOther: UInt8 = 0x40
 }
 
+/// Which fields are left out when a head is passed on.
+struct FieldDrop: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// What `FieldKind.rewritten` and `FieldKind.edge` mark.
+    static let rewritten = FieldDrop(rawValue: FieldKind.rewritten)
+    static let edge = FieldDrop(rawValue: FieldKind.edge)
+    static let host = FieldDrop(rawValue: 1)
+    static let framing = FieldDrop(rawValue: 2)
+    static let expect = FieldDrop(rawValue: 4)
+    static let requestID = FieldDrop(rawValue: 8)
+    /// All of one hop are left out, but this one may stay.
+    static let allButUpgrade = FieldDrop(rawValue: 16)
+
+    @inline(__always)
+    func drops(_ kind: UInt8) -> Bool {
+        if kind == FieldKind.other { return false }
+        if kind & FieldKind.hop != 0 {
+            return !(kind == FieldKind.upgrade && contains(.allButUpgrade))
+        }
+        if kind & rawValue & (FieldKind.rewritten | FieldKind.edge) != 0 { return true }
+        return switch kind {
+        case FieldKind.host: contains(.host)
+        case FieldKind.contentLength, FieldKind.transferEncoding: contains(.framing)
+        case FieldKind.expect: contains(.expect)
+        case FieldKind.requestID: contains(.requestID)
+        default: false
+        }
+    }
+}
+
 /// What the parser found; one a worker, written anew for each message.
 ///
 /// - Units: ranges count from the first byte of the parsed window.

@@ -79,11 +79,12 @@ struct Exchange: BitwiseCopyable, Equatable {
             state = .awaiting
             return .sendRequest
         case .connectFailed(let isLate):
-            if attempts < attemptsMax {
+            let failure = isLate ? Failure.connectTimeout : .connectFailed
+            if mayRetry(failure, isResendable: false) {
                 attempts += 1
                 return .dialAnew
             }
-            return end(.reply(isLate ? .connectTimeout : .connectFailed))
+            return end(.reply(attempts > 1 ? .retriesExceeded : failure))
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
@@ -103,7 +104,7 @@ struct Exchange: BitwiseCopyable, Equatable {
             return .relay
         case .upstreamEnded(let wasReused, let isResendable):
             // A kept-alive connection may end just as we write: that request was not served.
-            if wasReused, isResendable, attempts < attemptsMax {
+            if wasReused, mayRetry(.upstreamEnded, isResendable: isResendable) {
                 state = .dialing
                 attempts += 1
                 return .dialAnew
@@ -136,6 +137,15 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .routed, .failed, .connected, .connectFailed, .upstreamInvalid, .responseStarted,
             .switchedProtocols:
             return .none
+        }
+    }
+
+    private func mayRetry(_ failure: Failure, isResendable: Bool) -> Bool {
+        guard attempts < attemptsMax else { return false }
+        return switch failure.row.retry {
+        case .never: false
+        case .resendable: isResendable
+        case .always: true
         }
     }
 

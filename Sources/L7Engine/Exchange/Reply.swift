@@ -1,10 +1,11 @@
-// The one table of what a failure looks like from outside (R25): status, response flag, text.
-// No other file writes a status code of a failure.
+// The one table of what a failure looks like from outside (R25): label, status, response flag,
+// whether it may be tried again, text. No other file writes a status code of a failure.
+// docs/errors.md explains every row; a tidy test compares.
 
 /// Envoy's response flags, as far as they can happen here.
 enum ResponseFlag: UInt8, BitwiseCopyable {
     case none, noRoute, noCluster, noHealthy, connectFailed, connectionTermination, timeout
-    case downstreamGone, downstreamInvalid, upstreamInvalid, overflow
+    case downstreamGone, downstreamInvalid, upstreamInvalid, overflow, retriesExceeded
 
     var label: StaticString {
         switch self {
@@ -19,8 +20,18 @@ enum ResponseFlag: UInt8, BitwiseCopyable {
         case .downstreamInvalid: "DPE"
         case .upstreamInvalid: "UPE"
         case .overflow: "UO"
+        case .retriesExceeded: "UF,URX"
         }
     }
+}
+
+/// Whether a request that failed so may be sent to another endpoint.
+enum RetryClass: UInt8, BitwiseCopyable {
+    case never
+    /// It may have been served: only what is safe to send twice.
+    case resendable
+    /// Nothing of it was sent.
+    case always
 }
 
 enum Failure: Equatable, BitwiseCopyable {
@@ -32,35 +43,109 @@ enum Failure: Equatable, BitwiseCopyable {
     case noEndpoints
     case connectFailed
     case connectTimeout
+    case retriesExceeded
     case upstreamEnded
     case upstreamInvalid
     case requestTimeout
     case downstreamGone
     case tooLarge
 
-    /// HTTP status, flag, body.
-    var reply: (status: Int, flag: ResponseFlag, text: StaticString) {
-        switch self {
-        case .refused(.headTooLong), .refused(.fieldsTooMany):
-            (431, .downstreamInvalid, "request head too large\n")
-        case .refused(.version): (505, .downstreamInvalid, "HTTP version not supported\n")
-        case .refused(.encodingUnknown):
-            (501, .downstreamInvalid, "transfer encoding not supported\n")
-        case .refused(.connectMethod): (405, .downstreamInvalid, "CONNECT is not served here\n")
-        case .refused: (400, .downstreamInvalid, "malformed request\n")
-        case .noRoute, .noListener: (404, .noRoute, "no route matches\n")
-        case .unresolvedBackend: (500, .noCluster, "the route's backend cannot be resolved\n")
-        case .unsupportedFilter: (500, .noCluster, "the route asks for an unsupported filter\n")
-        case .noEndpoints: (503, .noHealthy, "no ready endpoint\n")
-        case .connectFailed: (503, .connectFailed, "upstream connection failed\n")
-        case .connectTimeout: (503, .connectFailed, "upstream connection timed out\n")
-        case .upstreamEnded:
-            (503, .connectionTermination, "upstream closed the connection without an answer\n")
-        case .upstreamInvalid: (502, .upstreamInvalid, "upstream answered what is no HTTP\n")
-        case .requestTimeout: (504, .timeout, "request timed out\n")
-        case .downstreamGone: (0, .downstreamGone, "")
-        case .tooLarge: (500, .overflow, "the rewritten head is too large\n")
+    /// All but refusals, in the order of their counters.
+    static let own: [Failure] = [
+        .noRoute, .noListener, .unresolvedBackend, .unsupportedFilter, .noEndpoints,
+        .connectFailed, .connectTimeout, .retriesExceeded, .upstreamEnded, .upstreamInvalid,
+        .requestTimeout, .downstreamGone, .tooLarge,
+    ]
+
+    /// A number for counters and log records: 0 is none, refusals are from 128 on.
+    var code: UInt8 {
+        if case .refused(let refusal) = self { return 128 | refusal.rawValue }
+        return UInt8((Self.own.firstIndex(of: self) ?? 0) + 1)
+    }
+
+    /// `nil`: nothing failed.
+    static func label(ofCode code: UInt8) -> StaticString? {
+        if code >= 128 { return Refusal(rawValue: code & 127)?.label }
+        return code == 0 || Int(code) > own.count ? nil : own[Int(code) - 1].row.label
+    }
+
+    /// What the table says of one failure. `text` is for the client: nothing in it is ours alone.
+    struct Row {
+        let label: StaticString
+        let status: Int
+        let flag: ResponseFlag
+        let retry: RetryClass
+        let text: StaticString
+
+        init(
+            _ label: StaticString, _ status: Int, _ flag: ResponseFlag, _ retry: RetryClass,
+            _ text: StaticString
+        ) {
+            self.label = label
+            self.status = status
+            self.flag = flag
+            self.retry = retry
+            self.text = text
         }
+    }
+
+    var row: Row {
+        switch self {
+        case .refused(let refusal): refusal.row
+        case .noRoute: Row("no_route", 404, .noRoute, .never, "no route matches")
+        case .noListener: Row("no_listener", 404, .noRoute, .never, "nothing is served here")
+        case .unresolvedBackend:
+            Row("no_backend", 500, .noCluster, .never, "the route's backend cannot be resolved")
+        case .unsupportedFilter:
+            Row("filter", 500, .noCluster, .never, "the route asks for an unsupported filter")
+        case .noEndpoints: Row("no_endpoint", 503, .noHealthy, .never, "no endpoint is ready")
+        case .connectFailed:
+            Row("connect_failed", 503, .connectFailed, .always, "the upstream refused to connect")
+        case .connectTimeout:
+            Row("connect_timeout", 503, .connectFailed, .always, "the upstream did not connect")
+        case .retriesExceeded:
+            Row("retries_exceeded", 503, .retriesExceeded, .never, "no upstream tried connected")
+        case .upstreamEnded:
+            Row(
+                "upstream_ended", 503, .connectionTermination, .resendable,
+                "the upstream closed the connection without an answer")
+        case .upstreamInvalid:
+            Row(
+                "upstream_invalid", 502, .upstreamInvalid, .never,
+                "the upstream's answer is not HTTP")
+        case .requestTimeout:
+            Row("request_timeout", 504, .timeout, .never, "the request's time is over")
+        case .downstreamGone:
+            Row("downstream_gone", 0, .downstreamGone, .never, "the client went away")
+        case .tooLarge:
+            Row("rewritten_head", 500, .overflow, .never, "the rewritten head is too large")
+        }
+    }
+}
+
+extension Refusal {
+    fileprivate var row: Failure.Row {
+        switch self {
+        case .headTooLong: refused(431, "the request's head is too large")
+        case .fieldsTooMany: refused(431, "the request has too many fields")
+        case .trailersTooLong: refused(431, "the request's trailers are too large")
+        case .targetTooLong: refused(414, "the request's target is too long")
+        case .contentLengthTooLarge, .chunkSize: refused(413, "the request's body is too large")
+        case .version: refused(505, "this version of HTTP is not served")
+        case .encodingUnknown: refused(501, "this transfer coding is not known")
+        case .expectation: refused(417, "this expectation cannot be met")
+        case .connectMethod: refused(405, "CONNECT is not served here")
+        case .malformedLine, .method, .target, .path, .fieldName, .fieldValue, .spaceBeforeColon,
+            .bareLineFeed, .bareCarriageReturn, .nul, .foldedLine, .hostMissing, .hostDuplicate,
+            .hostInvalid, .contentLengthInvalid, .contentLengthDuplicate, .lengthAndEncoding,
+            .encodingInOldVersion, .chunk, .hostConflict, .encodingDuplicate, .connectionOptions,
+            .chunkExtension, .trailer:
+            refused(400, "the request is malformed")
+        }
+    }
+
+    private func refused(_ status: Int, _ text: StaticString) -> Failure.Row {
+        Failure.Row(label, status, .downstreamInvalid, .never, text)
     }
 }
 
@@ -75,6 +160,10 @@ func reasonPhrase(_ status: Int) -> StaticString {
     case 400: "Bad Request"
     case 404: "Not Found"
     case 405: "Method Not Allowed"
+    case 413: "Content Too Large"
+    case 414: "URI Too Long"
+    case 417: "Expectation Failed"
+    case 421: "Misdirected Request"
     case 431: "Request Header Fields Too Large"
     case 500: "Internal Server Error"
     case 501: "Not Implemented"

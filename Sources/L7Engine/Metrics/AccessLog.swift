@@ -17,6 +17,8 @@ internal import MeshModel
     var authorityLength: UInt8
     var routeLength: UInt8
     var pathLength: UInt16
+    var failure: UInt8
+    var requestIDLength: UInt8
 }
 
 /// A ring of fixed records between one worker, which never waits, and the agent.
@@ -27,6 +29,7 @@ internal import MeshModel
     private static let routeBytesMax = 96
     static let recordBytes =
         MemoryLayout<LogRecord>.stride + Connection.logTextBytes + routeBytesMax
+        + RequestID.bytesMax
 
     private let records: UnsafeMutableRawPointer
     private let capacity: UInt64
@@ -62,6 +65,9 @@ internal import MeshModel
             let count =
                 Int(record.methodLength) + Int(record.authorityLength) + Int(record.pathLength)
             unsafe memcpy(bytes, text, count)
+            unsafe memcpy(
+                bytes + Connection.logTextBytes + Self.routeBytesMax,
+                text + Connection.logTextBytes, Int(record.requestIDLength))
         }
         if record.routeLength > 0 {
             // Safe: the pointer does not leave the closure; the label is a range of `route`.
@@ -103,12 +109,16 @@ internal import MeshModel
         let authority = text(Int(record.authorityLength))
         at = MemoryLayout<LogRecord>.stride + Connection.logTextBytes
         let route = text(Int(record.routeLength))
+        at = MemoryLayout<LogRecord>.stride + Connection.logTextBytes + routeBytesMax
+        let requestID = text(Int(record.requestIDLength))
+        let reason = Failure.label(ofCode: record.failure).map { "\"\($0)\"" } ?? "null"
         let upstream = record.upstream.port == 0 ? "null" : "\"\(record.upstream)\""
         return "{\"time\":\"\(timestamp(record.time))\",\"method\":\(method),\"path\":\(path)"
             + ",\"authority\":\(authority),\"status\":\(record.status)"
             + ",\"flags\":\"\(record.flag.label)\",\"bytes_received\":\(record.receivedBytes)"
             + ",\"bytes_sent\":\(record.sentBytes),\"duration_ms\":\(milliseconds(record.duration))"
-            + ",\"source\":\"\(record.peer)\",\"upstream\":\(upstream),\"route\":\(route)}"
+            + ",\"source\":\"\(record.peer)\",\"upstream\":\(upstream),\"route\":\(route)"
+            + ",\"reason\":\(reason),\"request_id\":\(requestID)}"
     }
 
     private static func milliseconds(_ nanoseconds: UInt64) -> String {
@@ -134,24 +144,15 @@ internal import MeshModel
 
     /// RFC 3339 with milliseconds.
     static func timestamp(_ nanoseconds: UInt64) -> String {
-        // Civil date of a day's number (Howard Hinnant's algorithm, days since 0000-03-01).
         let seconds = Int(nanoseconds / 1_000_000_000)
-        let shifted = seconds / 86400 + 719_468
-        let era = shifted / 146_097
-        let ofEra = shifted - era * 146_097
-        let yearOfEra = (ofEra - ofEra / 1460 + ofEra / 36524 - ofEra / 146_096) / 365
-        let ofYear = ofEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-        let shiftedMonth = (5 * ofYear + 2) / 153
-        let day = ofYear - (153 * shiftedMonth + 2) / 5 + 1
-        let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
-        let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+        let date = CivilDate(daysSince1970: seconds / 86400)
         func padded(_ value: Int, _ width: Int) -> String {
             let digits = String(value)
             return String(repeating: "0", count: max(0, width - digits.count)) + digits
         }
         let clock = [seconds / 3600 % 24, seconds / 60 % 60, seconds % 60].map { padded($0, 2) }
         let milliseconds = padded(Int(nanoseconds / 1_000_000 % 1000), 3)
-        return "\(year)-\(padded(month, 2))-\(padded(day, 2))"
+        return "\(date.year)-\(padded(date.month, 2))-\(padded(date.day, 2))"
             + "T\(clock.joined(separator: ":")).\(milliseconds)Z"
     }
 }

@@ -145,6 +145,12 @@ enum Exposition {
             "Requests not counted by label because a worker had its most label sets.",
             sum(.seriesDropped))
         metric("malla_workers", "gauge", "Worker threads.", UInt64(tallies.count))
+        out += "# HELP malla_requests_failed_total Exchanges that failed, by reason.\n"
+        out += "# TYPE malla_requests_failed_total counter\n"
+        for failure in Failure.own {
+            let value = tallies.reduce(0) { $0 + $1.value(failure) }
+            out += "malla_requests_failed_total{reason=\"\(failure.row.label)\"} \(value)\n"
+        }
         out += "# HELP malla_requests_refused_total Messages refused by the parser, by reason.\n"
         out += "# TYPE malla_requests_refused_total counter\n"
         for refusal in Refusal.allCases {

@@ -24,6 +24,8 @@ enum Counter: Int, CaseIterable {
 
     private let counters: UnsafeMutablePointer<UInt64>
     private let refusals: UnsafeMutablePointer<UInt64>
+    /// By `Failure.code`.
+    private let failures: UnsafeMutablePointer<UInt64>
     private let series: UnsafeMutablePointer<UInt64>
     private let places: UnsafeMutablePointer<Int32>
     private let seriesMax: Int
@@ -38,6 +40,8 @@ enum Counter: Int, CaseIterable {
         unsafe counters.initialize(repeating: 0, count: Counter.allCases.count)
         unsafe refusals = .allocate(capacity: Refusal.allCases.count)
         unsafe refusals.initialize(repeating: 0, count: Refusal.allCases.count)
+        unsafe failures = .allocate(capacity: 256)
+        unsafe failures.initialize(repeating: 0, count: 256)
         unsafe series = .allocate(capacity: seriesMax * Self.words)
         unsafe places = .allocate(capacity: placesCount)
         unsafe places.initialize(repeating: -1, count: placesCount)
@@ -48,6 +52,7 @@ enum Counter: Int, CaseIterable {
     deinit {
         unsafe counters.deallocate()
         unsafe refusals.deallocate()
+        unsafe failures.deallocate()
         unsafe series.deallocate()
         unsafe places.deallocate()
         unsafe used.deallocate()
@@ -57,6 +62,12 @@ enum Counter: Int, CaseIterable {
     func count(_ counter: Counter) { unsafe counters[counter.rawValue] &+= 1 }
 
     func count(_ refusal: Refusal) { unsafe refusals[Int(refusal.rawValue)] &+= 1 }
+
+    func count(_ failure: Failure) { unsafe failures[Int(failure.code)] &+= 1 }
+
+    func value(_ failure: Failure) -> UInt64 {
+        unsafe engine_load_acquire(failures + Int(failure.code))
+    }
 
     func value(_ counter: Counter) -> UInt64 {
         unsafe engine_load_acquire(counters + counter.rawValue)

@@ -103,6 +103,13 @@ enum Phase: UInt8, BitwiseCopyable {
     var answerStarted = false
     var status: UInt16 = 0
     var flag = ResponseFlag.none
+    /// `Failure.code` of what went wrong.
+    var failure: UInt8 = 0
+    var prefersJSON = false
+    /// In `logText`, behind the rest.
+    var requestIDLength: UInt8 = 0
+    /// The client brought none, or one that we do not pass on.
+    var madeRequestID = false
     /// The request as it goes upstream, kept until an answer begins.
     var request = ByteBuffer()
     var startedAt: UInt64 = 0
@@ -113,7 +120,7 @@ enum Phase: UInt8, BitwiseCopyable {
     var pathLength: UInt16 = 0
     var authorityLength: UInt8 = 0
     var upstreamPeer = SocketAddress(.anyV6, 0)
-    /// Method, path and authority for the access log; `logTextBytes` long.
+    /// Method, path and authority for the access log, `logTextBytes` long, then the request's id.
     var logText: UnsafeMutablePointer<UInt8>?
 
     init() { unsafe logText = nil }

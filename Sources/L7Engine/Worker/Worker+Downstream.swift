@@ -88,6 +88,7 @@ extension Worker {
         if head.namesFields { unsafe FieldReader.markNamed(base, &head) }
         beginExchange(link)
         unsafe keepLogText(link, base)
+        unsafe keepRequestID(link, base)
         link.it.framing = BodyFraming.request(head)
         let bodyEnd = unsafe link.it.framing.advance(base, head.end, end)
         if bodyEnd < 0 {
@@ -112,6 +113,8 @@ extension Worker {
         link.it.port = -1
         link.it.status = 0
         link.it.flag = .none
+        link.it.failure = 0
+        link.it.prefersJSON = head.prefersJSON
         link.it.triedCount = 0
         link.it.answerStarted = false
         link.it.upstreamPeer = SocketAddress(.anyV6, 0)
@@ -147,6 +150,7 @@ extension Worker {
             link.it.methodLength = 0
             link.it.pathLength = 0
             link.it.authorityLength = 0
+            makeRequestID(link)
         }
         link.it.keepsAlive = false
         buffers.release(&link.it.input)

@@ -20,7 +20,7 @@ extension Worker {
             reply(link, failure)
         case .abort(let failure):
             dropUpstream(link)
-            link.it.flag = failure.reply.flag
+            note(failure, link)
             account(link)
             close(link)
         }
@@ -35,20 +35,24 @@ extension Worker {
     }
 
     private func reply(_ link: Link, _ failure: Failure) {
-        let (status, flag, text) = failure.reply
-        link.it.status = UInt16(status)
-        link.it.flag = flag
-        startReply(link, status)
-        writer.append("Content-Type: text/plain\r\nContent-Length: ")
-        writer.append(decimal: text.utf8CodeUnitCount)
-        writer.append("\r\n")
+        note(failure, link)
+        link.it.status = UInt16(failure.row.status)
+        if !link.it.framing.isDone { link.it.keepsAlive = false }
+        writer.reset()
+        let reply = ErrorReply(
+            row: failure.row, isJSON: link.it.prefersJSON, isHead: link.it.isHead,
+            time: now &+ wallOffset)
+        link.it.sentBytes = UInt64(reply.writeHead(&writer, requestID(link)))
         writeConnection(link)
         writer.append("\r\n")
-        if !link.it.isHead {
-            writer.append(text)
-            link.it.sentBytes = UInt64(text.utf8CodeUnitCount)
-        }
+        reply.writeBody(&writer, requestID(link))
         sendReply(link)
+    }
+
+    private func note(_ failure: Failure, _ link: Link) {
+        link.it.flag = failure.row.flag
+        link.it.failure = failure.code
+        tally.count(failure)
     }
 
     private func startReply(_ link: Link, _ status: Int) {
@@ -163,7 +167,8 @@ extension Worker {
             receivedBytes: link.it.receivedBytes, sentBytes: link.it.sentBytes, peer: link.it.peer,
             upstream: link.it.upstreamPeer, status: link.it.status, flag: link.it.flag,
             methodLength: link.it.methodLength, authorityLength: link.it.authorityLength,
-            routeLength: 0, pathLength: link.it.pathLength)
+            routeLength: 0, pathLength: link.it.pathLength, failure: link.it.failure,
+            requestIDLength: link.it.requestIDLength)
         var isLogged = false
         if link.it.rule >= 0 {
             let table = self.table(link)

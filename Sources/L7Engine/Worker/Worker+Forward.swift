@@ -53,24 +53,24 @@ extension Worker {
             writer.append("?")
             writer.append(bytes, head.query)
         }
-        // An old client gets an old answer: no chunks that it could not read.
-        writer.append(head.minor == 1 ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n")
-        let rewritesHost = rule.rewriteHost != nil
+        writer.append(" HTTP/1.1\r\n")
+        var drop: FieldDrop = link.it.isCaptured ? .rewritten : [.rewritten, .edge]
+        if rule.rewriteHost != nil { drop.insert(.host) }
+        if link.it.wantsUpgrade { drop.insert(.allButUpgrade) }
+        if link.it.madeRequestID { drop.insert(.requestID) }
+        // An old client knows no interim answer (RFC 9110 section 10.1.1).
+        if head.minor == 0 { drop.insert(.expect) }
         if let host = rule.rewriteHost {
             writer.append("Host: ")
             writer.append(table.text, host)
             writer.append("\r\n")
-        } else if !head.hasHost, !head.authority.isEmpty {
-            writer.append("Host: ")
-            writer.append(bytes, head.authority)
-            writer.append("\r\n")
+        } else if !head.hasHost {
+            writeHost(link, bytes)
         }
         let backend = table.backends[Int(link.it.backend)]
         copyFields(
-            bytes, table, rule.requestEdits, backend.requestEdits, dropsHost: rewritesHost,
-            keepsUpgrade: link.it.wantsUpgrade)
-        if !link.it.isCaptured { writeForwardedFor(link.it.peer.address) }
-        if link.it.wantsUpgrade { writer.append("Connection: Upgrade\r\n") }
+            bytes, table, rule.requestEdits, backend.requestEdits, without: drop)
+        writeOrigin(link, bytes)
         writer.append("\r\n")
     }
 
@@ -93,7 +93,7 @@ extension Worker {
     /// rule's filters drop, and puts their lines behind.
     func copyFields(
         _ bytes: Bytes, _ table: CompiledRoutes, _ first: HeaderEdits, _ second: HeaderEdits,
-        dropsHost: Bool, keepsUpgrade: Bool
+        without drop: FieldDrop
     ) {
         let hasEdits = !first.isEmpty || !second.isEmpty
         var runStart = -1
@@ -101,9 +101,7 @@ extension Worker {
         while index < head.fieldsCount {
             let field = head.field(index)
             index += 1
-            var drops = field.kind & FieldKind.hop != 0
-            if drops, field.kind == FieldKind.upgrade, keepsUpgrade { drops = false }
-            if dropsHost, field.kind == FieldKind.host { drops = true }
+            var drops = drop.drops(field.kind)
             if !drops, hasEdits {
                 drops =
                     isDropped(bytes, field.name, first, table)
@@ -143,24 +141,6 @@ extension Worker {
             if isSame { return true }
         }
         return false
-    }
-
-    private func writeForwardedFor(_ address: IPAddress) {
-        writer.append("X-Forwarded-For: ")
-        if address.isIPv4 {
-            let v4 = address.v4
-            for index in 0..<4 {
-                let shift = UInt32(24 - 8 * index)
-                writer.append(decimal: Int(v4 >> shift & 255))
-                if shift > 0 { writer.append(".") }
-            }
-        } else {
-            for group in 0..<8 {
-                if group > 0 { writer.append(":") }
-                writer.append(hexadecimal: address.byte(2 * group), address.byte(2 * group + 1))
-            }
-        }
-        writer.append("\r\n")
     }
 
     // MARK: Upstream

@@ -82,10 +82,6 @@ extension Worker {
                 return -1
             case .complete: break
             }
-            if head.isChunked, client.it.minor == 0 {
-                perform(client.it.exchange.on(.upstreamInvalid), client)
-                return -1
-            }
             if head.status == 101 { return unsafe startTunnel(link, client, base, start, end) }
             if head.status < 200 {
                 // Informational: as it is, to those who know it (RFC 9110 section 15.2).
@@ -114,7 +110,13 @@ extension Worker {
             link.it.keepsAlive = false
             client.it.keepsAlive = false
         }
-        let stop = unsafe link.it.framing.advance(base, head.end, end)
+        // An old client knows no chunks: it gets what they hold.
+        if client.it.minor == 0, link.it.framing.kind == .chunked {
+            link.it.framing.decodes = true
+            client.it.keepsAlive = false
+        }
+        var kept = 0
+        let stop = unsafe link.it.framing.take(base, head.end, end, kept: &kept)
         if stop < 0 {
             perform(client.it.exchange.on(.upstreamInvalid), client)
             return -1
@@ -123,11 +125,11 @@ extension Worker {
         // An answer before the request's end: what still comes of it is not worth waiting for.
         if client.it.phase == .body { client.it.keepsAlive = false }
         unsafe writeResponse(client, base)
-        client.it.sentBytes = UInt64(stop - head.end)
+        client.it.sentBytes = UInt64(kept)
         let isLarge = isSpliced(link, client)
         link.it.pool.it.expectsLarge = head.contentLength > Int64(2 * limits.spliceBytesMin)
         client.it.isHeldBack = isLarge && link.it.canRead
-        guard !writer.isOver, unsafe sendWritten(client, base + head.end, stop - head.end) else {
+        guard !writer.isOver, unsafe sendWritten(client, base + head.end, kept) else {
             perform(client.it.exchange.on(.downstreamGone), client)
             return -1
         }
@@ -148,8 +150,8 @@ extension Worker {
         let rule = table.rules[Int(client.it.rule)]
         let backend = table.backends[Int(client.it.backend)]
         copyFields(
-            bytes, table, rule.responseEdits, backend.responseEdits, dropsHost: false,
-            keepsUpgrade: false)
+            bytes, table, rule.responseEdits, backend.responseEdits,
+            without: responseDrop(client))
         writeConnection(client)
         writer.append("\r\n")
     }
@@ -173,16 +175,17 @@ extension Worker {
             if count == 0 { responseEnded(link, client) }
             return false
         }
-        let stop = unsafe link.it.framing.advance(scratch, 0, count)
+        var kept = 0
+        let stop = unsafe link.it.framing.take(scratch, 0, count, kept: &kept)
         guard stop >= 0 else {
             perform(client.it.exchange.on(.upstreamInvalid), client)
             return false
         }
         if stop < count { link.it.keepsAlive = false }
-        client.it.sentBytes += UInt64(stop)
+        client.it.sentBytes += UInt64(kept)
         client.it.isHeldBack = false
         touch(client)
-        guard unsafe transmit(client, scratch, stop) else {
+        guard unsafe transmit(client, scratch, kept) else {
             perform(client.it.exchange.on(.downstreamGone), client)
             return false
         }

@@ -251,7 +251,8 @@ extension Worker {
         } else {
             let made = UnsafeMutablePointer<Connection>.allocate(capacity: 1)
             unsafe made.initialize(to: Connection())
-            unsafe made.pointee.logText = .allocate(capacity: Connection.logTextBytes)
+            unsafe made.pointee.logText = .allocate(
+                capacity: Connection.logTextBytes + RequestID.bytesMax)
             link = unsafe Link(made)
         }
         link.it.descriptor = descriptor

@@ -20,8 +20,8 @@ struct ExchangeTests {
 
         let actions = run([.routed, failed, failed, failed])
 
-        #expect(actions == [.dial, .dialAnew, .dialAnew, .reply(.connectFailed)])
-        #expect(Failure.connectFailed.reply.status == 503)
+        #expect(actions == [.dial, .dialAnew, .dialAnew, .reply(.retriesExceeded)])
+        #expect(Failure.retriesExceeded.row.status == 503)
     }
 
     @Test func `a stale connection is replaced only for what is safe to send again`() {
@@ -39,7 +39,7 @@ struct ExchangeTests {
         #expect(run([.routed, .connected, .deadline]).last == .reply(.requestTimeout))
         #expect(
             run([.routed, .connected, .responseStarted, .deadline]).last == .abort(.requestTimeout))
-        #expect(Failure.requestTimeout.reply.status == 504)
+        #expect(Failure.requestTimeout.row.status == 504)
     }
 
     @Test func `nothing happens after the end`() {

@@ -1,0 +1,136 @@
+// What a forwarded head says of where it came from and through whom: Host, X-Forwarded-*,
+// Forwarded, X-Request-ID, Via, TE; and which fields of a response its client must not get.
+//
+// A Gateway is the edge: what a stranger claims there is replaced. Between pods the claim came from
+// a workload of the mesh and is appended to.
+
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    /// `Host` of a request that came without: of its target, else the address that was dialled.
+    func writeHost(_ link: Link, _ bytes: Bytes) {
+        writer.append("Host: ")
+        if head.authority.isEmpty {
+            let isIPv4 = link.it.target.address.isIPv4
+            if !isIPv4 { writer.append("[") }
+            writer.append(address: link.it.target.address)
+            writer.append(isIPv4 ? ":" : "]:")
+            writer.append(decimal: Int(link.it.target.port))
+        } else {
+            writer.append(bytes, head.authority)
+        }
+        writer.append("\r\n")
+    }
+
+    func writeOrigin(_ link: Link, _ bytes: Bytes) {
+        let isEdge = !link.it.isCaptured
+        writer.append("X-Forwarded-For: ")
+        if !isEdge { _ = writeOld(FieldKind.forwardedFor, bytes) }
+        writer.append(address: link.it.peer.address)
+        if isEdge {
+            let isSecure = !link.it.session.isNone
+            writer.append("\r\nX-Forwarded-Proto: ")
+            writer.append(isSecure ? "https" : "http")
+            if !head.authority.isEmpty {
+                writer.append("\r\nX-Forwarded-Host: ")
+                writer.append(bytes, head.authority)
+            }
+        } else {
+            appendForwarded(link, bytes)
+        }
+        if link.it.madeRequestID {
+            writer.append("\r\nX-Request-ID: ")
+            requestID(link).write(&writer)
+        }
+        writer.append(head.minor == 1 ? "\r\nVia: 1.1 malla\r\n" : "\r\nVia: 1.0 malla\r\n")
+        if head.takesTrailers {
+            writer.append("TE: trailers\r\nConnection: TE")
+            writer.append(link.it.wantsUpgrade ? ", Upgrade\r\n" : "\r\n")
+        } else if link.it.wantsUpgrade {
+            writer.append("Connection: Upgrade\r\n")
+        }
+    }
+
+    /// `Forwarded` (RFC 7239) goes on where it came, with the client appended; we begin none.
+    private func appendForwarded(_ link: Link, _ bytes: Bytes) {
+        var hasOld = false
+        for index in 0..<head.fieldsCount where head.field(index).kind == FieldKind.forwarded {
+            hasOld = true
+        }
+        guard hasOld else { return }
+        writer.append("\r\nForwarded: ")
+        _ = writeOld(FieldKind.forwarded, bytes)
+        let isIPv4 = link.it.peer.address.isIPv4
+        writer.append(isIPv4 ? "for=" : "for=\"[")
+        writer.append(address: link.it.peer.address)
+        if !isIPv4 { writer.append("]\"") }
+    }
+
+    /// The values that came, each with a comma behind.
+    private func writeOld(_ kind: UInt8, _ bytes: Bytes) -> Bool {
+        var isThere = false
+        for index in 0..<head.fieldsCount where head.field(index).kind == kind {
+            let value = head.field(index).value
+            if value.isEmpty { continue }
+            writer.append(bytes, value)
+            writer.append(", ")
+            isThere = true
+        }
+        return isThere
+    }
+
+    /// Framing that this client must not see: chunks that were taken apart, and a length where
+    /// there is never a body (RFC 9110 sections 8.6 and 15.3.5).
+    func responseDrop(_ client: Link) -> FieldDrop {
+        if head.status == 204 || (client.it.minor == 0 && head.isChunked) { return .framing }
+        return []
+    }
+
+    // MARK: Request id
+
+    /// The exchange's id: the client's where it is a plain one, else a new one.
+    func keepRequestID(_ link: Link, _ base: UnsafeMutablePointer<UInt8>) {
+        let bytes = unsafe Bytes(base, count: head.end)
+        guard RequestID.isKept(bytes, head.requestID), let text = unsafe link.it.logText else {
+            makeRequestID(link)
+            return
+        }
+        link.it.madeRequestID = false
+        link.it.requestIDLength = UInt8(head.requestID.count)
+        unsafe memcpy(
+            text + Connection.logTextBytes, base + head.requestID.lower, head.requestID.count)
+    }
+
+    func makeRequestID(_ link: Link) {
+        guard let text = unsafe link.it.logText else { return }
+        link.it.madeRequestID = true
+        link.it.requestIDLength = 36
+        unsafe RequestID.make(text + Connection.logTextBytes, nextRandom(), nextRandom())
+    }
+
+    func requestID(_ link: Link) -> RequestID {
+        // Behind the log's text, in the same block; none without a block.
+        guard let text = unsafe link.it.logText else { return unsafe RequestID(scratch, count: 0) }
+        return unsafe RequestID(
+            text + Connection.logTextBytes, count: Int(link.it.requestIDLength))
+    }
+}
+
+extension ByteWriter {
+    mutating func append(address: IPAddress) {
+        if address.isIPv4 {
+            let v4 = address.v4
+            for index in 0..<4 {
+                let shift = UInt32(24 - 8 * index)
+                append(decimal: Int(v4 >> shift & 255))
+                if shift > 0 { append(".") }
+            }
+            return
+        }
+        for group in 0..<8 {
+            if group > 0 { append(":") }
+            append(hexadecimal: address.byte(2 * group), address.byte(2 * group + 1))
+        }
+    }
+}

@@ -1,0 +1,136 @@
+// The engine's own answers: one table, two shapes, nothing of what is behind.
+
+import MeshModel
+import Testing
+
+@testable import L7Engine
+
+@Suite("Answers of the engine's own (docs/errors.md)", .serialized)
+struct ErrorReplyTests {
+    private func gateway() throws -> Gateway {
+        try Gateway(
+            origins: [],
+            rules: [
+                HTTPRouteRule(
+                    matches: [HTTPRouteMatch(path: .prefix("/none"))],
+                    backends: [RouteBackend(target: .unresolved("secret-backend"))])
+            ])
+    }
+
+    @Test func `text by default: what happened, its reason, the request's id`() throws {
+        let gateway = try gateway()
+        defer { gateway.stop() }
+
+        let answer = gateway.get("/", "X-Request-ID: order-1\r\n")
+
+        #expect(answer.hasPrefix("HTTP/1.1 404 Not Found\r\nServer: malla\r\nDate: "))
+        #expect(answer.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"))
+        #expect(answer.contains("\r\nX-Request-ID: order-1\r\n"))
+        #expect(answer.hasSuffix("\r\n\r\nno route matches\nreason: no_route\nrequest: order-1\n"))
+        #expect(Loopback.field(answer, "date")?.hasSuffix(" GMT") == true)
+    }
+
+    @Test func `JSON for those who ask for it`() throws {
+        let gateway = try gateway()
+        defer { gateway.stop() }
+
+        let answer = gateway.get(
+            "/none", "Accept: application/json\r\nX-Request-ID: order-2\r\n")
+
+        #expect(answer.hasPrefix("HTTP/1.1 500 Internal Server Error\r\n"))
+        #expect(answer.contains("\r\nContent-Type: application/json\r\n"))
+        #expect(
+            answer.hasSuffix(
+                "\r\n\r\n{\"status\":500,\"reason\":\"no_backend\",\"message\":\"the route's backend "
+                    + "cannot be resolved\",\"request_id\":\"order-2\"}\n"))
+        #expect(!answer.contains("secret-backend"))
+    }
+
+    @Test func `HEAD gets the fields and no body, and the connection goes on`() throws {
+        let gateway = try gateway()
+        defer { gateway.stop() }
+
+        let answer = Loopback.exchange(
+            gateway.port,
+            "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+                + "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        let parts = answer.components(of: "HTTP/1.1 404 Not Found")
+
+        #expect(parts.count == 3)
+        #expect(parts.count > 1 && parts[1].hasSuffix("\r\n\r\n"))
+        #expect(answer.hasSuffix("\n"))
+    }
+
+    struct Row: CustomTestStringConvertible, Sendable {
+        let head: String
+        let status: String
+        let reason: String
+        var testDescription: String { reason }
+    }
+
+    static let rows = [
+        Row(head: "GET / HTTP/1.1\r\n\r\n", status: "400 Bad Request", reason: "host_missing"),
+        Row(head: "GARBAGE\r\n\r\n", status: "400 Bad Request", reason: "malformed_line"),
+        Row(
+            head: "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", status: "405 Method Not Allowed",
+            reason: "connect_method"),
+        Row(
+            head: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            status: "413 Content Too Large", reason: "content_length_too_large"),
+        Row(
+            head: "GET /\(String(repeating: "a", count: 20000)) HTTP/1.1\r\n",
+            status: "414 URI Too Long", reason: "target_too_long"),
+        Row(
+            head: "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n",
+            status: "417 Expectation Failed", reason: "expectation"),
+        Row(
+            head: "GET / HTTP/1.1\r\nHost: a\r\nX: \(String(repeating: "a", count: 40000))\r\n",
+            status: "431 Request Header Fields Too Large", reason: "head_too_long"),
+        Row(
+            head: "GET / HTTP/1.1\r\nHost: a\r\n\(String(repeating: "a: b\r\n", count: 200))\r\n",
+            status: "431 Request Header Fields Too Large", reason: "fields_too_many"),
+        Row(
+            head: "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+            status: "501 Not Implemented", reason: "encoding_unknown"),
+        Row(
+            head: "GET / HTTP/3.0\r\n\r\n", status: "505 HTTP Version Not Supported",
+            reason: "version"),
+    ]
+
+    @Test(arguments: rows)
+    func `a refused request has its status and reason, is counted, and ends`(row: Row) throws {
+        let gateway = try gateway()
+        defer { gateway.stop() }
+
+        let answer = Loopback.exchange(gateway.port, row.head)
+
+        #expect(answer.hasPrefix("HTTP/1.1 \(row.status)\r\n"))
+        #expect(answer.contains("\r\nConnection: close\r\n"))
+        #expect(answer.contains("\nreason: \(row.reason)\n"))
+        #expect(
+            gateway.engine.exposition().contains(
+                "malla_requests_refused_total{reason=\"\(row.reason)\"} 1\n"))
+    }
+
+    @Test func `every failure has a label of its own, and a number that leads back to it`() {
+        let all = Failure.own + Refusal.allCases.map { .refused($0) }
+        let labels = all.map { "\($0.row.label)" }
+
+        #expect(Set(labels).count == labels.count)
+        for failure in all {
+            #expect(Failure.label(ofCode: failure.code).map { "\($0)" } == "\(failure.row.label)")
+        }
+        #expect(Failure.label(ofCode: 0) == nil)
+    }
+
+    @Test func `the access log says why`() throws {
+        let gateway = try gateway()
+        defer { gateway.stop() }
+        _ = gateway.get("/", "X-Request-ID: order-3\r\n")
+
+        let lines = gateway.engine.takeAccessLog(max: 10)
+
+        #expect(lines.count == 1)
+        #expect(lines[0].contains("\"reason\":\"no_route\",\"request_id\":\"order-3\"}"))
+    }
+}
