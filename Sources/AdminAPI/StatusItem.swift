@@ -93,10 +93,12 @@ public struct StatusItem: Codable, Sendable, Equatable {
         public var unreadableFiles: [String]
         /// RFC 3339, UTC; empty if never.
         public var lastReload: String
+        public var lastGood: LastGood
 
         public init(
             directory: String, generation: UInt64 = 0, objects: Int = 0, refused: Int = 0,
-            warnings: Int = 0, unreadableFiles: [String] = [], lastReload: String = ""
+            warnings: Int = 0, unreadableFiles: [String] = [], lastReload: String = "",
+            lastGood: LastGood = LastGood()
         ) {
             self.directory = directory
             self.generation = generation
@@ -105,6 +107,21 @@ public struct StatusItem: Codable, Sendable, Equatable {
             self.warnings = warnings
             self.unreadableFiles = unreadableFiles
             self.lastReload = lastReload
+            self.lastGood = lastGood
+        }
+    }
+
+    /// What is kept in the state directory for the next agent.
+    public struct LastGood: Codable, Sendable, Equatable {
+        public var objects: Int
+        public var bytes: Int
+        /// What of an earlier agent's was ignored, and what is not kept; one line each.
+        public var problems: [String]
+
+        public init(objects: Int = 0, bytes: Int = 0, problems: [String] = []) {
+            self.objects = objects
+            self.bytes = bytes
+            self.problems = problems
         }
     }
 

@@ -14,6 +14,11 @@ public struct ConfigStore {
     /// The last valid version of every object that is still in the directory.
     private var lastGood: [ObjectKey: ConfigObject] = [:]
     private var mesh: Mesh?
+    /// Asked once, by the first reading that finds something broken; then it is too late.
+    private var earlier: (() -> LastGood)?
+    private var readings: UInt64 = 0
+    /// What is in force by the last reading, for the next agent.
+    public private(set) var inForce = LastGood()
 
     private struct StoredFile {
         var mark: FileMark
@@ -22,11 +27,22 @@ public struct ConfigStore {
         var document: Document
         var checks: [[ShapeCheck.Finding]]
         /// Set while the file's present text cannot be used.
-        var failure: Diagnostic?
+        var failure: ParseFailure?
+
+        /// Whether everything in it is in force as it stands.
+        var isGood: Bool {
+            failure == nil && document.diagnostics.isEmpty
+                && checks.allSatisfy { findings in
+                    findings.allSatisfy { $0.severity != .error }
+                }
+        }
     }
 
-    public init(directory: String) {
+    /// - Parameter earlier: what the agent before this one kept; read only if the first reading of
+    ///   the directory finds something that it cannot use.
+    public init(directory: String, earlier: (() -> LastGood)? = nil) {
         self.directory = directory
+        self.earlier = earlier
     }
 
     /// Reads what changed since the last time and resolves everything.
@@ -35,21 +51,37 @@ public struct ConfigStore {
     /// - Complexity: files that did not change are not read again; resolving is linear in objects.
     public mutating func reload() throws(ConfigError) -> ConfigResult {
         let scan = try DirectoryScan(directory)
-        var diagnostics = scan.problems
-        var present: Set<String> = Set(scan.problems.map(\.file))
-        for entry in scan.files {
-            present.insert(entry.relativePath)
-            read(entry)
+        readings += 1
+        for entry in scan.files { read(entry) }
+        let broken = scan.problems.map(\.file)
+        let present = Set(scan.files.map(\.relativePath) + broken)
+        // What a directory holds that cannot be listed stays as it was.
+        files = files.filter { name, _ in
+            present.contains(name) || broken.contains { name.hasPrefix($0 + "/") }
         }
-        files = files.filter { present.contains($0.key) }
+        recall(broken)
+        return resolved(scan.problems, fileCount: scan.files.count)
+    }
 
-        let loaded = files.sorted { $0.key < $1.key }.map(\.value)
-        for file in loaded {
-            if let failure = file.failure { diagnostics.append(failure) }
+    /// What an earlier agent kept, for a directory that cannot be listed at all.
+    public mutating func fallBack() -> ConfigResult {
+        let kept = earlier?() ?? LastGood()
+        earlier = nil
+        adopt(kept.files)
+        return resolved([], fileCount: 0)
+    }
+
+    private mutating func resolved(_ problems: [Diagnostic], fileCount: Int) -> ConfigResult {
+        var diagnostics = problems
+        let loaded = files.sorted { $0.key < $1.key }
+        for (name, file) in loaded {
+            if let failure = file.failure {
+                diagnostics.append(Self.diagnostic(failure, name, file.document))
+            }
             diagnostics += file.document.diagnostics
         }
-        let inForce = judge(loaded, &diagnostics)
-        var resolution = Resolution(ObjectSet(inForce))
+        let objects = judge(loaded, &diagnostics)
+        var resolution = Resolution(ObjectSet(objects))
         resolution.resolve()
         diagnostics += resolution.diagnostics
         diagnostics.sort { ($0.file, $0.line, $0.field) < ($1.file, $1.line, $1.field) }
@@ -61,8 +93,8 @@ public struct ConfigStore {
             mesh: resolution.mesh, diagnostics: diagnostics,
             gatewayStatuses: resolution.gatewayStatuses,
             routeStatuses: resolution.routeStatuses,
-            objectCount: loaded.reduce(0) { $0 + $1.document.objects.count },
-            fileCount: scan.files.count, unreadableFiles: unreadable.sorted(),
+            objectCount: loaded.reduce(0) { $0 + $1.value.document.objects.count },
+            fileCount: fileCount, unreadableFiles: unreadable.sorted(),
             isChanged: isChanged)
     }
 
@@ -74,22 +106,28 @@ public struct ConfigStore {
         if let known, known.mark == entry.mark, !known.isFresh { return }
         do throws(ParseFailure) {
             let text = try Self.text(of: entry)
-            let document = try Document(text: text, file: entry.relativePath)
+            let document = try Document(text: text, file: entry.relativePath, stamp: readings)
             files[entry.relativePath] = StoredFile(
                 mark: entry.mark, isFresh: !entry.mark.isSettled(at: now), document: document,
                 checks: document.objects.map { ObjectCheck.findings($0) }, failure: nil)
         } catch {
-            let kept = known?.document.objects.count ?? 0
-            let consequence =
-                kept > 0
-                ? "its last \(kept) good object(s) stay in force" : "nothing of it takes effect"
             files[entry.relativePath] = StoredFile(
                 mark: entry.mark, isFresh: !entry.mark.isSettled(at: now),
                 document: known?.document ?? Document(), checks: known?.checks ?? [],
-                failure: Diagnostic(
-                    .error, .unreadable, file: entry.relativePath, line: error.line,
-                    message: "\(error.problem); \(consequence): correct the file"))
+                failure: error)
         }
+    }
+
+    private static func diagnostic(
+        _ failure: ParseFailure, _ file: String, _ kept: Document
+    ) -> Diagnostic {
+        let count = kept.objects.count
+        let consequence =
+            count > 0
+            ? "its last \(count) good object(s) stay in force" : "nothing of it takes effect"
+        return Diagnostic(
+            .error, .unreadable, file: file, line: failure.line,
+            message: "\(failure.problem); \(consequence): correct the file")
     }
 
     private static func text(of entry: FileEntry) throws(ParseFailure) -> String {
@@ -105,19 +143,58 @@ public struct ConfigStore {
         return text
     }
 
+    // MARK: What an earlier agent kept
+
+    /// Fills the gaps of the first reading with what the agent before this one had in force.
+    ///
+    /// - Parameter broken: paths that could not be looked at.
+    private mutating func recall(_ broken: [String]) {
+        guard let earlier else { return }
+        self.earlier = nil
+        guard !broken.isEmpty || hasDuplicates || !files.values.allSatisfy(\.isGood) else { return }
+        let kept = earlier()
+        for object in kept.files.values.flatMap(\.objects) { lastGood[object.key] = object }
+        for path in broken { adopt(kept.files(at: path)) }
+        for (name, file) in files where file.failure != nil {
+            guard let good = kept.files[name] else { continue }
+            adopt([name: good])
+            // Its present text is still what is wrong with it.
+            files[name]?.mark = file.mark
+            files[name]?.isFresh = file.isFresh
+            files[name]?.failure = file.failure
+        }
+    }
+
+    private var hasDuplicates: Bool {
+        var seen: Set<ObjectKey> = []
+        return files.values.contains { file in
+            file.document.objects.contains { !seen.insert($0.key).inserted }
+        }
+    }
+
+    private mutating func adopt(_ kept: [String: GoodFile]) {
+        for (name, good) in kept {
+            for object in good.objects { lastGood[object.key] = object }
+            files[name] = StoredFile(
+                mark: .none, isFresh: true, document: Document(kept: good),
+                checks: good.objects.map { ObjectCheck.findings($0) }, failure: nil)
+        }
+    }
+
     // MARK: Objects
 
     /// Which version of which object counts, and why others do not.
     private mutating func judge(
-        _ loaded: [StoredFile], _ diagnostics: inout [Diagnostic]
+        _ loaded: [(key: String, value: StoredFile)], _ diagnostics: inout [Diagnostic]
     ) -> [ConfigObject] {
         var places: [ObjectKey: [ConfigObject]] = [:]
-        for file in loaded {
+        for (_, file) in loaded {
             for object in file.document.objects { places[object.key, default: []].append(object) }
         }
-        var inForce: [ConfigObject] = []
+        var objects: [ConfigObject] = []
         var stillGood: [ObjectKey: ConfigObject] = [:]
-        for file in loaded {
+        var byFile: [String: GoodFile] = [:]
+        for (name, file) in loaded {
             for (object, findings) in zip(file.document.objects, file.checks) {
                 let key = object.key
                 let copies = places[key] ?? []
@@ -130,12 +207,14 @@ public struct ConfigStore {
                 }
                 let good = isRefused ? lastGood[key] : object
                 if let good, stillGood.updateValue(good, forKey: key) == nil {
-                    inForce.append(good)
+                    objects.append(good)
+                    if good.isHonoured { byFile[name, default: GoodFile()].objects.append(good) }
                 }
             }
         }
         lastGood = stillGood
-        return inForce
+        inForce = LastGood(files: byFile)
+        return objects
     }
 
     /// How the message about a refused object ends.

@@ -25,6 +25,7 @@ enum UnsafeFiles {
             "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
         "Sources/MeshConfig/Directory/": ["FileMark"],
+        "Sources/MeshConfig/LastGood/": ["LastGoodDirectory"],
         "Sources/MeshModel/Route/": [
             "CompiledRoutes+Conditions", "CompiledRoutes", "RegularExpression", "RequestHead",
             "RouteCompiler",

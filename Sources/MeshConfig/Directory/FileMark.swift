@@ -10,6 +10,9 @@ struct FileMark: Hashable {
     var modifiedNanoseconds: Int64
     var changedNanoseconds: Int64
 
+    /// That of no file.
+    static let none = FileMark(inode: 0, bytes: 0, modifiedNanoseconds: 0, changedNanoseconds: 0)
+
     /// What stands at a path, symlinks followed.
     enum Found {
         case file(FileMark)

@@ -39,6 +39,9 @@ struct ConfigObject: Sendable {
     let file: String
     let line: Int
     let root: Value
+    /// Which reading of which file it is from: equal stamps mean the same version. 0: an earlier
+    /// agent's.
+    var stamp: UInt64 = 0
 
     var key: ObjectKey { ObjectKey(group: group, kind: kind, name: name) }
 
@@ -57,13 +60,17 @@ struct Document {
     init() {}
 
     /// - Throws: `ParseFailure` when the text is no YAML; nothing of it is taken then.
-    init(text: String, file: String) throws(ParseFailure) {
+    init(text: String, file: String, stamp: UInt64 = 0) throws(ParseFailure) {
         var budget = Limit.nodesMax
         for root in try Self.roots(text) {
             let value = try Value(root, line: 1, budget: &budget)
             add(value, file: file)
         }
+        for index in objects.indices { objects[index].stamp = stamp }
     }
+
+    /// What an earlier agent kept of a file.
+    init(kept: GoodFile) { objects = kept.objects }
 
     private static func roots(_ text: String) throws(ParseFailure) -> [Yams.Node] {
         do {

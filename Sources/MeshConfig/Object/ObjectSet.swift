@@ -8,12 +8,7 @@ struct ObjectSet {
     private(set) var namespaceLabels: [String: [String: String]] = [:]
 
     init(_ objects: [ConfigObject]) {
-        for object in objects {
-            guard
-                case .honoured(_, _, let versions)? = Kind.of(
-                    group: object.group, kind: object.kind),
-                versions.contains(object.version)
-            else { continue }
+        for object in objects where object.isHonoured {
             byKind[object.kind, default: []].append(object)
         }
         for kind in byKind.keys { byKind[kind]?.sort { $0.name < $1.name } }

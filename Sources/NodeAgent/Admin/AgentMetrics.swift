@@ -50,6 +50,19 @@ extension Agent {
         out.family(
             "malla_config_unreadable_files", .gauge, "Files that cannot be read.",
             UInt64(result.unreadableFiles.count))
+        let kept = keeper.report
+        out.family(
+            "malla_state_objects", .gauge, "Objects kept in the state directory.",
+            UInt64(kept.objects))
+        out.family(
+            "malla_state_bytes", .gauge, "Bytes kept in the state directory.", UInt64(kept.bytes))
+        out.family(
+            "malla_state_errors_total", .counter,
+            "Files of the state directory that could not be used or written.",
+            [
+                ([("operation", "read")], kept.readErrors),
+                ([("operation", "write")], kept.writeErrors),
+            ])
         let items = listenerItems()
         out.family(
             "malla_gateway_listeners", .gauge, "Listeners of this node's Gateways.",

@@ -10,6 +10,7 @@ internal import Supervisor
 
 extension Agent {
     func statusItem() -> StatusItem {
+        let kept = keeper.report
         let totals = engine.totals()
         let loaded = datapath.datapath
         return StatusItem(
@@ -30,7 +31,9 @@ extension Agent {
                 objects: config.result.objectCount, refused: config.refusedCount,
                 warnings: config.result.warningCount,
                 unreadableFiles: config.result.unreadableFiles,
-                lastReload: config.lastReload.map { $0.ISO8601Format() } ?? ""),
+                lastReload: config.lastReload.map { $0.ISO8601Format() } ?? "",
+                lastGood: .init(
+                    objects: kept.objects, bytes: kept.bytes, problems: kept.problems)),
             listeners: listenerItems())
     }
 

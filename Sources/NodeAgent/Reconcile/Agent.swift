@@ -33,6 +33,7 @@ final class Agent {
     private let signals: Int32
 
     private var store: ConfigStore
+    let keeper: LastGoodKeeper
     private var watch: DirectoryWatch
     private var accessLog: AccessLog?
     private(set) var config: ConfigState
@@ -42,6 +43,7 @@ final class Agent {
     let engine: Engine
     private var ticks = 0
     private var lastLog = ""
+    private var stateProblems: [String] = []
 
     init(_ options: AgentOptions, supervisor: Int32, logger: Logger) throws {
         self.options = options
@@ -53,7 +55,10 @@ final class Agent {
         link = ChildLink()
         inheritance = try link.inheritance()
         questions = try Questions()
-        store = ConfigStore(directory: options.config)
+        let keeper = LastGoodKeeper(
+            LastGoodDirectory(state: options.state, configuration: options.config))
+        self.keeper = keeper
+        store = ConfigStore(directory: options.config) { keeper.load() }
         watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
         accessLog = try options.accessLog.map { try AccessLog($0) }
@@ -107,12 +112,16 @@ final class Agent {
             config.read(try store.reload(), at: Date())
         } catch {
             if inheritance.restarts == 0 { throw StartError.unreadable("\(error)") }
+            // The child before this one served: so does this, from what that one had in force.
+            config.read(store.fallBack(), at: Date())
             config.failed(error)
         }
         reconcile()
         listeners.closeForeign()
         if options.datapath == .on { bringLinkUp() }
         link.serving()
+        // Not before: a directory that cannot be read has nothing that would be worth keeping.
+        if config.problem.isEmpty { keeper.keep(store.inForce) }
         logger.notice("node \(options.nodeName) serves with \(options.workerCount) workers")
     }
 
@@ -159,6 +168,7 @@ final class Agent {
             return logger.error("\(error)")
         }
         if config.result.isChanged || snapshot == nil { reconcile() } else { report() }
+        keeper.keep(store.inForce)
     }
 
     private func answer() {
@@ -178,6 +188,7 @@ final class Agent {
         lastTick = now
         ticks += 1
         if let snapshot, listeners.hasFailed { serve(snapshot) }
+        tickState()
         let isDue = ticks % Self.repairTicks == 0 || !datapath.problems.isEmpty
         guard datapath.mode == .on, isDue, let snapshot else { return }
         if datapath.datapath == nil {
@@ -186,6 +197,14 @@ final class Agent {
         }
         datapath.apply(snapshot)
         report()
+    }
+
+    /// Says what the disk refused, and tries again.
+    private func tickState() {
+        let problems = keeper.report.problems
+        if problems != stateProblems { report() }
+        stateProblems = problems
+        if ticks % Self.repairTicks == 0, keeper.hasFailed { keeper.keep(store.inForce) }
     }
 
     /// The new snapshot into datapath and engine. Where connections begin to be captured the engine
@@ -217,6 +236,7 @@ final class Agent {
     private func report() {
         var lines = config.result.diagnostics.filter { $0.severity != .info }.map(\.description)
         if datapath.mode == .on, !datapath.message.isEmpty { lines.append(datapath.message) }
+        lines += keeper.report.problems
         for item in listenerItems() where !item.programmed {
             lines.append("Gateway \(item.gateway) listener \(item.listener): \(item.message)")
         }
@@ -243,6 +263,7 @@ final class Agent {
             accessLog?.drain(engine)
         }
         accessLog?.drain(engine)
+        keeper.finish()
         logger.notice("ended")
     }
 }

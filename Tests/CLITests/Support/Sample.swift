@@ -12,7 +12,8 @@ enum Sample {
             identity: "none",
             config: .init(
                 directory: "/etc/malla", generation: 3, objects: 31, refused: 1, warnings: 2,
-                unreadableFiles: ["broken.yaml"], lastReload: "2026-11-21T14:00:00Z"),
+                unreadableFiles: ["broken.yaml"], lastReload: "2026-11-21T14:00:00Z",
+                lastGood: .init(objects: 30, bytes: 9_000, problems: ["a.good is damaged"])),
             listeners: [
                 .init(
                     gateway: "shop/web", listener: "http", address: "*", port: 8080,
