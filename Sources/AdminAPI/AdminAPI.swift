@@ -1,6 +1,9 @@
 // What `malla … -o json` prints and the agent's socket answers: one listing a kind. Fields are only
 // ever added (a schema test in CLITests says so). Shapes only: no I/O, no imports.
 
+/// The version of every program of this package.
+public let mallaVersion = "0.1.0"
+
 /// `{apiVersion, kind, items}`, as kubectl prints lists.
 public struct Listing<Item: Codable & Sendable & Equatable>: Codable, Sendable, Equatable {
     public var apiVersion = "malla.io/v1"

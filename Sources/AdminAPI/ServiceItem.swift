@@ -18,12 +18,14 @@ public struct ServiceItem: Codable, Sendable, Equatable {
     public var l7: Bool
     /// The routes attached to this port, `namespace/name`.
     public var routes: [String]
+    /// Why it is not served as it was declared, empty if it is.
+    public var note: String
     public var endpoints: [Endpoint]
 
     public init(
         namespace: String, name: String, type: String, addresses: [String] = [], port: Int,
         portName: String = "", protocol: String, appProtocol: String, l7: Bool,
-        routes: [String] = [], endpoints: [Endpoint] = []
+        routes: [String] = [], note: String = "", endpoints: [Endpoint] = []
     ) {
         self.namespace = namespace
         self.name = name
@@ -35,6 +37,7 @@ public struct ServiceItem: Codable, Sendable, Equatable {
         self.appProtocol = appProtocol
         self.l7 = l7
         self.routes = routes
+        self.note = note
         self.endpoints = endpoints
     }
 

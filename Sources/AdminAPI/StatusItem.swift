@@ -51,15 +51,21 @@ public struct StatusItem: Codable, Sendable, Equatable {
         public var maps: Int
         /// What is wrong, empty if nothing is.
         public var message: String
+        /// The bpffs mount and the cgroup that it uses; empty when off.
+        public var bpffs: String
+        public var cgroup: String
 
         public init(
-            mode: String, abi: Int = 0, programs: Int = 0, maps: Int = 0, message: String = ""
+            mode: String, abi: Int = 0, programs: Int = 0, maps: Int = 0, message: String = "",
+            bpffs: String = "", cgroup: String = ""
         ) {
             self.mode = mode
             self.abi = abi
             self.programs = programs
             self.maps = maps
             self.message = message
+            self.bpffs = bpffs
+            self.cgroup = cgroup
         }
     }
 

@@ -1,7 +1,5 @@
+internal import AdminAPI
 internal import ArgumentParser
-
-/// The version of every program of this package.
-let mallaVersion = "0.1.0"
 
 /// `malla`, and what its commands have in common.
 ///

@@ -10,7 +10,7 @@ public struct ConfigReport: Sendable {
     public let diagnostics: [Diagnostic]
     public let result: ConfigResult
 
-    /// - Throws: `ConfigError` when the directory cannot be listed (exit code 78).
+    /// - Throws: `ConfigError` when the directory cannot be listed (exit code 66).
     public init(directory: String, isStrict: Bool = false) throws(ConfigError) {
         var store = ConfigStore(directory: directory)
         result = try store.reload()
@@ -26,7 +26,7 @@ public struct ConfigReport: Sendable {
     public var errorCount: Int { diagnostics.count { $0.severity == .error } }
     public var warningCount: Int { diagnostics.count { $0.severity == .warning } }
 
-    /// 0, or 65 (EX_DATAERR) when there are errors.
+    /// 0, or 65 (EX_DATAERR) when there are errors. For a directory that cannot be read: 66.
     public var exitCode: Int32 { errorCount > 0 ? 65 : 0 }
 
     /// `3 files, 12 objects: 1 error, 2 warnings`.

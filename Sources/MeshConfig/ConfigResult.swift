@@ -38,7 +38,8 @@ public struct ConfigResult: Sendable {
 
 /// Why there is no configuration at all.
 public enum ConfigError: Error, Equatable, CustomStringConvertible {
-    /// The directory cannot be listed; exit code 78 (EX_CONFIG).
+    /// The directory cannot be listed: `malla-agent run` ends with 78 (EX_CONFIG), `malla config
+    /// validate`, whose input it is, with 66 (EX_NOINPUT).
     case unreadable(directory: String, reason: String)
 
     public var description: String {

@@ -80,8 +80,8 @@ public struct ConfigStore {
             }
             diagnostics += file.document.diagnostics
         }
-        let objects = judge(loaded, &diagnostics)
-        var resolution = Resolution(ObjectSet(objects))
+        let (objects, refusals) = judge(loaded, &diagnostics)
+        var resolution = Resolution(ObjectSet(objects), refusals: refusals)
         resolution.resolve()
         diagnostics += resolution.diagnostics
         diagnostics.sort { ($0.file, $0.line, $0.field) < ($1.file, $1.line, $1.field) }
@@ -186,26 +186,32 @@ public struct ConfigStore {
     /// Which version of which object counts, and why others do not.
     private mutating func judge(
         _ loaded: [(key: String, value: StoredFile)], _ diagnostics: inout [Diagnostic]
-    ) -> [ConfigObject] {
+    ) -> (objects: [ConfigObject], refusals: [Refusal]) {
         var places: [ObjectKey: [ConfigObject]] = [:]
         for (_, file) in loaded {
             for object in file.document.objects { places[object.key, default: []].append(object) }
         }
+        let classes = classes(loaded, places)
         var objects: [ConfigObject] = []
+        var refusals: [Refusal] = []
         var stillGood: [ObjectKey: ConfigObject] = [:]
         var byFile: [String: GoodFile] = [:]
         for (name, file) in loaded {
-            for (object, findings) in zip(file.document.objects, file.checks) {
+            for (object, checks) in zip(file.document.objects, file.checks) {
                 let key = object.key
                 let copies = places[key] ?? []
-                let isRefused = findings.contains { $0.severity == .error } || copies.count > 1
-                for finding in findings {
-                    diagnostics.append(object.diagnostic(finding, stays: stays(key)))
+                // What another controller makes of its Gateway is its own affair.
+                let findings = classes.isForeign(object) ? [] : checks
+                var said = findings.map { object.diagnostic($0, stays: stays(key)) }
+                if copies.count > 1 { said.append(duplicate(object, copies)) }
+                diagnostics += said
+                let firstError = said.first { $0.severity == .error }
+                let good = firstError != nil ? lastGood[key] : object
+                if let firstError, good == nil, object.isHonoured,
+                    ["Gateway", "HTTPRoute"].contains(object.kind)
+                {
+                    refusals.append(Refusal(object, firstError))
                 }
-                if copies.count > 1 {
-                    diagnostics.append(duplicate(object, copies))
-                }
-                let good = isRefused ? lastGood[key] : object
                 if let good, stillGood.updateValue(good, forKey: key) == nil {
                     objects.append(good)
                     if good.isHonoured { byFile[name, default: GoodFile()].objects.append(good) }
@@ -214,7 +220,25 @@ public struct ConfigStore {
         }
         lastGood = stillGood
         inForce = LastGood(files: byFile)
-        return objects
+        return (objects, refusals)
+    }
+
+    /// The GatewayClasses that will be in force: whose a Gateway is comes before what is wrong in
+    /// it.
+    private func classes(
+        _ loaded: [(key: String, value: StoredFile)], _ places: [ObjectKey: [ConfigObject]]
+    ) -> GatewayClasses {
+        var classes: [ConfigObject] = []
+        for (_, file) in loaded {
+            for (object, findings) in zip(file.document.objects, file.checks)
+            where object.kind == "GatewayClass" && object.isHonoured {
+                let isRefused =
+                    findings.contains { $0.severity == .error }
+                    || (places[object.key]?.count ?? 0) > 1
+                if let good = isRefused ? lastGood[object.key] : object { classes.append(good) }
+            }
+        }
+        return GatewayClasses(classes)
     }
 
     /// How the message about a refused object ends.

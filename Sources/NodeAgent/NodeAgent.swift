@@ -1,10 +1,8 @@
 // `malla-agent`: the node's agent. Command/ reads the command line and becomes supervisor or child;
 // Reconcile/ brings the directory into datapath and engine; Admin/ answers questions about both.
 
+internal import AdminAPI
 internal import ArgumentParser
-
-/// What `--version` prints and `malla_build_info` says.
-let agentVersion = "0.1.0"
 
 @main
 struct MallaAgent: ParsableCommand {
@@ -15,6 +13,6 @@ struct MallaAgent: ParsableCommand {
             Loads the eBPF datapath, load-balances and captures the pods' connections, and serves \
             those that need HTTP in an engine of its own. One agent runs on each node.
             """,
-        version: "malla-agent \(agentVersion)",
+        version: "malla-agent \(mallaVersion)",
         subcommands: [Run.self, Cleanup.self, Child.self])
 }

@@ -290,14 +290,92 @@ struct ResolutionTests {
         #expect(named == ["GatewayClass edge-class", "Gateway shop/edge", "HTTPRoute shop/web"])
     }
 
+    /// What is in a Gateway of another class, valid or not
+    static let foreign = [
+        "listeners: [{name: a, port: 443, protocol: HTTPS, tls: {mode: Terminate, options: {a: b}}}]",
+        "infrastructure: {parametersRef: {group: a, kind: B, name: c}}, listeners: []",
+        "listeners: [{name: a, port: 99999, protocol: HTTP, colour: red}]",
+    ]
+
+    @Test(arguments: foreign) func `what is in a Gateway of another class is its controller's`(
+        _ spec: String
+    ) throws {
+        let result = try TestDirectory.load(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\n"
+                + "spec: {gatewayClassName: istio, \(spec)}\n"
+                + ConfigStoreTests.route(spec: "{parentRefs: [{name: g, namespace: default}]}"))
+        #expect(result.diagnostics.map(\.category) == [.ignored, .ignored])
+        #expect(result.gatewayStatuses.isEmpty && result.routeStatuses.isEmpty)
+    }
+
+    @Test func `a refused route or Gateway without a good version has a status that says why`()
+        throws
+    {
+        let directory = TestDirectory()
+        directory.write(
+            "a.yaml",
+            Self.base.replacing("port: 8000", with: "port: 80000")
+                + ConfigStoreTests.route(
+                    spec: "{parentRefs: [{name: edge}], rules: [{backendRefs: [{name: 5}]}]}")
+                + ConfigStoreTests.route("parentless", spec: "{parentRefs: 7}"))
+        var store = ConfigStore(directory: directory.path)
+        let result = try store.reload()
+        let route = try #require(result.routeStatuses.first { $0.name.name == "web" })
+        let condition = try #require(route.parents.first?.conditions.first)
+        #expect(route.parents[0].name.name == "edge" && !route.parents[0].isAccepted)
+        #expect(condition.reason == "UnsupportedValue" && condition.message.contains("backendRefs"))
+        #expect(condition.message.hasPrefix("a.yaml:"))
+        let other = try #require(result.routeStatuses.first { $0.name.name == "parentless" })
+        #expect(other.parents.isEmpty && other.refusal?.status == .isFalse)
+        let gateway = try #require(result.gatewayStatuses.first)
+        #expect(gateway.conditions.map(\.status) == [.isFalse, .isFalse])
+        #expect(gateway.conditions[0].message.contains("spec.listeners[0].port"))
+
+        // With a good version in force the status is that version's.
+        directory.write("a.yaml", Self.base + ConfigStoreTests.plainRoute)
+        _ = try store.reload()
+        directory.write("a.yaml", Self.base + ConfigStoreTests.route(spec: "{parentRefs: 7}"))
+        let kept = try store.reload()
+        #expect(kept.routeStatuses.map(\.refusal) == [nil])
+        #expect(kept.routeStatuses[0].parents[0].isAccepted)
+    }
+
+    /// appProtocol and port name, whether a route names the port, the field that is named, captured
+    static let unspoken: [(String, String, Bool, String?, Bool)] = [
+        ("", "http", false, nil, true), ("", "grpc", false, "name", false),
+        ("", "http2-a", false, "name", false),
+        ("kubernetes.io/h2c", "x", false, "appProtocol", false),
+        ("grpc", "x", true, "appProtocol", true), ("tcp", "grpc", false, nil, false),
+        ("http", "grpc", false, nil, true), ("tcp", "x", true, nil, true),
+    ]
+
+    @Test(arguments: unspoken)
+    func `HTTP that the engine does not speak stays in the kernel and is named`(
+        _ application: String, _ name: String, _ isRouted: Bool, _ field: String?, _ captured: Bool
+    ) throws {
+        let result = try TestDirectory.load(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: shop}\nspec: {clusterIP: "
+                + "10.96.0.9, ports: [{port: 80, name: \(name), appProtocol: '\(application)'}]}\n"
+                + (isRouted
+                    ? ConfigStoreTests.route(
+                        spec: "{parentRefs: [{group: '', kind: Service, name: s, port: 80}]}") : "")
+        )
+        let named = result.diagnostics.filter { $0.category == .unsupported }
+        #expect(named.map(\.field) == (field.map { ["spec.ports[0]." + $0] } ?? []))
+        #expect(named.allSatisfy { $0.severity == .warning })
+        #expect(named.allSatisfy { $0.message.contains("505") == isRouted })
+        let snapshot = SnapshotCompiler.compile(result.mesh, node: "n1", version: 1)
+        #expect(snapshot.ports.map(\.isCaptured) == [captured])
+    }
+
     @Test func `the older of two Gateways on one socket wins`() throws {
         func gateway(_ name: String, _ created: String) -> String {
             "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n"
                 + "metadata: {name: \(name), creationTimestamp: \"\(created)\"}\n"
-                + """
-                spec: {gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
-                HTTP}]}\n---\n
-                """
+                    + """
+                    spec: {gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: \
+                    HTTP}]}\n---\n
+                    """
         }
         let result = try TestDirectory.load(
             gateway("a", "2026-02-01T00:00:00Z") + gateway("b", "2026-01-01T00:00:00+01:00"))

@@ -5,9 +5,18 @@ internal import CLinux
 internal import Foundation
 
 enum NodeChecks {
-    static func mounts(_ machine: Machine) -> [CheckItem] {
+    /// - Parameter agent: of an agent that runs, what it uses; else its defaults are looked at.
+    static func mounts(
+        _ machine: Machine, agent: StatusItem.Datapath? = nil
+    ) -> [CheckItem] {
         let groups = machine.mounts(ofType: "cgroup2")
         let pins = machine.mounts(ofType: "bpf")
+        if let agent, !agent.bpffs.isEmpty {
+            return [
+                used("cgroup v2", agent.cgroup, below: groups, option: "--cgroup"),
+                used("bpffs", agent.bpffs, below: pins, option: "--bpffs"),
+            ]
+        }
         return [
             groups.isEmpty
                 ? .fail(
@@ -17,6 +26,21 @@ enum NodeChecks {
                 : .ok("cgroup v2", groups.joined(separator: ", ")),
             pinning(pins),
         ]
+    }
+
+    /// A path that the agent was given must lie in a mount of its type.
+    private static func used(
+        _ name: String, _ path: String, below mounts: [String], option: String
+    ) -> CheckItem {
+        let isBelow = mounts.contains { mount in
+            path == mount || path.hasPrefix(mount.hasSuffix("/") ? mount : mount + "/")
+        }
+        return isBelow
+            ? .ok(name, "\(path), which the agent uses")
+            : .warn(
+                name, "the agent uses \(path), where this command sees no such mount",
+                remedy: "run `malla check` where the agent runs, or restart the agent with another "
+                    + option)
     }
 
     private static func pinning(_ mounts: [String]) -> CheckItem {

@@ -40,7 +40,9 @@ struct Check: ParsableCommand {
         let machine = Machine()
         var items: [CheckItem] = []
         if datapath == .on {
-            items += KernelChecks.all(machine) + NodeChecks.mounts(machine)
+            let agent = try? AgentClient(connection).list(AdminAPI.status).items.first
+            items += KernelChecks.all(machine)
+            items += NodeChecks.mounts(machine, agent: agent?.datapath)
             items.append(NodeChecks.privileges(machine))
             items += NodeChecks.forwarding(machine)
         }

@@ -7,8 +7,8 @@ struct Services: ParsableCommand {
         abstract: "Lists service ports, where their connections go and what stands behind them.",
         discussion: """
             PATH is `L7` where the engine serves the port's connections (a route names it or it is \
-            declared as HTTP) and `L4` where they go straight to an endpoint. READY counts \
-            endpoints that get traffic, of all.
+            declared as HTTP/1) and `L4` where they go straight to an endpoint. READY counts \
+            endpoints that get traffic, of all. NOTE says why a port is not served as declared.
 
             EXAMPLES
               malla services -n shop
@@ -38,7 +38,7 @@ struct Services: ParsableCommand {
             [
                 .init("NAMESPACE"), .init("NAME"), .init("TYPE"), .init("ADDRESSES"),
                 .init("PORT", .right), .init("PROTOCOL"), .init("PATH"), .init("READY", .right),
-                .init("ROUTES"),
+                .init("ROUTES"), .init("NOTE"),
             ],
             rows: items.map { item in
                 let ready = item.endpoints.count { $0.ready }
@@ -47,7 +47,7 @@ struct Services: ParsableCommand {
                     Cell(item.addresses.joined(separator: ",")), Cell(item.port),
                     Cell(speaks(item)), Cell(item.l7 ? "L7" : "L4"),
                     Cell("\(ready)/\(item.endpoints.count)", ready == 0 ? .doubtful : .plain),
-                    Cell(item.routes.joined(separator: ",")),
+                    Cell(item.routes.joined(separator: ",")), Cell(item.note, .doubtful),
                 ]
             })
     }

@@ -30,7 +30,7 @@ struct Status: ParsableCommand {
         var lines = facts(item).lines(colour: colour)
         lines += item.reasons.map { "  not ready: \($0)" }
         lines += item.config.unreadableFiles.map { "  unreadable: \($0)" }
-        lines += item.config.lastGood.problems.map { "  last good: \($0)" }
+        lines += item.config.lastGood.problems.map { "  state: \($0)" }
         guard !item.listeners.isEmpty else { return lines }
         return lines + [""] + listeners(item.listeners).lines(colour: colour)
     }
@@ -52,7 +52,7 @@ struct Status: ParsableCommand {
         add("config", Cell("\(config.directory), generation \(config.generation)"))
         add("objects", objects(config))
         add("reloaded", Cell(config.lastReload))
-        add("last good", kept(config.lastGood))
+        add("kept", kept(config.lastGood))
         return table
     }
 
@@ -77,7 +77,7 @@ struct Status: ParsableCommand {
 
     private static func kept(_ kept: StatusItem.LastGood) -> Cell {
         Cell(
-            "\(kept.objects) objects kept, \((kept.bytes + 1_023) / 1_024) KiB",
+            "\(kept.objects) objects, \((kept.bytes + 1_023) / 1_024) KiB",
             kept.problems.isEmpty ? .plain : .bad)
     }
 

@@ -13,8 +13,11 @@ struct Resolution {
     /// Into `mesh.services`.
     private(set) var serviceIndex: [ObjectName: Int] = [:]
 
-    init(_ objects: ObjectSet) {
+    private let refusals: [Refusal]
+
+    init(_ objects: ObjectSet, refusals: [Refusal] = []) {
         self.objects = objects
+        self.refusals = refusals
     }
 
     mutating func resolve() {
@@ -27,15 +30,53 @@ struct Resolution {
             objects: objects, services: mesh.services, serviceIndex: serviceIndex,
             gateways: gateways)
         routes.resolve()
+        noteUnspoken(routes.routes)
         mesh.listeners = gateways.listeners
         mesh.routes = routes.routes
         gatewayStatuses = routes.gateways.statuses(nodes: mesh.nodes)
         routeStatuses = routes.statuses
+        for refusal in refusals {
+            if refusal.object.kind == "Gateway" {
+                gatewayStatuses.append(refusal.gatewayStatus)
+            } else if let status = refusal.routeStatus(routes.gateways) {
+                routeStatuses.append(status)
+            }
+        }
+        gatewayStatuses.sort { $0.name < $1.name }
+        routeStatuses.sort { $0.name < $1.name }
         diagnostics += gateways.diagnostics + routes.diagnostics
     }
 
     mutating func note(_ object: ConfigObject, _ finding: ShapeCheck.Finding) {
         diagnostics.append(object.diagnostic(finding))
+    }
+
+    /// Names the ports that are declared as an HTTP that the engine does not speak.
+    private mutating func noteUnspoken(_ routes: [HTTPRoute]) {
+        let routed = Set(routes.flatMap(\.attachments))
+        for object in objects["Service"] {
+            guard let index = serviceIndex[object.name] else { continue }
+            let values = object.root["spec"]?["ports"]?.list ?? []
+            for (number, port) in mesh.services[index].ports.enumerated() {
+                guard port.application.isHTTP, !port.application.isSpoken else { continue }
+                let value = values[number]
+                let field = value["appProtocol"]?.text?.isEmpty == false ? "appProtocol" : "name"
+                let consequence =
+                    routed.contains(.service(index, port: number))
+                    ? "an HTTPRoute names the port, so it is captured, and clients that speak "
+                        + "HTTP/2 are answered with 505: take the route away"
+                    : "the port is balanced in the kernel, per connection, without HTTP metrics"
+                note(
+                    object,
+                    .init(
+                        severity: .warning, category: .unsupported,
+                        line: value[field]?.line ?? value.line,
+                        field: "spec.ports[\(number)].\(field)",
+                        condition: nil,
+                        message: "\(port.application.rawValue) is not served by the engine of this "
+                            + "build, which speaks HTTP/1: \(consequence)"))
+            }
+        }
     }
 
     // MARK: Pods

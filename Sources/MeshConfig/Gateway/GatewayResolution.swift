@@ -57,11 +57,12 @@ struct GatewayResolution {
     mutating func resolve() {
         noteClasses()
         var taken: [[String]: ObjectName] = [:]
+        let classes = GatewayClasses(objects["GatewayClass"])
         // Older Gateways win a conflict, then the first by name.
         let ordered = objects["Gateway"].sorted { ($0.created, $0.name) < ($1.created, $1.name) }
         for object in ordered {
             let className = object.root["spec"]?["gatewayClassName"]?.text ?? ""
-            guard isOurs(className) else {
+            guard classes.isOurs(className) else {
                 foreign[object.name] = className
                 note(
                     object, .info, .ignored, "spec.gatewayClassName", object.line,
@@ -74,12 +75,6 @@ struct GatewayResolution {
             readListeners(&state, &taken)
             gateways[object.name] = state
         }
-    }
-
-    private func isOurs(_ className: String) -> Bool {
-        let classes = objects["GatewayClass"].filter { $0.name.name == className }
-        guard let found = classes.first else { return className == defaultGatewayClassName }
-        return found.root["spec"]?["controllerName"]?.text == gatewayControllerName
     }
 
     private mutating func noteClasses() {

@@ -66,4 +66,6 @@ public struct RouteStatus: Hashable, Sendable {
     public var hostnames: [String]
     public var ruleCount: Int
     public var parents: [RouteParentStatus]
+    /// Set where the object is refused and no version of it is in force.
+    public var refusal: Condition?
 }

@@ -68,8 +68,12 @@ public struct Workload: Hashable, Sendable {
 public enum ApplicationProtocol: String, Sendable, Hashable {
     case http, http2, grpc, tls, tcp, undeclared
 
-    /// HTTP of some version: the engine serves it even where no route names it.
+    /// HTTP of some version.
     public var isHTTP: Bool { self == .http || self == .http2 || self == .grpc }
+
+    /// HTTP of a version that the engine speaks. The rest of `isHTTP` stays in the kernel unless a
+    /// route names it.
+    public var isSpoken: Bool { self == .http }
 }
 
 /// One address and port of a pod (or of something outside) behind a service port.

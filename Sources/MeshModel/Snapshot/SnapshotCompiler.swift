@@ -58,7 +58,7 @@ public enum SnapshotCompiler {
                 endpoints += port.endpoints.filter(\.isReady)
                 let attached = routes[[index, portIndex]] ?? []
                 let isCaptured =
-                    port.transport == .tcp && (!attached.isEmpty || port.application.isHTTP)
+                    port.transport == .tcp && (!attached.isEmpty || port.application.isSpoken)
                 if isCaptured { tables.append(table(ofService: index, portIndex, attached)) }
                 ports.append(
                     SnapshotPort(

@@ -1,6 +1,6 @@
+internal import AdminAPI
 internal import BPFLoader
 internal import Foundation
-internal import AdminAPI
 internal import L7Engine
 internal import MeshConfig
 internal import Supervisor
@@ -11,7 +11,7 @@ extension Agent {
         var out = Exposition()
         out.family(
             "malla_build_info", .gauge, "The agent that runs; always 1.",
-            [([("version", agentVersion)], 1)])
+            [([("version", mallaVersion)], 1)])
         out.family(
             "malla_start_time_seconds", .gauge, "When this process began, Unix time.",
             UInt64(started.timeIntervalSince1970))
@@ -63,7 +63,7 @@ extension Agent {
                 ([("operation", "read")], kept.readErrors),
                 ([("operation", "write")], kept.writeErrors),
             ])
-        let items = listenerItems()
+        let items = listenerItems() + unservedItems()
         out.family(
             "malla_gateway_listeners", .gauge, "Listeners of this node's Gateways.",
             [

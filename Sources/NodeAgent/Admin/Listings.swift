@@ -14,14 +14,16 @@ extension Agent {
         let totals = engine.totals()
         let loaded = datapath.datapath
         return StatusItem(
-            node: options.nodeName, version: agentVersion, pid: Int(getpid()),
+            node: options.nodeName, version: mallaVersion, pid: Int(getpid()),
             supervisorPID: Int(supervisor), restarts: Int(inheritance.restarts),
             uptimeSeconds: Int(Date().timeIntervalSince(started)), ready: reasons.isEmpty,
             reasons: reasons,
             datapath: .init(
                 mode: datapath.word, abi: datapathABI,
                 programs: loaded?.programs().count ?? 0, maps: loaded?.mapUsage().count ?? 0,
-                message: datapath.message),
+                message: datapath.message,
+                bpffs: datapath.mode == .on ? datapath.options.bpffsPath : "",
+                cgroup: datapath.options.cgroupPath),
             engine: .init(
                 workers: options.workerCount, connections: totals.connections,
                 connectionsActive: totals.connectionsActive, requests: totals.requests),
@@ -34,7 +36,7 @@ extension Agent {
                 lastReload: config.lastReload.map { $0.ISO8601Format() } ?? "",
                 lastGood: .init(
                     objects: kept.objects, bytes: kept.bytes, problems: kept.problems)),
-            listeners: listenerItems())
+            listeners: listenerItems() + unservedItems())
     }
 
     /// The version in the pins' path, found where they are; 0 when off.
@@ -60,6 +62,30 @@ extension Agent {
                         : "port \(socket.port) cannot be opened: \(systemText(errno)); "
                             + "it is tried again every 2 s")
             }
+        }
+    }
+
+    /// Listeners that no socket was asked for, and Gateways that are refused whole.
+    func unservedItems() -> [StatusItem.Listener] {
+        config.result.gatewayStatuses.flatMap { gateway in
+            let unserved = gateway.listeners.filter { listener in
+                listener.conditions.contains { $0.type == "Programmed" && $0.status == .isFalse }
+            }
+            let items = unserved.map { listener in
+                StatusItem.Listener(
+                    gateway: gateway.name.description, listener: listener.name,
+                    address: gateway.addresses.first?.description ?? "*",
+                    port: Int(listener.port), programmed: false,
+                    message: listener.conditions.first { $0.type == "Programmed" }?.message ?? "")
+            }
+            guard gateway.listeners.isEmpty, let accepted = gateway.conditions.first,
+                accepted.status == .isFalse
+            else { return items }
+            return [
+                StatusItem.Listener(
+                    gateway: gateway.name.description, listener: "", address: "", port: 0,
+                    programmed: false, message: accepted.message)
+            ]
         }
     }
 
@@ -100,6 +126,7 @@ extension Agent {
                 portName: declared.name, protocol: port.transport.rawValue,
                 appProtocol: port.application.rawValue, l7: port.isCaptured,
                 routes: routes.map(\.name.description),
+                note: Self.note(declared.application, port),
                 endpoints: declared.endpoints.map { endpoint in
                     ServiceItem.Endpoint(
                         address: endpoint.address.address.description,
@@ -108,6 +135,13 @@ extension Agent {
                         terminating: endpoint.isTerminating)
                 })
         }
+    }
+
+    private static func note(_ application: ApplicationProtocol, _ port: SnapshotPort) -> String {
+        guard application.isHTTP, !application.isSpoken else { return "" }
+        return port.isCaptured
+            ? "\(application.rawValue) is answered with 505, HTTP/1 is served"
+            : "\(application.rawValue) is not served by the engine yet: balanced in the kernel"
     }
 
     func bpfStatsItems() -> [BPFStatsItem] {

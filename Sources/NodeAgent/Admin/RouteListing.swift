@@ -7,9 +7,17 @@ extension Agent {
         guard let mesh = snapshot?.mesh else { return [] }
         return config.result.routeStatuses.map { status in
             let route = mesh.routes.first { $0.name == status.name }
+            var parents = status.parents.map(Self.parent)
+            if parents.isEmpty, let refusal = status.refusal {
+                parents = [
+                    RouteItem.Parent(
+                        parent: "", accepted: false, reason: refusal.reason,
+                        message: refusal.message)
+                ]
+            }
             return RouteItem(
                 kind: "HTTPRoute", namespace: status.name.namespace, name: status.name.name,
-                hostnames: status.hostnames, parents: status.parents.map(Self.parent),
+                hostnames: status.hostnames, parents: parents,
                 rules: (route?.rules ?? []).map { Self.rule($0, mesh) })
         }
     }

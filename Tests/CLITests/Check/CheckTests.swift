@@ -96,6 +96,19 @@ struct MachineTests {
             #expect(items.map(\.status) == ["OK", "WARN"])
             #expect(items[1].remedy.contains("--bpffs /run/bpf"))
         }
+        try withRoot(["/proc/self/mountinfo": table]) { machine in
+            func found(_ bpffs: String, _ cgroup: String) -> [String] {
+                NodeChecks.mounts(
+                    machine, agent: .init(mode: "on", bpffs: bpffs, cgroup: cgroup)
+                ).map { "\($0.status) \($0.message)" }
+            }
+            #expect(
+                found("/run/bpf", "/sys/fs/cgroup/unified/pods") == [
+                    "OK /sys/fs/cgroup/unified/pods, which the agent uses",
+                    "OK /run/bpf, which the agent uses",
+                ])
+            #expect(found("/run/bpf2", "/sys/fs/cgroup").allSatisfy { $0.hasPrefix("WARN") })
+        }
         try withRoot([:]) { machine in
             #expect(NodeChecks.mounts(machine).map(\.status) == ["FAIL", "FAIL"])
         }

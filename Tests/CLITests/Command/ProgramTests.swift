@@ -34,8 +34,10 @@ struct ProgramTests {
                     config    /etc/malla, generation 3
                     objects   31, 1 refused, 2 warnings
                     reloaded  2026-11-21T14:00:00Z
+                    kept      30 objects, 9 KiB
                       not ready: broken.yaml cannot be read
                       unreadable: broken.yaml
+                      state: a.good is damaged
 
                     GATEWAY   LISTENER  ADDRESS   PORT  PROGRAMMED  MESSAGE
                     shop/web  http      *         8080  yes         -
@@ -72,10 +74,12 @@ struct ProgramTests {
         Row(
             arguments: ["services"],
             lines: [
-                "NAMESPACE  NAME      TYPE       ADDRESSES   PORT  PROTOCOL  PATH  READY  ROUTES",
+                "NAMESPACE  NAME      TYPE       ADDRESSES   PORT  PROTOCOL  PATH  READY  ROUTES"
+                    + "               NOTE",
                 "shop       catalog   ClusterIP  10.96.0.10    80  TCP/http  L7      1/2"
-                    + "  shop/catalog-canary",
-                "bank       payments  ClusterIP  -           9000  TCP       L4      0/0  -",
+                    + "  shop/catalog-canary  -",
+                "bank       payments  ClusterIP  -           9000  TCP       L4      0/0  -"
+                    + "                    not as declared",
             ]),
         Row(
             arguments: ["services", "--endpoints"],

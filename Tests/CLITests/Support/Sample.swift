@@ -49,7 +49,7 @@ enum Sample {
             ]),
         ServiceItem(
             namespace: "bank", name: "payments", type: "ClusterIP", addresses: [], port: 9000,
-            protocol: "TCP", appProtocol: "undeclared", l7: false),
+            protocol: "TCP", appProtocol: "undeclared", l7: false, note: "not as declared"),
     ])
 
     static let routes = AdminAPI.routes.listing([
