@@ -1,4 +1,4 @@
-// Whose class is whose: Malla's by its controller's name, or by its own where no GatewayClass says so.
+// Whose class is whose: as its GatewayClass names the controller; without one, by Malla's own name.
 
 internal import MeshModel
 

@@ -1,5 +1,5 @@
-// What is said of a Gateway or HTTPRoute that is refused and has no good version: its status, as a
-// controller would write it. The object is broken, so that what can be read of it is read leniently.
+// What is said of a Gateway or HTTPRoute that is refused and has no good version: its status, as
+// a controller would write it. The object is broken: what can be read of it is read leniently.
 
 internal import MeshModel
 
