@@ -33,10 +33,11 @@ public enum EngineError: Error, Equatable {
 /// - Threads: every method may be called from any thread; `start` once.
 public final class Engine: Sendable {
     private let options: EngineOptions
-    private let limits = Limits()
+    private let limits: Limits
     private let mailboxes: [Mailbox]
     let tallies: [Tally]
     private let accessLogs: [AccessLog]
+    private let accountTables: [Accounts]
     /// Numbers of workloads and ports that stay the same from snapshot to snapshot.
     let names = Mutex(MetricNames())
     private let nodeSockets: NodeSockets?
@@ -44,7 +45,12 @@ public final class Engine: Sendable {
     /// One `adopt` at a time.
     private let adoption = Mutex(0)
 
-    public init(_ options: EngineOptions) throws(EngineError) {
+    public convenience init(_ options: EngineOptions) throws(EngineError) {
+        try self.init(options, limits: Limits())
+    }
+
+    /// With limits of a test's own.
+    init(_ options: EngineOptions, limits: Limits) throws(EngineError) {
         precondition(options.workers > 0, "an engine has a worker")
         self.options = options
         var mailboxes: [Mailbox] = []
@@ -52,8 +58,9 @@ public final class Engine: Sendable {
         nodeSockets =
             options.engineNamespace == nil ? nil : try NodeSockets(workers: options.workers)
         self.mailboxes = mailboxes
-        let limits = limits
+        self.limits = limits
         tallies = mailboxes.map { _ in Tally(seriesMax: limits.seriesMax) }
+        accountTables = mailboxes.map { _ in Accounts(count: limits.accountsMax) }
         accessLogs = mailboxes.map { _ in AccessLog(capacity: limits.accessLogRecordsMax) }
     }
 
@@ -95,7 +102,8 @@ public final class Engine: Sendable {
             number < options.capturedListeners.count ? options.capturedListeners[number] : -1
         let worker = Worker(
             number: number, limits: limits, mailbox: mailboxes[number], tally: tallies[number],
-            accessLog: accessLogs[number], nodeSockets: nodeSockets?.stocks[number],
+            accessLog: accessLogs[number], accounts: accountTables[number],
+            nodeSockets: nodeSockets?.stocks[number],
             capturedListener: captured)
         worker.run()
     }
@@ -128,6 +136,12 @@ public final class Engine: Sendable {
     public func exposition() -> String {
         let names = names.withLock { $0 }
         return Exposition.text(tallies, names: names)
+            + Exposition.text(ofAccounts: Exposition.accounts(accountTables, names: names))
+    }
+
+    /// What each workload cost, summed over the workers: `malla top`.
+    public func accounts() -> [AccountTotals] {
+        Exposition.accounts(accountTables, names: names.withLock { $0 })
     }
 
     /// Access log lines (without line end) since the last call, at most `max`.

@@ -32,6 +32,14 @@ struct Limits: Sendable {
     var connectionsMax = 16_384
     /// Idle connections kept to one endpoint from one source.
     var idleUpstreamsMax = 256
+    /// Workloads with an account of their own at a worker.
+    var accountsMax = 2048
+    /// An account's share before the next one's turn, and the time after which the kernel is asked
+    /// for news. A request of a hundred bytes costs 15 us.
+    var quantumMicroseconds: Int64 = 200
+    var turnMicroseconds: Int64 = 1000
+    /// Moved for one connection before the next one's turn.
+    var turnBytesMax = 256 * 1024
     /// Distinct label sets of one worker's metrics.
     var seriesMax = 4096
     /// Access log records that wait for the agent, one worker.

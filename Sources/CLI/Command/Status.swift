@@ -58,8 +58,7 @@ struct Status: ParsableCommand {
 
     private static func agent(_ item: StatusItem) -> String {
         "\(item.version), pid \(item.pid) under \(item.supervisorPID), up "
-            + "\(duration(seconds: item.uptimeSeconds)), \(item.restarts) restarts, "
-            + "started in \(item.startMilliseconds) ms"
+            + "\(duration(seconds: item.uptimeSeconds)), \(item.restarts) restarts"
     }
 
     private static func datapath(_ datapath: StatusItem.Datapath) -> Cell {

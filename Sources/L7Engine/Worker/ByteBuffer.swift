@@ -26,9 +26,17 @@ internal import MeshModel
     /// The next free block is written in the first word of each.
     private var free: (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?)
     private var kept = (0, 0, 0)
-    private(set) var allocated = 0
+    /// Of each size, free.
+    private static let keptBytesMax = 4 << 20
+    /// Bytes of blocks that are in use.
+    private(set) var heldBytes = 0
+    /// Whose account they are charged to now.
+    var charged: UnsafeMutablePointer<UInt64>
 
-    init() { unsafe free = (nil, nil, nil) }
+    init(charged: UnsafeMutablePointer<UInt64>) {
+        unsafe free = (nil, nil, nil)
+        unsafe self.charged = unsafe charged
+    }
 
     deinit {
         unsafe Self.freeAll(free.0)
@@ -50,8 +58,9 @@ internal import MeshModel
 
     private mutating func take(_ index: Int) -> UnsafeMutableRawPointer {
         let head = unsafe index == 0 ? free.0 : index == 1 ? free.1 : free.2
+        heldBytes += Self.size(index)
+        unsafe charged.pointee &+= UInt64(Self.size(index))
         guard let block = unsafe head else {
-            allocated += Self.size(index)
             guard let fresh = unsafe malloc(Self.size(index)) else { fatalError("out of memory") }
             return unsafe fresh
         }
@@ -65,9 +74,10 @@ internal import MeshModel
     }
 
     private mutating func give(_ block: UnsafeMutableRawPointer, _ index: Int) {
+        heldBytes -= Self.size(index)
+        unsafe charged.pointee &-= UInt64(Self.size(index))
         let count = index == 0 ? kept.0 : index == 1 ? kept.1 : kept.2
-        if count * Self.size(index) > 16 << 20 {
-            allocated -= Self.size(index)
+        if count * Self.size(index) > Self.keptBytesMax {
             unsafe Glibc.free(block)
             return
         }

@@ -41,7 +41,12 @@ enum Phase: UInt8, BitwiseCopyable {
     var isEnding = false
     /// recv answered 0.
     var hasEnded = false
+    /// It waits in its account's queue (Worker+Schedule) with what the kernel said meanwhile.
     var isReady = false
+    var events: UInt32 = 0
+    var readyNext = Link.none
+    /// Whom its work is charged to: downstream, the client's workload; upstream, its exchange's.
+    var account: Int32 = 0
     var keepsAlive = true
     /// Bytes in `input` were parsed in vain: more are needed.
     var needsMore = false

@@ -99,6 +99,8 @@ extension Worker {
         link.it.peer = SocketAddress(IPAddress(high: peer.high, low: peer.low), peer.port)
         var local = engine_address()
         unsafe _ = engine_local_address(descriptor, &local)
+        link.it.account = account(of: link.it.peer.address)
+        accounts[link.it.account].connections &+= 1
         link.it.target = SocketAddress(IPAddress(high: local.high, low: local.low), local.port)
         link.it.phase = .head
         let edges =
@@ -116,6 +118,14 @@ extension Worker {
         tally.count(.acceptPaused)
         _ = engine_unwatch(set, listener.it.descriptor)
         timers.arm(listener, at: now + 100_000_000)
+    }
+
+    /// The number of the client's workload; 0: it is none of the mesh.
+    private func account(of address: IPAddress) -> Int32 {
+        guard current >= 0, let config = configs[current].config,
+            let index = config.snapshot.workloadsByAddress[address]
+        else { return 0 }
+        return accounts.number(config.sources[index])
     }
 
     func resumeListener(_ listener: Link) {

@@ -14,8 +14,8 @@ extension Worker {
                 } else if !receiveHead(link) {
                     return
                 }
-            case .body: if !streamRequest(link) { return }
-            case .tunnel: if !moveTunnel(link) { return }
+            case .body: if !streamRequest(link) || yields(link) { return }
+            case .tunnel: if !moveTunnel(link) || yields(link) { return }
             case .lingering: if !discard(link) { return }
             case .waiting, .connecting, .handshaking, .idle, .flushing, .dead: return
             }

@@ -179,6 +179,10 @@ extension Worker {
             isLogged = unsafe accessLog.append(record, text: link.it.logText, route: [], .empty)
         }
         if !isLogged { tally.count(.accessLogDropped) }
+        let account = link.it.account
+        accounts[account].requests &+= 1
+        accounts[account].receivedBytes &+= link.it.receivedBytes
+        accounts[account].sentBytes &+= link.it.sentBytes
         link.it.configSlot = -1
         configs[slot].exchanges -= 1
         if slot != current, configs[slot].exchanges == 0 { configs[slot].config = nil }

@@ -188,6 +188,7 @@ extension Worker {
         link.it.partner = upstream
         upstream.it.partner = link
         upstream.it.hasAnswered = false
+        upstream.it.account = link.it.account
     }
 
     private func dial(_ link: Link, _ pool: PoolLink) {

@@ -79,6 +79,7 @@ extension Worker {
             return (.ended, 0)
         }
         to.it.pipe.held = count
+        movedBytes += count
         to.it.isHeldBack = false
         // Body bytes all: the framing only counts them.
         unsafe _ = from.it.framing.advance(scratch, 0, count)

@@ -69,10 +69,12 @@ extension Worker {
         if let session = unsafe link.it.session.pointer {
             let count = unsafe engine_session_receive(session, bytes, room)
             // A record at a time: only "nothing now" tells that the socket is empty.
+            movedBytes += max(0, count)
             return count > 0 ? count : nothing(link, count)
         }
         let count = unsafe engine_recv(link.it.descriptor, bytes, room)
         if count > 0 {
+            movedBytes += count
             // A short read empties the socket; what comes later is a new edge.
             if count < room, !link.it.isEnding { link.it.canRead = false }
             return count

@@ -9,8 +9,8 @@ extension Worker {
         while true {
             switch link.it.phase {
             case .head: if !receiveResponse(link) { return }
-            case .body: if !streamResponse(link) { return }
-            case .tunnel: if !moveTunnel(link) { return }
+            case .body: if !streamResponse(link) || yields(link) { return }
+            case .tunnel: if !moveTunnel(link) || yields(link) { return }
             case .idle:
                 // It ended, or it speaks unasked: of no use any more.
                 if link.it.canRead, link.it.session.isNone || !isQuiet(link) { close(link) }

@@ -32,7 +32,7 @@ internal import MeshModel
     var wallOffset: UInt64 = 0
     var wallCheckedAt: UInt64 = 0
     var timers: TimerWheel
-    var buffers = BufferPool()
+    var buffers: BufferPool
     var pools = PoolTable()
     var pipes: PipePool
     var random: UInt64
@@ -54,7 +54,16 @@ internal import MeshModel
     var stagedBody: UnsafePointer<UInt8>?
     var stagedCount = 0
 
-    var ready: [Link] = []
+    /// Accounts that have something ready, in turn (Worker+Schedule).
+    let accounts: Accounts
+    var activeFirst: Int32 = -1
+    var activeLast: Int32 = -1
+    /// Cycles: what an account may use before the next one's turn, and a whole turn.
+    let quantum: Int64
+    let turn: Int64
+    /// Moved for the connection that is served now.
+    var movedBytes = 0
+
     var gone: [Link] = []
     var free: [Link] = []
     private let events: UnsafeMutablePointer<epoll_event>
@@ -62,6 +71,7 @@ internal import MeshModel
 
     init(
         number: Int, limits: Limits, mailbox: Mailbox, tally: Tally, accessLog: AccessLog,
+        accounts: Accounts,
         nodeSockets: NodeSockets.Stock?, capturedListener: Int32
     ) {
         self.number = number
@@ -69,6 +79,10 @@ internal import MeshModel
         self.mailbox = mailbox
         self.tally = tally
         self.accessLog = accessLog
+        self.accounts = accounts
+        let perMicrosecond = Int64(accounts.cyclesPerSecond / 1_000_000)
+        quantum = perMicrosecond * limits.quantumMicroseconds
+        turn = perMicrosecond * limits.turnMicroseconds
         self.nodeSockets = nodeSockets
         isInOwnNamespace = nodeSockets != nil
         self.capturedListener = capturedListener
@@ -77,6 +91,7 @@ internal import MeshModel
         self.now = now
         timers = TimerWheel(now: now)
         random = now | 1
+        buffers = unsafe BufferPool(charged: accounts.bufferBytes(0))
         pipes = PipePool(keptMax: limits.pipesKeptMax)
         unsafe scratch = .allocate(capacity: limits.receiveBytesMax)
         let written = 3 * limits.headBytesMax + limits.receiveBytesMax
@@ -86,7 +101,6 @@ internal import MeshModel
             bytesMax: limits.headBytesMax, targetBytesMax: limits.targetBytesMax)
         unsafe stagedBody = nil
         unsafe events = .allocate(capacity: Self.eventsMax)
-        ready.reserveCapacity(1024)
         gone.reserveCapacity(1024)
         free.reserveCapacity(1024)
     }
@@ -102,7 +116,7 @@ internal import MeshModel
         watchMailbox()
         mailbox.acknowledge()
         while !isDone {
-            var wait = ready.isEmpty ? timers.milliseconds(now: now) : 0
+            var wait = hasReady ? 0 : timers.milliseconds(now: now)
             // A drain ends by the clock, not only by events.
             if drainUntil != nil, wait < 0 || wait > 50 { wait = 50 }
             let count = unsafe engine_wait(set, events, Int32(Self.eventsMax), wait)
@@ -114,7 +128,7 @@ internal import MeshModel
                     unsafe engine_ready(events, index))
                 index += 1
             }
-            runReady()
+            serve()
             expireTimers()
             freeGone()
             checkDrain()
@@ -135,11 +149,11 @@ internal import MeshModel
         switch link.it.role {
         case .mailbox: readMail()
         case .listener: accept(link)
-        case .downstream, .upstream: dispatchStream(link, events)
+        case .downstream, .upstream: note(link, events)
         }
     }
 
-    private func dispatchStream(_ link: Link, _ events: UInt32) {
+    func dispatchStream(_ link: Link, _ events: UInt32) {
         guard link.it.phase != .dead else { return }
         let ready =
             EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue
@@ -178,26 +192,6 @@ internal import MeshModel
         }
     }
 
-    /// Both ends of what a turn made possible without a new event of the kernel's.
-    func runReady() {
-        // Each entry may add others; the bound keeps one turn finite.
-        var index = 0
-        while index < ready.count, index < 4096 {
-            let link = ready[index]
-            index += 1
-            link.it.isReady = false
-            if link.it.phase == .dead { continue }
-            if link.it.role == .downstream { pumpDownstream(link) } else { pumpUpstream(link) }
-        }
-        ready.removeFirst(index)
-    }
-
-    func makeReady(_ link: Link) {
-        guard !link.isNone, !link.it.isReady, link.it.phase != .dead else { return }
-        link.it.isReady = true
-        ready.append(link)
-    }
-
     private func expireTimers() {
         while true {
             let link = timers.expire(now: now)
@@ -207,6 +201,7 @@ internal import MeshModel
     }
 
     private func expired(_ link: Link) {
+        charge(link.it.account)
         switch link.it.role {
         case .mailbox: break
         case .listener: resumeListener(link)
@@ -275,6 +270,7 @@ extension Worker {
         if link.it.role == .downstream {
             connectionsOpen -= 1
             tally.count(.connectionsClosed)
+            accounts[link.it.account].connectionsClosed &+= 1
         } else if !link.it.pool.isNone {
             link.it.pool.it.count -= 1
             pools.retire(link.it.pool)

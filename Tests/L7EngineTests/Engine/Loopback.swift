@@ -61,6 +61,16 @@ enum Loopback {
         }
     }
 
+    /// Whether the condition comes true within ten seconds. A worker counts and logs a request
+    /// after it has sent the answer, so a client may be faster.
+    static func eventually(_ isTrue: () -> Bool) -> Bool {
+        for _ in 0..<5000 {
+            if isTrue() { return true }
+            poll(nil, 0, 2)
+        }
+        return isTrue()
+    }
+
     /// Up to `max` bytes; empty at the end or after five seconds.
     static func receive(_ descriptor: Int32, max: Int = 65536) -> [UInt8] {
         unsafe [UInt8](unsafeUninitializedCapacity: max) { buffer, count in
@@ -163,11 +173,16 @@ struct Gateway {
     let port: UInt16
     private let descriptor: Int32
     private let origins: [UInt16]
+    private let workloads: [Workload]
 
-    init(origins: [UInt16], rules: [HTTPRouteRule]) throws {
+    init(
+        origins: [UInt16], rules: [HTTPRouteRule], workloads: [Workload] = [],
+        limits: Limits = Limits()
+    ) throws {
+        self.workloads = workloads
         (descriptor, port) = Loopback.listen()
         self.origins = origins
-        engine = try Engine(EngineOptions(workers: 1))
+        engine = try Engine(EngineOptions(workers: 1), limits: limits)
         try engine.start()
         adopt(rules, version: 1)
     }
@@ -188,7 +203,8 @@ struct Gateway {
         let route = HTTPRoute(
             name: ObjectName("shop", "all"), attachments: [.listener(0, hostnames: ["*"])],
             rules: rules)
-        let mesh = Mesh(services: services, listeners: [listener], routes: [route])
+        let mesh = Mesh(
+            workloads: workloads, services: services, listeners: [listener], routes: [route])
         engine.adopt(
             SnapshotCompiler.compile(mesh, node: "n", version: version), sockets: [[descriptor]])
     }
@@ -208,5 +224,15 @@ struct Gateway {
 
     static func to(_ service: Int, weight: UInt32 = 1) -> RouteBackend {
         RouteBackend(target: .service(service, port: 0), weight: weight)
+    }
+}
+
+extension Workload {
+    /// A pod that a test's client is.
+    static func client(_ namespace: String, _ name: String, _ address: String) -> Workload {
+        Workload(
+            name: ObjectName(namespace, name), serviceAccount: "default", node: "n", labels: [:],
+            addresses: [IPAddress(address)].compactMap(\.self), interface: nil, isMeshed: true,
+            workloadName: name)
     }
 }

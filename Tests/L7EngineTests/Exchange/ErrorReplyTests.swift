@@ -128,9 +128,12 @@ struct ErrorReplyTests {
         defer { gateway.stop() }
         _ = gateway.get("/", "X-Request-ID: order-3\r\n")
 
-        let lines = gateway.engine.takeAccessLog(max: 10)
-
-        #expect(lines.count == 1)
-        #expect(lines[0].contains("\"reason\":\"no_route\",\"request_id\":\"order-3\"}"))
+        var lines: [String] = []
+        #expect(
+            Loopback.eventually {
+                lines += gateway.engine.takeAccessLog(max: 10)
+                return lines.count == 1
+            })
+        #expect(lines.joined().contains("\"reason\":\"no_route\",\"request_id\":\"order-3\"}"))
     }
 }

@@ -1,0 +1,77 @@
+// What each workload costs a worker, and its place in the worker's order of service.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+/// One workload's account at one worker.
+///
+/// - Units: cycles of the processor's clock, bytes, counts.
+@safe struct Account: BitwiseCopyable {
+    // Words that a scrape reads.
+    /// Held in blocks now; must be the first word.
+    var bufferBytes: UInt64 = 0
+    var cycles: UInt64 = 0
+    var requests: UInt64 = 0
+    var receivedBytes: UInt64 = 0
+    var sentBytes: UInt64 = 0
+    var connections: UInt64 = 0
+    var connectionsClosed: UInt64 = 0
+    var shed: UInt64 = 0
+
+    /// Upstreams being dialled for it.
+    var pending: Int32 = 0
+    /// What it may still use in this round; negative: it owes.
+    var deficit: Int64 = 0
+    /// Connections that have something to do, in the order in which it came.
+    var first = Link.none
+    var last = Link.none
+    /// It is in the order of service: it has something to do, or is being served.
+    var isActive = false
+    /// The account served after it; -1: none.
+    var next: Int32 = -1
+
+    var connectionsOpen: UInt64 { connections &- connectionsClosed }
+    static let words = 8
+}
+
+/// The accounts of one worker, by the number of the workload (0: outside of the mesh).
+///
+/// - Owns: a block that lives as long as the engine.
+/// - Threads: one writer, the worker; a scrape reads words that may be one event apart.
+/// - Limits: `Limits.accountsMax`; workloads beyond share the first account.
+@safe final class Accounts: @unchecked Sendable {
+    private let block: UnsafeMutablePointer<Account>
+    let count: Int
+    let cyclesPerSecond = engine_cycles_per_second()
+
+    init(count: Int) {
+        self.count = count
+        unsafe block = .allocate(capacity: count)
+        unsafe block.initialize(repeating: Account(), count: count)
+    }
+
+    deinit { unsafe block.deallocate() }
+
+    func number(_ source: UInt32) -> Int32 { source < UInt32(count) ? Int32(source) : 0 }
+
+    /// The worker's own view.
+    subscript(_ index: Int32) -> Account {
+        // In range: `number` made it.
+        @inline(__always) unsafeAddress { unsafe UnsafePointer(block + Int(index)) }
+        @inline(__always) unsafeMutableAddress { unsafe block + Int(index) }
+    }
+
+    /// Where blocks are charged to the account.
+    func bufferBytes(_ index: Int32) -> UnsafeMutablePointer<UInt64> {
+        // The first word of the record (its order is Swift's promise to nobody, so a test asks).
+        unsafe UnsafeMutableRawPointer(block + Int(index)).assumingMemoryBound(to: UInt64.self)
+    }
+
+    /// The first eight words of an account, for a scrape.
+    func words(_ index: Int) -> [UInt64] {
+        precondition(index < count, "an account has a place")
+        let words = unsafe UnsafeRawPointer(block + index).assumingMemoryBound(to: UInt64.self)
+        return (0..<Account.words).map { unsafe engine_load_acquire(words + $0) }
+    }
+}

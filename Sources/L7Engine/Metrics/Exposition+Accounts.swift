@@ -1,0 +1,74 @@
+// What each workload cost the engine, summed over the workers.
+
+/// One workload's account. Units: nanoseconds, counts, bytes.
+public struct AccountTotals: Sendable, Equatable {
+    /// As Istio's metrics name it; `unknown`: clients outside of the mesh.
+    public var workload: String
+    public var namespace: String
+    public var cpuNanoseconds: UInt64 = 0
+    public var requests: UInt64 = 0
+    public var receivedBytes: UInt64 = 0
+    public var sentBytes: UInt64 = 0
+    public var connections: UInt64 = 0
+    public var bufferBytes: UInt64 = 0
+    /// Requests and connections that a limit turned away.
+    public var shed: UInt64 = 0
+}
+
+extension Exposition {
+    /// Every account that was ever used, those outside of the mesh first.
+    static func accounts(_ tables: [Accounts], names: MetricNames) -> [AccountTotals] {
+        let count = min(names.sources.count, tables.first?.count ?? 0)
+        return (0..<count).compactMap { index in
+            let source = names.sources[index]
+            var sum = AccountTotals(workload: source.workload, namespace: source.namespace)
+            for table in tables {
+                let words = table.words(index)
+                let seconds = Double(words[1]) / Double(max(1, table.cyclesPerSecond))
+                sum.bufferBytes += words[0]
+                sum.cpuNanoseconds += UInt64(seconds * 1e9)
+                sum.requests += words[2]
+                sum.receivedBytes += words[3]
+                sum.sentBytes += words[4]
+                sum.connections += words[5] > words[6] ? words[5] - words[6] : 0
+                sum.shed += words[7]
+            }
+            return sum.cpuNanoseconds == 0 && sum.shed == 0 ? nil : sum
+        }
+    }
+
+    static func text(ofAccounts accounts: [AccountTotals]) -> String {
+        var out = ""
+        func metric(
+            _ name: String, _ type: String, _ help: String, _ value: (AccountTotals) -> String
+        ) {
+            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+            for account in accounts {
+                out += "\(name){workload=\"\(account.workload)\""
+                out += ",namespace=\"\(account.namespace)\"} \(value(account))\n"
+            }
+        }
+        metric("malla_account_cpu_seconds_total", "counter", "Time spent on its events.") {
+            String(Double($0.cpuNanoseconds) / 1e9)
+        }
+        metric("malla_account_requests_total", "counter", "Requests of its clients.") {
+            String($0.requests)
+        }
+        metric("malla_account_received_bytes_total", "counter", "Bodies from its clients.") {
+            String($0.receivedBytes)
+        }
+        metric("malla_account_sent_bytes_total", "counter", "Bodies to its clients.") {
+            String($0.sentBytes)
+        }
+        metric("malla_account_connections", "gauge", "Connections of its clients now.") {
+            String($0.connections)
+        }
+        metric("malla_account_buffer_bytes", "gauge", "Buffers held for it now.") {
+            String($0.bufferBytes)
+        }
+        metric("malla_account_shed_total", "counter", "What a limit turned away.") {
+            String($0.shed)
+        }
+        return out
+    }
+}

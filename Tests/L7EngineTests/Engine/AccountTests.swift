@@ -1,0 +1,100 @@
+import Glibc
+import MeshModel
+import Testing
+
+@testable import L7Engine
+
+@Suite("Accounts: who costs what, and who is next", .serialized)
+struct AccountTests {
+    private func worker(_ limits: Limits) throws -> Worker {
+        Worker(
+            number: 0, limits: limits, mailbox: try Mailbox(),
+            tally: Tally(seriesMax: limits.seriesMax), accessLog: AccessLog(capacity: 1),
+            accounts: Accounts(count: limits.accountsMax), nodeSockets: nil, capturedListener: -1)
+    }
+
+    private func connections(_ count: Int, account: Int32, of worker: Worker) -> [Link] {
+        (0..<count).map { _ in
+            let link = worker.makeConnection(-1, .downstream)
+            // Nothing happens to a connection that waits for its upstream.
+            link.it.phase = .waiting
+            link.it.account = account
+            return link
+        }
+    }
+
+    @Test func `one that comes late waits for a quantum of the one that floods, not for its queue`()
+        throws
+    {
+        var limits = Limits()
+        // Each event is more than a quantum, and a turn serves one.
+        limits.quantumMicroseconds = 0
+        limits.turnMicroseconds = 0
+        let worker = try worker(limits)
+        let flood = connections(100, account: 1, of: worker)
+        let late = connections(2, account: 2, of: worker)
+        for link in flood + late { worker.note(link, 0) }
+
+        for _ in 0..<2 { worker.serve() }
+        #expect(flood.count { $0.it.isReady } == 99)
+        #expect(late.map(\.it.isReady) == [false, true])
+        for _ in 0..<2 { worker.serve() }
+        #expect(flood.count { $0.it.isReady } == 98)
+        #expect(late.map(\.it.isReady) == [false, false])
+
+        for _ in 0..<98 { worker.serve() }
+        #expect(!worker.hasReady)
+        #expect(worker.accounts[1].cycles > worker.accounts[2].cycles)
+    }
+
+    @Test func `within its quantum an account goes on`() throws {
+        var limits = Limits()
+        limits.quantumMicroseconds = 1_000_000
+        limits.turnMicroseconds = 0
+        let worker = try worker(limits)
+        let first = connections(3, account: 1, of: worker)
+        let second = connections(3, account: 2, of: worker)
+        for link in first + second { worker.note(link, 0) }
+        for _ in 0..<3 { worker.serve() }
+        #expect(first.map(\.it.isReady) == [false, false, false])
+        #expect(second.map(\.it.isReady) == [true, true, true])
+    }
+
+    @Test func `blocks are charged to the account that is served`() throws {
+        let worker = try worker(Limits())
+        var buffer = ByteBuffer()
+        worker.charge(3)
+        #expect(worker.buffers.reserve(&buffer, 100))
+        #expect(worker.accounts[3].bufferBytes == 4096)
+        worker.buffers.release(&buffer)
+        #expect(worker.accounts[3].bufferBytes == 0)
+    }
+
+    @Test func `requests, bytes and connections are counted for the client's workload`() throws {
+        let origin = Origin.echo()
+        let gateway = try Gateway(
+            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])],
+            workloads: [.client("shop", "web", "127.0.0.1")])
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        for _ in 0..<3 {
+            Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+            #expect(Loopback.message(client).hasPrefix("HTTP/1.1 200"))
+        }
+
+        var account: AccountTotals?
+        #expect(
+            Loopback.eventually {
+                account = gateway.engine.accounts().first { $0.workload == "web" }
+                return account?.requests == 3
+            })
+        #expect(account?.namespace == "shop")
+        #expect(account?.receivedBytes == 15)
+        #expect(account?.connections == 1)
+        #expect((account?.cpuNanoseconds ?? 0) > 1000)
+        #expect(
+            gateway.engine.exposition().contains(
+                "malla_account_requests_total{workload=\"web\",namespace=\"shop\"} 3\n"))
+    }
+}
