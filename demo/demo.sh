@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-BED=demo
+BED=${MALLA_DEMO_BED:-demo}
 HOME_OF_BED=/tmp/malla-testbed/$BED
 PROGRAMS=${MALLA_PROGRAMS:-$PWD/.build/release}
 TESTBED=$PROGRAMS/testbed
@@ -101,7 +101,8 @@ up() {
     "$TESTBED" clean
     "$TESTBED" down $BED
     trap 'down; exit 1' INT TERM
-    "$TESTBED" up $BED "$TOPOLOGY" | indent
+    # Killed with -9, this script takes the maker along: "down" then removes all of it.
+    setpriv --pdeathsig TERM "$TESTBED" up $BED "$TOPOLOGY" | indent
     local hosts=() number=0 name server
     for name in $SERVICES; do
         number=$((number + 1))

@@ -22,18 +22,30 @@ stop() {
 awk '$3 == "cgroup2" { found = 1 } END { exit !found }' /proc/mounts ||
     stop 69 "cgroup v2 is not mounted; mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 
+# Debian's installer writes it; a bare debootstrap does not, and pods get a file of their own there.
+[ -e /etc/hosts ] || printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >/etc/hosts
+
 swift=$(command -v swift || true)
 for candidate in /opt/swift/usr/bin/swift /usr/bin/swift; do
     if [ -z "$swift" ] && [ -x "$candidate" ]; then swift=$candidate; fi
 done
 [ -n "$swift" ] ||
     stop 69 "found no swift; install Swift 6.3 or newer from https://www.swift.org/install/linux"
-version=$("$swift" --version 2>/dev/null | sed -n 's/.*Swift version \([0-9.]*\).*/\1/p' | head -n 1)
-[ "$(printf '%s\n' 6.3 "${version:-0}" | sort -V | head -n 1)" = 6.3 ] ||
-    stop 69 "$swift is ${version:-unknown}; install Swift 6.3 or newer from https://www.swift.org/install/linux"
+# Ends it unless the toolchain is new enough; answers 1 where it does not run at all.
+require_swift() {
+    local version
+    version=$("$swift" --version 2>/dev/null | sed -n 's/.*Swift version \([0-9.]*\).*/\1/p' | head -n 1)
+    [ -n "$version" ] || return 1
+    [ "$(printf '%s\n' 6.3 "$version" | sort -V | head -n 1)" = 6.3 ] ||
+        stop 69 "$swift is $version; install Swift 6.3 or newer from https://www.swift.org/install/linux"
+}
+# A toolchain unpacked onto a bare system lacks the libraries below: then it is asked again later.
+swift_runs=no
+if require_swift; then swift_runs=yes; fi
 
-# What the build needs, then what tests and demo run.
+# What a Swift toolchain itself runs and links with, what the build needs, what tests and demo run.
 packages=(
+    binutils git libcurl4 libgcc-12-dev libncurses6 libsqlite3-0 libstdc++-12-dev libxml2 tzdata
     clang-14 llvm-14 libbpf-dev libelf-dev libssl-dev libnghttp2-dev zlib1g-dev linux-libc-dev
     libc6-dev pkg-config make
     iproute2 nftables bpftool procps util-linux libcap2-bin tcpdump
@@ -46,7 +58,13 @@ for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
     [ "$status" = "install ok installed" ] || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+swift_stays_broken() {
+    stop 69 "$swift does not run: $("$swift" --version 2>&1 | head -n 1); install Swift 6.3 or newer from https://www.swift.org/install/linux"
+}
+if [ ${#missing[@]} -eq 0 ]; then
+    [ $swift_runs = yes ] || swift_stays_broken
+    exit 0
+fi
 
 command -v apt-get >/dev/null ||
     stop 69 "found no apt-get; install by hand: ${missing[*]}"
@@ -82,3 +100,4 @@ if [ -d /run/systemd/system ]; then
         esac
     done
 fi
+[ $swift_runs = yes ] || require_swift || swift_stays_broken

@@ -11,6 +11,8 @@ public struct StatusItem: Codable, Sendable, Equatable {
     public var restarts: Int
     /// Of the child.
     public var uptimeSeconds: Int
+    /// How long the child took from its start to serving.
+    public var startMilliseconds: Int
     public var ready: Bool
     /// Why it is not ready, one line each; empty when it is.
     public var reasons: [String]
@@ -23,7 +25,8 @@ public struct StatusItem: Codable, Sendable, Equatable {
 
     public init(
         node: String, version: String, pid: Int, supervisorPID: Int, restarts: Int,
-        uptimeSeconds: Int, ready: Bool, reasons: [String] = [], datapath: Datapath, engine: Engine,
+        uptimeSeconds: Int, startMilliseconds: Int = 0, ready: Bool, reasons: [String] = [],
+        datapath: Datapath, engine: Engine,
         identity: String = "none", config: Config, listeners: [Listener] = []
     ) {
         self.node = node
@@ -32,6 +35,7 @@ public struct StatusItem: Codable, Sendable, Equatable {
         self.supervisorPID = supervisorPID
         self.restarts = restarts
         self.uptimeSeconds = uptimeSeconds
+        self.startMilliseconds = startMilliseconds
         self.ready = ready
         self.reasons = reasons
         self.datapath = datapath

@@ -4,7 +4,9 @@ internal import Glibc
 
 /// The step that the kernel refused.
 public enum BPFCall: String, Sendable {
-    case open, load, pin, unpin, attach, replace, detach, look = "look up", update, remove, inspect
+    case open, load, pin, unpin, attach, replace, detach
+    case look = "look up"
+    case update, remove, inspect
     case list
 }
 
@@ -20,6 +22,8 @@ public enum BPFError: Error, Equatable {
     case layoutMismatch(map: String, part: RecordPart, kernelBytes: UInt32, ourBytes: Int)
     /// The verifier refused a program; `log` is the end of what it said.
     case rejected(errno: CInt, log: String)
+    /// The kernel refused to make the maps, the largest of which is `largest`.
+    case mapsRefused(errno: CInt, largest: String, rows: UInt32)
     /// The path is no bpffs mount.
     case notBPFFileSystem(path: String)
     /// The path is no cgroup v2 directory.
@@ -45,6 +49,9 @@ extension BPFError: CustomStringConvertible {
         case .rejected(let errno, let log):
             "the kernel refused an eBPF program: \(Self.text(errno))\(Self.remedy(errno))"
                 + (log.isEmpty ? "" : "; the verifier said: \(log)")
+        case .mapsRefused(let errno, let largest, let rows):
+            "the kernel refused to make the maps: \(Self.text(errno)); the largest is \(largest) "
+                + "with \(rows) rows: choose fewer by --map-entries, or free memory"
         case .notBPFFileSystem(let path):
             "\(path) is no bpffs; mount it (mount -t bpf bpf \(path)) or name another by --bpffs"
         case .notCgroup(let path, let errno):

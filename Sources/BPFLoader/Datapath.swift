@@ -19,17 +19,19 @@ public struct DatapathOptions: Sendable {
     /// Names of the uplinks; empty: see `Uplinks`.
     public var uplinks: [String]
     /// Rows of the maps, where they are made anew; pinned maps keep their own.
-    public var limits = DatapathLimits()
+    public var limits: DatapathLimits
 
     public init(
         cgroupPath: String, bpffsPath: String, engineInterface: UInt32 = 0,
-        engineNamespace: Int32? = nil, uplinks: [String] = []
+        engineNamespace: Int32? = nil, uplinks: [String] = [],
+        limits: DatapathLimits = DatapathLimits()
     ) {
         self.cgroupPath = cgroupPath
         self.bpffsPath = bpffsPath
         self.engineInterface = engineInterface
         self.engineNamespace = engineNamespace
         self.uplinks = uplinks
+        self.limits = limits
     }
 }
 
@@ -51,17 +53,26 @@ public struct DatapathLimits: Sendable {
     public var setsMax: UInt32 = 8192
     /// One a socket that dialled a service.
     public var dialledMax: UInt32 = 65536
+    /// What the operator chose instead, by map.
+    private var chosen: [String: UInt32] = [:]
 
     public init() {}
 
     var byMap: [String: UInt32] {
-        [
+        let standard = [
             "malla_service": servicesMax, "malla_endpoint": endpointsMax, "malla_pod": podsMax,
             "malla_ipcache": identitiesMax, "malla_policy": policiesMax, "malla_set": setsMax,
             "malla_share": podsMax + 1, "malla_quota": podsMax + 1, "malla_ring": flowsMax,
             "malla_flow": flowsMax, "malla_dialled": dialledMax,
         ]
+        return standard.merging(chosen) { $1 }
     }
+
+    /// The maps whose size can be chosen.
+    public static var mapNames: [String] { DatapathLimits().byMap.keys.sorted() }
+
+    /// Chooses the rows of one of `mapNames`.
+    public mutating func choose(_ rows: UInt32, of map: String) { chosen[map] = rows }
 }
 
 public struct VerdictCount: Sendable, Equatable {

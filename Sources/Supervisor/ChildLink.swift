@@ -12,6 +12,8 @@ public struct Inheritance: Sendable {
     public var engineInterface: UInt32
     /// Children that died before this one.
     public var restarts: UInt32
+    /// How long ago the supervisor started this child, when it said so; microseconds.
+    public var ageMicroseconds: Int64
 }
 
 /// The child's end of the control socket.
@@ -41,7 +43,7 @@ public final class ChildLink {
         return Inheritance(
             unixSocket: first, engineNamespace: handed.count > 1 ? handed[1] : nil,
             capturedListeners: Array(handed.dropFirst(2)), engineInterface: message.number,
-            restarts: message.count)
+            restarts: message.count, ageMicroseconds: Int64(message.code))
     }
 
     /// Opens listening sockets in the node's namespace, or gets them again.

@@ -41,7 +41,7 @@ public struct ControlMessage: Equatable, Sendable {
     /// Descriptors in this packet. `inheritance`: restarts so far.
     public var count: UInt32
     public var port: UInt16
-    /// A positive errno, 0 for success.
+    /// A positive errno, 0 for success. `inheritance`: microseconds since the child was started.
     public var code: Int32
     /// IPv6 or IPv4-mapped, network order.
     public var address: [UInt8]

@@ -68,6 +68,8 @@ public struct Supervisor: ~Copyable {
     private var child: pid_t = 0
     private var control: ControlSocket?
     private var startedAt: Int64 = 0
+    /// The same, for what the child is told.
+    private var startedMicroseconds: Int64 = 0
     private var nextStart: Int64? = 0
     private var hasServed = false
     private var killAt: Int64?
@@ -129,6 +131,7 @@ public struct Supervisor: ~Copyable {
             control = ControlSocket(adopting: ours)
             let arguments = ["malla-agent"] + options.childArguments
             let block = arguments.flatMap { Array($0.utf8) + [0] }.map { CChar(bitPattern: $0) }
+            startedMicroseconds = microseconds()
             // The block holds `arguments.count` strings, a NUL after each, and outlives the call.
             let started = unsafe malla_spawn(
                 "/proc/self/exe", block, arguments.count, end.number)
@@ -136,7 +139,7 @@ public struct Supervisor: ~Copyable {
                 throw SupervisorError.refused(doing: "start the agent", errno: -started)
             }
             child = started
-            startedAt = now()
+            startedAt = startedMicroseconds / 1_000
             nextStart = nil
             clearSlotAt = clearSlotAt ?? startedAt + Self.slotMilliseconds
         } catch {
@@ -190,8 +193,9 @@ public struct Supervisor: ~Copyable {
     private func sendInheritance() {
         var descriptors = [lock.socket.number]
         descriptors += engineDescriptors
+        let age = Int32(clamping: microseconds() - startedMicroseconds)
         let message = ControlMessage(
-            .inheritance, number: engineInterface, count: restarts.count)
+            .inheritance, number: engineInterface, count: restarts.count, code: age)
         send(message, descriptors)
     }
 
@@ -252,10 +256,12 @@ public struct Supervisor: ~Copyable {
     }
 
     /// Milliseconds of the monotonic clock.
-    private func now() -> Int64 {
+    private func now() -> Int64 { microseconds() / 1_000 }
+
+    private func microseconds() -> Int64 {
         var time = timespec()
         // The call fills in the record.
         _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) * 1_000 + Int64(time.tv_nsec) / 1_000_000
+        return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
     }
 }

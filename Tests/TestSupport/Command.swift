@@ -16,6 +16,8 @@ public struct Outcome: Sendable {
 /// A program could not be run, or failed where it must not.
 public struct CommandFailure: Error, CustomStringConvertible {
     public var description: String
+
+    public init(description: String) { self.description = description }
 }
 
 /// One program with its arguments.
@@ -27,9 +29,10 @@ public enum Command {
     public static func run(_ arguments: [String], seconds: Int = 30) throws -> Outcome {
         let stem = NSTemporaryDirectory() + "/malla-run-" + UUID().uuidString
         defer { for suffix in [".out", ".err"] { _ = unsafe unlink(stem + suffix) } }
+        // Whoever is killed in the midst of it takes it along; `timeout` passes the signal on.
         let pid = try start(
-            ["timeout", "-k", "2", "\(seconds)"] + arguments, output: stem + ".out",
-            errors: stem + ".err")
+            ["setpriv", "--pdeathsig", "TERM", "timeout", "-k", "2", "\(seconds)"] + arguments,
+            output: stem + ".out", errors: stem + ".err")
         return Outcome(
             status: wait(pid), output: text(stem + ".out"), errors: text(stem + ".err"))
     }
@@ -40,7 +43,8 @@ public enum Command {
         let outcome = try run(["sh", "-ec", script], seconds: seconds)
         guard outcome.isSuccess else {
             throw CommandFailure(
-                description: "status \(outcome.status): \(outcome.errors)\(outcome.output)\n\(script)")
+                description:
+                    "status \(outcome.status): \(outcome.errors)\(outcome.output)\n\(script)")
         }
         return outcome.output
     }
@@ -61,8 +65,12 @@ public enum Command {
         var attributes = posix_spawnattr_t()
         unsafe posix_spawnattr_init(&attributes)
         defer { unsafe posix_spawnattr_destroy(&attributes) }
-        // POSIX_SPAWN_SETSID of <spawn.h>, which Swift's Glibc does not show (it hides GNU's part).
-        unsafe posix_spawnattr_setflags(&attributes, 0x80)
+        // POSIX_SPAWN_SETSID of <spawn.h>, which Swift's Glibc does not show (it hides GNU's part),
+        // and POSIX_SPAWN_SETSIGMASK: what this process blocks is none of the program's business.
+        var nothing = sigset_t()
+        unsafe sigemptyset(&nothing)
+        unsafe posix_spawnattr_setsigmask(&attributes, &nothing)
+        unsafe posix_spawnattr_setflags(&attributes, 0x88)
 
         // The copies live until posix_spawnp has returned, which has copied them into the child.
         var vector: [UnsafeMutablePointer<CChar>?] = unsafe arguments.map { unsafe strdup($0) }
@@ -75,6 +83,11 @@ public enum Command {
             throw CommandFailure(description: "\(arguments[0]): errno \(error)")
         }
         return pid
+    }
+
+    /// Starts a program outside of every bed; its output goes to `log`.
+    public static func background(_ arguments: [String], log: String) throws -> TestProcess {
+        TestProcess(pid: try start(arguments, output: log, errors: log), log: log)
     }
 
     /// Waits for a child; answers as `Outcome.status`.
@@ -99,7 +112,10 @@ public enum Command {
         status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
     }
 
-    static func text(_ path: String) -> String {
+    public static func remove(_ path: String) { _ = unsafe unlink(path) }
+
+    /// The text of a file, empty where there is none.
+    public static func text(_ path: String) -> String {
         guard let bytes = FileManager.default.contents(atPath: path) else { return "" }
         return String(decoding: bytes, as: UTF8.self)
     }

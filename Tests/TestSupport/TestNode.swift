@@ -104,5 +104,6 @@ public enum Binaries {
             .deletingLastPathComponent().deletingLastPathComponent().path
     }()
     public static var agent: String { repository + "/.build/release/malla-agent" }
+    public static var testbed: String { repository + "/.build/release/testbed" }
     public static var malla: String { repository + "/.build/release/malla" }
 }

@@ -44,6 +44,14 @@ public final class Testbed {
         return bed
     }
 
+    /// A bed of that name which belongs to this process: removed by `close`, or by anybody's
+    /// `clean` when this process is gone.
+    public static func make(held name: String, _ topology: String) throws -> Testbed {
+        let bed = try Testbed(name: name, topology: Topology(topology), isStanding: false)
+        try bed.build()
+        return bed
+    }
+
     /// The standing bed of that name; `nil` if there is none.
     public static func standing(_ name: String) throws -> Testbed? {
         let text = Command.text("\(root)/\(name)/topology")
@@ -109,7 +117,8 @@ public final class Testbed {
 
     /// What pods find by name, `address name` a line; all pods of the bed see it as /etc/hosts.
     public func name(_ hosts: [(address: String, name: String)]) throws {
-        let lines = ["127.0.0.1 localhost", "::1 localhost"] + hosts.map { "\($0.address) \($0.name)" }
+        let lines =
+            ["127.0.0.1 localhost", "::1 localhost"] + hosts.map { "\($0.address) \($0.name)" }
         let text = lines.joined(separator: "\n") + "\n"
         // In place: pods see this very file through a bind mount.
         try Data(text.utf8).write(to: URL(fileURLWithPath: directory + "/hosts"), options: [])

@@ -5,6 +5,7 @@ import TestSupport
 
 let usage = """
     usage: testbed up NAME 'n1: client, near; n2: far'   make a bed
+           testbed hold NAME TOPOLOGY                    make one until SIGTERM or SIGINT
            testbed down NAME                             take it away
            testbed list                                  which beds there are
            testbed clean                                 take away what crashes have left
@@ -59,10 +60,28 @@ func show(_ bed: Testbed) {
     }
 }
 
+/// Makes a bed that ends with this process.
+func hold(_ name: String, _ topology: String) throws {
+    // Blocked before the bed is made: a signal meanwhile ends the bed when it is whole.
+    var signals = sigset_t()
+    unsafe sigemptyset(&signals)
+    unsafe sigaddset(&signals, SIGTERM)
+    unsafe sigaddset(&signals, SIGINT)
+    unsafe sigprocmask(SIG_BLOCK, &signals, nil)
+    let bed = try Testbed.make(held: name, topology)
+    show(bed)
+    print("held until this process (\(getpid())) ends")
+    fflush(nil)
+    var signal: Int32 = 0
+    _ = unsafe sigwait(&signals, &signal)
+    bed.close()
+}
+
 let words = Array(CommandLine.arguments.dropFirst())
 do {
     switch (words.first, words.count) {
     case ("up", 3): show(try Testbed.make(standing: words[1], words[2]))
+    case ("hold", 3): try hold(words[1], words[2])
     case ("down", 2): Leftovers.remove(words[1])
     case ("list", 1): for name in Leftovers.names() { print(name) }
     case ("clean", 1): for name in try Leftovers.removeAbandoned() { print("removed \(name)") }

@@ -19,8 +19,12 @@ internal import Glibc
     /// - Parameter sizes: rows of maps by name, for those that are made now; a pinned map keeps its
     ///   own.
     /// - Parameter directory: where maps are pinned, or found.
-    /// - Throws: `.rejected` with the end of the verifier's log.
-    static func load(sizes: [String: UInt32], directory: String) throws(BPFError) -> BPFObject {
+    /// - Parameter image: the object; tests pass others.
+    /// - Throws: `.rejected` with the end of the verifier's log, `.mapsRefused`.
+    static func load(
+        sizes: [String: UInt32], directory: String,
+        image: [UInt8] = BPFObject.embedded
+    ) throws(BPFError) -> BPFObject {
         let logBytes = 256 * 1024
         let log = UnsafeMutablePointer<CChar>.allocate(capacity: logBytes)
         unsafe log.initialize(repeating: 0, count: logBytes)
@@ -32,8 +36,8 @@ internal import Glibc
         // The buffer outlives the load below, which is its last use.
         unsafe options.kernel_log_buf = log
         unsafe options.kernel_log_size = logBytes
-        let opened = unsafe bpf_object__open_mem(
-            malla_object_start(), Int(malla_object_bytes), &options)
+        // libbpf copies the array's bytes.
+        let opened = unsafe bpf_object__open_mem(image, image.count, &options)
         guard let pointer = unsafe opened else {
             throw .refused(call: .open, object: "the embedded eBPF object", errno: errno)
         }
@@ -42,14 +46,28 @@ internal import Glibc
         try object.prepareMaps(sizes: sizes, directory: directory)
         let result = unsafe bpf_object__load(object.object)
         guard result == 0 else {
-            throw .rejected(errno: -result, log: unsafe tail(String(cString: log)))
+            let said = unsafe tail(String(cString: log))
+            // Maps are made before the first program is loaded.
+            if said.isEmpty, let largest = sizes.max(by: { $0.value < $1.value }) {
+                throw .mapsRefused(errno: -result, largest: largest.key, rows: largest.value)
+            }
+            throw .rejected(errno: -result, log: said)
         }
         try object.pinMaps(directory: directory)
         return object
     }
 
+    /// The bytes in this binary.
+    static var embedded: [UInt8] {
+        // Constants of the binary: they live as long as the process.
+        let bytes = unsafe UnsafeRawBufferPointer(
+            start: malla_object_start(), count: Int(malla_object_bytes))
+        return unsafe Array(bytes)
+    }
+
+    /// The verifier's last words as one line of a log.
     private static func tail(_ log: String) -> String {
-        log.split(separator: "\n").suffix(12).joined(separator: "\n")
+        log.split(separator: "\n").suffix(6).joined(separator: " | ")
     }
 
     private func prepareMaps(sizes: [String: UInt32], directory: String) throws(BPFError) {

@@ -58,7 +58,8 @@ struct Status: ParsableCommand {
 
     private static func agent(_ item: StatusItem) -> String {
         "\(item.version), pid \(item.pid) under \(item.supervisorPID), up "
-            + "\(duration(seconds: item.uptimeSeconds)), \(item.restarts) restarts"
+            + "\(duration(seconds: item.uptimeSeconds)), \(item.restarts) restarts, "
+            + "started in \(item.startMilliseconds) ms"
     }
 
     private static func datapath(_ datapath: StatusItem.Datapath) -> Cell {

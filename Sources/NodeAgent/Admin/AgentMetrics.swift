@@ -19,6 +19,9 @@ extension Agent {
             "malla_agent_restarts_total", .counter, "Agent processes that died and were replaced.",
             UInt64(inheritance.restarts))
         out.family(
+            "malla_agent_start_seconds", "How long this process took from its start to serving.",
+            seconds: startDuration)
+        out.family(
             "malla_agent_ready", .gauge, "1 when /readyz answers 200.", reasons.isEmpty ? 1 : 0)
         addConfig(&out)
         if let loaded = datapath.datapath { addDatapath(&out, loaded) }

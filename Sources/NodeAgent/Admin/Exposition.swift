@@ -29,6 +29,14 @@ struct Exposition {
         family(name, kind, help, [([], value)])
     }
 
+    /// A gauge of a time.
+    mutating func family(_ name: String, _ help: String, seconds: Duration) {
+        let microseconds = Int64(seconds / .microseconds(1))
+        let fraction = String(1_000_000 + microseconds % 1_000_000).dropFirst()
+        text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
+        text += "\(name) \(microseconds / 1_000_000).\(fraction)\n"
+    }
+
     mutating func append(_ exposition: String) {
         text += exposition
         if !text.isEmpty, !text.hasSuffix("\n") { text += "\n" }

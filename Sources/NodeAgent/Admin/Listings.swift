@@ -16,8 +16,8 @@ extension Agent {
         return StatusItem(
             node: options.nodeName, version: mallaVersion, pid: Int(getpid()),
             supervisorPID: Int(supervisor), restarts: Int(inheritance.restarts),
-            uptimeSeconds: Int(Date().timeIntervalSince(started)), ready: reasons.isEmpty,
-            reasons: reasons,
+            uptimeSeconds: Int(Date().timeIntervalSince(started)),
+            startMilliseconds: startMilliseconds, ready: reasons.isEmpty, reasons: reasons,
             datapath: .init(
                 mode: datapath.word, abi: datapathABI,
                 programs: loaded?.programs().count ?? 0, maps: loaded?.mapUsage().count ?? 0,

@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import BPFLoader
 internal import Glibc
 internal import MeshModel
 
@@ -27,6 +28,21 @@ struct AdminAddress: ExpressibleByArgument, Equatable, Sendable {
     }
 
     var defaultValueDescription: String { socket.description }
+}
+
+/// How many rows a map of the datapath has, `malla_service=1000`.
+struct MapEntries: ExpressibleByArgument, Equatable, Sendable {
+    var map: String
+    var rows: UInt32
+
+    init?(argument: String) {
+        let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
+        guard parts.count == 2, DatapathLimits.mapNames.contains(String(parts[0])),
+            let rows = UInt32(parts[1]), rows > 0
+        else { return nil }
+        map = String(parts[0])
+        self.rows = rows
+    }
 }
 
 /// The command line of `run`, which the child gets too.
@@ -81,6 +97,13 @@ struct AgentOptions: ParsableArguments {
             valueName: "path"))
     var accessLog: String?
 
+    @Option(
+        name: .customLong("map-entries"),
+        help: ArgumentHelp(
+            "Rows of a map when it is made (repeatable; docs/operations.md names the maps).",
+            valueName: "map=n"))
+    var mapEntries: [MapEntries] = []
+
     func validate() throws {
         if let workers, !(1...128).contains(workers) {
             throw ValidationError("--workers takes 1 to 128, not \(workers)")
@@ -106,6 +129,12 @@ struct AgentOptions: ParsableArguments {
             decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
+    var datapathLimits: DatapathLimits {
+        var limits = DatapathLimits()
+        for one in mapEntries { limits.choose(one.rows, of: one.map) }
+        return limits
+    }
+
     /// The same options as arguments, defaults spelt out.
     var arguments: [String] {
         var list = [
@@ -116,6 +145,7 @@ struct AgentOptions: ParsableArguments {
         if let cgroup { list += ["--cgroup", cgroup] }
         if let ca { list += ["--ca", ca] }
         if let accessLog { list += ["--access-log", accessLog] }
+        for one in mapEntries { list += ["--map-entries", "\(one.map)=\(one.rows)"] }
         return list
     }
 }

@@ -25,6 +25,9 @@ final class Agent {
     let supervisor: Int32
     let inheritance: Inheritance
     let started = Date()
+    /// When this process was started by the supervisor, and how long it then took to serve.
+    private let born: ContinuousClock.Instant
+    private(set) var startDuration = Duration.zero
     private let logger: Logger
     private let link: ChildLink
     private let questions: Questions
@@ -54,6 +57,7 @@ final class Agent {
         guard signals >= 0 else { throw StartError.engine("cannot take signals") }
         link = ChildLink()
         inheritance = try link.inheritance()
+        born = .now - .microseconds(inheritance.ageMicroseconds)
         questions = try Questions()
         let keeper = LastGoodKeeper(
             LastGoodDirectory(state: options.state, configuration: options.config))
@@ -67,7 +71,7 @@ final class Agent {
             DatapathOptions(
                 cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
                 bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
-                engineNamespace: inheritance.engineNamespace))
+                engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits))
         listeners = GatewayListeners(link, workers: options.workerCount)
         do throws(EngineError) {
             engine = try Engine(
@@ -102,12 +106,9 @@ final class Agent {
         }
         // The workers are where they belong; nothing here enters a namespace from now on.
         _ = malla_drop_sys_admin()
-        datapath.load(listeners: inheritance.capturedListeners)
-        // A first start that cannot load ends here; a later one keeps the Gateways served.
-        if !datapath.failure.isEmpty, inheritance.restarts == 0 {
-            throw StartError.datapath(datapath.failure)
-        }
-        try openAdmin()
+        // A later child serves first: meanwhile the kernel goes on with what is pinned.
+        let isFirst = inheritance.restarts == 0
+        if isFirst { try loadAndOpen() }
         do throws(ConfigError) {
             config.read(try store.reload(), at: Date())
         } catch {
@@ -118,12 +119,31 @@ final class Agent {
         }
         reconcile()
         listeners.closeForeign()
-        if options.datapath == .on { bringLinkUp() }
+        if isFirst { bringLinkUp() }
         link.serving()
+        startDuration = .now - born
+        let crew = "\(options.workerCount) workers"
+        logger.notice(
+            "node \(options.nodeName) serves with \(crew), \(startMilliseconds) ms after its start")
         // Not before: a directory that cannot be read has nothing that would be worth keeping.
         if config.problem.isEmpty { keeper.keep(store.inForce) }
-        logger.notice("node \(options.nodeName) serves with \(options.workerCount) workers")
+        guard !isFirst else { return }
+        try loadAndOpen()
+        if let snapshot { datapath.apply(snapshot) }
+        bringLinkUp()
+        report()
     }
+
+    private func loadAndOpen() throws {
+        datapath.load(listeners: inheritance.capturedListeners)
+        // A first start that cannot load ends here; a later one keeps the Gateways served.
+        if !datapath.failure.isEmpty, inheritance.restarts == 0 {
+            throw StartError.datapath(datapath.failure)
+        }
+        try openAdmin()
+    }
+
+    var startMilliseconds: Int { Int(startDuration / .milliseconds(1)) }
 
     private func openAdmin() throws {
         let address = options.admin.socket
@@ -143,6 +163,7 @@ final class Agent {
     }
 
     private func bringLinkUp() {
+        guard options.datapath == .on else { return }
         let errno = link.linkUp()
         if errno != 0 { logger.error("cannot bring malla0 up: \(systemText(errno))") }
     }

@@ -27,7 +27,7 @@ struct ProgramTests {
                 result.output == """
                     NODE      node1
                     ready     no
-                    agent     0.1.0, pid 4242 under 4200, up 1h2m, 1 restarts
+                    agent     0.1.0, pid 4242 under 4200, up 1h2m, 1 restarts, started in 61 ms
                     datapath  on, ABI 1, 9 programs, 12 maps: one map is full
                     engine    2 workers, 7 of 120 connections open, 90000 requests
                     identity  none

@@ -6,7 +6,8 @@ enum Sample {
     static let status = AdminAPI.status.listing([
         StatusItem(
             node: "node1", version: "0.1.0", pid: 4242, supervisorPID: 4200, restarts: 1,
-            uptimeSeconds: 3725, ready: false, reasons: ["broken.yaml cannot be read"],
+            uptimeSeconds: 3725, startMilliseconds: 61, ready: false,
+            reasons: ["broken.yaml cannot be read"],
             datapath: .init(mode: "on", abi: 1, programs: 9, maps: 12, message: "one map is full"),
             engine: .init(workers: 2, connections: 120, connectionsActive: 7, requests: 90_000),
             identity: "none",

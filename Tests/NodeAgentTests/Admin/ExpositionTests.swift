@@ -22,6 +22,14 @@ struct ExpositionTests {
                 """)
     }
 
+    @Test func `a time is in seconds, to the microsecond`() {
+        var out = Exposition()
+        out.family("malla_agent_start_seconds", "How long.", seconds: .microseconds(1_045_020))
+
+        #expect(out.text.hasSuffix("malla_agent_start_seconds 1.045020\n"))
+        #expect(out.text.contains("# TYPE malla_agent_start_seconds gauge\n"))
+    }
+
     @Test func `a family without samples is left out`() {
         var out = Exposition()
         out.family("malla_map_entries", .gauge, "Records in a map.", [])

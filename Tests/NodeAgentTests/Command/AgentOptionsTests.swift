@@ -24,7 +24,8 @@ struct AgentOptionsTests {
         let given = [
             "--config", "c", "--datapath", "off", "--workers", "3", "--node", "n1", "--state", "s",
             "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b", "--cgroup", "g", "--ca", "a",
-            "--access-log", "-",
+            "--access-log", "-", "--map-entries", "malla_service=12",
+            "--map-entries", "malla_flow=34",
         ]
         let options = try AgentOptions.parse(given)
 
@@ -37,7 +38,9 @@ struct AgentOptionsTests {
         ["--config", "c", "--admin", "15020"], ["--config", "c", "--admin", "::1:80"],
         ["--config", "c", "--admin", "127.0.0.1:70000"], ["--config", ""],
         ["--config", "c", "--socket", String(repeating: "x", count: 108)],
-        ["--config", "c", "--unknown"],
+        ["--config", "c", "--unknown"], ["--config", "c", "--map-entries", "malla_service"],
+        ["--config", "c", "--map-entries", "malla_service=0"],
+        ["--config", "c", "--map-entries", "no_such_map=5"],
     ])
     func `what cannot be meant is refused as wrong usage`(_ arguments: [String]) {
         #expect {

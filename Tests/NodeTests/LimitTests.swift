@@ -1,0 +1,54 @@
+import TestSupport
+import Testing
+
+@Suite("A full map (ARCHITECTURE.md, docs/operations.md)", .serialized)
+struct LimitTests {
+    /// Two rows each, one a family, in either map: far more than the 64 of the test.
+    static let extra = (0..<60).map { number in
+        TestService("extra-\(number)", 20 + number, "tcp", to: ["near"])
+    }
+
+    @Test(arguments: ["malla_service", "malla_endpoint"])
+    func `keeps what it holds at work, is named everywhere, and heals`(_ map: String) throws {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let agent = try node.startAgent(more: ["--map-entries", "\(map)=64"])
+        try expectServed(quiet.bed, SmallMesh.services, agent)
+        #expect(try node.metric("malla_map_refused_total") == 0)
+
+        try quiet.bed.describe(SmallMesh.services + Self.extra)
+        try eventually("malla status names \(map)") {
+            try node.malla("status").output.contains("map \(map): full at 64 entries")
+        }
+        try expectServed(quiet.bed, SmallMesh.services, agent)
+        #expect(try node.metric("malla_map_refused_total{map=\"\(map)\"}") > 0)
+        #expect(try node.metric("malla_map_entries{map=\"\(map)\"}") == 64)
+        #expect(try node.metric("malla_map_entries_max{map=\"\(map)\"}") == 64)
+        #expect(try node.metric("malla_datapath_problems") >= 1)
+        let row =
+            try node.malla("bpf", "stats").output.split(separator: "\n")
+            .first { $0.contains(map) }.map { $0.split(separator: " ") } ?? []
+        #expect(row.filter { $0 == "64" }.count == 2, "\(row)")
+        #expect(row.last.flatMap { Int($0) } ?? 0 > 0, "\(row)")
+        try eventually("the log names \(map)") { agent.text.contains("map \(map): full") }
+
+        try quiet.bed.describe(SmallMesh.services + Self.extra.prefix(2))
+        try eventually("the map has room again") {
+            try !node.malla("status").output.contains("full at")
+        }
+        try expectServed(quiet.bed, SmallMesh.services + Self.extra.prefix(2), agent)
+        #expect(try node.metric("malla_datapath_problems") == 0)
+    }
+
+    private func expectServed(
+        _ bed: Testbed, _ services: [TestService], _ agent: TestProcess
+    ) throws {
+        for service in services where service.portName != "udp" {
+            for url in service.urls {
+                let answer = try bed["client"].curl(url + "/")
+                #expect(answer.status == 200, "\(service.name): \(answer.problem)\n\(agent.text)")
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import TestSupport
+import Testing
+
+@Suite("What an agent cannot start with is said in one line, with its exit code", .serialized)
+struct StartTests {
+    @Test func `no bpffs, no cgroup v2, maps that do not fit: 71 and the remedy`() throws {
+        let bed = try Testbed("n1: client")
+        defer { bed.close() }
+        try bed.describe([])
+        let node = bed[node: "n1"]
+        // An option that comes again replaces the one before it.
+        let cases: [(more: [String], words: [String])] = [
+            (["--bpffs", "/proc/nowhere"], ["'/proc/nowhere' is no bpffs", "mount -t bpf"]),
+            (["--cgroup", "/tmp"], ["'/tmp' is no directory of cgroup v2", "--cgroup"]),
+            (
+                ["--map-entries", "malla_service=4294967295"],
+                ["refused to make the maps", "malla_service with 4294967295", "--map-entries"]
+            ),
+        ]
+
+        for (more, words) in cases {
+            let outcome = try node.run(node.agentArguments(more: more))
+            expectOneLine(outcome, status: 71, words)
+        }
+    }
+
+    @Test func `a machine without any cgroup v2: 71`() throws {
+        let bed = try Testbed("n1: client")
+        defer { bed.close() }
+        try bed.describe([])
+        let node = bed[node: "n1"]
+        let words = node.agentArguments()
+        let cgroup = try #require(words.firstIndex(of: "--cgroup"))
+        let without = Array(words[..<cgroup]) + words[(cgroup + 2)...]
+        let hiding = """
+            for at in $(awk '$3 == "cgroup2" { print $2 }' /proc/mounts); do umount -l $at; done
+            exec "$0" "$@"
+            """
+
+        let outcome = try node.run(["unshare", "-m", "sh", "-ec", hiding] + without)
+
+        expectOneLine(outcome, status: 71, ["cgroup v2 is mounted nowhere", "mount cgroup2"])
+    }
+
+    @Test func `a pinned map of another build's layout: 71, and it is left as it is`() throws {
+        let bed = try Testbed("n1: client")
+        defer { bed.close() }
+        try bed.describe([])
+        let node = bed[node: "n1"]
+        try node.startAgent().stop()
+        let pins = try Command.shell("ls -d \(node.bpffs)/malla/v*").split(separator: "\n")
+        let pin = "\(try #require(pins.last))/malla_service"
+        try Command.shell(
+            """
+            rm \(pin)
+            bpftool map create \(pin) type hash key 4 value 4 entries 8 name malla_service
+            """)
+
+        let outcome = try node.run(node.agentArguments())
+
+        expectOneLine(outcome, status: 71, [pin, "key is 4 bytes in the kernel"])
+        #expect(try Command.shell("bpftool map show pinned \(pin)").contains("key 4B"))
+    }
+
+    @Test(arguments: ["bpf", "perfmon", "net_admin", "sys_admin"])
+    func `each capability by itself is missed by name: 77`(_ capability: String) throws {
+        let bed = try Testbed("n1: client")
+        defer { bed.close() }
+        try bed.describe([])
+        let node = bed[node: "n1"]
+
+        let outcome = try node.run(
+            ["setpriv", "--bounding-set", "-\(capability)"] + node.agentArguments())
+
+        expectOneLine(outcome, status: 77, ["CAP_" + capability.uppercased(), "--datapath off"])
+        #expect(outcome.errors.components(of: "CAP_") == 1, "\(outcome)")
+    }
+
+    private func expectOneLine(_ outcome: Outcome, status: Int32, _ words: [String]) {
+        #expect(outcome.status == status, "\(outcome)")
+        let lines = outcome.errors.split(separator: "\n")
+        #expect(lines.count == 1, "\(outcome)")
+        for word in words { #expect(outcome.errors.contains(word), "\(outcome)") }
+    }
+}
+
+extension String {
+    /// How often `part` is in it.
+    fileprivate func components(of part: String) -> Int { split(separator: part).count - 1 }
+}
