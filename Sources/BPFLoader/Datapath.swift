@@ -53,6 +53,12 @@ public struct DatapathLimits: Sendable {
     public var setsMax: UInt32 = 8192
     /// One a socket that dialled a service.
     public var dialledMax: UInt32 = 65536
+    /// One 256 bytes of a service's Maglev table: five for ten endpoints, 64 for a hundred.
+    public var maglevMax: UInt32 = 131_072
+    /// One a direction of a flow that is balanced packet by packet.
+    public var translationsMax: UInt32 = 262_144
+    /// One a client of a service with affinity.
+    public var affinitiesMax: UInt32 = 65536
     /// What the operator chose instead, by map.
     private var chosen: [String: UInt32] = [:]
 
@@ -64,6 +70,8 @@ public struct DatapathLimits: Sendable {
             "malla_ipcache": identitiesMax, "malla_policy": policiesMax, "malla_set": setsMax,
             "malla_share": podsMax + 1, "malla_quota": podsMax + 1, "malla_ring": flowsMax,
             "malla_flow": flowsMax, "malla_dialled": dialledMax,
+            "malla_maglev": maglevMax, "malla_snat": translationsMax,
+            "malla_affinity": affinitiesMax,
         ]
         return standard.merging(chosen) { $1 }
     }
@@ -120,9 +128,9 @@ public final class Datapath {
     private let object: BPFObject
     private var links: AttachedLinks
     private var rows: KernelRows
+    private var services: ServiceRows
     private let settings: BPFMap<UInt32, malla_setting>
     private let flows: BPFMap<malla_flow_key, malla_flow>
-    private let dialled: BPFMap<malla_dialled_key, malla_end>
     private let listeners: SocketMap
     private let counters: PerCPUArray
     private var setting: malla_setting
@@ -139,8 +147,7 @@ public final class Datapath {
             adopting: object.map("malla_setting"), name: "malla_setting")
         let flows = try BPFMap<malla_flow_key, malla_flow>(
             adopting: object.map("malla_flow"), name: "malla_flow")
-        let dialled = try BPFMap<malla_dialled_key, malla_end>(
-            adopting: object.map("malla_dialled"), name: "malla_dialled")
+        let services = try ServiceRows(object)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
         let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
 
@@ -148,7 +155,7 @@ public final class Datapath {
         self.object = object
         self.rows = rows
         self.flows = flows
-        self.dialled = dialled
+        self.services = services
         self.listeners = listeners
         self.counters = counters
         // The number of listeners stays: the supervisor's sockets outlive the agent before this
@@ -191,6 +198,7 @@ public final class Datapath {
         let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
         problems += desired.problems
         problems += try rows.apply(desired)
+        problems += try services.apply(snapshot).problems
         try links.keepOnly(wanted)
         return problems
     }
@@ -229,13 +237,7 @@ public final class Datapath {
             MapUsage(
                 name: name, type: type, entries: count, entriesMax: UInt64(max), refused: refused)
         }
-        return [
-            usage(
-                "malla_service", "hash", UInt64(current.services.count), rows.services.entriesMax,
-                rows.services.refused),
-            usage(
-                "malla_endpoint", "hash", UInt64(current.endpoints.count),
-                rows.endpoints.entriesMax, rows.endpoints.refused),
+        return services.usage() + [
             usage(
                 "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
                 rows.pods.refused),
@@ -249,7 +251,6 @@ public final class Datapath {
                 "malla_set", "hash", UInt64(current.sets.count), rows.sets.entriesMax,
                 rows.sets.refused),
             usage("malla_flow", "lru_hash", flows.count(), flows.entriesMax, 0),
-            usage("malla_dialled", "lru_hash", dialled.count(), dialled.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
             usage(

@@ -104,7 +104,9 @@ struct HookTests {
         #expect(Array(received.packet.prefix(6)) == [2, 0, 0, 0, 0, 1])
     }
 
-    @Test func `answers from another node are the engine's, and nothing else of the uplink is`() throws {
+    @Test func `answers from another node are the engine's, and nothing else of the uplink is`()
+        throws
+    {
         let family = Self.families[0]
         let object = try node(family, meshed: true)
         let stranger = PacketBuilder(
@@ -175,11 +177,12 @@ struct HookTests {
         let key = malla_end(
             address: address(family.service), port_be: UInt16(80).bigEndian, protocol: 6, pad: 0)
         let service = malla_service(
-            id: 1, endpoints: 1, flags: UInt32(MALLA_SERVICE_CAPTURED), pad: 0)
+            inside: malla_group(id: 1, endpoints: 1, positions: 0), outside: malla_group(),
+            flags: UInt32(MALLA_SERVICE_CAPTURED), affinity_seconds: 0)
         try object.put("malla_service", key, service)
         let endpoint = malla_end(
             address: address(family.server), port_be: UInt16(8080).bigEndian, protocol: 6, pad: 0)
-        try object.put("malla_endpoint", malla_endpoint_key(service: 1, slot: 0), endpoint)
+        try object.put("malla_endpoint", malla_endpoint_key(group: 1, slot: 0), endpoint)
         return object
     }
 

@@ -20,8 +20,11 @@ internal import Foundation
         }
         unsafe self.object = object
         // Small tables: every test has its own.
-        for map in ["malla_service", "malla_endpoint", "malla_pod", "malla_flow", "malla_dialled"] {
-            let found = unsafe bpf_object__find_map_by_name(object, map)
+        for map in [
+            "malla_service", "malla_endpoint", "malla_pod", "malla_flow", "malla_dialled",
+            "malla_snat", "malla_affinity",
+        ] {
+            guard let found = unsafe bpf_object__find_map_by_name(object, map) else { continue }
             _ = unsafe bpf_map__set_max_entries(found, 1024)
         }
         let result = unsafe bpf_object__load(object)

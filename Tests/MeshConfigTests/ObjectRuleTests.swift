@@ -248,7 +248,7 @@ struct ObjectRuleTests {
         ),
         (
             "unsupported field",
-            "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {sessionAffinity: ClientIP}",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: w}\nspec: {loadBalancerClass: a.b/c}",
             .unsupported, "not supported"
         ),
     ]

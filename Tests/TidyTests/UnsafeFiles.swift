@@ -8,6 +8,7 @@ enum UnsafeFiles {
         "Sources/BPFLoader/Attach/": ["Link", "OwnSockets"],
         "Sources/BPFLoader/Map/": ["BPFMap", "PerCPUArray", "SocketMap"],
         "Sources/BPFLoader/Object/": ["BPFObject", "PinDirectory"],
+        "Sources/BPFLoader/Projection/": ["GroupRows"],
         "Sources/BPFLoader/Uplink/": ["NetworkLink"],
         "Sources/CLI/Agent/": ["AgentClient", "UnixSocket"],
         "Sources/CLI/Check/": ["NeighbourChecks"],

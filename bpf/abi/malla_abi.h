@@ -82,6 +82,12 @@
  * sctp              dropped: SCTP is not supported
  * not_ip            dropped: neither IPv4, IPv6 nor ARP came out of a pod
  * not_ready         dropped: the pod's rows are not in the maps yet
+ * left_ranged       socket: left alone, the service's source ranges are judged at the interface
+ * source_refused    dropped: the service's source ranges do not hold the client
+ * brought_home      a pod's packet to a service of which it is the endpoint: given to itself
+ * snat_ports        dropped: no port is free from which to dial the endpoint
+ * too_long          answered: the packet exceeds the MTU of the way to the endpoint
+ * no_way            dropped: the node's routes know no way to the endpoint or the client
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -126,7 +132,13 @@
 	X(HEADERS_TOO_MANY, 39, "headers_too_many")                                                \
 	X(SCTP, 40, "sctp")                                                                        \
 	X(NOT_IP, 41, "not_ip")                                                                    \
-	X(NOT_READY, 42, "not_ready")
+	X(NOT_READY, 42, "not_ready")                                                              \
+	X(LEFT_RANGED, 43, "left_ranged")                                                          \
+	X(SOURCE_REFUSED, 44, "source_refused")                                                    \
+	X(BROUGHT_HOME, 45, "brought_home")                                                        \
+	X(SNAT_PORTS, 46, "snat_ports")                                                            \
+	X(TOO_LONG, 47, "too_long")                                                                \
+	X(NO_WAY, 48, "no_way")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -156,24 +168,90 @@ struct malla_end {
 };
 MALLA_ABI_SIZE(struct malla_end, 20);
 
-/* The service has connections to be captured at the interfaces of pods in the mesh. */
-#define MALLA_SERVICE_CAPTURED 1
+/* malla_service's flags. */
+#define MALLA_SERVICE_CAPTURED	1 /* to be captured at the interfaces of pods in the mesh */
+#define MALLA_SERVICE_RANGED	2 /* malla_range says which sources it admits */
+#define MALLA_SERVICE_THIS_NODE 4 /* a node port that other nodes' addresses do not have here */
+#define MALLA_SERVICE_WEIGHTED	8 /* its endpoints differ in weight: choose by the table */
 
-/* malla_service: a service's address, port and protocol to this. */
-struct malla_service {
-	__u32 id;	 /* of its endpoints' rows; one service port and family, never 0 */
+/* Endpoints that serve together. */
+struct malla_group {
+	__u32 id;	 /* of its rows; 0: there is no group */
 	__u32 endpoints; /* how many rows: slots 0 ..< endpoints */
-	__u32 flags;
-	__u32 pad;
+	__u32 positions; /* of its Maglev table; 0: it has none */
 };
-MALLA_ABI_SIZE(struct malla_service, 16);
+MALLA_ABI_SIZE(struct malla_group, 12);
 
-/* malla_endpoint: the ready endpoints of a service, by slot. */
+/*
+ * malla_service: a service's address, port and protocol to this. A node port has the address zero
+ * (0.0.0.0 as IPv4-mapped, or ::).
+ */
+struct malla_service {
+	struct malla_group inside;  /* for pods and the node; its id is never 0 */
+	struct malla_group outside; /* for what comes in by an uplink; id 0: not served there */
+	__u32 flags;
+	__u32 affinity_seconds; /* 0: no affinity */
+};
+MALLA_ABI_SIZE(struct malla_service, 32);
+
+/* malla_endpoint: the endpoints of a group, by slot. */
 struct malla_endpoint_key {
-	__u32 service;
+	__u32 group;
 	__u32 slot;
 };
 MALLA_ABI_SIZE(struct malla_endpoint_key, 8);
+
+/* malla_maglev: a group's table in pieces. */
+#define MALLA_MAGLEV_BYTES 256
+struct malla_maglev_key {
+	__u32 group;
+	__u32 piece;
+};
+MALLA_ABI_SIZE(struct malla_maglev_key, 8);
+
+struct malla_maglev {
+	__u8 positions[MALLA_MAGLEV_BYTES];
+};
+MALLA_ABI_SIZE(struct malla_maglev, 256);
+
+/* Ports from which this node dials endpoints on others: below those that its sockets dial from. */
+#define MALLA_SNAT_PORT_MIN 10000
+#define MALLA_SNAT_PORT_MAX 29999
+
+/* malla_near: an address of a node to one of these. */
+#define MALLA_NEAR_OWN	 1
+#define MALLA_NEAR_OTHER 2
+
+/* malla_range: sources that a service admits; `service` is the id of its group `inside`. */
+struct malla_range {
+	__u32 prefix_bits; /* 32 for the service, then those of the address */
+	__u32 service;
+	struct malla_address address;
+};
+MALLA_ABI_SIZE(struct malla_range, 24);
+
+/* malla_member: an endpoint is in a group (of a service with affinity). */
+struct malla_member {
+	struct malla_end endpoint;
+	__u32 group;
+};
+MALLA_ABI_SIZE(struct malla_member, 24);
+
+/* malla_affinity: the endpoint that a client of a group had last. */
+struct malla_affinity_key {
+	__u64 namespace_cookie;	      /* of a socket's client, else 0 */
+	struct malla_address address; /* of a packet's source, else zero */
+	__u32 group;
+	__u32 pad;
+};
+MALLA_ABI_SIZE(struct malla_affinity_key, 32);
+
+struct malla_affinity {
+	__u64 seen_ns; /* bpf_ktime_get_ns of its last connection */
+	struct malla_end endpoint;
+	__u32 pad;
+};
+MALLA_ABI_SIZE(struct malla_affinity, 32);
 
 /* The pod is in the mesh: its connections to captured services go to the engine. */
 #define MALLA_POD_MESHED 1
@@ -376,6 +454,33 @@ struct malla_fragment {
 };
 MALLA_ABI_SIZE(struct malla_fragment, 4);
 
+/* Where an entry of malla_snat is looked for. Append only. */
+enum malla_nat_kind {
+	MALLA_NAT_FROM_POD = 1,	   /* a pod's packet to a service, in from_pod */
+	MALLA_NAT_TO_POD = 2,	   /* the answer to it, on its way into the pod */
+	MALLA_NAT_HOME = 3,	   /* both, of a pod that reaches itself, in from_pod */
+	MALLA_NAT_FROM_FABRIC = 4, /* a packet from outside to a service, at an uplink */
+	MALLA_NAT_OUT_OF_POD = 5,  /* the answer of a local pod to it, in from_pod */
+	MALLA_NAT_OUT_OF_NODE = 6, /* that of a server of the node, leaving by an uplink */
+	MALLA_NAT_FROM_REMOTE = 7, /* that of an endpoint on another node, at an uplink */
+};
+
+/* malla_snat: the tuple of a packet, exactly as it bears it, to the one that it gets. */
+struct malla_snat {
+	struct malla_flow_key becomes;
+	__u64 seen_ns; /* bpf_ktime_get_ns of its last packet, to the second */
+	__u32 kind;    /* enum malla_nat_kind */
+	__u32 state;   /* see nat.h */
+};
+MALLA_ABI_SIZE(struct malla_snat, 56);
+
+/* malla_node: one row, of this node's own InternalIPs; zero where it has none of a family. */
+struct malla_node {
+	struct malla_address source4;
+	struct malla_address source6;
+};
+MALLA_ABI_SIZE(struct malla_node, 32);
+
 /* malla_dialled: what a socket dialled, by the endpoint that it got instead. */
 struct malla_dialled_key {
 	__u64 socket_cookie;
@@ -383,6 +488,13 @@ struct malla_dialled_key {
 	__u32 pad;
 };
 MALLA_ABI_SIZE(struct malla_dialled_key, 32);
+
+struct malla_dialled {
+	__u64 namespace_cookie;	  /* of the socket */
+	struct malla_end service; /* what it dialled */
+	__u32 process;		  /* that dialled; its namespace is the socket's */
+};
+MALLA_ABI_SIZE(struct malla_dialled, 32);
 
 /* The node may always reach its own pods (probes), whatever their policies say. */
 #define MALLA_SETTING_HOST_ALLOWED 1

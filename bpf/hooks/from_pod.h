@@ -10,9 +10,8 @@
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
-#include "lib/endpoint.h"
+#include "lib/nat.h"
 #include "lib/pod.h"
-#include "lib/translate.h"
 
 /* A connection opens towards a captured service. */
 static __always_inline enum malla_verdict from_pod_capture(const struct packet *packet,
@@ -29,18 +28,20 @@ static __always_inline enum malla_verdict from_pod_capture(const struct packet *
 static __always_inline enum malla_verdict
 from_pod_balance(const struct packet *packet, const struct malla_service *service, __u32 interface)
 {
-	const struct malla_end *endpoint = endpoint_pick(service, bpf_get_prandom_u32());
+	struct client client = {
+	    .known_as.address = packet->flow.source,
+	    .choice = bpf_get_prandom_u32(),
+	};
 	struct malla_flow flow = {.kind = MALLA_FLOW_TRANSLATED, .interfaces = {interface, 0}};
 	struct malla_flow_key back = flow_reversed(&packet->flow);
 
-	if (!endpoint)
+	if (!endpoint_choose(service, &service->inside, &client, &flow.other))
 		return MALLA_VERDICT_NO_ENDPOINT;
-	flow.other = *endpoint;
 	if (flow_put(&packet->flow, &flow))
 		return MALLA_VERDICT_FLOW_REFUSED;
 
-	back.source = endpoint->address;
-	back.source_port_be = endpoint->port_be;
+	back.source = flow.other.address;
+	back.source_port_be = flow.other.port_be;
 	flow.kind = MALLA_FLOW_TRANSLATED_BACK;
 	flow.interfaces[0] = 0;
 	flow.other = flow_target(&packet->flow);
@@ -52,7 +53,7 @@ static __always_inline enum malla_verdict from_pod_open(const struct packet *pac
 							__u32 interface)
 {
 	struct malla_end target = flow_target(&packet->flow);
-	const struct malla_service *service = service_find(&target);
+	const struct malla_service *service = service_meant(&target, 0);
 	const struct malla_pod *pod = pod_find(&packet->flow.source);
 	const struct malla_flow *flow;
 
@@ -79,7 +80,7 @@ static __always_inline enum malla_verdict from_pod_open(const struct packet *pac
 static __always_inline enum malla_verdict from_pod_stray(const struct packet *packet)
 {
 	struct malla_end target = flow_target(&packet->flow);
-	const struct malla_service *service = service_find(&target);
+	const struct malla_service *service = service_meant(&target, 0);
 	const struct malla_pod *pod;
 
 	if (!service || !service_is_captured(service))
@@ -115,12 +116,13 @@ static __always_inline enum malla_verdict from_pod_translate(struct __sk_buff *s
 							     const struct packet *packet)
 {
 	const struct malla_flow *flow = flow_find(&packet->flow);
-	struct translation change = {.from = flow_target(&packet->flow)};
+	struct malla_flow_key becomes = packet->flow;
 
 	if (!flow)
 		return MALLA_VERDICT_FAILED;
-	change.to = flow->other;
-	return translate(skb, packet, &change) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_TRANSLATED;
+	becomes.target = flow->other.address;
+	becomes.target_port_be = flow->other.port_be;
+	return translate(skb, packet, &becomes) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_TRANSLATED;
 }
 
 static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb)

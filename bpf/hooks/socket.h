@@ -27,7 +27,8 @@ struct socket {
 	__u64 namespace_cookie;
 	__u64 cgroup;
 	__u32 process;
-	__u32 choice; /* random for connections, constant for a UDP socket that is not connected */
+	__u32 choice;	    /* random for connections, else the socket's own */
+	__u8 is_connection; /* connect(2); else a datagram of a UDP socket that is not connected */
 };
 
 static __always_inline int socket_is_agents(const struct socket *socket,
@@ -37,27 +38,45 @@ static __always_inline int socket_is_agents(const struct socket *socket,
 	       (values->agent_process && values->agent_process == socket->process);
 }
 
+/* Packets of this socket are met at a pod's interface: it is not in the node's own namespace. */
+static __always_inline int socket_is_pods(const struct socket *socket,
+					  const struct malla_setting *values)
+{
+	return socket->namespace_cookie != values->node_cookie;
+}
+
 /* Writes `end` only when it answers MALLA_VERDICT_BALANCED. */
 static __always_inline enum malla_verdict socket_balance(const struct socket *socket,
 							 struct malla_end *end)
 {
-	const struct malla_service *service = service_find(end);
+	struct malla_dialled dialled = {
+	    .namespace_cookie = socket->namespace_cookie,
+	    .service = *end,
+	    .process = socket->process,
+	};
+	struct client client = {
+	    .known_as.namespace_cookie = socket->namespace_cookie,
+	    .choice = socket->choice,
+	    .is_consistent = !socket->is_connection,
+	};
 	const struct malla_setting *values = setting();
-	const struct malla_end *endpoint;
-	struct malla_end dialled;
+	const struct malla_service *service;
 
-	if (!service || !values)
+	if (!values)
+		return MALLA_VERDICT_PASS;
+	service = service_meant(end, !socket_is_pods(socket, values));
+	if (!service)
 		return MALLA_VERDICT_PASS;
 	if (socket_is_agents(socket, values))
 		return MALLA_VERDICT_OWN_SOCKET;
-	if (service_is_captured(service) && socket->namespace_cookie != values->node_cookie)
-		return MALLA_VERDICT_LEFT_CAPTURED;
-	endpoint = endpoint_pick(service, socket->choice);
-	if (!endpoint)
+	if (socket_is_pods(socket, values)) {
+		if (service_is_captured(service))
+			return MALLA_VERDICT_LEFT_CAPTURED;
+		if (service_is_ranged(service))
+			return MALLA_VERDICT_LEFT_RANGED;
+	}
+	if (!endpoint_choose(service, &service->inside, &client, end))
 		return MALLA_VERDICT_NO_ENDPOINT;
-
-	dialled = *end;
-	*end = *endpoint;
 	dialled_record(socket->cookie, end, &dialled);
 	return MALLA_VERDICT_BALANCED;
 }
@@ -65,11 +84,11 @@ static __always_inline enum malla_verdict socket_balance(const struct socket *so
 /* The way back: `end` is an endpoint. Writes it only when it answers MALLA_VERDICT_RESTORED. */
 static __always_inline enum malla_verdict socket_restore(__u64 cookie, struct malla_end *end)
 {
-	const struct malla_end *dialled = dialled_find(cookie, end);
+	const struct malla_dialled *dialled = dialled_find(cookie, end);
 
 	if (!dialled)
 		return MALLA_VERDICT_PASS;
-	*end = *dialled;
+	*end = dialled->service;
 	return MALLA_VERDICT_RESTORED;
 }
 
@@ -115,6 +134,7 @@ static __always_inline struct socket socket_of(struct bpf_sock_addr *ctx, int is
 	    .namespace_cookie = bpf_get_netns_cookie(ctx),
 	    .cgroup = bpf_get_current_cgroup_id(),
 	    .process = (__u32)(bpf_get_current_pid_tgid() >> 32),
+	    .is_connection = is_connection != 0,
 	};
 
 	/* 0x9e3779b1 spreads cookies, which count up, over the endpoints. */

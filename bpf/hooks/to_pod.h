@@ -27,14 +27,14 @@ static __always_inline enum malla_verdict to_pod_translate(struct __sk_buff *skb
 							   const struct packet *packet)
 {
 	const struct malla_flow *flow = flow_find(&packet->flow);
-	struct malla_flow_key back = flow_reversed(&packet->flow);
-	struct translation change = {.from = flow_target(&back), .is_source = 1};
+	struct malla_flow_key becomes = packet->flow;
 
 	if (!flow)
 		return MALLA_VERDICT_FAILED;
-	change.to = flow->other;
-	return translate(skb, packet, &change) ? MALLA_VERDICT_FAILED
-					       : MALLA_VERDICT_TRANSLATED_BACK;
+	becomes.source = flow->other.address;
+	becomes.source_port_be = flow->other.port_be;
+	return translate(skb, packet, &becomes) ? MALLA_VERDICT_FAILED
+						: MALLA_VERDICT_TRANSLATED_BACK;
 }
 
 static __always_inline enum malla_verdict to_pod_meet(struct __sk_buff *skb)

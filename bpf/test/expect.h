@@ -42,8 +42,11 @@ static __always_inline void put_service(__u32 flags, __u32 endpoints)
 {
 	struct malla_end address = end4(SERVICE, 80);
 	struct malla_end endpoint = end4(SERVER, 8080);
-	struct malla_service service = {.id = 3, .endpoints = endpoints, .flags = flags};
-	struct malla_endpoint_key slot = {.service = 3};
+	struct malla_service service = {
+	    .inside = {.id = 3, .endpoints = endpoints},
+	    .flags = flags,
+	};
+	struct malla_endpoint_key slot = {.group = 3};
 
 	bpf_map_update_elem(&malla_endpoint, &slot, &endpoint, BPF_ANY);
 	bpf_map_update_elem(&malla_service, &address, &service, BPF_ANY);

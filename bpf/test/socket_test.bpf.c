@@ -85,3 +85,166 @@ int the_agents_own_sockets_are_never_balanced(struct __sk_buff *unused)
 	EXPECT(socket_balance(&by_process, &end) == MALLA_VERDICT_OWN_SOCKET);
 	return 0;
 }
+
+#define NODE	   0x0a000001 /* 10.0.0.1 */
+#define OTHER_NODE 0x0a000002 /* 10.0.0.2 */
+
+/* A node port 30080 whose endpoint is SERVER:8080, and two nodes. */
+static __always_inline void put_node_port(__u32 flags)
+{
+	struct malla_end any = end4(0, 30080);
+	struct malla_end node = end4(NODE, 0), other = end4(OTHER_NODE, 0);
+	struct malla_service service = {.inside = {.id = 3, .endpoints = 1}, .flags = flags};
+	__u32 own = MALLA_NEAR_OWN, another = MALLA_NEAR_OTHER;
+
+	put_service(0, 1);
+	bpf_map_update_elem(&malla_service, &any, &service, BPF_ANY);
+	bpf_map_update_elem(&malla_near, &node.address, &own, BPF_ANY);
+	bpf_map_update_elem(&malla_near, &other.address, &another, BPF_ANY);
+}
+
+SEC("tc")
+int a_node_port_is_found_at_every_nodes_address(struct __sk_buff *unused)
+{
+	struct socket socket = {.cookie = 9, .namespace_cookie = 2};
+	struct malla_end own = end4(NODE, 30080), other = end4(OTHER_NODE, 30080);
+	struct malla_end stranger = end4(SERVER, 30080);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_node_port(0);
+	EXPECT(socket_balance(&socket, &own) == MALLA_VERDICT_BALANCED);
+	EXPECT(own.port_be == bpf_htons(8080));
+	EXPECT(socket_balance(&socket, &other) == MALLA_VERDICT_BALANCED);
+	EXPECT(socket_balance(&socket, &stranger) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int with_policy_local_another_nodes_port_is_that_nodes(struct __sk_buff *unused)
+{
+	struct socket socket = {.cookie = 9, .namespace_cookie = 2};
+	struct malla_end own = end4(NODE, 30080), other = end4(OTHER_NODE, 30080);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_node_port(MALLA_SERVICE_THIS_NODE);
+	EXPECT(socket_balance(&socket, &own) == MALLA_VERDICT_BALANCED);
+	EXPECT(socket_balance(&socket, &other) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int loopback_is_the_nodes_for_the_nodes_own_sockets_only(struct __sk_buff *unused)
+{
+	struct socket pods = {.cookie = 9, .namespace_cookie = 2};
+	struct socket nodes = {.cookie = 10, .namespace_cookie = 1};
+	struct malla_end end = end4(0x7f000001, 30080);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_node_port(MALLA_SERVICE_THIS_NODE);
+	EXPECT(socket_balance(&pods, &end) == MALLA_VERDICT_PASS);
+	EXPECT(socket_balance(&nodes, &end) == MALLA_VERDICT_BALANCED);
+	return 0;
+}
+
+SEC("tc")
+int a_service_with_source_ranges_is_left_to_the_pods_interface(struct __sk_buff *unused)
+{
+	struct socket pods = {.cookie = 9, .namespace_cookie = 2};
+	struct socket nodes = {.cookie = 10, .namespace_cookie = 1};
+	struct malla_end end = end4(SERVICE, 80);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_service(MALLA_SERVICE_RANGED, 1);
+	EXPECT(socket_balance(&pods, &end) == MALLA_VERDICT_LEFT_RANGED);
+	EXPECT(socket_balance(&nodes, &end) == MALLA_VERDICT_BALANCED);
+	return 0;
+}
+
+/* SERVICE:80 with four endpoints, 10.1.0.11 and up, and affinity for a minute. */
+static __always_inline void put_endpoints(void)
+{
+	struct malla_end address = end4(SERVICE, 80);
+	struct malla_service service = {
+	    .inside = {.id = 3, .endpoints = 4},
+	    .affinity_seconds = 60,
+	};
+
+#pragma unroll
+	for (__u32 index = 0; index < 4; index++) {
+		__u32 slot = index;
+		struct malla_endpoint_key key = {.group = 3, .slot = slot};
+		struct malla_member member = {.endpoint = end4(SERVER + slot, 8080), .group = 3};
+
+		bpf_map_update_elem(&malla_endpoint, &key, &member.endpoint, BPF_ANY);
+		bpf_map_update_elem(&malla_member, &member, &slot, BPF_ANY);
+	}
+	bpf_map_update_elem(&malla_service, &address, &service, BPF_ANY);
+}
+
+SEC("tc")
+int a_client_with_affinity_keeps_its_endpoint(struct __sk_buff *unused)
+{
+	struct socket socket = {.cookie = 9, .namespace_cookie = 2, .is_connection = 1};
+	struct malla_end first = end4(SERVICE, 80), next;
+	struct malla_member gone = {.group = 3};
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_endpoints();
+	EXPECT(socket_balance(&socket, &first) == MALLA_VERDICT_BALANCED);
+#pragma unroll
+	for (__u32 choice = 0; choice < 4; choice++) {
+		socket.choice = choice;
+		next = end4(SERVICE, 80);
+		EXPECT(socket_balance(&socket, &next) == MALLA_VERDICT_BALANCED);
+		EXPECT(address_same(&next.address, &first.address));
+	}
+	/* Its endpoint is taken out. */
+	gone.endpoint = first;
+	bpf_map_delete_elem(&malla_member, &gone);
+	socket.choice = 3;
+	next = end4(SERVICE, 80);
+	EXPECT(socket_balance(&socket, &next) == MALLA_VERDICT_BALANCED);
+	EXPECT(!address_same(&next.address, &first.address));
+	return 0;
+}
+
+SEC("tc")
+int another_client_is_not_bound_by_it(struct __sk_buff *unused)
+{
+	struct socket one = {.cookie = 9, .namespace_cookie = 2, .is_connection = 1};
+	struct socket other = {.cookie = 9, .namespace_cookie = 3, .is_connection = 1, .choice = 1};
+	struct malla_end first = end4(SERVICE, 80), second = end4(SERVICE, 80);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_endpoints();
+	EXPECT(socket_balance(&one, &first) == MALLA_VERDICT_BALANCED);
+	EXPECT(socket_balance(&other, &second) == MALLA_VERDICT_BALANCED);
+	EXPECT(!address_same(&first.address, &second.address));
+	return 0;
+}
+
+SEC("tc")
+int a_table_says_which_slot_a_hash_falls_upon(struct __sk_buff *unused)
+{
+	struct malla_group group = {.id = 3, .endpoints = 4, .positions = 251};
+	struct malla_maglev_key key = {.group = 3};
+	struct malla_maglev piece = {};
+
+	(void)unused;
+	piece.positions[0] = 2;
+	piece.positions[250] = 3;
+	piece.positions[1] = 77; /* more than there are */
+	bpf_map_update_elem(&malla_maglev, &key, &piece, BPF_ANY);
+	EXPECT(maglev_slot(&group, 0) == 2);
+	EXPECT(maglev_slot(&group, 251 + 250) == 3);
+	EXPECT(maglev_slot(&group, 1) < 4);
+	group.positions = 0;
+	EXPECT(maglev_slot(&group, 7) == 3);
+	return 0;
+}

@@ -1,13 +1,11 @@
 // The rows as the kernel holds them, and the one order in which they are changed: policies, sets,
-// identities, pods, endpoints, services; then removals the other way round. A service's row never
-// counts an endpoint that is not there, and a pod's never names policies that are not.
+// identities, pods; then removals the other way round. A pod's row never names policies that are
+// not there. (Services: ServiceRows.)
 
 internal import CMallaABI
 
 /// - Owns: the maps that follow the configuration, and a copy of what they hold.
 struct KernelRows: ~Copyable {
-    private(set) var services: BPFMap<malla_end, malla_service>
-    private(set) var endpoints: BPFMap<malla_endpoint_key, malla_end>
     private(set) var pods: BPFMap<malla_address, malla_pod>
     private(set) var identities: BPFMap<malla_prefix, malla_identity>
     private(set) var policies: BPFMap<malla_policy_key, malla_policy>
@@ -17,10 +15,6 @@ struct KernelRows: ~Copyable {
 
     /// Opens the maps and reads what an agent before this one left in them.
     init(_ object: borrowing BPFObject) throws(BPFError) {
-        let services = try BPFMap<malla_end, malla_service>(
-            adopting: object.map("malla_service"), name: "malla_service")
-        let endpoints = try BPFMap<malla_endpoint_key, malla_end>(
-            adopting: object.map("malla_endpoint"), name: "malla_endpoint")
         let pods = try BPFMap<malla_address, malla_pod>(
             adopting: object.map("malla_pod"), name: "malla_pod")
         let identities = try BPFMap<malla_prefix, malla_identity>(
@@ -35,11 +29,7 @@ struct KernelRows: ~Copyable {
         }
         policies.forEach(key: malla_policy_key(), value: malla_policy()) { rows.policies[$0] = $1 }
         sets.forEach(key: 0, value: malla_set()) { rows.sets[$0] = $1 }
-        services.forEach(key: malla_end(), value: malla_service()) { rows.services[$0] = $1 }
-        endpoints.forEach(key: malla_endpoint_key(), value: malla_end()) { rows.endpoints[$0] = $1 }
         pods.forEach(key: malla_address(), value: malla_pod()) { rows.pods[$0] = $1 }
-        self.services = services
-        self.endpoints = endpoints
         self.pods = pods
         self.identities = identities
         self.policies = policies
@@ -55,24 +45,15 @@ struct KernelRows: ~Copyable {
         let policyChange = MapChange(from: current.policies, to: rows.policies)
         let setChange = MapChange(from: current.sets, to: rows.sets)
         let podChange = MapChange(from: current.pods, to: rows.pods)
-        let endpointChange = MapChange(from: current.endpoints, to: rows.endpoints)
         try Self.write(policyChange.writes, &policies, &current.policies, &refused)
         try Self.write(setChange.writes, &sets, &current.sets, &refused)
         try Self.write(identityChange.writes, &identities, &current.identities, &refused)
         try Self.write(podChange.writes, &pods, &current.pods, &refused)
-        try Self.write(endpointChange.writes, &endpoints, &current.endpoints, &refused)
-        // A full map may have room once what is gone is taken out.
-        let isShort = !refused.isEmpty
-        let serviceChange = MapChange(
-            from: current.services, to: isShort ? shortened(rows) : rows.services)
-        try Self.write(serviceChange.writes, &services, &current.services, &refused)
-
-        try Self.remove(serviceChange.removals, &services, &current.services)
-        try Self.remove(endpointChange.removals, &endpoints, &current.endpoints)
         try Self.remove(podChange.removals, &pods, &current.pods)
         try Self.remove(identityChange.removals, &identities, &current.identities)
         try Self.remove(setChange.removals, &sets, &current.sets)
         try Self.remove(policyChange.removals, &policies, &current.policies)
+        // A full map may have room now that what is gone is taken out.
         return refused.isEmpty ? [] : try secondPass(rows)
     }
 
@@ -82,36 +63,15 @@ struct KernelRows: ~Copyable {
         let setWrites = MapChange(from: current.sets, to: rows.sets).writes
         let identityWrites = MapChange(from: current.identities, to: rows.identities).writes
         let podWrites = MapChange(from: current.pods, to: rows.pods).writes
-        let endpointWrites = MapChange(from: current.endpoints, to: rows.endpoints).writes
         try Self.write(policyWrites, &policies, &current.policies, &refused)
         try Self.write(setWrites, &sets, &current.sets, &refused)
         try Self.write(identityWrites, &identities, &current.identities, &refused)
         try Self.write(podWrites, &pods, &current.pods, &refused)
-        try Self.write(endpointWrites, &endpoints, &current.endpoints, &refused)
-        let serviceWrites = MapChange(from: current.services, to: shortened(rows)).writes
-        try Self.write(serviceWrites, &services, &current.services, &refused)
         identities.refused += refused.rows(of: identities.name)
         policies.refused += refused.rows(of: policies.name)
         sets.refused += refused.rows(of: sets.name)
         pods.refused += refused.rows(of: pods.name)
-        endpoints.refused += refused.rows(of: endpoints.name)
-        services.refused += refused.rows(of: services.name)
         return refused.problems
-    }
-
-    /// The services' rows, each counting only the endpoints before its first missing one.
-    private func shortened(_ rows: MapRows) -> [malla_end: malla_service] {
-        rows.services.mapValues { service in
-            var service = service
-            for slot in 0..<service.endpoints {
-                let key = malla_endpoint_key(service: service.id, slot: slot)
-                if current.endpoints[key] == nil {
-                    service.endpoints = slot
-                    break
-                }
-            }
-            return service
-        }
     }
 
     private static func write<Key: Hashable & BitwiseCopyable, Value: BitwiseCopyable>(

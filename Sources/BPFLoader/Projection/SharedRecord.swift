@@ -24,6 +24,21 @@ extension malla_address: @retroactive Hashable {
     }
 }
 
+extension malla_address {
+    /// The address as a value again.
+    var value: IPAddress {
+        func half(_ high: UInt32, _ low: UInt32) -> UInt64 {
+            UInt64(UInt32(bigEndian: high)) << 32 | UInt64(UInt32(bigEndian: low))
+        }
+        return IPAddress(
+            high: half(words_be.0, words_be.1), low: half(words_be.2, words_be.3))
+    }
+}
+
+extension malla_end {
+    var socket: SocketAddress { SocketAddress(address.value, UInt16(bigEndian: port_be)) }
+}
+
 extension malla_end: @retroactive Hashable {
     init(_ end: SocketAddress, _ transport: TransportProtocol) {
         self.init(
@@ -47,20 +62,42 @@ extension malla_end: @retroactive Hashable {
 
 extension malla_service: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
-        left.id == right.id && left.endpoints == right.endpoints && left.flags == right.flags
+        left.inside == right.inside && left.outside == right.outside && left.flags == right.flags
+            && left.affinity_seconds == right.affinity_seconds
     }
 }
 
-extension malla_endpoint_key: @retroactive Hashable {
+extension malla_group: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
-        left.service == right.service && left.slot == right.slot
+        left.id == right.id && left.endpoints == right.endpoints
+            && left.positions == right.positions
+    }
+}
+
+extension malla_node: @retroactive Equatable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.source4 == right.source4 && left.source6 == right.source6
+    }
+}
+
+extension malla_range: @retroactive Hashable {
+    init(_ range: AddressRange, service: UInt32) {
+        self.init(
+            prefix_bits: 32 + UInt32(range.prefixBits), service: service,
+            address: malla_address(range.address))
+    }
+
+    static func == (left: Self, right: Self) -> Bool {
+        left.prefix_bits == right.prefix_bits && left.service == right.service
+            && left.address == right.address
     }
 
     var hashValue: Int { hashed(self) }
 
     func hash(into hasher: inout Hasher) {
+        hasher.combine(prefix_bits)
         hasher.combine(service)
-        hasher.combine(slot)
+        hasher.combine(address)
     }
 }
 

@@ -8,6 +8,8 @@ enum Annotation {
     static let dataplaneMode = "istio.io/dataplane-mode"
     /// EndpointSlice: the Service it belongs to.
     static let serviceName = "kubernetes.io/service-name"
+    /// Node: its zone.
+    static let zone = "topology.kubernetes.io/zone"
     /// Namespace: its own name, as Kubernetes sets it on every namespace.
     static let namespaceName = "kubernetes.io/metadata.name"
 

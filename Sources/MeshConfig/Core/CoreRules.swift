@@ -11,6 +11,7 @@ enum PodRules {
                 "metadata.annotations[\(Annotation.interface)]", name.line,
                 "'\(text)' is no name of a network interface: 1 to 15 characters")
         }
+        checkHostPorts(root["spec"], &check)
         guard let status = root["status"] else { return }
         var families: Set<Bool> = []
         for (index, entry) in (status["podIPs"]?.list ?? []).enumerated() {
@@ -30,6 +31,21 @@ enum PodRules {
     }
 }
 
+extension PodRules {
+    private static func checkHostPorts(_ spec: Value?, _ check: inout ShapeCheck) {
+        for (container, value) in (spec?["containers"]?.list ?? []).enumerated() {
+            for (index, port) in (value["ports"]?.list ?? []).enumerated() {
+                guard let ip = port["hostIP"], let text = ip.text, !text.isEmpty,
+                    IPAddress(text) == nil
+                else { continue }
+                check.error(
+                    "spec.containers[\(container)].ports[\(index)].hostIP", ip.line,
+                    "'\(text)' is no IPv4 or IPv6 address")
+            }
+        }
+    }
+}
+
 enum ServiceRules {
     static func check(_ root: Value, _ check: inout ShapeCheck) {
         guard let spec = root["spec"] else { return }
@@ -43,6 +59,19 @@ enum ServiceRules {
             check.error(
                 "spec.clusterIPs[0]", spec["clusterIPs"]?.line ?? spec.line,
                 "'\(first)' differs from spec.clusterIP '\(single)': they must be the same")
+        }
+        for (index, range) in (spec["loadBalancerSourceRanges"]?.list ?? []).enumerated() {
+            guard let text = range.text, AddressRange(text.filter { $0 != " " }) == nil else {
+                continue
+            }
+            check.error(
+                "spec.loadBalancerSourceRanges[\(index)]", range.line,
+                "'\(text)' is no block of addresses such as 10.0.0.0/8")
+        }
+        let ingress = root["status"]?["loadBalancer"]?["ingress"]?.list ?? []
+        for (index, entry) in ingress.enumerated() {
+            guard let ip = entry["ip"], ip.text != "" else { continue }
+            checkAddress(ip, "status.loadBalancer.ingress[\(index)].ip", &check)
         }
         checkPorts(spec["ports"]?.list ?? [], &check)
     }

@@ -90,7 +90,8 @@ extension Shape {
                             .honoured("name", .text(.any(bytesMax: 63))),
                             .required("containerPort", .integer(1...65535)),
                             .honoured("protocol", .oneOf(["TCP", "UDP", "SCTP"])),
-                            .harmless("hostPort"), .harmless("hostIP"),
+                            .honoured("hostPort", .integer(0...65535)),
+                            .honoured("hostIP", .text(.any(bytesMax: 45))),
                         ]), counts: 0...1024))
             ]
                 + ShapeField.harmless([

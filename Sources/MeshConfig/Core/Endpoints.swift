@@ -5,12 +5,16 @@ internal import MeshModel
 
 struct EndpointResolution {
     private let pods: [ConfigObject]
+    /// By node.
+    private let zones: [String: String]
     private var slices: [ObjectName: [ConfigObject]] = [:]
     private var unowned: [ConfigObject] = []
     private var used: Set<ObjectName> = []
 
-    init(_ objects: ObjectSet) {
+    init(_ objects: ObjectSet, nodes: [Node]) {
         pods = objects["Pod"]
+        zones = Dictionary(
+            nodes.map { ($0.name, $0.zone) }, uniquingKeysWith: { first, _ in first })
         for slice in objects["EndpointSlice"] {
             guard let service = slice.labels[Annotation.serviceName] else {
                 unowned.append(slice)
@@ -30,7 +34,7 @@ struct EndpointResolution {
         let ports = spec?["ports"]?.list ?? []
         for index in service.ports.indices {
             if !own.isEmpty {
-                service.ports[index].endpoints = Self.endpoints(
+                service.ports[index].endpoints = endpoints(
                     service.ports[index], own, publishesNotReady: publishes)
             } else if !selector.isEmpty, service.type != "ExternalName" {
                 service.ports[index].endpoints = selected(
@@ -57,7 +61,7 @@ struct EndpointResolution {
         return found.sorted { $0.0.name < $1.0.name }
     }
 
-    private static func endpoints(
+    private func endpoints(
         _ port: ServicePort, _ slices: [ConfigObject], publishesNotReady: Bool
     ) -> [Endpoint] {
         var endpoints: [Endpoint] = []
@@ -79,14 +83,21 @@ struct EndpointResolution {
                 else { continue }
                 let socket = SocketAddress(address, UInt16(clamping: number))
                 guard seen.insert(socket).inserted else { continue }
+                let node = entry["nodeName"]?.text ?? ""
                 endpoints.append(
                     Endpoint(
-                        address: socket, node: entry["nodeName"]?.text ?? "",
-                        isReady: isReady || publishesNotReady, isServing: isServing,
-                        isTerminating: isTerminating))
+                        address: socket, node: node, isReady: isReady || publishesNotReady,
+                        isServing: isServing, isTerminating: isTerminating,
+                        zone: entry["zone"]?.text ?? zones[node] ?? "",
+                        hintZones: Self.names(entry["hints"]?["forZones"]),
+                        hintNodes: Self.names(entry["hints"]?["forNodes"])))
             }
         }
         return endpoints
+    }
+
+    private static func names(_ hints: Value?) -> [String] {
+        (hints?.list ?? []).compactMap { $0["name"]?.text }
     }
 
     private func selected(
@@ -100,13 +111,15 @@ struct EndpointResolution {
                 let number = Self.target(value, port, pod)
             else { continue }
             let isReady = Self.isReady(pod)
+            let node = pod.root["spec"]?["nodeName"]?.text ?? ""
+            let isTerminating = pod.root["metadata"]?["deletionTimestamp"] != nil
             for address in Workload.addresses(pod) {
                 endpoints.append(
                     Endpoint(
-                        address: SocketAddress(address, number),
-                        node: pod.root["spec"]?["nodeName"]?.text ?? "",
-                        isReady: isReady || publishesNotReady, isServing: isReady,
-                        isTerminating: pod.root["metadata"]?["deletionTimestamp"] != nil))
+                        address: SocketAddress(address, number), node: node,
+                        isReady: (isReady && !isTerminating) || publishesNotReady,
+                        isServing: isReady, isTerminating: isTerminating,
+                        zone: zones[node] ?? ""))
             }
         }
         return endpoints
@@ -118,7 +131,6 @@ struct EndpointResolution {
 
     /// The condition Ready decides where there is one; a hand-written pod without is ready.
     private static func isReady(_ pod: ConfigObject) -> Bool {
-        if pod.root["metadata"]?["deletionTimestamp"] != nil { return false }
         let conditions = pod.root["status"]?["conditions"]?.list ?? []
         guard let ready = conditions.first(where: { $0["type"]?.text == "Ready" }) else {
             return pod.root["status"]?["phase"]?.text != "Pending"

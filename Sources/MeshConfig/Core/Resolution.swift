@@ -115,11 +115,12 @@ struct Resolution {
     // MARK: Services
 
     private mutating func resolveServices() {
-        var endpoints = EndpointResolution(objects)
+        var endpoints = EndpointResolution(objects, nodes: mesh.nodes)
         var owners: [IPAddress: ObjectName] = [:]
         for object in objects["Service"] {
             var service = Service(object)
-            for address in service.addresses + service.externalAddresses {
+            // External and load balancers' addresses may be shared, port by port.
+            for address in service.addresses {
                 guard let owner = owners[address] else {
                     owners[address] = service.name
                     continue
@@ -133,7 +134,6 @@ struct Resolution {
                             + "service keeps all but that address: correct one of them"
                     ))
                 service.addresses.removeAll { $0 == address }
-                service.externalAddresses.removeAll { $0 == address }
             }
             endpoints.fill(&service, object)
             serviceIndex[service.name] = mesh.services.count

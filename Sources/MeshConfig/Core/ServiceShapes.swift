@@ -2,7 +2,7 @@
 
 extension Shape {
     static let service: Shape = .object(
-        .honoured("spec", serviceSpec), .harmless("status"))
+        .honoured("spec", serviceSpec), .honoured("status", serviceStatus))
 
     private static let serviceSpec: Shape = .fields(
         [
@@ -15,26 +15,44 @@ extension Shape {
             .honoured("ports", .list(.fields(servicePort), counts: 0...1024)),
             .honoured("selector", .texts(countMax: .max)),
             .honoured("publishNotReadyAddresses", .boolean),
-            .unsupported("externalName", "names outside are not resolved yet"),
-            .unsupported(
-                "internalTrafficPolicy", "all endpoints are used", trafficPolicy,
-                unless: "Cluster"),
-            .unsupported(
-                "externalTrafficPolicy", "all endpoints are used", trafficPolicy,
-                unless: "Cluster"),
-            .unsupported(
-                "sessionAffinity", "connections go to any endpoint",
-                .oneOf(["None", "ClientIP", ""]), unless: "None"),
-            .unsupported("sessionAffinityConfig", "connections go to any endpoint"),
-            .unsupported("trafficDistribution", "all endpoints are used"),
-            .unsupported("healthCheckNodePort", "no health check port is opened"),
+            .harmless("externalName", .text(.any(bytesMax: 253))),
+            .honoured("internalTrafficPolicy", trafficPolicy),
+            .honoured("externalTrafficPolicy", trafficPolicy),
+            .honoured("sessionAffinity", .oneOf(["None", "ClientIP", ""])),
+            .honoured("sessionAffinityConfig", affinity),
+            .honoured("trafficDistribution", .oneOf(distributions)),
+            .honoured("healthCheckNodePort", .integer(0...65535)),
+            .honoured(
+                "loadBalancerSourceRanges", .list(.text(.any(bytesMax: 64)), counts: 0...1024)),
             .unsupported("loadBalancerIP", "no load balancer is made"),
             .unsupported("loadBalancerClass", "no load balancer is made"),
-            .unsupported("loadBalancerSourceRanges", "sources are not filtered"),
         ]
             + ShapeField.harmless([
                 "ipFamilies", "ipFamilyPolicy", "allocateLoadBalancerNodePorts",
             ]))
+
+    private static let distributions = ["PreferSameZone", "PreferSameNode", "PreferClose", ""]
+
+    /// Up to a day, as the API says.
+    private static let affinity: Shape = .fields([
+        .honoured("clientIP", .fields([.honoured("timeoutSeconds", .integer(1...86400))]))
+    ])
+
+    private static let serviceStatus: Shape = .fields([
+        .honoured(
+            "loadBalancer",
+            .fields([
+                .honoured(
+                    "ingress",
+                    .list(
+                        .fields([
+                            .honoured("ip", .text(.any(bytesMax: 45))),
+                            .honoured("ipMode", .oneOf(["VIP", "Proxy", ""])),
+                            .harmless("hostname"), .harmless("ports"),
+                        ]), counts: 0...256))
+            ])),
+        .harmless("conditions"),
+    ])
 
     private static let trafficPolicy: Shape = .oneOf(["Cluster", "Local", ""])
 
@@ -69,8 +87,12 @@ extension Shape {
                 .honoured("terminating", .boolean),
             ])),
         .honoured("nodeName", .text(.any(bytesMax: 253))),
-        .harmless("targetRef"), .harmless("hostname"), .harmless("zone"),
-        .harmless("deprecatedTopology"),
-        .unsupported("hints", "all endpoints are used"),
+        .honoured("zone", .text(.any(bytesMax: 253))),
+        .honoured(
+            "hints", .fields([.honoured("forZones", hints), .honoured("forNodes", hints)])),
+        .harmless("targetRef"), .harmless("hostname"), .harmless("deprecatedTopology"),
     ]
+
+    private static let hints: Shape = .list(
+        .fields([.required("name", .text(.nonEmpty(bytesMax: 253)))]), counts: 0...64)
 }

@@ -15,7 +15,50 @@ extension Service {
             externalAddresses: (spec?["externalIPs"]?.list ?? []).compactMap {
                 $0.text.flatMap { IPAddress($0) }
             },
+            loadBalancerAddresses: type == "LoadBalancer" ? Self.ingress(object.root) : [],
+            traffic: ServiceTraffic(spec, type: type),
             ports: (spec?["ports"]?.list ?? []).map(ServicePort.init))
+    }
+}
+
+extension Service {
+    /// Addresses of ipMode Proxy are the load balancer's to answer at: they must reach it.
+    private static func ingress(_ root: Value) -> [IPAddress] {
+        (root["status"]?["loadBalancer"]?["ingress"]?.list ?? []).compactMap { entry in
+            guard entry["ipMode"]?.text != "Proxy" else { return nil }
+            return entry["ip"]?.text.flatMap { IPAddress($0) }
+        }
+    }
+}
+
+extension ServiceTraffic {
+    /// Three hours, where the object says none. Source: core/v1 ClientIPConfig.
+    static let affinitySecondsDefault: UInt32 = 10800
+
+    init(_ spec: Value?, type: String) {
+        let isOutside = type == "NodePort" || type == "LoadBalancer"
+        let hasExternal = isOutside || !(spec?["externalIPs"]?.list.isEmpty ?? true)
+        self.init(
+            internalPolicy: TrafficPolicy(rawValue: spec?["internalTrafficPolicy"]?.text ?? "")
+                ?? .cluster,
+            externalPolicy: hasExternal
+                ? TrafficPolicy(rawValue: spec?["externalTrafficPolicy"]?.text ?? "") ?? .cluster
+                : .cluster)
+        switch spec?["trafficDistribution"]?.text {
+        case "PreferSameNode"?: distribution = .sameNode
+        case "PreferSameZone"?, "PreferClose"?: distribution = .sameZone
+        default: break
+        }
+        if spec?["sessionAffinity"]?.text == "ClientIP" {
+            let seconds = spec?["sessionAffinityConfig"]?["clientIP"]?["timeoutSeconds"]?.integer
+            affinitySeconds = seconds.map { UInt32(clamping: $0) } ?? Self.affinitySecondsDefault
+        }
+        guard type == "LoadBalancer" else { return }
+        sourceRanges = (spec?["loadBalancerSourceRanges"]?.list ?? []).compactMap {
+            $0.text.flatMap { AddressRange($0.filter { $0 != " " }) }
+        }
+        let health = UInt16(clamping: spec?["healthCheckNodePort"]?.integer ?? 0)
+        if externalPolicy == .local, health != 0 { healthCheckNodePort = health }
     }
 }
 

@@ -10,7 +10,7 @@ extension Node {
             addresses: addresses.compactMap { entry in
                 guard entry["type"]?.text == "InternalIP" else { return nil }
                 return entry["address"]?.text.flatMap { IPAddress($0) }
-            })
+            }, zone: object.labels[Annotation.zone] ?? "")
     }
 }
 
@@ -29,7 +29,22 @@ extension Workload {
             name: object.name, serviceAccount: account, node: spec?["nodeName"]?.text ?? "",
             labels: labels, addresses: Self.addresses(object),
             interface: object.annotations[Annotation.interface], isMeshed: isMeshed,
-            workloadName: labels["app.kubernetes.io/name"] ?? labels["app"] ?? object.name.name)
+            workloadName: labels["app.kubernetes.io/name"] ?? labels["app"] ?? object.name.name,
+            hostPorts: Self.hostPorts(spec))
+    }
+
+    private static func hostPorts(_ spec: Value?) -> [HostPort] {
+        (spec?["containers"]?.list ?? []).flatMap { $0["ports"]?.list ?? [] }.compactMap { entry in
+            guard let port = entry["hostPort"]?.integer, port > 0,
+                let target = entry["containerPort"]?.integer
+            else { return nil }
+            let address = entry["hostIP"]?.text.flatMap { IPAddress($0) }
+            return HostPort(
+                address: address?.isUnspecified == true ? nil : address,
+                port: UInt16(clamping: port),
+                transport: TransportProtocol(rawValue: entry["protocol"]?.text ?? "TCP") ?? .tcp,
+                target: UInt16(clamping: target))
+        }
     }
 
     /// Why a pod is no workload; `nil` if it is one.

@@ -23,10 +23,13 @@ public struct Node: Hashable, Sendable {
     public var name: String
     /// `status.addresses` of type InternalIP.
     public var addresses: [IPAddress]
+    /// Label `topology.kubernetes.io/zone`, empty if there is none.
+    public var zone: String
 
-    public init(name: String, addresses: [IPAddress]) {
+    public init(name: String, addresses: [IPAddress], zone: String = "") {
         self.name = name
         self.addresses = addresses
+        self.zone = zone
     }
 }
 
@@ -43,13 +46,16 @@ public struct Workload: Hashable, Sendable {
     public var interface: String?
     /// Whether its connections to L7 services are captured (labels: docs/configuration.md).
     public var isMeshed: Bool
+    /// Ports of the node that lead to it: `containers[].ports[].hostPort`.
+    public var hostPorts: [HostPort]
     /// The owner as Istio's metrics name it (`destination_workload`): label
     /// `app.kubernetes.io/name`, else `app`, else the pod's name.
     public var workloadName: String
 
     public init(
         name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
-        addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String
+        addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String,
+        hostPorts: [HostPort] = []
     ) {
         self.name = name
         self.serviceAccount = serviceAccount
@@ -59,6 +65,7 @@ public struct Workload: Hashable, Sendable {
         self.interface = interface
         self.isMeshed = isMeshed
         self.workloadName = workloadName
+        self.hostPorts = hostPorts
     }
 }
 
@@ -74,30 +81,6 @@ public enum ApplicationProtocol: String, Sendable, Hashable {
     /// HTTP of a version that the engine speaks. The rest of `isHTTP` stays in the kernel unless a
     /// route names it.
     public var isSpoken: Bool { self == .http }
-}
-
-/// One address and port of a pod (or of something outside) behind a service port.
-///
-/// - Source: discovery.k8s.io/v1 EndpointSlice; conditions with their documented defaults.
-public struct Endpoint: Hashable, Sendable {
-    public var address: SocketAddress
-    /// `nodeName`, empty if not known.
-    public var node: String
-    /// Traffic may be sent: `ready`, or `publishNotReadyAddresses`.
-    public var isReady: Bool
-    public var isServing: Bool
-    public var isTerminating: Bool
-
-    public init(
-        address: SocketAddress, node: String = "", isReady: Bool = true, isServing: Bool = true,
-        isTerminating: Bool = false
-    ) {
-        self.address = address
-        self.node = node
-        self.isReady = isReady
-        self.isServing = isServing
-        self.isTerminating = isTerminating
-    }
 }
 
 /// One port of a service with what stands behind it.
@@ -131,17 +114,24 @@ public struct Service: Hashable, Sendable {
     public var type: String
     /// `spec.clusterIPs`; empty when headless or ExternalName.
     public var addresses: [IPAddress]
+    /// `spec.externalIPs`.
     public var externalAddresses: [IPAddress]
+    /// `status.loadBalancer.ingress[].ip` of ipMode VIP.
+    public var loadBalancerAddresses: [IPAddress]
+    public var traffic: ServiceTraffic
     public var ports: [ServicePort]
 
     public init(
         name: ObjectName, type: String = "ClusterIP", addresses: [IPAddress],
-        externalAddresses: [IPAddress] = [], ports: [ServicePort]
+        externalAddresses: [IPAddress] = [], loadBalancerAddresses: [IPAddress] = [],
+        traffic: ServiceTraffic = ServiceTraffic(), ports: [ServicePort]
     ) {
         self.name = name
         self.type = type
         self.addresses = addresses
         self.externalAddresses = externalAddresses
+        self.loadBalancerAddresses = loadBalancerAddresses
+        self.traffic = traffic
         self.ports = ports
     }
 }

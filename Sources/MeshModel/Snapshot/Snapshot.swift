@@ -4,7 +4,8 @@ public struct PortIndex: Hashable, Sendable {
     public init(_ value: Int) { self.value = value }
 }
 
-/// One service port, flat. Its ready endpoints are `Snapshot.endpoints[endpoints]`.
+/// One service port, flat. The endpoints that its ClusterIPs lead to on this node are
+/// `Snapshot.endpoints[endpoints]`.
 public struct SnapshotPort: Sendable {
     public let service: ObjectName
     /// Indices into `Snapshot.mesh`.
@@ -13,9 +14,12 @@ public struct SnapshotPort: Sendable {
     public let number: UInt16
     public let transport: TransportProtocol
     public let application: ApplicationProtocol
-    /// The addresses at which clients find it (ClusterIPs, then external ones).
+    /// The addresses at which clients find it (ClusterIPs, then external ones and the load
+    /// balancer's).
     public let addresses: [IPAddress]
-    /// Ready endpoints only.
+    /// And on every address of every node.
+    public let nodePort: UInt16?
+    /// Those that EndpointChoice picks.
     public let endpoints: Range<Int>
     /// L7: a route or policy names it, or it is declared as HTTP. Its connections go to the engine.
     public let isCaptured: Bool
@@ -43,6 +47,8 @@ public final class Snapshot: Sendable {
     /// The node that this agent serves, and its InternalIPs.
     public let node: String
     public let nodeAddresses: [IPAddress]
+    /// The zone of this node, empty if not known.
+    public let zone: String
     public let mesh: Mesh
 
     public let ports: [SnapshotPort]
@@ -60,7 +66,9 @@ public final class Snapshot: Sendable {
     ) {
         self.version = version
         self.node = node
-        self.nodeAddresses = mesh.nodes.first { $0.name == node }?.addresses ?? []
+        let own = mesh.nodes.first { $0.name == node }
+        nodeAddresses = own?.addresses ?? []
+        zone = own?.zone ?? ""
         self.mesh = mesh
         self.ports = ports
         self.endpoints = endpoints
@@ -70,6 +78,10 @@ public final class Snapshot: Sendable {
         for (index, port) in ports.enumerated() where port.isCaptured {
             for address in port.addresses {
                 captures[SocketAddress(address, port.number)] = PortIndex(index)
+            }
+            guard let number = port.nodePort else { continue }
+            for address in mesh.nodes.flatMap(\.addresses) {
+                captures[SocketAddress(address, number)] = PortIndex(index)
             }
         }
         self.captures = captures

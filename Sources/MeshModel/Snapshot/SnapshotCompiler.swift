@@ -20,7 +20,7 @@ public enum SnapshotCompiler {
             }
         }
 
-        var flat = Flat(mesh: mesh)
+        var flat = Flat(mesh: mesh, node: node)
         for service in mesh.services.indices {
             flat.append(service: service, routes: routesOfPort)
         }
@@ -32,14 +32,18 @@ public enum SnapshotCompiler {
 
     private struct Flat {
         let mesh: Mesh
+        let node: String
+        let zone: String
         /// Where the ports of each service begin in `ports`.
         let firstPort: [Int]
         var ports: [SnapshotPort] = []
         var endpoints: [Endpoint] = []
         var tables: [RouteTable] = []
 
-        init(mesh: Mesh) {
+        init(mesh: Mesh, node: String) {
             self.mesh = mesh
+            self.node = node
+            zone = mesh.nodes.first { $0.name == node }?.zone ?? ""
             var next = 0
             firstPort = mesh.services.map { service in
                 defer { next += service.ports.count }
@@ -55,7 +59,11 @@ public enum SnapshotCompiler {
             let service = mesh.services[index]
             for (portIndex, port) in service.ports.enumerated() {
                 let first = endpoints.count
-                endpoints += port.endpoints.filter(\.isReady)
+                let choice = EndpointChoice(
+                    port.endpoints, distribution: service.traffic.distribution, node: node,
+                    zone: zone)
+                let isLocal = service.traffic.internalPolicy == .local
+                endpoints += (isLocal ? choice.local : choice.cluster).map { port.endpoints[$0] }
                 let attached = routes[[index, portIndex]] ?? []
                 let isCaptured =
                     port.transport == .tcp && (!attached.isEmpty || port.application.isSpoken)
@@ -65,7 +73,9 @@ public enum SnapshotCompiler {
                         service: service.name, serviceIndex: index, portIndex: portIndex,
                         number: port.port, transport: port.transport,
                         application: port.application,
-                        addresses: service.addresses + service.externalAddresses,
+                        addresses: service.addresses + service.externalAddresses
+                            + service.loadBalancerAddresses,
+                        nodePort: port.nodePort,
                         endpoints: first..<endpoints.count, isCaptured: isCaptured,
                         routeTable: isCaptured ? tables.count - 1 : nil))
             }

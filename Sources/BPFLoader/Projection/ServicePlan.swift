@@ -1,0 +1,143 @@
+// Snapshot -> what each service port shall be in the kernel, one value a port and family. Pure.
+// Made only for ports whose inputs changed; ServiceRows brings it about.
+
+internal import CMallaABI
+internal import MeshModel
+
+/// What is to be found at some addresses: a service port in one family, or a host port of a pod.
+struct FrontName: Hashable {
+    var owner: ObjectName
+    /// A pod's; else a service's.
+    var isHostPort: Bool
+    var port: UInt16
+    var transport: TransportProtocol
+    var isIPv4: Bool
+}
+
+/// One endpoint as the kernel's rows know it.
+struct PlannedEnd: Hashable {
+    var address: SocketAddress
+    var weight: UInt16
+}
+
+/// All rows of one front, without their numbers.
+struct ServicePlan {
+    /// Which of its groups a row leads to.
+    enum Group { case none, cluster, local }
+
+    struct Row {
+        var key: malla_end
+        var inside: Group
+        var outside: Group
+        var flags: UInt32
+    }
+
+    var rows: [Row] = []
+    var cluster: [PlannedEnd] = []
+    var local: [PlannedEnd] = []
+    var transport: TransportProtocol
+    var affinitySeconds: UInt32 = 0
+    var sourceRanges: [AddressRange] = []
+    /// Endpoints that may still be spoken with: used ones, and those that drain.
+    var alive: [SocketAddress] = []
+
+    func ends(_ group: Group) -> [PlannedEnd] {
+        switch group {
+        case .none: []
+        case .cluster: cluster
+        case .local: local
+        }
+    }
+
+    func uses(_ group: Group) -> Bool {
+        rows.contains { $0.inside == group || $0.outside == group }
+    }
+
+    var isWeighted: Bool {
+        let weights = (cluster + local).map(\.weight)
+        return weights.contains { $0 != weights[0] }
+    }
+}
+
+/// Everything of the snapshot that a service port's plan depends on.
+struct ServiceInput: Equatable {
+    var service: Service
+    var portIndex: Int
+    var isCaptured: Bool
+    var node: String
+    var zone: String
+
+    func plan(isIPv4: Bool) -> ServicePlan {
+        let port = service.ports[portIndex]
+        let traffic = service.traffic
+        let ends = port.endpoints.filter { $0.address.address.isIPv4 == isIPv4 }
+        let choice = EndpointChoice(
+            ends, distribution: traffic.distribution, node: node, zone: zone)
+        var plan = ServicePlan(transport: port.transport)
+        plan.affinitySeconds = traffic.affinitySeconds ?? 0
+        plan.cluster = choice.cluster.map { Self.planned(ends[$0]) }
+        plan.local = choice.local.map { Self.planned(ends[$0]) }
+        plan.alive = ends.filter { $0.isReady || ($0.isServing && $0.isTerminating) }
+            .map(\.address)
+        plan.sourceRanges = traffic.sourceRanges.filter { $0.address.isIPv4 == isIPv4 }
+
+        let flags: UInt32 = isCaptured ? UInt32(MALLA_SERVICE_CAPTURED) : 0
+        let within: ServicePlan.Group = traffic.internalPolicy == .local ? .local : .cluster
+        let outside: ServicePlan.Group = traffic.externalPolicy == .local ? .local : .cluster
+        func add(_ address: IPAddress, _ number: UInt16, _ row: ServicePlan.Row) {
+            var row = row
+            row.key = malla_end(SocketAddress(address, number), port.transport)
+            plan.rows.append(row)
+        }
+        let inner = ServicePlan.Row(
+            key: malla_end(), inside: within, outside: .none, flags: flags)
+        let outer = ServicePlan.Row(
+            key: malla_end(), inside: .cluster, outside: outside, flags: flags)
+        for address in service.addresses where address.isIPv4 == isIPv4 {
+            add(address, port.port, inner)
+        }
+        for address in service.externalAddresses where address.isIPv4 == isIPv4 {
+            add(address, port.port, outer)
+        }
+        var ranged = outer
+        // Ranges of the other family alone admit nobody of this one.
+        if !traffic.sourceRanges.isEmpty { ranged.flags |= UInt32(MALLA_SERVICE_RANGED) }
+        for address in service.loadBalancerAddresses where address.isIPv4 == isIPv4 {
+            add(address, port.port, ranged)
+        }
+        let isOfFamily =
+            service.addresses.isEmpty || service.addresses.contains { $0.isIPv4 == isIPv4 }
+        if let number = port.nodePort, isOfFamily {
+            var row = outer
+            if outside == .local { row.flags |= UInt32(MALLA_SERVICE_THIS_NODE) }
+            add(isIPv4 ? .anyV4 : .anyV6, number, row)
+        }
+        return plan
+    }
+
+    private static func planned(_ end: Endpoint) -> PlannedEnd {
+        PlannedEnd(address: end.address, weight: end.weight)
+    }
+}
+
+/// The same of a host port of a local pod.
+struct HostPortInput: Equatable {
+    var port: HostPort
+    var addresses: [IPAddress]
+
+    func plan(isIPv4: Bool) -> ServicePlan {
+        var plan = ServicePlan(transport: port.transport)
+        let own = addresses.filter { $0.isIPv4 == isIPv4 }.map { SocketAddress($0, port.target) }
+        if let address = port.address, address.isIPv4 != isIPv4 { return plan }
+        guard !own.isEmpty else { return plan }
+        plan.cluster = own.map { PlannedEnd(address: $0, weight: 1) }
+        plan.alive = own
+        let address = port.address ?? (isIPv4 ? .anyV4 : .anyV6)
+        plan.rows = [
+            ServicePlan.Row(
+                key: malla_end(SocketAddress(address, port.port), port.transport),
+                inside: .cluster, outside: .cluster, flags: UInt32(MALLA_SERVICE_THIS_NODE))
+        ]
+        return plan
+    }
+}

@@ -1,0 +1,501 @@
+// The services' rows as the kernel holds them. A change costs what changed: a port whose inputs are
+// the same is not looked at again. Endpoints and tables are written before the rows that count
+// them, rows before endpoints are removed, so that no moment is without an answer.
+
+internal import CMallaABI
+internal import MeshModel
+
+/// - Owns: the maps of services, and what they hold.
+/// - Threads: one at a time.
+struct ServiceRows: ~Copyable {
+    private(set) var maps: ServiceMaps
+    /// By key: the row, and whose it is (`nil`: an agent's before this one).
+    private var rows: [malla_end: (row: malla_service, owner: FrontName?)] = [:]
+    /// Groups of which nobody has claimed the number yet: left by an agent before this one.
+    private var adopted: [UInt32: GroupRows] = [:]
+    private var fronts: [FrontName: Front] = [:]
+    /// Those that are not in force as a whole.
+    private var shortFronts: Set<FrontName> = []
+    private var nextGroup: UInt32 = 1
+    /// How many ports an endpoint stands behind.
+    private var alive: [malla_end: Int] = [:]
+    /// What the last `apply` was asked for.
+    private var last: Inputs?
+    private var near: [malla_address: UInt32] = [:]
+    private var node = malla_node()
+
+    /// What is in force of one front.
+    private struct Front {
+        var input: Input
+        var plan: ServicePlan
+        var cluster: GroupRows?
+        var local: GroupRows?
+        /// Keys that are this front's.
+        var keys: [malla_end] = []
+        /// Something did not fit, or belongs to another: tried again at each change.
+        var isShort = false
+    }
+
+    /// What `apply` did besides.
+    struct Outcome {
+        var problems: [ApplyProblem] = []
+        /// Endpoints that stand behind nothing any more.
+        var gone: [malla_end] = []
+        /// Rows written or removed, in all maps.
+        var writes = 0
+    }
+
+    /// Opens the maps and reads what an agent before this one left in them.
+    init(_ object: borrowing BPFObject) throws(BPFError) {
+        maps = try ServiceMaps(object)
+        var slots: [UInt32: [UInt32: PlannedEnd]] = [:]
+        maps.endpoints.forEach(key: malla_endpoint_key(), value: malla_end()) { key, end in
+            slots[key.group, default: [:]][key.slot] = PlannedEnd(address: end.socket, weight: 1)
+        }
+        for (id, ends) in slots {
+            // Only what is without a gap can have been counted by a row.
+            let dense = (0..<UInt32(ends.count)).compactMap { ends[$0] }
+            adopted[id] = GroupRows(id: id, slots: dense)
+            nextGroup = max(nextGroup, id &+ 1)
+        }
+        var found: [malla_end: malla_service] = [:]
+        maps.services.forEach(key: malla_end(), value: malla_service()) { found[$0] = $1 }
+        for (key, row) in found {
+            rows[key] = (row, nil)
+            nextGroup = max(nextGroup, row.inside.id &+ 1, row.outside.id &+ 1)
+        }
+        var addresses: [malla_address: UInt32] = [:]
+        maps.near.forEach(key: malla_address(), value: 0) { addresses[$0] = $1 }
+        near = addresses
+    }
+
+    /// Rows of the maps, for the agent's metrics.
+    func usage() -> [MapUsage] {
+        let ranges = fronts.values.reduce(0) { $0 + $1.plan.sourceRanges.count }
+        return maps.usage(services: rows.count, endpoints: endpointCount, ranges: ranges)
+    }
+
+    private var endpointCount: Int {
+        fronts.values.reduce(0) {
+            $0 + ($1.cluster?.slots.count ?? 0) + ($1.local?.slots.count ?? 0)
+        }
+    }
+
+    /// Makes the kernel hold the snapshot's services and this node's host ports.
+    ///
+    /// - Complexity: a comparison of each port with what it was, then linear in what changed.
+    mutating func apply(_ snapshot: Snapshot) throws(BPFError) -> Outcome {
+        var outcome = Outcome()
+        try placeNodes(snapshot, &outcome)
+        let wanted = Inputs(snapshot)
+        if let last, last.isSame(as: wanted) {
+            for index in wanted.all.indices where mayDiffer(wanted.all[index], last.all[index]) {
+                try place(wanted.all[index], &outcome, isLast: true)
+            }
+        } else {
+            try applyAll(wanted, &outcome)
+        }
+        last = wanted
+        outcome.gone.removeAll { alive[$0] != nil }
+        return outcome
+    }
+
+    private func mayDiffer(_ new: Input, _ old: Input) -> Bool {
+        if new != old { return true }
+        guard !shortFronts.isEmpty else { return false }
+        return [true, false].contains { shortFronts.contains(new.name($0)) }
+    }
+
+    private mutating func applyAll(
+        _ wanted: Inputs, _ outcome: inout Outcome
+    ) throws(BPFError) {
+        var names: Set<FrontName> = []
+        for input in wanted.all {
+            names.insert(input.name(true))
+            names.insert(input.name(false))
+        }
+        // Who is gone gives his keys free before others ask for them.
+        let leaving = fronts.keys.filter { !names.contains($0) }
+        for name in leaving { release(name) }
+        var short: [Input] = []
+        for input in wanted.all where try !place(input, &outcome) { short.append(input) }
+        for name in leaving { try takeOut(name, &outcome) }
+        try takeOutUnowned(&outcome)
+        // What had no room may have some now.
+        for input in short { try place(input, &outcome, isLast: true) }
+    }
+}
+
+/// One port of a service, or one host port, with all that its rows depend on.
+private enum Input: Equatable {
+    case service(ServiceInput)
+    case hostPort(ObjectName, HostPortInput)
+
+    func name(_ isIPv4: Bool) -> FrontName {
+        switch self {
+        case .service(let input):
+            let port = input.service.ports[input.portIndex]
+            return FrontName(
+                owner: input.service.name, isHostPort: false, port: port.port,
+                transport: port.transport, isIPv4: isIPv4)
+        case .hostPort(let pod, let input):
+            return FrontName(
+                owner: pod, isHostPort: true, port: input.port.port,
+                transport: input.port.transport, isIPv4: isIPv4)
+        }
+    }
+
+    func plan(_ isIPv4: Bool) -> ServicePlan {
+        switch self {
+        case .service(let input): input.plan(isIPv4: isIPv4)
+        case .hostPort(_, let input): input.plan(isIPv4: isIPv4)
+        }
+    }
+}
+
+/// What the snapshot asks for, in the order of its objects.
+private struct Inputs {
+    private(set) var all: [Input] = []
+
+    init(_ snapshot: Snapshot) {
+        all.reserveCapacity(snapshot.ports.count)
+        for port in snapshot.ports where port.transport != .sctp {
+            all.append(
+                .service(
+                    ServiceInput(
+                        service: snapshot.mesh.services[port.serviceIndex],
+                        portIndex: port.portIndex, isCaptured: port.isCaptured,
+                        node: snapshot.node, zone: snapshot.zone)))
+        }
+        for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
+            for port in pod.hostPorts where port.transport != .sctp {
+                all.append(
+                    .hostPort(pod.name, HostPortInput(port: port, addresses: pod.addresses)))
+            }
+        }
+    }
+
+    /// Whether both are of the same fronts, whatever is asked of them.
+    func isSame(as other: Inputs) -> Bool {
+        all.count == other.all.count
+            && zip(all, other.all).allSatisfy { left, right in
+                switch (left, right) {
+                case (.service(let left), .service(let right)):
+                    return left.service.name == right.service.name
+                        && left.portIndex == right.portIndex
+                        && left.service.ports[left.portIndex].port
+                            == right.service.ports[right.portIndex].port
+                        && left.service.ports[left.portIndex].transport
+                            == right.service.ports[right.portIndex].transport
+                case (.hostPort, .hostPort): return left.name(true) == right.name(true)
+                default: return false
+                }
+            }
+    }
+}
+
+extension ServiceRows {
+    /// Brings both families of a port about. `false`: a map had no room for all of it.
+    @discardableResult
+    private mutating func place(
+        _ input: Input, _ outcome: inout Outcome, isLast: Bool = false
+    ) throws(BPFError) -> Bool {
+        var isWhole = true
+        for isIPv4 in [true, false] {
+            let name = input.name(isIPv4)
+            if let front = fronts[name], front.input == input, !front.isShort { continue }
+            if try !place(name, input, input.plan(isIPv4), &outcome, isLast: isLast) {
+                isWhole = false
+            }
+        }
+        return isWhole
+    }
+
+    private mutating func place(
+        _ name: FrontName, _ input: Input, _ plan: ServicePlan, _ outcome: inout Outcome,
+        isLast: Bool
+    ) throws(BPFError) -> Bool {
+        let old = fronts[name]
+        if plan.rows.isEmpty, old == nil { return true }
+        var front = Front(input: input, plan: plan)
+        countAlive(old?.plan, plan, &outcome)
+        let claimed = claim(plan, name, &outcome)
+        front.keys = claimed.map(\.key)
+        front.isShort = claimed.count < plan.rows.count
+        defer {
+            fronts[name] = front
+            if front.isShort { shortFronts.insert(name) } else { shortFronts.remove(name) }
+        }
+        do throws(BPFError) {
+            try placeGroups(&front, old, claimed, &outcome)
+            try placeRows(front, claimed, name, &outcome)
+        } catch {
+            guard error.isMapFull else { throw error }
+            front.isShort = true
+            if isLast {
+                maps.refused.count(error)
+                note(error, name, &outcome)
+            }
+            return false
+        }
+        try clear(old, front, &outcome)
+        return true
+    }
+
+    private func note(_ error: BPFError, _ name: FrontName, _ outcome: inout Outcome) {
+        outcome.problems.append(
+            ApplyProblem(
+                subject: name.isHostPort ? "pod \(name.owner)" : "service \(name.owner)",
+                message: "port \(name.port) is not in force as a whole (\(error)); what was there "
+                    + "before goes on working"))
+    }
+
+    private mutating func countAlive(
+        _ old: ServicePlan?, _ new: ServicePlan?, _ outcome: inout Outcome
+    ) {
+        let before = (old?.alive ?? []).map { malla_end($0, old?.transport ?? .tcp) }
+        let after = (new?.alive ?? []).map { malla_end($0, new?.transport ?? .tcp) }
+        for end in after { alive[end, default: 0] += 1 }
+        for end in before {
+            let count = (alive[end] ?? 1) - 1
+            alive[end] = count > 0 ? count : nil
+            if count <= 0 { outcome.gone.append(end) }
+        }
+    }
+
+    /// The rows of the plan whose keys nobody else has.
+    private mutating func claim(
+        _ plan: ServicePlan, _ name: FrontName, _ outcome: inout Outcome
+    ) -> [ServicePlan.Row] {
+        var own: [ServicePlan.Row] = []
+        for row in plan.rows {
+            if let owner = rows[row.key]?.owner, owner != name {
+                outcome.problems.append(
+                    ApplyProblem(
+                        subject: name.isHostPort ? "pod \(name.owner)" : "service \(name.owner)",
+                        message: "\(row.key.socket) belongs to \(owner.owner) already; it stays "
+                            + "with that one"))
+            } else if !own.contains(where: { $0.key == row.key }) {
+                own.append(row)
+            }
+        }
+        return own
+    }
+
+    /// The number that a group of this front had before this agent, or a fresh one.
+    private mutating func number(
+        _ group: ServicePlan.Group, _ claimed: [ServicePlan.Row]
+    ) -> GroupRows {
+        for row in claimed {
+            guard let found = rows[row.key], found.owner == nil else { continue }
+            for (kind, id) in [
+                (row.inside, found.row.inside.id), (row.outside, found.row.outside.id),
+            ]
+            where kind == group && id != 0 {
+                if let rows = adopted.removeValue(forKey: id) { return rows }
+            }
+        }
+        defer { nextGroup &+= 1 }
+        return GroupRows(id: nextGroup)
+    }
+
+    private mutating func placeGroups(
+        _ front: inout Front, _ old: Front?, _ claimed: [ServicePlan.Row], _ outcome: inout Outcome
+    ) throws(BPFError) {
+        guard !claimed.isEmpty else { return }
+        let plan = front.plan
+        if plan.uses(.cluster) {
+            let before = old?.cluster ?? number(.cluster, claimed)
+            let isKnown = old?.cluster != nil && old?.isShort == false
+            let now = before.with(plan.cluster)
+            front.cluster = now
+            try write(now, over: before, isKnown: isKnown, plan, old?.plan, &outcome)
+        }
+        if plan.uses(.local) {
+            let before = old?.local ?? number(.local, claimed)
+            let isKnown = old?.local != nil && old?.isShort == false
+            let now = before.with(plan.local)
+            front.local = now
+            try write(now, over: before, isKnown: isKnown, plan, old?.plan, &outcome)
+        }
+    }
+
+    /// A group's endpoints, members and table. `isKnown`: the kernel holds `before` for certain;
+    /// else only endpoints that were read from it are.
+    private func write(
+        _ now: GroupRows, over before: GroupRows, isKnown: Bool, _ plan: ServicePlan,
+        _ oldPlan: ServicePlan?, _ outcome: inout Outcome
+    ) throws(BPFError) {
+        for (slot, end) in now.slots.enumerated() {
+            let had = slot < before.slots.count ? before.slots[slot].address : nil
+            if had == end.address, isKnown || oldPlan == nil { continue }
+            let key = malla_endpoint_key(group: now.id, slot: UInt32(slot))
+            try maps.endpoints.set(key, to: malla_end(end.address, plan.transport))
+            outcome.writes += 1
+        }
+        if plan.affinitySeconds > 0 {
+            let knew = isKnown && (oldPlan?.affinitySeconds ?? 0) > 0
+            let had = knew ? Set(before.slots.map(\.address)) : []
+            for (slot, end) in now.slots.enumerated() where !had.contains(end.address) {
+                let member = malla_member(
+                    endpoint: malla_end(end.address, plan.transport), group: now.id)
+                try maps.members.set(member, to: UInt32(slot))
+                outcome.writes += 1
+            }
+        }
+        if isKnown, now == before { return }
+        for (index, piece) in now.pieces().enumerated() {
+            try maps.pieces.set(malla_maglev_key(group: now.id, piece: UInt32(index)), to: piece)
+            outcome.writes += 1
+        }
+    }
+
+    private mutating func placeRows(
+        _ front: Front, _ claimed: [ServicePlan.Row], _ name: FrontName, _ outcome: inout Outcome
+    ) throws(BPFError) {
+        let plan = front.plan
+        func group(_ kind: ServicePlan.Group) -> malla_group {
+            switch kind {
+            case .none: malla_group()
+            case .cluster: front.cluster?.group ?? malla_group()
+            case .local: front.local?.group ?? malla_group()
+            }
+        }
+        if claimed.contains(where: { $0.flags & UInt32(MALLA_SERVICE_RANGED) != 0 }),
+            let id = front.cluster?.id
+        {
+            for range in plan.sourceRanges {
+                try maps.ranges.set(malla_range(range, service: id), to: 1)
+                outcome.writes += 1
+            }
+        }
+        for row in claimed {
+            let weighted = plan.isWeighted ? UInt32(MALLA_SERVICE_WEIGHTED) : 0
+            let value = malla_service(
+                inside: group(row.inside), outside: group(row.outside),
+                flags: row.flags | weighted, affinity_seconds: plan.affinitySeconds)
+            if rows[row.key]?.row != value {
+                try maps.services.set(row.key, to: value)
+                outcome.writes += 1
+            }
+            rows[row.key] = (value, name)
+        }
+    }
+}
+
+extension ServiceRows {
+    // MARK: Removal
+
+    /// The front's keys are free for others; the kernel still has them.
+    private mutating func release(_ name: FrontName) {
+        for key in fronts[name]?.keys ?? [] where rows[key]?.owner == name {
+            rows[key]?.owner = nil
+        }
+    }
+
+    private mutating func takeOut(
+        _ name: FrontName, _ outcome: inout Outcome
+    ) throws(BPFError) {
+        guard let front = fronts.removeValue(forKey: name) else { return }
+        shortFronts.remove(name)
+        countAlive(front.plan, nil, &outcome)
+        for key in front.keys where rows[key]?.owner == nil { try remove(key, &outcome) }
+        for group in [front.cluster, front.local] {
+            guard let group else { continue }
+            try remove(group, from: 0, transport: front.plan.transport, &outcome)
+        }
+        for range in front.plan.sourceRanges {
+            guard let id = front.cluster?.id else { break }
+            try maps.ranges.remove(malla_range(range, service: id))
+        }
+    }
+
+    /// Removes what `new` no longer has of `old`.
+    private mutating func clear(
+        _ old: Front?, _ new: Front, _ outcome: inout Outcome
+    ) throws(BPFError) {
+        guard let old else { return }
+        for key in old.keys where !new.keys.contains(key) { try remove(key, &outcome) }
+        for (before, now) in [(old.cluster, new.cluster), (old.local, new.local)] {
+            guard let before else { continue }
+            let kept = now?.slots.count ?? 0
+            let pieces = now?.pieceCount ?? 0
+            try remove(
+                before, from: kept, pieces: pieces, transport: old.plan.transport, &outcome)
+            guard old.plan.affinitySeconds > 0 else { continue }
+            let stay = new.plan.affinitySeconds > 0 ? Set(now?.slots.map(\.address) ?? []) : []
+            for end in before.slots where !stay.contains(end.address) {
+                try maps.members.remove(
+                    malla_member(
+                        endpoint: malla_end(end.address, old.plan.transport), group: before.id))
+            }
+        }
+        guard let id = old.cluster?.id else { return }
+        for range in old.plan.sourceRanges where !new.plan.sourceRanges.contains(range) {
+            try maps.ranges.remove(malla_range(range, service: id))
+        }
+    }
+
+    private func remove(
+        _ group: GroupRows, from slot: Int, pieces: Int = 0, transport: TransportProtocol,
+        _ outcome: inout Outcome
+    ) throws(BPFError) {
+        for index in slot..<max(slot, group.slots.count) {
+            try maps.endpoints.remove(malla_endpoint_key(group: group.id, slot: UInt32(index)))
+            outcome.writes += 1
+        }
+        for index in pieces..<max(pieces, group.pieceCount) {
+            try maps.pieces.remove(malla_maglev_key(group: group.id, piece: UInt32(index)))
+            outcome.writes += 1
+        }
+        guard slot == 0, pieces == 0 else { return }
+        for end in group.slots {
+            try maps.members.remove(
+                malla_member(endpoint: malla_end(end.address, transport), group: group.id))
+        }
+    }
+
+    private mutating func remove(_ key: malla_end, _ outcome: inout Outcome) throws(BPFError) {
+        try maps.services.remove(key)
+        rows[key] = nil
+        outcome.writes += 1
+    }
+
+    /// Rows and groups of an agent before this one that nothing wants.
+    private mutating func takeOutUnowned(_ outcome: inout Outcome) throws(BPFError) {
+        guard !adopted.isEmpty || rows.values.contains(where: { $0.owner == nil }) else { return }
+        for key in rows.filter({ $0.value.owner == nil }).keys { try remove(key, &outcome) }
+        for group in adopted.values {
+            try remove(group, from: 0, transport: .tcp, &outcome)
+        }
+        adopted = [:]
+    }
+
+    // MARK: Nodes
+
+    private mutating func placeNodes(
+        _ snapshot: Snapshot, _ outcome: inout Outcome
+    ) throws(BPFError) {
+        var wanted: [malla_address: UInt32] = [:]
+        for each in snapshot.mesh.nodes {
+            let kind = each.name == snapshot.node ? MALLA_NEAR_OWN : MALLA_NEAR_OTHER
+            for address in each.addresses { wanted[malla_address(address)] = UInt32(kind) }
+        }
+        let change = MapChange(from: near, to: wanted)
+        for row in change.writes { try maps.near.set(row.key, to: row.value) }
+        for key in change.removals { try maps.near.remove(key) }
+        near = wanted
+        var own = malla_node()
+        if let v4 = snapshot.nodeAddresses.first(where: \.isIPv4) {
+            own.source4 = malla_address(v4)
+        }
+        if let v6 = snapshot.nodeAddresses.first(where: { !$0.isIPv4 }) {
+            own.source6 = malla_address(v6)
+        }
+        if own != node {
+            try maps.node.set(0, to: own)
+            node = own
+        }
+        outcome.writes += change.writes.count + change.removals.count
+    }
+}

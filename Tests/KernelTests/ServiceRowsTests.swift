@@ -1,0 +1,180 @@
+// ServiceRows against the kernel's own maps, below a bpffs mount of the test's own.
+
+internal import CMallaABI
+internal import Foundation
+internal import Glibc
+internal import MeshModel
+internal import Testing
+
+@testable internal import BPFLoader
+
+@Suite("Services' rows in the kernel", .enabled(if: isRoot, "needs root"), .serialized)
+struct ServiceRowsTests {
+    @Test func `a change of one endpoint writes its slot and its table, and nothing else`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        let before = try rows.apply(Self.snapshot(services: 50, endpoints: 10))
+        #expect(before.problems.isEmpty)
+        #expect(before.writes == 50 * 2 * (10 + 4 + 1) + 1, "endpoints, table, row; a node")
+        let same = try rows.apply(Self.snapshot(services: 50, endpoints: 10))
+        #expect(same.writes == 0)
+
+        let after = try rows.apply(
+            Self.snapshot(services: 50, endpoints: 10, replacing: "10.1.7.3", by: "10.9.9.9"))
+        #expect(after.writes == 1 + 4, "one slot, four pieces; the row stays")
+        #expect(after.gone.map(\.socket.description) == ["10.1.7.3:8080"])
+    }
+
+    @Test func `the next agent finds the rows, keeps their numbers, and takes out what is left`() throws {
+        let place = try BPFMount()
+        var first = try ServiceRows(place.load())
+        _ = try first.apply(Self.snapshot(services: 3, endpoints: 2))
+        let key = malla_end(SocketAddress(IPAddress("10.96.0.1")!, 80), .tcp)
+        let had = Self.row(first, key)
+        let number = try #require(had).inside.id
+
+        var second = try ServiceRows(place.load())
+        let outcome = try second.apply(Self.snapshot(services: 2, endpoints: 2))
+        #expect(outcome.problems.isEmpty)
+        let has = Self.row(second, key)
+        #expect(has?.inside.id == number)
+        let gone = malla_end(SocketAddress(IPAddress("10.96.0.2")!, 80), .tcp)
+        let left = Self.row(second, gone)
+        #expect(left == nil)
+        #expect(Self.counts(second) == [4, 8, 4])
+    }
+
+    @Test func `no service leaves no row`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        _ = try rows.apply(Self.snapshot(services: 5, endpoints: 3))
+        _ = try rows.apply(Self.snapshot(services: 0, endpoints: 0))
+        #expect(Self.counts(rows) == [0, 0, 0])
+    }
+
+    @Test func `two services on one address and port: the first has it, the second is named`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.snapshot(services: 2, endpoints: 1).mesh
+        mesh.services[1].addresses = mesh.services[0].addresses
+        for round in ["first", "again"] {
+            let both = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+            #expect(
+                both.problems.map(\.subject) == ["service t/s1", "service t/s1"], "\(round)")
+        }
+        mesh.services.removeFirst()
+        let one = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+        #expect(one.problems.isEmpty, "the second has it once the first is gone")
+        #expect(Self.counts(rows)[0] == 2)
+    }
+
+    @Test func `a full map keeps what is there, names what is not, and takes it once there is room`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load(["malla_endpoint": 40]))
+        _ = try rows.apply(Self.snapshot(services: 2, endpoints: 10))
+        let full = try rows.apply(Self.snapshot(services: 3, endpoints: 10))
+        #expect(full.problems.map(\.subject) == ["service t/s2", "service t/s2"])
+        let key = malla_end(SocketAddress(IPAddress("10.96.0.0")!, 80), .tcp)
+        let row = Self.row(rows, key)
+        #expect(row?.inside.endpoints == 10)
+        let less = try rows.apply(Self.snapshot(services: 3, endpoints: 5))
+        #expect(less.problems.isEmpty)
+        #expect(Self.counts(rows)[0] == 6)
+    }
+
+    @Test func `10 000 services of ten endpoints load within two seconds, a change within 10 ms`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(
+            place.load(["malla_endpoint": 262_144, "malla_maglev": 131_072]))
+        let all = Self.snapshot(services: 10000, endpoints: 10, isDual: false)
+        // Of this thread, since other tests may have the processors.
+        let start = Self.processorSeconds()
+        let whole = try rows.apply(all)
+        let load = Self.processorSeconds() - start
+        #expect(whole.problems.isEmpty)
+        let changed = Self.snapshot(
+            services: 10000, endpoints: 10, isDual: false, replacing: "10.1.7.3", by: "10.9.9.9")
+        let middle = Self.processorSeconds()
+        let one = try rows.apply(changed)
+        let change = Self.processorSeconds() - middle
+        #expect(one.writes == 5)
+        print("10 000 services x 10 endpoints: \(load) s, one endpoint \(change) s")
+        #expect(load < 2)
+        #expect(change < 0.05)
+    }
+
+    private static func processorSeconds() -> Double {
+        var time = timespec()
+        // The call fills one struct.
+        _ = unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+
+    /// Rows of services, endpoints and pieces of tables.
+    private static func counts(_ rows: borrowing ServiceRows) -> [UInt64] {
+        [rows.maps.services.count(), rows.maps.endpoints.count(), rows.maps.pieces.count()]
+    }
+
+    private static func row(
+        _ rows: borrowing ServiceRows, _ key: malla_end
+    ) -> malla_service? {
+        rows.maps.services.value(of: key, placeholder: malla_service())
+    }
+
+    /// Services 10.96.x.y and fd96::x:y with endpoints 10.1+.
+    static func snapshot(
+        services: Int, endpoints: Int, isDual: Bool = true, replacing: String = "", by: String = ""
+    ) -> Snapshot {
+        let old = IPAddress(replacing)
+        let list = (0..<services).map { index in
+            let high = UInt32(index >> 8)
+            let low = UInt32(index & 255)
+            var ends: [Endpoint] = []
+            for end in 1..<max(endpoints + 1, 1) {
+                let v4 = IPAddress(v4: 0x0a01_0000 + high << 16 + low << 8 + UInt32(end))
+                let used = v4 == old ? IPAddress(by)! : v4
+                ends.append(Endpoint(address: SocketAddress(used, 8080)))
+                if isDual {
+                    let v6 = IPAddress(high: 0xfd10 << 48, low: UInt64(index) << 16 | UInt64(end))
+                    ends.append(Endpoint(address: SocketAddress(v6, 8080)))
+                }
+            }
+            var addresses = [IPAddress(v4: 0x0a60_0000 + UInt32(index))]
+            if isDual { addresses.append(IPAddress(high: 0xfd96 << 48, low: UInt64(index) + 1)) }
+            return Service(
+                name: ObjectName("t", "s\(index)"), addresses: addresses,
+                ports: [ServicePort(name: "p", port: 80, endpoints: ends)])
+        }
+        return SnapshotCompiler.compile(
+            Mesh(nodes: [Node(name: "n1", addresses: [IPAddress("10.0.0.1")!])], services: list),
+            node: "n1", version: 1)
+    }
+}
+
+/// A bpffs of its own, taken away afterwards.
+final class BPFMount {
+    let path: String
+
+    init() throws {
+        path = NSTemporaryDirectory() + "malla-rows-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        guard unsafe mount("bpf", path, "bpf", 0, nil) == 0 else {
+            throw KernelFailure("cannot mount bpffs at \(path): errno \(errno)")
+        }
+    }
+
+    deinit {
+        _ = unsafe umount2(path, Int32(MNT_DETACH))
+        try? FileManager.default.removeItem(atPath: path)
+    }
+
+    /// The programs with small maps, pinned here.
+    func load(_ sizes: [String: UInt32] = [:]) throws -> BPFObject {
+        var all: [String: UInt32] = [
+            "malla_endpoint": 4096, "malla_maglev": 4096, "malla_flow": 1024, "malla_snat": 1024,
+            "malla_dialled": 1024, "malla_affinity": 1024, "malla_ring": 1024,
+        ]
+        all.merge(sizes) { $1 }
+        return try BPFObject.load(sizes: all, directory: PinDirectory(bpffsPath: path).path)
+    }
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * nat.h - packets that bear a service's address: which endpoint their flow has, and the way back.
+ * One entry a direction, keyed by the tuple as the packet bears it, says the tuple that it is to
+ * bear from there on. Whoever is in a pod or in the node's namespace is balanced at the socket and
+ * comes here only if his packets did not go through it; whoever is outside always comes here.
+ *
+ *  - An endpoint in a local pod sees the client's own address.
+ *  - One on another node is dialled from this node's address (SNAT), because the answers must
+ *    come back by here; there is no direct return.
+ *  - A pod that reaches itself is shown the service's address as its client.
+ */
+#pragma once
+#include "lib/endpoint.h"
+#include "lib/pod.h"
+#include "lib/translate.h"
+
+/*
+ * Written at the first packet of a flow; read at each packet that may be of one. An LRU hash: a
+ * full table loses the flow that was silent for longest. The loader sets the size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 262144);
+	__type(key, struct malla_flow_key);
+	__type(value, struct malla_snat);
+} malla_snat SEC(".maps");
+
+/* One row, of this node's own addresses. Written by BPFLoader/Projection; read with SNAT. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct malla_node);
+} malla_node SEC(".maps");
+
+/* Ports that are tried before a connection is refused. */
+#define NAT_PORTS_TRIED 16
+
+#define NAT_SECOND	1000000000ull
+#define NAT_UDP_IDLE	(180 * NAT_SECOND)
+#define NAT_TCP_OPENING (60 * NAT_SECOND)
+#define NAT_TCP_IDLE	(8000 * NAT_SECOND)
+#define NAT_TCP_CLOSED	(2 * NAT_SECOND)
+
+/* malla_snat.state */
+#define NAT_ANSWERED 1 /* the other direction was seen */
+#define NAT_FINISHED 2 /* FIN in this direction */
+#define NAT_RESET    4 /* RST in either */
+
+static __always_inline struct malla_snat *nat_find(const struct malla_flow_key *flow,
+						   enum malla_nat_kind kind)
+{
+	struct malla_snat *entry = bpf_map_lookup_elem(&malla_snat, flow);
+
+	return entry && entry->kind == kind ? entry : 0;
+}
+
+/* Whether its flow has ended, so that its tuple may be given to another. */
+static __always_inline int nat_is_over(const struct malla_snat *entry, __u8 protocol, __u64 now)
+{
+	__u64 silent = now - entry->seen_ns;
+
+	if (protocol != IPPROTO_TCP)
+		return silent > NAT_UDP_IDLE;
+	if (entry->state & (NAT_FINISHED | NAT_RESET))
+		return silent > NAT_TCP_CLOSED;
+	return silent > (entry->state & NAT_ANSWERED ? NAT_TCP_IDLE : NAT_TCP_OPENING);
+}
+
+/* Notes what a packet tells; writes only what changes, and the time once a second. */
+static __always_inline void nat_note(struct malla_snat *entry, const struct packet *packet)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u32 state = entry->state;
+
+	if (packet->is_icmp)
+		return;
+	if (packet->flags & TCP_FIN)
+		state |= NAT_FINISHED;
+	if (packet->flags & TCP_RST)
+		state |= NAT_RESET;
+	if (packet->flags & TCP_ACK)
+		state |= NAT_ANSWERED;
+	if (state != entry->state)
+		entry->state = state;
+	if (now - entry->seen_ns > NAT_SECOND)
+		entry->seen_ns = now;
+}
+
+/* What a new flow is to be. */
+struct nat_plan {
+	struct malla_flow_key becomes;
+	enum malla_nat_kind there;
+	enum malla_nat_kind back;
+};
+
+/*
+ * Records both directions; 0: done. Refuses where another flow, not over yet, would have the same
+ * answers. A function of its own for the verifier.
+ */
+__attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
+					 const struct nat_plan *plan)
+{
+	struct malla_flow_key answer;
+	struct malla_snat entry = {.seen_ns = bpf_ktime_get_ns()};
+	const struct malla_snat *old;
+
+	if (!flow || !plan)
+		return -1;
+	answer = flow_reversed(&plan->becomes);
+	entry.becomes = flow_reversed(flow);
+	entry.kind = plan->back;
+	old = bpf_map_lookup_elem(&malla_snat, &answer);
+	if (old && !nat_is_over(old, flow->protocol, entry.seen_ns) &&
+	    !(address_same(&old->becomes.target, &flow->source) &&
+	      old->becomes.target_port_be == flow->source_port_be &&
+	      address_same(&old->becomes.source, &flow->target) &&
+	      old->becomes.source_port_be == flow->target_port_be))
+		return -1;
+	if (bpf_map_update_elem(&malla_snat, &answer, &entry, BPF_ANY))
+		return -1;
+	entry.becomes = plan->becomes;
+	entry.kind = plan->there;
+	return (int)bpf_map_update_elem(&malla_snat, flow, &entry, BPF_ANY);
+}
+
+/* A tuple's hash, the same on every node: Maglev's number. */
+static __always_inline __u32 nat_hash(const struct malla_flow_key *flow)
+{
+	__u32 hash = flow->source.words_be[0] ^ flow->source.words_be[1] ^
+		     flow->source.words_be[2] ^ flow->source.words_be[3];
+
+	hash = hash * 0x9e3779b1u + flow->target.words_be[3];
+	hash = hash * 0x9e3779b1u + ((__u32)flow->source_port_be << 16 | flow->target_port_be);
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6bu; /* MurmurHash3's finaliser */
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35u;
+	return hash ^ hash >> 16;
+}
+
+/*
+ * Dials from `source`: from the same port where that is free, else from another of the range that
+ * neither the node's sockets nor the engine use. 0: recorded.
+ */
+static __always_inline int nat_record_from(const struct malla_flow_key *flow, struct nat_plan *plan,
+					   __u32 hash)
+{
+	__u32 span = MALLA_SNAT_PORT_MAX - MALLA_SNAT_PORT_MIN + 1;
+
+	for (__u32 tried = 0; tried < NAT_PORTS_TRIED; tried++) {
+		plan->becomes.source_port_be =
+		    bpf_htons((__u16)(MALLA_SNAT_PORT_MIN + (hash + tried * 7919) % span));
+		if (!nat_record(flow, plan))
+			return 0;
+	}
+	return -1;
+}
+
+/* Chooses the endpoint of a new flow into `plan`. 0: the group has none. */
+static __always_inline int nat_choose(const struct packet *packet,
+				      const struct malla_service *service,
+				      const struct malla_group *group, struct nat_plan *plan)
+{
+	struct client client = {
+	    .known_as.address = packet->flow.source,
+	    .choice = nat_hash(&packet->flow),
+	    .is_consistent = 1,
+	};
+	struct malla_end endpoint;
+
+	if (!endpoint_choose(service, group, &client, &endpoint))
+		return 0;
+	plan->becomes = packet->flow;
+	plan->becomes.target = endpoint.address;
+	plan->becomes.target_port_be = endpoint.port_be;
+	return 1;
+}
+
+/*
+ * A pod's packet to `service` begins a flow. TRANSLATED: recorded, to be written; BROUGHT_HOME: the
+ * same, and its endpoint is the pod itself.
+ */
+static __always_inline enum malla_verdict nat_open_from_pod(const struct packet *packet,
+							    const struct malla_service *service)
+{
+	struct nat_plan plan = {.there = MALLA_NAT_FROM_POD, .back = MALLA_NAT_TO_POD};
+
+	if (!service_admits(service, &packet->flow.source))
+		return MALLA_VERDICT_SOURCE_REFUSED;
+	if (!nat_choose(packet, service, &service->inside, &plan))
+		return MALLA_VERDICT_NO_ENDPOINT;
+	if (address_same(&plan.becomes.target, &packet->flow.source)) {
+		plan.becomes.source = packet->flow.target;
+		plan.there = MALLA_NAT_HOME;
+		plan.back = MALLA_NAT_HOME;
+	}
+	if (!nat_record(&packet->flow, &plan))
+		return plan.there == MALLA_NAT_HOME ? MALLA_VERDICT_BROUGHT_HOME
+						    : MALLA_VERDICT_TRANSLATED;
+	return MALLA_VERDICT_SNAT_PORTS;
+}
+
+/* The same from outside, at an uplink: always TRANSLATED where it is served. */
+static __always_inline enum malla_verdict nat_open_outside(const struct packet *packet,
+							   const struct malla_service *service)
+{
+	struct nat_plan plan = {.there = MALLA_NAT_FROM_FABRIC, .back = MALLA_NAT_OUT_OF_POD};
+	const struct malla_node *node;
+	const __u32 *near;
+	__u32 first = 0;
+
+	if (!service_admits(service, &packet->flow.source))
+		return MALLA_VERDICT_SOURCE_REFUSED;
+	if (!nat_choose(packet, service, &service->outside, &plan))
+		return MALLA_VERDICT_NO_ENDPOINT;
+	if (pod_find(&plan.becomes.target))
+		return nat_record(&packet->flow, &plan) ? MALLA_VERDICT_SNAT_PORTS
+							: MALLA_VERDICT_TRANSLATED;
+	near = bpf_map_lookup_elem(&malla_near, &plan.becomes.target);
+	if (near && *near == MALLA_NEAR_OWN) {
+		plan.back = MALLA_NAT_OUT_OF_NODE;
+		return nat_record(&packet->flow, &plan) ? MALLA_VERDICT_SNAT_PORTS
+							: MALLA_VERDICT_TRANSLATED;
+	}
+	node = bpf_map_lookup_elem(&malla_node, &first);
+	if (!node)
+		return MALLA_VERDICT_FAILED;
+	plan.becomes.source = address_is_ip4(&plan.becomes.target) ? node->source4 : node->source6;
+	plan.back = MALLA_NAT_FROM_REMOTE;
+	return nat_record_from(&packet->flow, &plan, nat_hash(&packet->flow))
+		   ? MALLA_VERDICT_SNAT_PORTS
+		   : MALLA_VERDICT_TRANSLATED;
+}
+
+/* Whether a packet without an entry begins a flow that may be balanced. */
+static __always_inline int nat_begins(const struct packet *packet)
+{
+	if (packet->is_icmp)
+		return 0;
+	return packet->flow.protocol == IPPROTO_UDP || packet_opens(packet);
+}
+
+/* Writes what `entry` says; `packet` bears the new tuple afterwards. */
+static __always_inline enum malla_verdict nat_write(struct __sk_buff *skb, struct packet *packet,
+						    const struct malla_flow_key *becomes,
+						    enum malla_verdict verdict)
+{
+	if (translate(skb, packet, becomes))
+		return MALLA_VERDICT_FAILED;
+	packet->flow = *becomes;
+	return verdict;
+}
