@@ -226,7 +226,7 @@ struct ObjectRuleTests {
         ),
         (
             "unsupported kind",
-            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: w}",
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: w}",
             .unsupported, "not supported"
         ),
         (

@@ -6,6 +6,8 @@ enum Annotation {
     static let mesh = "malla.io/mesh"
     /// The same in Istio's words: `ambient` or `none`.
     static let dataplaneMode = "istio.io/dataplane-mode"
+    /// NetworkPolicy or ClusterNetworkPolicy: `enforce`, or `audit` to count only.
+    static let policyMode = "malla.io/policy-mode"
     /// EndpointSlice: the Service it belongs to.
     static let serviceName = "kubernetes.io/service-name"
     /// Node: its zone.

@@ -23,6 +23,10 @@ struct Resolution {
     mutating func resolve() {
         mesh.nodes = objects["Node"].map(Node.init)
         resolveWorkloads()
+        mesh.namespaces = objects.namespaceLabels
+        mesh.policies =
+            objects["NetworkPolicy"].map(NetworkPolicy.init(namespaced:))
+            + objects["ClusterNetworkPolicy"].map(NetworkPolicy.init(clusterWide:))
         resolveServices()
         var gateways = GatewayResolution(objects: objects, mesh: mesh)
         gateways.resolve()

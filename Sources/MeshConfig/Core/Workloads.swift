@@ -10,7 +10,7 @@ extension Node {
             addresses: addresses.compactMap { entry in
                 guard entry["type"]?.text == "InternalIP" else { return nil }
                 return entry["address"]?.text.flatMap { IPAddress($0) }
-            }, zone: object.labels[Annotation.zone] ?? "")
+            }, zone: object.labels[Annotation.zone] ?? "", labels: object.labels)
     }
 }
 
@@ -30,7 +30,7 @@ extension Workload {
             labels: labels, addresses: Self.addresses(object),
             interface: object.annotations[Annotation.interface], isMeshed: isMeshed,
             workloadName: labels["app.kubernetes.io/name"] ?? labels["app"] ?? object.name.name,
-            hostPorts: Self.hostPorts(spec))
+            hostPorts: Self.hostPorts(spec), ports: Self.ports(spec))
     }
 
     private static func hostPorts(_ spec: Value?) -> [HostPort] {
@@ -44,6 +44,18 @@ extension Workload {
                 port: UInt16(clamping: port),
                 transport: TransportProtocol(rawValue: entry["protocol"]?.text ?? "TCP") ?? .tcp,
                 target: UInt16(clamping: target))
+        }
+    }
+
+    /// Ports of its containers that have a name.
+    private static func ports(_ spec: Value?) -> [NamedPort] {
+        let containers = (spec?["containers"]?.list ?? []) + (spec?["initContainers"]?.list ?? [])
+        return containers.flatMap { $0["ports"]?.list ?? [] }.compactMap { port in
+            guard let name = port["name"]?.text, !name.isEmpty,
+                let number = port["containerPort"]?.integer
+            else { return nil }
+            let transport = TransportProtocol(rawValue: port["protocol"]?.text ?? "TCP") ?? .tcp
+            return NamedPort(name, transport, UInt16(clamping: number))
         }
     }
 

@@ -1,33 +1,16 @@
-/// Which labels are meant. Source: metav1.LabelSelector; an empty one selects everything.
-struct LabelSelector {
-    private struct Expression {
-        let key: String
-        let operation: String
-        let values: Set<String>
-    }
+// metav1.LabelSelector as the objects write it; a missing or empty one selects everything.
 
-    private let labels: [String: String]
-    private let expressions: [Expression]
+internal import MeshModel
 
+extension LabelSelector {
     init(_ value: Value?) {
-        labels = value?["matchLabels"]?.texts ?? [:]
-        expressions = (value?["matchExpressions"]?.list ?? []).map { entry in
-            Expression(
-                key: entry["key"]?.text ?? "", operation: entry["operator"]?.text ?? "",
-                values: Set((entry["values"]?.list ?? []).compactMap(\.text)))
-        }
-    }
-
-    func selects(_ candidate: [String: String]) -> Bool {
-        labels.allSatisfy { candidate[$0.key] == $0.value }
-            && expressions.allSatisfy { expression in
-                let value = candidate[expression.key]
-                switch expression.operation {
-                case "In": return value.map(expression.values.contains) ?? false
-                case "NotIn": return !(value.map(expression.values.contains) ?? false)
-                case "Exists": return value != nil
-                default: return value == nil
-                }
-            }
+        self.init(
+            value?["matchLabels"]?.texts ?? [:],
+            (value?["matchExpressions"]?.list ?? []).map { entry in
+                Requirement(
+                    entry["key"]?.text ?? "",
+                    Operation(rawValue: entry["operator"]?.text ?? "") ?? .doesNotExist,
+                    (entry["values"]?.list ?? []).compactMap(\.text))
+            })
     }
 }

@@ -40,6 +40,13 @@ enum Kind {
         "discovery.k8s.io": [
             "EndpointSlice": .honoured(.endpointSlice, isClusterWide: false, versions: ["v1"])
         ],
+        "networking.k8s.io": [
+            "NetworkPolicy": .honoured(.networkPolicy, isClusterWide: false, versions: ["v1"])
+        ],
+        "policy.networking.k8s.io": [
+            "ClusterNetworkPolicy": .honoured(
+                .clusterNetworkPolicy, isClusterWide: true, versions: ["v1alpha2"])
+        ],
         gatewayGroup: [
             "GatewayClass": .honoured(
                 .gatewayClass, isClusterWide: true, versions: gatewayVersions),
@@ -89,10 +96,8 @@ enum Kind {
 
     private static let unsupportedKinds: [String: Set<String>] = [
         "": ["Endpoints", "ReplicationController"],
-        "networking.k8s.io": ["NetworkPolicy", "Ingress", "IngressClass"],
-        "policy.networking.k8s.io": [
-            "ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy",
-        ],
+        "networking.k8s.io": ["Ingress", "IngressClass"],
+        "policy.networking.k8s.io": ["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
         gatewayGroup: [
             "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "BackendTLSPolicy", "ListenerSet",
             "BackendLBPolicy",
@@ -125,7 +130,7 @@ enum Kind {
         "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "PersistentVolume",
         "StorageClass", "PriorityClass", "IngressClass", "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
-        "MutatingWebhookConfiguration", "ClusterNetworkPolicy", "AdminNetworkPolicy",
-        "BaselineAdminNetworkPolicy", "CiliumClusterwideNetworkPolicy",
+        "MutatingWebhookConfiguration", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy",
+        "CiliumClusterwideNetworkPolicy",
     ]
 }

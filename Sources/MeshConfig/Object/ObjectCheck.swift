@@ -63,6 +63,8 @@ enum ObjectCheck {
         case "Pod": PodRules.check(object.root, &check)
         case "Service": ServiceRules.check(object.root, &check)
         case "EndpointSlice": EndpointSliceRules.check(object.root, &check)
+        case "NetworkPolicy": NetworkPolicyRules.check(object.root, &check)
+        case "ClusterNetworkPolicy": ClusterNetworkPolicyRules.check(object.root, &check)
         case "Gateway": GatewayRules.check(object.root, &check)
         case "HTTPRoute": HTTPRouteRules.check(object.root, &check)
         default: break

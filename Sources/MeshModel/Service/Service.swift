@@ -25,11 +25,15 @@ public struct Node: Hashable, Sendable {
     public var addresses: [IPAddress]
     /// Label `topology.kubernetes.io/zone`, empty if there is none.
     public var zone: String
+    public var labels: [String: String]
 
-    public init(name: String, addresses: [IPAddress], zone: String = "") {
+    public init(
+        name: String, addresses: [IPAddress], zone: String = "", labels: [String: String] = [:]
+    ) {
         self.name = name
         self.addresses = addresses
         self.zone = zone
+        self.labels = labels
     }
 }
 
@@ -51,11 +55,13 @@ public struct Workload: Hashable, Sendable {
     /// The owner as Istio's metrics name it (`destination_workload`): label
     /// `app.kubernetes.io/name`, else `app`, else the pod's name.
     public var workloadName: String
+    /// The containers' ports that have a name.
+    public var ports: [NamedPort]
 
     public init(
         name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
         addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String,
-        hostPorts: [HostPort] = []
+        hostPorts: [HostPort] = [], ports: [NamedPort] = []
     ) {
         self.name = name
         self.serviceAccount = serviceAccount
@@ -66,6 +72,7 @@ public struct Workload: Hashable, Sendable {
         self.isMeshed = isMeshed
         self.workloadName = workloadName
         self.hostPorts = hostPorts
+        self.ports = ports
     }
 }
 

@@ -7,15 +7,21 @@ public struct Mesh: Sendable, Hashable {
     public var services: [Service]
     public var listeners: [Listener]
     public var routes: [HTTPRoute]
+    public var policies: [NetworkPolicy]
+    /// Labels of the namespaces that have an object.
+    public var namespaces: [String: [String: String]]
 
     public init(
         nodes: [Node] = [], workloads: [Workload] = [], services: [Service] = [],
-        listeners: [Listener] = [], routes: [HTTPRoute] = []
+        listeners: [Listener] = [], routes: [HTTPRoute] = [], policies: [NetworkPolicy] = [],
+        namespaces: [String: [String: String]] = [:]
     ) {
         self.nodes = nodes
         self.workloads = workloads
         self.services = services
         self.listeners = listeners
         self.routes = routes
+        self.policies = policies
+        self.namespaces = namespaces
     }
 }

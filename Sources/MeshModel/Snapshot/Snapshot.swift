@@ -57,12 +57,14 @@ public final class Snapshot: Sendable {
     public let gatewaySockets: [GatewaySocket]
     /// Where clients dial (service address and port, TCP) to the captured port.
     public let captures: [SocketAddress: PortIndex]
+    /// The network policies, for this node's pods.
+    public let policy: CompiledPolicy
     /// Pod address to index into `mesh.workloads`.
     public let workloadsByAddress: [IPAddress: Int]
 
     init(
         version: UInt64, node: String, mesh: Mesh, ports: [SnapshotPort], endpoints: [Endpoint],
-        routeTables: [RouteTable], gatewaySockets: [GatewaySocket]
+        routeTables: [RouteTable], gatewaySockets: [GatewaySocket], policy: CompiledPolicy
     ) {
         self.version = version
         self.node = node
@@ -74,6 +76,7 @@ public final class Snapshot: Sendable {
         self.endpoints = endpoints
         self.routeTables = routeTables
         self.gatewaySockets = gatewaySockets
+        self.policy = policy
         var captures: [SocketAddress: PortIndex] = [:]
         for (index, port) in ports.enumerated() where port.isCaptured {
             for address in port.addresses {

@@ -4,8 +4,14 @@
 
 /// Compiles what the configuration says into what the data plane walks.
 public enum SnapshotCompiler {
+    /// - Parameters:
+    ///   - previous: the snapshot in force, whose policies' numbers stay what they are.
+    ///   - avoiding: numbers of policies that the kernel holds from an agent before this one.
     /// - Complexity: linear in services, endpoints and routes.
-    public static func compile(_ mesh: Mesh, node: String, version: UInt64) -> Snapshot {
+    public static func compile(
+        _ mesh: Mesh, node: String, version: UInt64, after previous: Snapshot? = nil,
+        avoiding: PolicyNumbersInUse = PolicyNumbersInUse()
+    ) -> Snapshot {
         var routesOfPort: [[Int]: [Int]] = [:]
         var routesOfListener: [Int: [RouteTable.Source]] = [:]
         for (index, route) in mesh.routes.enumerated() {
@@ -27,7 +33,22 @@ public enum SnapshotCompiler {
         let sockets = flat.appendSockets(routesOfListener)
         return Snapshot(
             version: version, node: node, mesh: mesh, ports: flat.ports, endpoints: flat.endpoints,
-            routeTables: flat.tables, gatewaySockets: sockets)
+            routeTables: flat.tables, gatewaySockets: sockets,
+            policy: policy(mesh, node, previous, avoiding))
+    }
+
+    /// The one before, while nothing that it is made of has changed.
+    private static func policy(
+        _ mesh: Mesh, _ node: String, _ previous: Snapshot?, _ avoiding: PolicyNumbersInUse
+    ) -> CompiledPolicy {
+        if let previous, previous.node == node, previous.mesh.policies == mesh.policies,
+            previous.mesh.workloads == mesh.workloads,
+            previous.mesh.namespaces == mesh.namespaces, previous.mesh.nodes == mesh.nodes
+        {
+            return previous.policy
+        }
+        return PolicyCompiler.compile(
+            mesh, node: node, after: previous?.policy, avoiding: avoiding)
     }
 
     private struct Flat {
