@@ -16,6 +16,8 @@ public struct DatapathOptions: Sendable {
     public var engineInterface: UInt32
     /// A descriptor of the engine's network namespace, for sk_lookup.
     public var engineNamespace: Int32?
+    /// Whether the node reaches its own pods (probes) whatever their policies say.
+    public var isHostAllowed = true
     /// Names of the uplinks; empty: see `Uplinks`.
     public var uplinks: [String]
     /// Rows of the maps, where they are made anew; pinned maps keep their own.
@@ -197,7 +199,12 @@ public final class Datapath {
         }
         let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
         problems += desired.problems
+        let before = rows.changes
         problems += try rows.apply(desired)
+        if rows.changes != before {
+            setting.generation &+= 1
+            try settings.set(0, to: setting)
+        }
         problems += try services.apply(snapshot).problems
         try links.keepOnly(wanted)
         return problems
@@ -226,6 +233,9 @@ public final class Datapath {
         try settings.set(0, to: setting)
     }
 
+    /// Numbers of policies that the kernel holds since before the first `apply`.
+    public var policyNumbersInUse: PolicyNumbersInUse { rows.policies.numbersInUse }
+
     public func verdictCounts() -> [VerdictCount] { counters.verdictCounts() }
 
     /// - Complexity: counts the rows of the flow table, some milliseconds when it is full.
@@ -242,14 +252,14 @@ public final class Datapath {
                 "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
                 rows.pods.refused),
             usage(
-                "malla_ipcache", "lpm_trie", UInt64(current.identities.count),
-                rows.identities.entriesMax, rows.identities.refused),
+                "malla_ipcache", "lpm_trie", UInt64(rows.policies.identityCount),
+                rows.policies.identities.entriesMax, rows.policies.identities.refused),
             usage(
-                "malla_policy", "lpm_trie", UInt64(current.policies.count),
-                rows.policies.entriesMax, rows.policies.refused),
+                "malla_policy", "lpm_trie", UInt64(rows.policies.rowCount),
+                rows.policies.policies.entriesMax, rows.policies.policies.refused),
             usage(
-                "malla_set", "hash", UInt64(current.sets.count), rows.sets.entriesMax,
-                rows.sets.refused),
+                "malla_set", "hash", UInt64(rows.policies.setCount),
+                rows.policies.sets.entriesMax, rows.policies.sets.refused),
             usage("malla_flow", "lru_hash", flows.count(), flows.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
@@ -279,6 +289,7 @@ extension Datapath {
     private func describeNode() throws(BPFError) {
         setting.node_cookie = malla_netns_cookie()
         setting.engine = options.engineInterface
+        setting.flags = options.isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0
         let engine = NetworkLink.all().first { $0.index == options.engineInterface }
         if let engine { setting.engine_mac = engine.mac }
         let own = OwnSockets(cgroupPath: options.cgroupPath)

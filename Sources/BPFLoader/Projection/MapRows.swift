@@ -7,9 +7,8 @@ internal import MeshModel
 
 struct MapRows {
     var pods: [malla_address: malla_pod] = [:]
-    var identities: [malla_prefix: malla_identity] = [:]
-    var policies: [malla_policy_key: malla_policy] = [:]
-    var sets: [UInt32: malla_set] = [:]
+    /// Its rows are made by PolicyMaps, set by set; `nil` in what was read from the kernel.
+    var policy: CompiledPolicy?
     /// What of the snapshot could not be said in rows.
     var problems: [ApplyProblem] = []
 
@@ -19,13 +18,20 @@ struct MapRows {
     /// - Complexity: linear in pods.
     init(_ snapshot: Snapshot, interfaces: [String: UInt32], after previous: MapRows) {
         var podNumbers = PodNumbers(previous)
-        for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
+        let policy = snapshot.policy
+        self.policy = policy
+        for (place, workload) in snapshot.mesh.workloads.enumerated()
+        where snapshot.isLocal(workload) {
             guard let name = workload.interface, let index = interfaces[name] else { continue }
             var row = malla_pod()
             row.interface = index
             row.flags = workload.isMeshed ? UInt32(MALLA_POD_MESHED) : 0
             row.endpoint = podNumbers.number(for: workload.addresses.map { malla_address($0) })
-            for address in workload.addresses { pods[malla_address(address)] = row }
+            row.set = policy.setOfWorkload[place].map { policy.sets[$0].number } ?? 0
+            for address in workload.addresses {
+                row.identity = policy.identity(of: address)
+                pods[malla_address(address)] = row
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ public final class CompiledPolicy: Sendable {
         avoiding: PolicyNumbersInUse
     ) {
         self.plan = plan
+        references = Dictionary(
+            plan.rules.numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
         var numbers =
             previous?.numbers.successor() ?? PolicyNumbers(from: 1, avoiding: avoiding.sets)
         let kept = Dictionary(
@@ -70,10 +72,7 @@ public final class CompiledPolicy: Sendable {
     }
 
     /// The rules by number.
-    public var references: [UInt32: RuleReference] {
-        Dictionary(
-            plan.rules.numbers.map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
-    }
+    public let references: [UInt32: RuleReference]
 
     public func identity(of address: IPAddress) -> UInt32 { plan.identities.number(of: address) }
 

@@ -233,7 +233,9 @@ final class Agent {
     private func reconcile() {
         config.generation += 1
         let new = SnapshotCompiler.compile(
-            config.result.mesh, node: options.nodeName, version: config.generation)
+            config.result.mesh, node: options.nodeName, version: config.generation,
+            after: snapshot,
+            avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
         let known = snapshot?.captures
         let adds = new.captures.contains { known?[$0.key] == nil }
         snapshot = new

@@ -1,0 +1,58 @@
+internal import Glibc
+internal import MeshModel
+internal import Testing
+
+@Suite("Rows of network policies, looked up as the kernel does, say what the policies say")
+struct PolicyRowTests {
+    static let seed: UInt64 =
+        unsafe getenv("MALLA_TEST_SEED").flatMap { unsafe UInt64(String(cString: $0)) }
+        ?? 0x6d_616c_6c61
+
+    @Test func `100 000 packets over 500 random sets of policies`() throws {
+        print("policy seed \(Self.seed)")
+        var generator = PolicyGenerator(seed: Self.seed)
+        var allowed = 0
+        var packets = 0
+        var policy: CompiledPolicy?
+        var mesh = Mesh()
+        for round in 0..<500 {
+            // Every third one is a small change of the one before.
+            mesh = round % 3 == 2 ? generator.changed(mesh) : generator.mesh()
+            let compiled = PolicyCompiler.compile(mesh, node: PolicyGenerator.node, after: policy)
+            policy = compiled
+            let model = PolicyModel(mesh: mesh)
+            for _ in 0..<200 {
+                guard let packet = generator.packet(mesh) else { continue }
+                let expected = model.allows(packet, nodes: [PolicyGenerator.node])
+                let found = Self.allows(packet, compiled, mesh)
+                packets += 1
+                if expected { allowed += 1 }
+                try #require(
+                    found == expected,
+                    "seed \(Self.seed) round \(round): \(packet); the model says \(expected)")
+            }
+        }
+        print("\(packets) packets, \(allowed) allowed")
+        #expect(packets > 90_000)
+        #expect(allowed > packets / 5 && allowed < packets * 4 / 5, "both answers are common")
+    }
+
+    static func allows(_ packet: PolicyPacket, _ policy: CompiledPolicy, _ mesh: Mesh) -> Bool {
+        func index(_ address: IPAddress) -> Int? {
+            mesh.workloads.firstIndex {
+                $0.node == PolicyGenerator.node && $0.addresses.contains(address)
+            }
+        }
+        let source = index(packet.source)
+        let target = index(packet.target)
+        if let source, source == target { return true }
+        func passes(_ pod: Int?, _ peer: IPAddress, _ direction: PolicyDirection) -> Bool {
+            guard let pod, let set = policy.set(ofWorkload: pod) else { return true }
+            let decision = set.decision(
+                identity: policy.identity(of: peer), direction: direction,
+                transport: packet.transport, port: packet.port)
+            return decision.isAllowed || decision.isAudited
+        }
+        return passes(source, packet.target, .egress) && passes(target, packet.source, .ingress)
+    }
+}
