@@ -48,9 +48,9 @@ public struct DatapathLimits: Sendable {
     /// One a captured connection, one a connection that the engine dials.
     public var flowsMax: UInt32 = 131_072
     /// One an address or prefix that policies can tell from others.
-    public var identitiesMax: UInt32 = 65536
+    public var identitiesMax: UInt32 = 262_144
     /// One a peer, direction and port range of each set of policies.
-    public var policiesMax: UInt32 = 262_144
+    public var policiesMax: UInt32 = 1_048_576
     /// One a set of policies that selects local pods.
     public var setsMax: UInt32 = 8192
     /// One a socket that dialled a service.

@@ -49,7 +49,7 @@ struct PolicyRowTests {
         func passes(_ pod: Int?, _ peer: IPAddress, _ direction: PolicyDirection) -> Bool {
             guard let pod, let set = policy.set(ofWorkload: pod) else { return true }
             let decision = set.decision(
-                identity: policy.identity(of: peer), direction: direction,
+                identity: policy.identity(of: peer), isIPv4: peer.isIPv4, direction: direction,
                 transport: packet.transport, port: packet.port)
             return decision.isAllowed || decision.isAudited
         }

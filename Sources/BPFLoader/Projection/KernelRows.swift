@@ -37,8 +37,8 @@ struct KernelRows: ~Copyable {
         return refused.problems
     }
 
-    private mutating func pass(_ rows: MapRows) throws(BPFError) -> RefusedRows {
-        var refused = RefusedRows()
+    private mutating func pass(_ rows: MapRows) throws(BPFError) -> FullMaps {
+        var refused = FullMaps()
         var wanted = rows.pods
         var hasNewPolicies = false
         if let policy = rows.policy { hasNewPolicies = try policies.write(policy, &refused) }
@@ -65,7 +65,7 @@ struct KernelRows: ~Copyable {
 }
 
 /// Rows that a full map did not take, by map.
-struct RefusedRows {
+struct FullMaps {
     private var counts: [String: (rows: Int, entriesMax: UInt32)] = [:]
 
     var isEmpty: Bool { counts.isEmpty }

@@ -56,7 +56,7 @@ struct PolicyMaps: ~Copyable {
         self.rowCount = rowCount
     }
 
-    mutating func count(_ refused: RefusedRows) {
+    mutating func count(_ refused: FullMaps) {
         identities.refused += refused.rows(of: identities.name)
         policies.refused += refused.rows(of: policies.name)
         sets.refused += refused.rows(of: sets.name)
@@ -74,7 +74,7 @@ struct PolicyMaps: ~Copyable {
 
     /// Writes what is new. Answers whether anything was to be done.
     mutating func write(
-        _ policy: CompiledPolicy, _ refused: inout RefusedRows
+        _ policy: CompiledPolicy, _ refused: inout FullMaps
     ) throws(BPFError) -> Bool {
         if let last, last === policy { return false }
         last = nil
@@ -130,7 +130,7 @@ struct PolicyMaps: ~Copyable {
 
     /// One set, or nothing of it where its rows do not fit.
     private mutating func write(
-        _ set: PolicySet, _ refused: inout RefusedRows
+        _ set: PolicySet, _ refused: inout FullMaps
     ) throws(BPFError) -> Bool {
         var rows: [malla_policy_key: malla_policy] = [:]
         rows.reserveCapacity(set.rows.count)
@@ -170,7 +170,7 @@ struct PolicyMaps: ~Copyable {
     }
 
     private mutating func write(
-        _ addresses: [IPPrefix: UInt32], _ refused: inout RefusedRows, _ isWhole: inout Bool
+        _ addresses: [IPPrefix: UInt32], _ refused: inout FullMaps, _ isWhole: inout Bool
     ) throws(BPFError) -> Bool {
         var writes: [(key: malla_prefix, value: malla_identity)] = []
         var kept = 0

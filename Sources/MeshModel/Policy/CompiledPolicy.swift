@@ -110,18 +110,20 @@ extension PolicyPlan {
         _ policies: [Int], _ named: [NamedPort], number: UInt32, kept: PolicySet?
     ) -> PolicySet {
         let inputs = inputs(policies)
-        if let kept, kept.matches == inputs {
+        if let kept, kept.matches == inputs,
+            kept.everyone.map({ $0 == identities.signature }) ?? true
+        {
             // The same rows; only the policies' places may differ.
             return kept.policies == policies
                 ? kept
                 : PolicySet(
                     number: number, policies: policies, defaults: kept.defaults, rows: kept.rows,
-                    matches: inputs)
+                    matches: inputs, everyone: kept.everyone)
         }
         let made = SetRows(self, policies: policies, named: named, number: number)
         return PolicySet(
             number: number, policies: policies, defaults: made.defaults, rows: made.rows,
-            matches: inputs)
+            matches: inputs, everyone: made.countsPeers ? identities.signature : nil)
     }
 
     private func inputs(_ policies: [Int]) -> SetInputs {
@@ -131,11 +133,10 @@ extension PolicyPlan {
             for direction in PolicyDirection.allCases {
                 for rule in planned[policy].rules(direction) ?? [] {
                     for peer in rule.peers ?? [] {
-                        inputs.peers.append(
-                            matches[peer].map { identities.number(at: $0) }.sorted())
+                        inputs.peers.append(matches[peer].map { identities.signature[$0] })
                     }
                     if direction == .egress, rule.entry.hasNamedPorts {
-                        inputs.withPorts = identities.withPorts.map { identities.number(at: $0) }
+                        inputs.withPorts = identities.withPorts.map { identities.signature[$0] }
                     }
                 }
             }
@@ -149,9 +150,9 @@ extension PolicySet {
     ///
     /// - Complexity: linear in the set's rows; for people and tests.
     public func decision(
-        identity: UInt32, direction: PolicyDirection, transport: UInt8, port: UInt16
+        identity: UInt32, isIPv4: Bool, direction: PolicyDirection, transport: UInt8, port: UInt16
     ) -> PolicyDecision {
-        for wanted in [identity, ReservedIdentity.any] {
+        for wanted in [identity, isIPv4 ? ReservedIdentity.anyIPv4 : ReservedIdentity.anyIPv6] {
             let found = rows.filter { row in
                 row.key.identity == wanted && row.key.direction == direction
                     && row.key.holds(transport, port)

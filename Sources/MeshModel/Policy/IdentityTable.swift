@@ -11,8 +11,17 @@ struct IdentityTable: Sendable {
     private struct Entry: Sendable {
         var number: UInt32
         var ports: [NamedPort]
-        /// Into the tree.
-        var block: Int
+        var families = Families()
+    }
+
+    /// Of the addresses that have the identity.
+    struct Families: Sendable {
+        var hasIPv4 = false
+        var hasIPv6 = false
+
+        mutating func insert(_ isIPv4: Bool) {
+            if isIPv4 { hasIPv4 = true } else { hasIPv6 = true }
+        }
     }
 
     /// What tells pods of a family apart, in indices: cheap to hash.
@@ -28,12 +37,15 @@ struct IdentityTable: Sendable {
     private let tree: BlockTree
     private var numbersOfPods: PolicyNumbers<Key>
     private var numbersOfBlocks: PolicyNumbers<Key>
+    private var numbersOfHost: PolicyNumbers<Key>
     /// By class of pods, sorted.
     private var byClass: [[Int]]
     /// By the narrowest block.
     private var byBlock: [[Int]]
     /// Rows of the datapath: blocks, then single addresses.
     private(set) var addresses: [IPPrefix: UInt32] = [:]
+    /// Number and families of each: what the rows of a set depend on.
+    private(set) var signature: [UInt64] = []
     /// With ports that egress rules name.
     private(set) var withPorts: [Int] = []
 
@@ -50,11 +62,19 @@ struct IdentityTable: Sendable {
             previous?.numbersOfBlocks.successor()
             ?? PolicyNumbers(
                 from: ReservedIdentity.firstOfBlocks, avoiding: avoiding.identities)
+        numbersOfHost =
+            previous?.numbersOfHost.successor()
+            ?? PolicyNumbers(
+                from: ReservedIdentity.firstOfHost, avoiding: avoiding.identities)
         byClass = Array(repeating: [], count: classes.classes.values.count)
         byBlock = Array(repeating: [], count: tree.blocks.count)
         addBlocks()
         addHost(mesh.nodes.first { $0.name == node }?.addresses ?? [])
         addPods(mesh, classes, words)
+        signature = entries.map { entry in
+            UInt64(entry.number) << 2 | (entry.families.hasIPv4 ? 1 : 0)
+                | (entry.families.hasIPv6 ? 2 : 0)
+        }
     }
 
     /// The number at an address, as the kernel's trie finds it.
@@ -63,7 +83,12 @@ struct IdentityTable: Sendable {
         return addresses[tree.blocks[tree.narrowest(address)]] ?? 0
     }
 
+    /// The index of what lies in no named block of the family but the whole of it.
+    func world(isIPv4: Bool) -> Int { tree.index(of: isIPv4 ? .allIPv4 : .allIPv6) ?? 0 }
+
     func number(at index: Int) -> UInt32 { entries[index].number }
+
+    func families(at index: Int) -> Families { entries[index].families }
 
     func ports(at index: Int) -> [NamedPort] { entries[index].ports }
 
@@ -90,7 +115,7 @@ struct IdentityTable: Sendable {
         _ key: Key, number: UInt32, ports: [NamedPort], block: Int
     ) -> Int {
         let index = entries.count
-        entries.append(Entry(number: number, ports: ports, block: block))
+        entries.append(Entry(number: number, ports: ports))
         identities.append(
             PolicyIdentity(number: number, kind: key.kind, labels: key.labels, block: key.block))
         byBlock[block].append(index)
@@ -106,24 +131,30 @@ struct IdentityTable: Sendable {
                 ? ReservedIdentity.worldIPv4
                 : block == .allIPv6
                     ? ReservedIdentity.worldIPv6 : numbersOfBlocks.number(for: key)
-            _ = append(key, number: number, ports: [], block: index)
+            let entry = append(key, number: number, ports: [], block: index)
+            entries[entry].families.insert(block.isIPv4)
             addresses[block] = number
         }
     }
 
     /// The node's own addresses; other nodes' are addresses like any.
     private mutating func addHost(_ own: [IPAddress]) {
-        var known: [IPPrefix?: UInt32] = [:]
+        var known: [IPPrefix?: Int] = [:]
         for address in own {
             let narrowest = tree.narrowest(address)
             let block = tree.isNamed[narrowest] ? tree.blocks[narrowest] : nil
-            let key = Key(kind: .host, labels: [], block: block)
-            let number =
-                known[block]
-                ?? (block == nil ? ReservedIdentity.host : numbersOfPods.number(for: key))
-            addresses[IPPrefix(address)] = number
-            guard known.updateValue(number, forKey: block) == nil else { continue }
-            _ = append(key, number: number, ports: [], block: narrowest)
+            let index: Int
+            if let found = known[block] {
+                index = found
+            } else {
+                let key = Key(kind: .host, labels: [], block: block)
+                let number =
+                    block == nil ? ReservedIdentity.host : numbersOfHost.number(for: key)
+                index = append(key, number: number, ports: [], block: narrowest)
+                known[block] = index
+            }
+            entries[index].families.insert(address.isIPv4)
+            addresses[IPPrefix(address)] = entries[index].number
         }
     }
 
@@ -152,6 +183,7 @@ struct IdentityTable: Sendable {
                 let narrowest = tree.narrowest(address)
                 let block = tree.isNamed[narrowest] ? narrowest : nil
                 if let index = indices[found][block] {
+                    entries[index].families.insert(address.isIPv4)
                     addresses[IPPrefix(address)] = entries[index].number
                     continue
                 }
@@ -161,6 +193,7 @@ struct IdentityTable: Sendable {
                 known[mark] = index
                 indices[found][block] = index
                 byClass[found].append(index)
+                entries[index].families.insert(address.isIPv4)
                 addresses[IPPrefix(address)] = entries[index].number
             }
         }

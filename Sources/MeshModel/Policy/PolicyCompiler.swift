@@ -4,7 +4,7 @@
 //
 // A pod's set is named by the policies that select it (and by its named ports, where their ingress
 // rules ask for some). For each direction, peers are told apart by the rules that match them; what
-// they share with any other peer is said once, for identity 0.
+// most peers of a family share is said once, for "any other peer" of that family.
 
 public enum PolicyCompiler {
     /// - Parameters:
@@ -29,112 +29,27 @@ public final class PolicySet: Sendable {
     public let defaults: [PolicyDecision]
     public let rows: [PolicyRow]
     let matches: SetInputs
+    /// All identities, where the rows of any other peer are those of a majority of them.
+    let everyone: [UInt64]?
 
     init(
         number: UInt32, policies: [Int], defaults: [PolicyDecision], rows: [PolicyRow],
-        matches: SetInputs
+        matches: SetInputs, everyone: [UInt64]?
     ) {
         self.number = number
         self.policies = policies
         self.defaults = defaults
         self.rows = rows
         self.matches = matches
+        self.everyone = everyone
     }
 }
 
 /// What the rows of a set depend on, besides its number: equal inputs make equal rows.
 struct SetInputs: Hashable, Sendable {
     var policies: [NetworkPolicy]
-    /// The numbers of the identities that each peer of each rule matches, in order.
-    var peers: [[UInt32]]
-    /// Numbers of identities with named ports, where an egress rule names one.
-    var withPorts: [UInt32]
-}
-
-/// Rows of one set.
-struct SetRows {
-    private let plan: PolicyPlan
-    private let policies: [Int]
-    private let named: [NamedPort]
-    private let number: UInt32
-    private(set) var rows: [PolicyRow] = []
-    private(set) var defaults: [PolicyDecision] = []
-
-    private struct TemplateKey: Hashable {
-        var rules: [Int]
-        var ports: [NamedPort]
-    }
-
-    init(_ plan: PolicyPlan, policies: [Int], named: [NamedPort], number: UInt32) {
-        self.plan = plan
-        self.policies = policies
-        self.named = named
-        self.number = number
-        for direction in PolicyDirection.allCases { append(direction) }
-    }
-
-    private mutating func append(_ direction: PolicyDirection) {
-        let concerned = policies.filter { plan.planned[$0].rules(direction) != nil }
-        let selecting = concerned.filter { plan.policies[$0].tier == .namespaced }
-        let isolation = PolicyDefaults(
-            isIsolated: !selecting.isEmpty,
-            isIsolatedByEnforced: selecting.contains { !plan.policies[$0].isAudited },
-            allow: PolicyPlan.defaultRule(direction, isAllowed: true),
-            deny: PolicyPlan.defaultRule(direction, isAllowed: false))
-        defaults.append(PortRules([], named: [], isolation).otherProtocols)
-        guard !concerned.isEmpty else { return }
-        let rules = concerned.flatMap { plan.planned[$0].rules(direction) ?? [] }
-        let entries = rules.map(\.entry)
-
-        var anyPeer: [Int] = []
-        var own: [Int: [Int]] = [:]
-        for (index, rule) in rules.enumerated() {
-            guard let peers = rule.peers else {
-                anyPeer.append(index)
-                if direction == .egress, rule.entry.hasNamedPorts {
-                    for identity in plan.identities.withPorts {
-                        own[identity, default: []].append(index)
-                    }
-                }
-                continue
-            }
-            for identity in matched(peers) { own[identity, default: []].append(index) }
-        }
-
-        var templates: [TemplateKey: [PortRow]] = [:]
-        func template(_ list: [Int], _ ports: [NamedPort]) -> [PortRow] {
-            let asksNames = list.contains { entries[$0].hasNamedPorts }
-            let key = TemplateKey(rules: list, ports: asksNames ? ports : [])
-            if let known = templates[key] { return known }
-            let made = PortRules(list.map { entries[$0] }, named: ports, isolation).rows()
-            templates[key] = made
-            return made
-        }
-        let ofIngress = direction == .ingress ? named : nil
-        let shared = template(anyPeer, ofIngress ?? [])
-        emit(shared, ReservedIdentity.any, direction)
-        for (identity, list) in own.sorted(by: { $0.key < $1.key }) {
-            let merged = anyPeer.isEmpty ? list : Set(anyPeer + list).sorted()
-            let found = template(merged, ofIngress ?? plan.identities.ports(at: identity))
-            if found != shared { emit(found, plan.identities.number(at: identity), direction) }
-        }
-    }
-
-    private func matched(_ peers: [Int]) -> [Int] {
-        if peers.count == 1 { return plan.matches[peers[0]] }
-        return Array(Set(peers.flatMap { plan.matches[$0] }))
-    }
-
-    private mutating func emit(
-        _ template: [PortRow], _ identity: UInt32, _ direction: PolicyDirection
-    ) {
-        for row in template {
-            rows.append(
-                PolicyRow(
-                    key: PolicyRowKey(
-                        set: number, identity: identity, direction: direction,
-                        transport: row.transport, port: row.port, bits: row.bits),
-                    decision: row.decision))
-        }
-    }
+    /// The signatures of the identities that each peer of each rule matches, in order.
+    var peers: [[UInt64]]
+    /// Those of identities with named ports, where an egress rule names one.
+    var withPorts: [UInt64]
 }

@@ -2,11 +2,15 @@
 
 /// Numbers that mean the same everywhere. Source: Cilium's reserved identities.
 public enum ReservedIdentity {
-    /// In rows: any peer that no row names.
-    public static let any: UInt32 = 0
+    /// In rows: any IPv4 peer whose own identity no row names.
+    public static let anyIPv4: UInt32 = 0
+    /// The same of IPv6 peers.
+    public static let anyIPv6: UInt32 = 11
     public static let host: UInt32 = 1
     public static let worldIPv4: UInt32 = 9
     public static let worldIPv6: UInt32 = 10
+    /// The node's own addresses inside of blocks that policies name: up to 255.
+    public static let firstOfHost: UInt32 = 16
     /// Numbers of pods begin here.
     public static let firstOfPods: UInt32 = 256
     /// Numbers of blocks of addresses begin here.
@@ -72,7 +76,7 @@ public struct PolicyRowKey: Hashable, Sendable {
     public static let anyProtocolBits: UInt8 = 72
 
     public var set: UInt32
-    /// 0: any other peer.
+    /// `ReservedIdentity.anyIPv4` and `anyIPv6`: any other peer of that family.
     public var identity: UInt32
     public var direction: PolicyDirection
     /// 0 where any protocol is meant.
