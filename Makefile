@@ -37,7 +37,8 @@ $(INCLUDED): $(OBJECT)
 build: prepare ## builds malla-agent and malla
 	@$(MAKE) --no-print-directory programs
 
-# Checks deploy/daemonset.yaml against Kubernetes' own schemas, in a Python environment of its own.
+# Checks deploy/daemonset.yaml against Kubernetes' own schemas, and our parser against llhttp, in a Python
+# environment of its own.
 VALIDATOR := build/venv/bin/kubernetes-validate
 
 $(VALIDATOR):
@@ -45,12 +46,22 @@ $(VALIDATOR):
 	python3 -m venv build/venv
 	build/venv/bin/pip install --quiet --disable-pip-version-check kubernetes-validate
 
+build/venv/.llhttp: $(VALIDATOR)
+	build/venv/bin/pip install --quiet --disable-pip-version-check httptools
+	@touch $@
+
 programs: bpf
 	$(SWIFT) build $(CONFIGURATION) --build-tests
 
 test: prepare ## builds, then runs every test: unit, kernel, node, conformance, tidy
-	@$(MAKE) --no-print-directory programs $(VALIDATOR)
+	@$(MAKE) --no-print-directory programs $(VALIDATOR) build/venv/.llhttp
 	MALLA_TEST_ROOT=$(CURDIR) $(SWIFT) test $(CONFIGURATION) --skip-build --no-parallel
+
+# libFuzzer over parser and relay, FUZZ_SECONDS for each check; what it finds new goes into the saved corpus.
+FUZZ_SECONDS := 60
+fuzz: ## looks for bytes that break the engine, FUZZ_SECONDS=60 for each of four checks
+	MALLA_FUZZ=1 $(SWIFT) build $(CONFIGURATION) -Xswiftc -use-ld=lld --scratch-path .build/fuzz --product Fuzz
+	Tests/Fuzz/fuzz.sh .build/fuzz/release/Fuzz $(FUZZ_SECONDS)
 
 demo: build ## the shop on two nodes, step by step on the screen
 	@demo/demo.sh
@@ -83,4 +94,4 @@ fmt: ## formats Swift and C
 clean: ## removes what was built
 	rm -rf .build build $(INCLUDED)
 
-.PHONY: help prepare bpf build programs test demo demo-up demo-down bench fmt clean
+.PHONY: help prepare bpf build programs test fuzz demo demo-up demo-down bench fmt clean

@@ -77,6 +77,16 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
+// `make fuzz`: the engine and its checks under libFuzzer, which brings its own main.
+if Context.environment["MALLA_FUZZ"] != nil {
+    let fuzzer: [SwiftSetting] = [.unsafeFlags(["-sanitize=fuzzer", "-parse-as-library"])]
+    for target in package.targets where target.name == "L7Engine" { target.swiftSettings = fuzzer }
+    package.targets.append(
+        .executableTarget(
+            name: "Fuzz", dependencies: ["L7Engine", "MeshModel", "CLinux"], path: "Tests/Fuzz/Target",
+            swiftSettings: fuzzer, linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+}
+
 for target in package.targets where target.type == .regular || target.type == .executable || target.type == .test {
     if target.name.hasPrefix("C") && target.name != "CLI" && target.name != "CLITests" { continue }
     target.swiftSettings = (target.swiftSettings ?? []) + strict

@@ -87,6 +87,20 @@ extension Worker {
         return []
     }
 
+    /// A head of status 1xx in our own version, without what belongs to the upstream's hop.
+    func writeInterim(_ client: Link, _ base: UnsafeMutablePointer<UInt8>) {
+        let bytes = unsafe Bytes(base, count: head.end)
+        let isSwitch = head.status == 101
+        if head.namesFields { unsafe FieldReader.markNamed(base, &head) }
+        writer.reset()
+        writer.append("HTTP/1.1")
+        writer.append(bytes, ByteRange(head.statusLine.lower + 8, head.statusLine.upper))
+        // Neither is a field of a message that has no body.
+        let drop: FieldDrop = isSwitch ? [.framing, .allButUpgrade] : .framing
+        copyFields(bytes, table(client), HeaderEdits(), HeaderEdits(), without: drop)
+        writer.append(isSwitch ? "Connection: Upgrade\r\n\r\n" : "\r\n")
+    }
+
     // MARK: Request id
 
     /// The exchange's id: the client's where it is a plain one, else a new one.

@@ -22,7 +22,9 @@ extension Worker {
         link.it.keepsAlive = false
         client.it.requestDeadline = .max
         timers.arm(client, at: now + limits.silenceNanosecondsMax)
-        var isSent = unsafe transmit(client, base + start, end - start)
+        unsafe writeInterim(client, base)
+        var isSent = unsafe transmit(
+            client, writer.base, writer.count, base + head.end, end - head.end)
         if !client.it.input.isEmpty, let early = unsafe client.it.input.base {
             isSent =
                 unsafe transmit(link, early + client.it.input.start, client.it.input.count)

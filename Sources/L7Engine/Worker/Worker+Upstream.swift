@@ -84,9 +84,10 @@ extension Worker {
             }
             if head.status == 101 { return unsafe startTunnel(link, client, base, start, end) }
             if head.status < 200 {
-                // Informational: as it is, to those who know it (RFC 9110 section 15.2).
+                // Informational: to those who know it (RFC 9110 section 15.2).
                 if client.it.minor == 1 {
-                    unsafe _ = transmit(client, base + start, head.end - start)
+                    unsafe writeInterim(client, base)
+                    unsafe _ = transmit(client, writer.base, writer.count)
                 }
                 start = head.end
                 continue

@@ -259,7 +259,7 @@ struct RequestLengthConformanceTests {
         ]
 
     static let encodings: [Case] =
-        ["chunked", "Chunked", "CHUNKED", " chunked ", "\tchunked"].map {
+        ["chunked", "Chunked", "CHUNKED", " chunked", "  chunked"].map {
             Case("encoding \"\($0)\"", post("Transfer-Encoding:\($0)\r\n"))
         }
         + [
@@ -281,6 +281,12 @@ struct RequestLengthConformanceTests {
                 "identity, then chunked",
                 post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n"),
                 .encodingUnknown),
+            Case(
+                "a tab before chunked", post("Transfer-Encoding:\tchunked\r\n"), .encodingUnknown),
+            Case(
+                "a space behind chunked", post("Transfer-Encoding: chunked \r\n"), .encodingUnknown),
+            Case(
+                "a tab behind a length", post("Content-Length: 3\t\r\n"), .contentLengthInvalid),
             Case(
                 "a vertical tab before chunked", post("Transfer-Encoding: \u{b}chunked\r\n"),
                 .fieldValue),

@@ -86,7 +86,7 @@ enum FieldReader {
             for index in value.lower..<value.upper where unsafe base[index] &- 48 >= 10 {
                 return .contentLengthInvalid
             }
-            return value.isEmpty ? .contentLengthInvalid : .contentLengthTooLarge
+            return value.count <= 18 ? .contentLengthInvalid : .contentLengthTooLarge
         default: return head.isChunked ? .encodingDuplicate : .encodingUnknown
         }
     }
@@ -102,7 +102,8 @@ enum FieldReader {
         _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
     ) -> UInt8? {
         // Two of them are refused even when they agree: a list is nothing that one sender writes.
-        guard head.contentLength < 0, (1...18).contains(value.count) else { return nil }
+        guard head.contentLength < 0, (1...18).contains(value.count), unsafe isBare(base, value)
+        else { return nil }
         var length: Int64 = 0
         for index in value.lower..<value.upper {
             let digit = unsafe base[index] &- 48
@@ -116,9 +117,17 @@ enum FieldReader {
     private static func transferEncoding(
         _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
     ) -> UInt8? {
-        guard !head.isChunked, unsafe isWord(base, value, "chunked") else { return nil }
+        guard !head.isChunked, unsafe isWord(base, value, "chunked"), unsafe isBare(base, value)
+        else { return nil }
         head.isChunked = true
         return FieldKind.transferEncoding
+    }
+
+    /// No tab before the value and no white space behind it. They are no part of a value, but a
+    /// reader that takes them for one (llhttp does) would frame the message otherwise.
+    private static func isBare(_ base: UnsafePointer<UInt8>, _ value: ByteRange) -> Bool {
+        // Both in range: a colon stands before every value, and a carriage return behind it.
+        unsafe base[value.lower - 1] != 9 && base[value.upper] == HTTP1Parser.cr
     }
 
     private static func te(

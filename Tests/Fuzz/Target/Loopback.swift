@@ -1,0 +1,1 @@
+../../L7EngineTests/Engine/Loopback.swift

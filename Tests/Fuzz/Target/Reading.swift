@@ -1,0 +1,1 @@
+../../L7EngineTests/Codec/Reading.swift
