@@ -45,8 +45,10 @@ public struct DatapathLimits: Sendable {
     public var endpointsMax: UInt32 = 262_144
     /// One an address of a local pod: 1 024 pods of both families, twice.
     public var podsMax: UInt32 = 4096
-    /// One a captured connection, one a connection that the engine dials.
-    public var flowsMax: UInt32 = 131_072
+    /// One a connection or other flow of a local pod; two where a service's address is translated.
+    public var flowsMax: UInt32 = 262_144
+    /// Of those, one pod may hold so many; at the limit its own oldest make room.
+    public var flowsPerPodMax: UInt32 = 8192
     /// One an address or prefix that policies can tell from others.
     public var identitiesMax: UInt32 = 262_144
     /// One a peer, direction and port range of each set of policies.
@@ -70,12 +72,16 @@ public struct DatapathLimits: Sendable {
         let standard = [
             "malla_service": servicesMax, "malla_endpoint": endpointsMax, "malla_pod": podsMax,
             "malla_ipcache": identitiesMax, "malla_policy": policiesMax, "malla_set": setsMax,
-            "malla_share": podsMax + 1, "malla_quota": podsMax + 1, "malla_ring": flowsMax,
+            "malla_ring": flowsMax,
             "malla_flow": flowsMax, "malla_dialled": dialledMax,
             "malla_maglev": maglevMax, "malla_snat": translationsMax,
             "malla_affinity": affinitiesMax,
         ]
-        return standard.merging(chosen) { $1 }
+        var sizes = standard.merging(chosen) { $1 }
+        // One row for each number of a pod, and one for the node.
+        sizes["malla_share"] = (sizes["malla_pod"] ?? podsMax) + 1
+        sizes["malla_quota"] = sizes["malla_share"]
+        return sizes
     }
 
     /// The maps whose size can be chosen.
@@ -129,10 +135,10 @@ public final class Datapath {
     private let options: DatapathOptions
     private let object: BPFObject
     private var links: AttachedLinks
-    private var rows: KernelRows
+    private(set) var rows: KernelRows
     private var services: ServiceRows
     private let settings: BPFMap<UInt32, malla_setting>
-    private let flows: BPFMap<malla_flow_key, malla_flow>
+    var flows: FlowTable
     private let listeners: SocketMap
     private let counters: PerCPUArray
     private var setting: malla_setting
@@ -147,8 +153,7 @@ public final class Datapath {
         let rows = try KernelRows(object)
         let settings = try BPFMap<UInt32, malla_setting>(
             adopting: object.map("malla_setting"), name: "malla_setting")
-        let flows = try BPFMap<malla_flow_key, malla_flow>(
-            adopting: object.map("malla_flow"), name: "malla_flow")
+        let flows = try FlowTable(object, quota: options.limits.flowsPerPodMax)
         let services = try ServiceRows(object)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
         let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
@@ -228,6 +233,9 @@ public final class Datapath {
         for index in count..<max(count, before) { listeners.remove(index) }
     }
 
+    /// Takes out flows that are over; to be called every few seconds.
+    public func collect() { flows.collect() }
+
     private func setListeners(_ count: UInt32) throws(BPFError) {
         setting.listeners = count
         try settings.set(0, to: setting)
@@ -260,7 +268,7 @@ public final class Datapath {
             usage(
                 "malla_set", "hash", UInt64(rows.policies.setCount),
                 rows.policies.sets.entriesMax, rows.policies.sets.refused),
-            usage("malla_flow", "lru_hash", flows.count(), flows.entriesMax, 0),
+            usage("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
             usage(
@@ -290,6 +298,8 @@ extension Datapath {
         setting.node_cookie = malla_netns_cookie()
         setting.engine = options.engineInterface
         setting.flags = options.isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0
+        // A flow that another agent's rows judged is judged by this one's.
+        setting.generation &+= 1
         let engine = NetworkLink.all().first { $0.index == options.engineInterface }
         if let engine { setting.engine_mac = engine.mac }
         let own = OwnSockets(cgroupPath: options.cgroupPath)

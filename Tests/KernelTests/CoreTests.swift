@@ -12,13 +12,21 @@ struct CoreTests {
     @Test(arguments: KernelObject.tests(in: "flow_test"))
     func flow(_ name: String) throws { try expectZero("flow_test", name) }
 
+    @Test(arguments: KernelObject.tests(in: "policy_test"))
+    func policy(_ name: String) throws { try expectZero("policy_test", name) }
+
+    @Test(arguments: KernelObject.tests(in: "share_test"))
+    func share(_ name: String) throws { try expectZero("share_test", name) }
+
     @Test func `the kernel's tests are there to be run`() {
         #expect(KernelObject.tests(in: "socket_test").count >= 5)
         #expect(KernelObject.tests(in: "flow_test").count >= 9)
+        #expect(KernelObject.tests(in: "policy_test").count >= 14)
+        #expect(KernelObject.tests(in: "share_test").count >= 8)
     }
 
     private func expectZero(_ file: String, _ name: String) throws {
-        let object = try KernelObject(file)
+        let object = try KernelObject(file, only: name)
         let line = try object.run(name, packet: [UInt8](repeating: 0, count: 64)).answer
         #expect(line == 0, "bpf/test/\(file).bpf.c:\(line)")
     }

@@ -129,12 +129,14 @@ struct HookTests {
         #expect(
             try object.run("malla_listener", context: lookup).answer == drop, "nothing captured it")
 
+        // As the kernel's programs order it: the greater end is the source.
         let key = malla_flow_key(
             source: address([10, 1, 0, 10]), target: address([10, 96, 0, 1]),
             source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
             protocol: 6, pad: (0, 0, 0))
         var flow = malla_flow()
         flow.kind = MALLA_FLOW_CAPTURED.rawValue
+        flow.timeout_ticks = UInt32(Int32.max)
         try object.put("malla_flow", key, flow)
         #expect(try object.run("malla_listener", context: lookup).answer == drop, "no listener")
 
@@ -173,6 +175,10 @@ struct HookTests {
         var pod = malla_pod()
         pod.interface = testInterface
         pod.flags = meshed ? UInt32(MALLA_POD_MESHED) : 0
+        pod.endpoint = 1
+        var quota = malla_quota()
+        quota.flows = 64
+        for endpoint in UInt32(0)...2 { try object.put("malla_quota", endpoint, quota) }
         try object.put("malla_pod", address(family.pod), pod)
         let key = malla_end(
             address: address(family.service), port_be: UInt16(80).bigEndian, protocol: 6, pad: 0)

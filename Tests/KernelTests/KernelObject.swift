@@ -9,7 +9,8 @@ internal import Foundation
     private let object: OpaquePointer
 
     /// - Parameter name: of a file in build/bpf, without `.bpf.o`.
-    init(_ name: String) throws {
+    /// - Parameter only: the one program to load; all of them otherwise.
+    init(_ name: String, only: String? = nil) throws {
         let path = Self.root + "/build/bpf/\(name).bpf.o"
         guard FileManager.default.fileExists(atPath: path) else {
             throw KernelFailure("\(path) is missing: run `make bpf`")
@@ -20,12 +21,20 @@ internal import Foundation
         }
         unsafe self.object = object
         // Small tables: every test has its own.
-        for map in [
+        let tables = [
             "malla_service", "malla_endpoint", "malla_pod", "malla_flow", "malla_dialled",
-            "malla_snat", "malla_affinity",
-        ] {
+            "malla_ipcache", "malla_policy", "malla_set", "malla_ring", "malla_fragment",
+            "malla_share", "malla_quota", "malla_snat", "malla_affinity",
+        ]
+        for map in tables {
             guard let found = unsafe bpf_object__find_map_by_name(object, map) else { continue }
             _ = unsafe bpf_map__set_max_entries(found, 1024)
+        }
+        var program = unsafe only == nil ? nil : bpf_object__next_program(object, nil)
+        while let each = unsafe program {
+            let isWanted = unsafe String(cString: bpf_program__name(each)) == only
+            _ = unsafe bpf_program__set_autoload(each, isWanted)
+            unsafe program = bpf_object__next_program(object, each)
         }
         let result = unsafe bpf_object__load(object)
         guard result == 0 else { throw KernelFailure("cannot load \(path): errno \(-result)") }

@@ -14,7 +14,7 @@
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
-#include "lib/pod.h"
+#include "lib/judge.h"
 
 /* The interfaces of the local pods at both ends of a packet; 0: that end is no local pod. */
 struct ends {
@@ -23,27 +23,45 @@ struct ends {
 };
 
 /*
- * Records whose the answers are. At each SYN; later packets put back an entry that the table lost:
- * the engine speaks on a tuple only because the connection is its own.
+ * Enters what the engine opens here, or puts back what the table lost: the engine speaks on a tuple
+ * only because the connection is its own. What it dials bears the client's address and is judged
+ * as the client's; what it answers was opened by the pod that it answers.
  */
+static __always_inline enum malla_verdict
+from_engine_enter(struct sight *sight, const struct packet *packet, const struct ends *ends)
+{
+	struct malla_flow *flow = flow_blank(MALLA_FLOW_CAPTURED);
+	const struct malla_pod *client;
+
+	if (packet->flags & TCP_RST)
+		return MALLA_VERDICT_PASS;
+	if (ends->source && packet_from_engine_port(packet))
+		return judge_open(sight, packet, MALLA_FLOW_DIALLED, 0);
+	client = pod_find(&packet->flow.target);
+	if (!flow)
+		return MALLA_VERDICT_FAILED;
+	flow->interfaces[0] = ends->target;
+	flow->owner = client ? client->endpoint : 0;
+	return flow_open(sight, packet, flow, 1) ? MALLA_VERDICT_PASS : MALLA_VERDICT_FLOW_REFUSED;
+}
+
 static __always_inline enum malla_verdict from_engine_record(const struct packet *packet,
 							     const struct ends *ends)
 {
-	struct malla_flow_key back = flow_reversed(&packet->flow);
-	const struct malla_flow *own;
-	int dials;
+	struct sight sight;
+	enum malla_verdict verdict;
 
-	if (!packet_opens(packet) && flow_is_engines(flow_find(&back)))
-		return MALLA_VERDICT_PASS;
-	if (packet->flags & TCP_RST)
-		return MALLA_VERDICT_PASS;
-	own = flow_find(&packet->flow);
-	if (own && own->kind == MALLA_FLOW_OWN)
+	flow_see(&packet->flow, &sight);
+	if (flow_is_held(sight.flow, MALLA_FLOW_OWN))
 		return MALLA_VERDICT_ENGINE_MET_POD;
-	dials = ends->source && packet_from_engine_port(packet);
-	if (flow_record(&back, dials ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED, ends->target))
-		return MALLA_VERDICT_FLOW_REFUSED;
-	return MALLA_VERDICT_PASS;
+	if (!sight.flow || packet_opens(packet) || !flow_is_engines(sight.flow, !sight.is_back)) {
+		verdict = from_engine_enter(&sight, packet, ends);
+		return judge_allows(verdict) ? MALLA_VERDICT_PASS : verdict;
+	}
+	verdict = judge_known(&sight, packet);
+	if (verdict == MALLA_VERDICT_PASS)
+		flow_follow(packet, &sight);
+	return verdict;
 }
 
 /* The length that the MTU is tested against: of one segment, where the packet is many. */
@@ -107,7 +125,8 @@ static __always_inline enum malla_verdict from_engine_meet(struct __sk_buff *skb
 	enum malla_verdict verdict;
 	long answer;
 
-	if (!packet_read(skb, sizeof(struct ethhdr), &packet) || packet.is_icmp)
+	if (packet_read(skb, sizeof(struct ethhdr), &packet) != MALLA_VERDICT_PASS ||
+	    packet.is_icmp || packet.flow.protocol != IPPROTO_TCP)
 		return MALLA_VERDICT_FOREIGN;
 	ends.source = pod_interface(&packet.flow.source);
 	ends.target = pod_interface(&packet.flow.target);

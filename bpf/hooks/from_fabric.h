@@ -5,17 +5,32 @@
  * before the node's stack sees them. There are two programs, because a device without a link-layer
  * header (TUN, WireGuard, ipip) begins with the IP header.
  *
- * The engine's packets fail closed; all else passes.
+ * The engine's packets fail closed; all else passes, and is judged at the pod it is for.
  */
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/judge.h"
 
 static __always_inline enum malla_verdict from_fabric_judge(const struct packet *packet)
 {
-	if (flow_is_engines(flow_find(&packet->flow)))
+	struct sight sight;
+	enum malla_verdict verdict;
+
+	flow_see(&packet->flow, &sight);
+	if (!sight.flow)
+		return MALLA_VERDICT_PASS;
+	if (flow_engine_holds(packet, &sight))
+		return MALLA_VERDICT_UPLINK_MET_ENGINE;
+	if (!flow_is_engines(sight.flow, sight.is_back))
+		return MALLA_VERDICT_PASS;
+	if (packet->is_icmp)
 		return capture_packet(packet);
-	return flow_engine_holds(packet) ? MALLA_VERDICT_UPLINK_MET_ENGINE : MALLA_VERDICT_PASS;
+	verdict = judge_known(&sight, packet);
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	flow_follow(packet, &sight);
+	return capture_packet(packet);
 }
 
 static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network)
@@ -23,7 +38,7 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 	struct packet packet = {};
 	enum malla_verdict verdict = MALLA_VERDICT_PASS;
 
-	if (packet_read(skb, network, &packet))
+	if (packet_read(skb, network, &packet) == MALLA_VERDICT_PASS)
 		verdict = from_fabric_judge(&packet);
 	count_verdict(MALLA_HOOK_UPLINK, verdict);
 	if (capture_is_engines(verdict))

@@ -1,131 +1,223 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * from_pod.h - tc ingress at the node's side of a pod's veth: a packet comes out of a pod. New
- * connections of meshed pods to captured services are recorded and sent into the engine's
- * namespace; so are the answers of pods to what the engine dialled, and errors about either.
+ * from_pod.h - tc ingress at the node's side of a pod's veth: a packet comes out of a pod. It bears
+ * the pod's own address or goes nowhere. New flows are judged, known ones followed; a pod of the
+ * same node gets its packets straight, without the node's stack. New connections of meshed pods to
+ * captured services are sent into the engine's namespace; so are the answers of pods to what the
+ * engine dialled, and errors about either.
  *
- * A captured connection fails closed: without an engine its packets are dropped, never sent past
- * it. All else fails open and is the node's, as it was without Malla.
+ * Fails closed: what cannot be read or is not the pod's to send is dropped; a captured connection
+ * is never sent past the engine.
  */
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/endpoint.h"
+#include "lib/judge.h"
 #include "lib/nat.h"
-#include "lib/pod.h"
+#include "lib/rewrite.h"
+
+/* Where a packet is sent after its verdict; 0: up the node's stack. */
+struct from_pod {
+	__u32 interface; /* that it came from */
+	__u32 target;	 /* of the local pod that it goes to */
+};
+
+static __always_inline int from_pod_is_own(const struct malla_address *address, __u32 interface)
+{
+	const struct malla_pod *pod = pod_find(address);
+
+	return pod && pod->interface == interface;
+}
 
 /* A connection opens towards a captured service. */
-static __always_inline enum malla_verdict from_pod_capture(const struct packet *packet,
-							   __u32 interface)
+static __always_inline enum malla_verdict
+from_pod_capture(struct sight *sight, const struct packet *packet, const struct malla_pod *pod)
 {
+	struct malla_flow *flow = flow_blank(MALLA_FLOW_CAPTURED);
+
 	if (!setting_engine())
 		return MALLA_VERDICT_NO_ENGINE;
-	if (flow_record(&packet->flow, MALLA_FLOW_CAPTURED, interface))
-		return MALLA_VERDICT_FLOW_REFUSED;
-	return MALLA_VERDICT_CAPTURED;
+	if (!flow)
+		return MALLA_VERDICT_FAILED;
+	flow->interfaces[0] = pod->interface;
+	flow->owner = pod->endpoint;
+	return flow_open(sight, packet, flow, 0) ? MALLA_VERDICT_CAPTURED
+						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
 /* A pod outside of the mesh opens a connection to a captured service: balanced here, no proxy. */
-static __always_inline enum malla_verdict
-from_pod_balance(const struct packet *packet, const struct malla_service *service, __u32 interface)
+static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
+							   const struct packet *packet,
+							   const struct malla_service *service,
+							   const struct malla_pod *pod)
 {
 	struct client client = {
 	    .known_as.address = packet->flow.source,
 	    .choice = bpf_get_prandom_u32(),
 	};
-	struct malla_flow flow = {.kind = MALLA_FLOW_TRANSLATED, .interfaces = {interface, 0}};
-	struct malla_flow_key back = flow_reversed(&packet->flow);
-
-	if (!endpoint_choose(service, &service->inside, &client, &flow.other))
-		return MALLA_VERDICT_NO_ENDPOINT;
-	if (flow_put(&packet->flow, &flow))
-		return MALLA_VERDICT_FLOW_REFUSED;
-
-	back.source = flow.other.address;
-	back.source_port_be = flow.other.port_be;
-	flow.kind = MALLA_FLOW_TRANSLATED_BACK;
-	flow.interfaces[0] = 0;
-	flow.other = flow_target(&packet->flow);
-	return flow_put(&back, &flow) ? MALLA_VERDICT_FLOW_REFUSED : MALLA_VERDICT_TRANSLATED;
-}
-
-/* A connection opens: judged by configuration, whatever an older one on its tuple was. */
-static __always_inline enum malla_verdict from_pod_open(const struct packet *packet,
-							__u32 interface)
-{
-	struct malla_end target = flow_target(&packet->flow);
-	const struct malla_service *service = service_meant(&target, 0);
-	const struct malla_pod *pod = pod_find(&packet->flow.source);
-	const struct malla_flow *flow;
-
-	if (service && service_is_captured(service) && pod) {
-		if (pod->interface != interface)
-			return MALLA_VERDICT_SPOOFED;
-		if (pod->flags & MALLA_POD_MESHED)
-			return from_pod_capture(packet, interface);
-		flow = flow_find(&packet->flow);
-		if (flow && flow->kind == MALLA_FLOW_TRANSLATED)
-			return MALLA_VERDICT_TRANSLATED; /* the same SYN once more */
-		return from_pod_balance(packet, service, interface);
-	}
-	if (flow_engine_holds(packet))
-		return MALLA_VERDICT_POD_MET_ENGINE;
-	if (packet_from_engine_port(packet))
-		flow_record(&packet->flow, MALLA_FLOW_OWN, interface);
-	else if (flow_is_engines(flow_find(&packet->flow)))
-		flow_forget(&packet->flow); /* captured once, not any more */
-	return MALLA_VERDICT_PASS;
-}
-
-/* Mid-stream, without an entry. */
-static __always_inline enum malla_verdict from_pod_stray(const struct packet *packet)
-{
-	struct malla_end target = flow_target(&packet->flow);
-	const struct malla_service *service = service_meant(&target, 0);
-	const struct malla_pod *pod;
-
-	if (!service || !service_is_captured(service))
-		return MALLA_VERDICT_PASS;
-	pod = pod_find(&packet->flow.source);
-	if (!pod || !(pod->flags & MALLA_POD_MESHED))
-		return MALLA_VERDICT_PASS;
-	return setting_engine() ? MALLA_VERDICT_STRAY_TO_ENGINE : MALLA_VERDICT_NO_ENGINE;
-}
-
-static __always_inline enum malla_verdict from_pod_judge(const struct packet *packet,
-							 __u32 interface)
-{
-	const struct malla_flow *flow;
-
-	if (packet_opens(packet))
-		return from_pod_open(packet, interface);
-	flow = flow_find(&packet->flow);
-	if (!flow)
-		return from_pod_stray(packet);
-	if (flow_is_engines(flow)) {
-		if (flow->interfaces[0] && flow->interfaces[0] != interface)
-			return MALLA_VERDICT_SPOOFED;
-		return capture_packet(packet);
-	}
-	if (flow->kind == MALLA_FLOW_TRANSLATED && !packet->is_icmp)
-		return MALLA_VERDICT_TRANSLATED;
-	return MALLA_VERDICT_PASS;
-}
-
-/* Writes the endpoint that the flow has instead of the service. */
-static __always_inline enum malla_verdict from_pod_translate(struct __sk_buff *skb,
-							     const struct packet *packet)
-{
-	const struct malla_flow *flow = flow_find(&packet->flow);
-	struct malla_flow_key becomes = packet->flow;
+	struct malla_flow *flow = flow_blank(MALLA_FLOW_TRANSLATED);
 
 	if (!flow)
 		return MALLA_VERDICT_FAILED;
-	becomes.target = flow->other.address;
-	becomes.target_port_be = flow->other.port_be;
-	return translate(skb, packet, &becomes) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_TRANSLATED;
+	flow->interfaces[0] = pod->interface;
+	flow->owner = pod->endpoint;
+	if (!endpoint_choose(service, &service->inside, &client, &flow->other))
+		return MALLA_VERDICT_NO_ENDPOINT;
+	return flow_open(sight, packet, flow, 0) ? MALLA_VERDICT_TRANSLATED
+						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
-static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb)
+/* To a captured service. */
+static __always_inline enum malla_verdict from_pod_serve(struct sight *sight,
+							 const struct packet *packet,
+							 const struct malla_service *service,
+							 const struct malla_pod *pod)
+{
+	if (!(pod->flags & MALLA_POD_MESHED))
+		return packet_opens(packet) ? from_pod_balance(sight, packet, service, pod)
+					    : MALLA_VERDICT_PASS;
+	if (packet_opens(packet))
+		return from_pod_capture(sight, packet, pod);
+	return setting_engine() ? MALLA_VERDICT_STRAY_TO_ENGINE : MALLA_VERDICT_NO_ENGINE;
+}
+
+/* Nothing knows the flow, or a connection opens: judged by what is configured now. */
+static __always_inline enum malla_verdict
+from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod *way)
+{
+	struct malla_end end = flow_target(&packet->flow);
+	const struct malla_pod *pod = pod_find(&packet->flow.source);
+	const struct malla_service *service;
+	enum malla_verdict verdict;
+
+	if (!pod || pod->interface != way->interface)
+		return MALLA_VERDICT_SPOOFED;
+	if (flow_engine_holds(packet, sight))
+		return MALLA_VERDICT_POD_MET_ENGINE;
+	service = service_meant(&end, 0);
+	if (service && service_is_captured(service))
+		return from_pod_serve(sight, packet, service, pod);
+	verdict = judge_open(sight, packet, MALLA_FLOW_OWN, 0);
+	if (judge_allows(verdict) && sight->flow)
+		way->target = flow_receiver(sight->flow, sight->is_back);
+	if (verdict == MALLA_VERDICT_PASS && way->target)
+		return MALLA_VERDICT_DIRECT;
+	return verdict;
+}
+
+/* A packet of a known flow. */
+static __always_inline enum malla_verdict
+from_pod_follow(struct sight *sight, const struct packet *packet, struct from_pod *way)
+{
+	struct malla_flow *flow = sight->flow;
+	enum malla_verdict verdict;
+
+	if (flow_sender(flow, sight->is_back) != way->interface) {
+		if (!from_pod_is_own(&packet->flow.source, way->interface))
+			return MALLA_VERDICT_SPOOFED;
+		flow->interfaces[flow_index(sight->is_back)] = way->interface;
+	}
+	verdict = judge_known(sight, packet);
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	flow_follow(packet, sight);
+	if (flow_is_engines(flow, sight->is_back))
+		return capture_packet(packet);
+	if (flow->kind == MALLA_FLOW_TRANSLATED && !sight->is_back)
+		return MALLA_VERDICT_TRANSLATED;
+	way->target = flow_receiver(flow, sight->is_back);
+	if (flow->kind == MALLA_FLOW_TRANSLATED_BACK && sight->is_back)
+		return MALLA_VERDICT_TRANSLATED_BACK;
+	return way->target ? MALLA_VERDICT_DIRECT : MALLA_VERDICT_PASS;
+}
+
+/* An error about a flow: it goes where the flow's packets go. */
+static __always_inline enum malla_verdict from_pod_relate(struct __sk_buff *skb,
+							  const struct sight *sight,
+							  struct packet *packet, __u32 interface)
+{
+	enum malla_verdict verdict = MALLA_VERDICT_RELATED;
+
+	if (flow_is_engines(sight->flow, sight->is_back))
+		verdict = capture_packet(packet);
+	if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS ||
+	    !from_pod_is_own(&packet->flow.source, interface))
+		return MALLA_VERDICT_SPOOFED;
+	return verdict;
+}
+
+/* What a link needs by itself: from an address of the link, or the pod's own. */
+static __always_inline enum malla_verdict
+from_pod_link(struct __sk_buff *skb, const struct packet *packet, __u32 interface)
+{
+	const struct malla_address *source = &packet->flow.source;
+
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return MALLA_VERDICT_LINK_LOCAL;
+	/* Routers advertise and redirect; a pod is none. */
+	if (packet->icmp_type == 134 || packet->icmp_type == 137)
+		return MALLA_VERDICT_SPOOFED;
+	if (address_is_unspecified(source) || address_is_link_local(source) ||
+	    from_pod_is_own(source, interface))
+		return MALLA_VERDICT_LINK_LOCAL;
+	return MALLA_VERDICT_SPOOFED;
+}
+
+/* After the service's address was replaced, the flow between pod and endpoint is judged. */
+static __always_inline enum malla_verdict from_pod_translated(struct sight *sight,
+							      const struct malla_end *service,
+							      const struct packet *packet,
+							      struct from_pod *way)
+{
+	enum malla_verdict verdict;
+
+	flow_see(&packet->flow, sight);
+	if (!sight->flow || packet_opens(packet)) {
+		verdict = judge_open(sight, packet, MALLA_FLOW_TRANSLATED_BACK, service);
+		if (!judge_allows(verdict) || !sight->flow)
+			return verdict;
+		way->target = flow_receiver(sight->flow, sight->is_back);
+		return verdict == MALLA_VERDICT_PASS ? MALLA_VERDICT_TRANSLATED : verdict;
+	}
+	verdict = from_pod_follow(sight, packet, way);
+	return verdict == MALLA_VERDICT_DIRECT || verdict == MALLA_VERDICT_PASS
+		   ? MALLA_VERDICT_TRANSLATED
+		   : verdict;
+}
+
+static __always_inline enum malla_verdict
+from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *way)
+{
+	struct sight sight;
+	enum malla_verdict verdict;
+
+	flow_see(&packet->flow, &sight);
+	if (packet->is_icmp) {
+		if (sight.flow)
+			return from_pod_relate(skb, &sight, packet, way->interface);
+		if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS)
+			return MALLA_VERDICT_MALFORMED;
+		flow_see(&packet->flow, &sight);
+	}
+	if (sight.flow && !packet_opens(packet))
+		verdict = from_pod_follow(&sight, packet, way);
+	else
+		verdict = from_pod_open(&sight, packet, way);
+	if (verdict == MALLA_VERDICT_TRANSLATED && sight.flow) {
+		struct malla_end service = flow_target(&packet->flow);
+
+		if (rewrite_target(skb, packet, &sight.flow->other))
+			return MALLA_VERDICT_FAILED;
+		return from_pod_translated(&sight, &service, packet, way);
+	}
+	if (verdict == MALLA_VERDICT_TRANSLATED_BACK && sight.flow &&
+	    rewrite_source(skb, packet, &sight.flow->other))
+		return MALLA_VERDICT_FAILED;
+	return verdict;
+}
+
+static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb, struct from_pod *way)
 {
 	struct packet packet = {};
 	enum malla_verdict verdict;
@@ -135,24 +227,33 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb)
 		/* 0 is PACKET_HOST: the stack shall take it for its own. */
 		return bpf_skb_change_type(skb, 0) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_RETURNED;
 	}
-	if (!packet_read(skb, sizeof(struct ethhdr), &packet))
-		return MALLA_VERDICT_PASS;
-	verdict = from_pod_judge(&packet, skb->ifindex);
-	if (verdict == MALLA_VERDICT_TRANSLATED)
-		return from_pod_translate(skb, &packet);
-	return verdict;
+	verdict = packet_read(skb, sizeof(struct ethhdr), &packet);
+	if (verdict == MALLA_VERDICT_LINK_LOCAL)
+		return from_pod_link(skb, &packet, way->interface);
+	return verdict == MALLA_VERDICT_PASS ? from_pod_judge(skb, &packet, way) : verdict;
 }
 
 SEC("tc")
 int malla_from_pod(struct __sk_buff *skb)
 {
-	enum malla_verdict verdict = from_pod_meet(skb);
+	struct from_pod way = {.interface = skb->ifindex};
+	enum malla_verdict verdict = from_pod_meet(skb, &way);
 
 	count_verdict(MALLA_HOOK_FROM_POD, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
-	return verdict == MALLA_VERDICT_PASS || verdict == MALLA_VERDICT_RETURNED ||
-		       verdict == MALLA_VERDICT_TRANSLATED
-		   ? TCX_NEXT
-		   : TCX_DROP;
+	switch (verdict) {
+	case MALLA_VERDICT_PASS:
+	case MALLA_VERDICT_RETURNED:
+	case MALLA_VERDICT_RELATED:
+	case MALLA_VERDICT_LINK_LOCAL:
+		return TCX_NEXT;
+	case MALLA_VERDICT_DIRECT:
+	case MALLA_VERDICT_AUDITED:
+	case MALLA_VERDICT_TRANSLATED:
+	case MALLA_VERDICT_TRANSLATED_BACK:
+		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_NEXT;
+	default:
+		return TCX_DROP;
+	}
 }

@@ -52,13 +52,14 @@ static __always_inline struct malla_flow_key listener_flow(struct bpf_sk_lookup 
 static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *ctx)
 {
 	struct malla_flow_key key = listener_flow(ctx);
-	const struct malla_flow *flow = flow_find(&key);
+	struct sight sight;
 	const struct malla_setting *values = setting();
 	struct bpf_sock *listener;
 	__u32 index;
 	long refused;
 
-	if (!flow || flow->kind != MALLA_FLOW_CAPTURED)
+	flow_see(&key, &sight);
+	if (!sight.flow || !flow_is_engines(sight.flow, sight.is_back))
 		return MALLA_VERDICT_NO_FLOW;
 	if (!values || !values->listeners)
 		return MALLA_VERDICT_NO_LISTENER;

@@ -1,53 +1,74 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * to_pod.h - tc egress at the node's side of a pod's veth: the node's stack sends a packet to a
- * pod. What is the engine's (answers of the node's own servers, what the node un-masqueraded, ICMP
- * errors of its stack) is given to the engine.
+ * pod, from the node itself, from another node or from the world. New flows are judged, known ones
+ * followed. What is the engine's (answers of the node's own servers, what the node un-masqueraded,
+ * ICMP errors of its stack) is given to the engine.
  *
- * The engine's packets fail closed; all else passes.
+ * Fails closed, but for an address that no pod has: that is the node's to know.
  */
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
-#include "lib/translate.h"
+#include "lib/judge.h"
+#include "lib/rewrite.h"
 
-static __always_inline enum malla_verdict to_pod_judge(const struct packet *packet)
+static __always_inline enum malla_verdict to_pod_follow(const struct sight *sight,
+							const struct packet *packet)
 {
-	const struct malla_flow *flow = flow_find(&packet->flow);
+	enum malla_verdict verdict = judge_known(sight, packet);
 
-	if (flow_is_engines(flow))
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	flow_follow(packet, sight);
+	if (flow_is_engines(sight->flow, sight->is_back))
 		return capture_packet(packet);
-	if (flow && flow->kind == MALLA_FLOW_TRANSLATED_BACK && !packet->is_icmp)
+	if (sight->flow->kind == MALLA_FLOW_TRANSLATED_BACK && sight->is_back)
 		return MALLA_VERDICT_TRANSLATED_BACK;
 	return MALLA_VERDICT_PASS;
 }
 
-/* Writes the service's address, which is what the pod dialled, over the endpoint's. */
-static __always_inline enum malla_verdict to_pod_translate(struct __sk_buff *skb,
-							   const struct packet *packet)
+static __always_inline enum malla_verdict to_pod_open(struct sight *sight,
+						      const struct packet *packet)
 {
-	const struct malla_flow *flow = flow_find(&packet->flow);
-	struct malla_flow_key becomes = packet->flow;
+	if (!pod_find(&packet->flow.target))
+		return MALLA_VERDICT_PASS;
+	return judge_open(sight, packet, MALLA_FLOW_OWN, 0);
+}
 
-	if (!flow)
+static __always_inline enum malla_verdict to_pod_judge(struct __sk_buff *skb, struct packet *packet)
+{
+	struct sight sight;
+	enum malla_verdict verdict;
+
+	flow_see(&packet->flow, &sight);
+	if (packet->is_icmp) {
+		if (sight.flow)
+			return flow_is_engines(sight.flow, sight.is_back) ? capture_packet(packet)
+									  : MALLA_VERDICT_RELATED;
+		if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS)
+			return MALLA_VERDICT_MALFORMED;
+		flow_see(&packet->flow, &sight);
+	}
+	if (!sight.flow || packet_opens(packet)) {
+		if (!flow_engine_holds(packet, &sight))
+			return to_pod_open(&sight, packet);
+		if (!sight.flow)
+			return MALLA_VERDICT_PASS;
+	}
+	verdict = to_pod_follow(&sight, packet);
+	if (verdict == MALLA_VERDICT_TRANSLATED_BACK && sight.flow &&
+	    rewrite_source(skb, packet, &sight.flow->other))
 		return MALLA_VERDICT_FAILED;
-	becomes.source = flow->other.address;
-	becomes.source_port_be = flow->other.port_be;
-	return translate(skb, packet, &becomes) ? MALLA_VERDICT_FAILED
-						: MALLA_VERDICT_TRANSLATED_BACK;
+	return verdict;
 }
 
 static __always_inline enum malla_verdict to_pod_meet(struct __sk_buff *skb)
 {
 	struct packet packet = {};
-	enum malla_verdict verdict;
+	enum malla_verdict verdict = packet_read(skb, sizeof(struct ethhdr), &packet);
 
-	if (!packet_read(skb, sizeof(struct ethhdr), &packet))
-		return MALLA_VERDICT_PASS;
-	verdict = to_pod_judge(&packet);
-	if (verdict == MALLA_VERDICT_TRANSLATED_BACK)
-		return to_pod_translate(skb, &packet);
-	return verdict;
+	return verdict == MALLA_VERDICT_PASS ? to_pod_judge(skb, &packet) : verdict;
 }
 
 SEC("tc")
@@ -58,7 +79,15 @@ int malla_to_pod(struct __sk_buff *skb)
 	count_verdict(MALLA_HOOK_TO_POD, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect(skb);
-	if (verdict == MALLA_VERDICT_PASS || verdict == MALLA_VERDICT_TRANSLATED_BACK)
+	switch (verdict) {
+	case MALLA_VERDICT_PASS:
+	case MALLA_VERDICT_AUDITED:
+	case MALLA_VERDICT_RELATED:
+	case MALLA_VERDICT_LINK_LOCAL:
+	case MALLA_VERDICT_NOT_IP:
+	case MALLA_VERDICT_TRANSLATED_BACK:
 		return TCX_NEXT;
-	return TCX_DROP;
+	default:
+		return TCX_DROP;
+	}
 }

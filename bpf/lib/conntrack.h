@@ -1,73 +1,232 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * conntrack.h - the flow table: one entry decides. The verdict is made at the SYN and kept here,
- * keyed by the tuple exactly as a packet bears it; every later packet follows it, so a change of
- * configuration never cuts a connection in two.
- *
- * The table is an LRU hash for now: when it is full, the entry unused for longest goes, whosever it
- * is, and an idle connection of another pod may be the one. Such a connection lives on where the
- * engine speaks next (from_engine records it anew) or where the pod does (a stray packet to a
- * captured service is the engine's to answer). A share per endpoint, which ends that, is a later
- * step.
+ * conntrack.h - the flow table: one entry decides. A flow is judged when it opens; every later
+ * packet, either way, finds that entry by one look-up and follows it, so that a change of
+ * configuration never cuts a connection in two. share.h says how many an endpoint may hold,
+ * judge.h how one is judged.
  */
 #pragma once
-#include "lib/fragment.h"
-#include "lib/ipcache.h"
-#include "lib/packet.h"
-#include "lib/policy.h"
-#include "lib/share.h"
+#include "lib/headers.h"
 
-/* Written by from_pod and from_engine at each SYN; read at each packet. The loader sizes it. */
+/* Written by every hook that meets packets; BPFLoader takes out what is over. It sets the size. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct malla_flow_key);
 	__type(value, struct malla_flow);
 } malla_flow SEC(".maps");
 
-static __always_inline const struct malla_flow *flow_find(const struct malla_flow_key *key)
+/* A flow that wants to be. Pairs are as in struct malla_flow. */
+struct judgement {
+	struct malla_flow_key tuple; /* in the direction in which it is opened */
+	__u32 interfaces[2];
+	__u32 owner;
+	__u32 rule;
+};
+
+/* What the stack has no room for: a judgement, and the entry that is made of it. */
+struct blank {
+	struct malla_flow flow;
+	struct judgement judgement;
+};
+
+/* Used by one program at a time: those that meet packets do not interrupt each other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct blank);
+} malla_blank SEC(".maps");
+
+/*
+ * How long a flow is kept after its last packet, in ticks of 1.07 s. An open TCP connection: longer
+ * than the two hours after which Linux sends its first keep-alive (RFC 5382 demands 2 h 4 min).
+ */
+#define FLOW_TCP_OPENING 60
+#define FLOW_TCP_OPEN	 8000
+#define FLOW_TCP_CLOSING 600
+#define FLOW_TCP_CLOSED	 10
+#define FLOW_OPENING	 30
+#define FLOW_OPEN	 180
+
+/* What the table knows of a packet. */
+struct sight {
+	struct malla_flow *flow; /* null: nothing, or what it knew is over */
+	struct malla_flow_key key;
+	__u32 now_ticks;
+	__u8 is_swapped; /* the packet's source is the key's target */
+	__u8 is_back;	 /* against the direction in which the flow was opened */
+	__u8 exists;	 /* there is an entry, if only one that is over */
+	__u8 pad;
+};
+
+static __always_inline __u32 flow_now(void)
 {
-	return bpf_map_lookup_elem(&malla_flow, key);
+	return (__u32)(bpf_ktime_get_coarse_ns() >> MALLA_TICK_SHIFT);
 }
 
-/* 0: recorded. */
-static __always_inline long flow_put(const struct malla_flow_key *key,
-				     const struct malla_flow *flow)
+static __always_inline int flow_is_over(const struct malla_flow *flow, __u32 now_ticks)
 {
-	return bpf_map_update_elem(&malla_flow, key, flow, BPF_ANY);
+	/* Signed: another processor may have seen it a tick later. */
+	return (__s32)(now_ticks - flow->seen_ticks) > (__s32)flow->timeout_ticks;
 }
 
-static __always_inline long flow_record(const struct malla_flow_key *key, enum malla_flow_kind kind,
-					__u32 interface)
+/* Any order will do that both directions agree on. */
+static __always_inline int flow_source_is_lesser(const struct malla_flow_key *tuple)
 {
-	struct malla_flow flow = {.kind = kind, .interfaces = {interface, 0}};
+	const struct malla_address *source = &tuple->source;
+	const struct malla_address *target = &tuple->target;
 
-	return flow_put(key, &flow);
+	if (source->words_be[3] != target->words_be[3])
+		return source->words_be[3] < target->words_be[3];
+	if (source->words_be[2] != target->words_be[2])
+		return source->words_be[2] < target->words_be[2];
+	if (source->words_be[1] != target->words_be[1])
+		return source->words_be[1] < target->words_be[1];
+	if (source->words_be[0] != target->words_be[0])
+		return source->words_be[0] < target->words_be[0];
+	return tuple->source_port_be < tuple->target_port_be;
 }
 
-static __always_inline void flow_forget(const struct malla_flow_key *key)
+/* The one look-up of both directions. */
+static __always_inline void flow_see(const struct malla_flow_key *tuple, struct sight *sight)
 {
-	bpf_map_delete_elem(&malla_flow, key);
+	struct malla_flow *flow;
+
+	sight->flow = 0;
+	sight->now_ticks = flow_now();
+	sight->is_swapped = 0;
+	sight->is_back = 0;
+	sight->exists = 0;
+	if (flow_source_is_lesser(tuple)) {
+		sight->key = flow_reversed(tuple);
+		sight->is_swapped = 1;
+	} else {
+		sight->key = *tuple;
+	}
+	flow = bpf_map_lookup_elem(&malla_flow, &sight->key);
+	if (!flow)
+		return;
+	sight->exists = 1;
+	sight->is_back = sight->is_swapped != (flow->flags & MALLA_FLOW_SWAPPED);
+	if (!flow_is_over(flow, sight->now_ticks))
+		sight->flow = flow;
 }
 
-/* Packets of this flow are the engine's to receive. */
-static __always_inline int flow_is_engines(const struct malla_flow *flow)
+/* Never null in practice: an array of one row. */
+static __always_inline struct blank *blank(void)
 {
-	return flow && (flow->kind == MALLA_FLOW_CAPTURED || flow->kind == MALLA_FLOW_DIALLED);
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&malla_blank, &first);
+}
+
+/* An entry of `kind` with nothing else in it. */
+static __always_inline struct malla_flow *flow_blank(enum malla_flow_kind kind)
+{
+	struct blank *row = blank();
+
+	if (!row)
+		return 0;
+	__builtin_memset(&row->flow, 0, sizeof(row->flow));
+	row->flow.kind = kind;
+	return &row->flow;
+}
+
+/* An index that the verifier can see to be 0 or 1. */
+static __always_inline __u32 flow_index(int is_second)
+{
+	__u32 index = (__u32)is_second;
+
+	asm volatile("%0 &= 1" : "+r"(index));
+	return index;
+}
+
+/* The interface of the local pod that sends packets in this direction; 0: no local pod does. */
+static __always_inline __u32 flow_sender(const struct malla_flow *flow, int is_back)
+{
+	return flow->interfaces[flow_index(is_back)];
+}
+
+/* The same of the pod that receives them. */
+static __always_inline __u32 flow_receiver(const struct malla_flow *flow, int is_back)
+{
+	return flow->interfaces[flow_index(!is_back)];
+}
+
+/* Packets in this direction are the engine's to receive. */
+static __always_inline int flow_is_engines(const struct malla_flow *flow, int is_back)
+{
+	return flow->kind == (is_back ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED);
+}
+
+/* The engine, or a pod, still speaks on this tuple. */
+static __always_inline int flow_is_held(const struct malla_flow *flow, enum malla_flow_kind kind)
+{
+	return flow && flow->kind == kind && flow->state != MALLA_FLOW_CLOSED;
 }
 
 /*
  * Whether a connection that opens here uses a tuple on which the engine has dialled: its SYN-ACK
  * would go to the engine.
  */
-static __always_inline int flow_engine_holds(const struct packet *packet)
+static __always_inline int flow_engine_holds(const struct packet *packet, const struct sight *sight)
 {
-	struct malla_flow_key back;
-	const struct malla_flow *flow;
+	return packet_opens(packet) && !sight->is_back &&
+	       flow_is_held(sight->flow, MALLA_FLOW_DIALLED);
+}
 
-	if (!packet_opens(packet) || !packet_from_engine_port(packet))
-		return 0;
-	back = flow_reversed(&packet->flow);
-	flow = flow_find(&back);
-	return flow && flow->kind == MALLA_FLOW_DIALLED;
+/* Follows TCP's states as far as time-outs need them. */
+static __always_inline void flow_advance_tcp(struct malla_flow *flow, __u8 tcp, int is_back)
+{
+	if (tcp & TCP_RST) {
+		flow->state = MALLA_FLOW_CLOSED;
+		flow->timeout_ticks = FLOW_TCP_CLOSED;
+	} else if (tcp & TCP_FIN) {
+		__u16 both = MALLA_FLOW_FIN | MALLA_FLOW_FIN_BACK;
+		__u16 flags = flow->flags | (is_back ? MALLA_FLOW_FIN_BACK : MALLA_FLOW_FIN);
+		int is_closed = (flags & both) == both;
+
+		flow->flags = flags;
+		flow->state = is_closed ? MALLA_FLOW_CLOSED : MALLA_FLOW_CLOSING;
+		flow->timeout_ticks = is_closed ? FLOW_TCP_CLOSED : FLOW_TCP_CLOSING;
+	} else if (is_back) {
+		if (!(flow->flags & MALLA_FLOW_ANSWERED))
+			flow->flags |= MALLA_FLOW_ANSWERED;
+	} else if (flow->state == MALLA_FLOW_OPENING && flow->flags & MALLA_FLOW_ANSWERED &&
+		   !(tcp & TCP_SYN)) {
+		flow->state = MALLA_FLOW_OPEN;
+		flow->timeout_ticks = FLOW_TCP_OPEN;
+	}
+}
+
+static __always_inline void flow_advance(struct malla_flow *flow, const struct packet *packet,
+					 int is_back)
+{
+	if (packet->flow.protocol == IPPROTO_TCP) {
+		if (packet->flags & (TCP_FIN | TCP_RST) || flow->state == MALLA_FLOW_OPENING)
+			flow_advance_tcp(flow, packet->flags, is_back);
+	} else if (is_back && flow->state == MALLA_FLOW_OPENING) {
+		flow->flags |= MALLA_FLOW_ANSWERED;
+		flow->state = MALLA_FLOW_OPEN;
+		flow->timeout_ticks = FLOW_OPEN;
+	}
+}
+
+/* Counts a packet of a flow, and keeps the flow. */
+static __always_inline void flow_follow(const struct packet *packet, const struct sight *sight)
+{
+	struct malla_flow *flow = sight->flow;
+
+	flow_advance(flow, packet, sight->is_back);
+	if (flow->seen_ticks != sight->now_ticks)
+		flow->seen_ticks = sight->now_ticks;
+	if (sight->is_back) {
+		__sync_fetch_and_add(&flow->packets[1], packet->segments);
+		__sync_fetch_and_add(&flow->bytes[1], packet->bytes);
+	} else {
+		__sync_fetch_and_add(&flow->packets[0], packet->segments);
+		__sync_fetch_and_add(&flow->bytes[0], packet->bytes);
+	}
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * packet.h - what a hook needs of a packet: its tuple. TCP has its own; an ICMP error about TCP is
- * known by the tuple that an answer to the packet inside it would have, because whoever receives
- * those answers is whom the error concerns.
+ * packet.h - what a hook needs of a packet: its tuple. TCP and UDP have their own; an echo is known
+ * by its identifier; an ICMP error by the tuple that an answer to the packet inside it would have,
+ * because whoever receives those answers is whom the error concerns; all else by its addresses.
  *
- * Not read, and so left to whatever comes next: fragments, IPv6 extension headers, other protocols.
+ * The common shapes (IPv4 without options and IPv6 without extension headers, TCP) are read here in
+ * a few instructions; headers.h reads every other.
  */
 #pragma once
 #include "lib/kernel.h"
@@ -14,12 +15,21 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
+/* Ports from which Linux dials by default begin here. Source: ip_local_port_range. */
+#define DIALLING_PORT_MIN 32768
+
 struct packet {
-	struct malla_flow_key flow;
-	__u32 network;	 /* offset of the IP header, bytes */
-	__u32 transport; /* offset of the (inner) TCP header, bytes */
-	__u8 flags;	 /* of TCP; 0 for an ICMP error */
-	__u8 is_icmp;
+	struct malla_flow_key flow; /* as the packet bears it */
+	__u32 network;		    /* offset of the IP header, bytes */
+	__u32 transport;	    /* offset of the (inner) transport header, bytes */
+	__u32 bytes;		    /* from the IP header on */
+	__u32 segments;		    /* packets that the network will see */
+	__u8 flags;		    /* of TCP; 0 for an ICMP error */
+	__u8 is_icmp;		    /* an ICMP error: `flow` is of what it is about */
+	__u8 icmp_type;
+	__u8 is_answer;	  /* an echo's reply, which opens nothing */
+	__u8 is_fragment; /* a later one: there is no transport header in it */
+	__u8 pad[3];
 };
 
 /* A connection's first packet: SYN without ACK. */
@@ -31,6 +41,20 @@ static __always_inline int packet_opens(const struct packet *packet)
 static __always_inline int packet_from_engine_port(const struct packet *packet)
 {
 	return bpf_ntohs(packet->flow.source_port_be) >= MALLA_ENGINE_PORT_MIN;
+}
+
+/*
+ * Whether a packet without a flow is an answer in one that was opened the other way: the end with a
+ * port to dial from has dialled. Nothing else tells, mid-stream.
+ */
+static __always_inline int packet_answers(const struct packet *packet)
+{
+	if (packet->flow.protocol != IPPROTO_TCP)
+		return packet->is_answer;
+	if (packet->flags & TCP_SYN)
+		return !packet_opens(packet);
+	return bpf_ntohs(packet->flow.source_port_be) < DIALLING_PORT_MIN &&
+	       bpf_ntohs(packet->flow.target_port_be) >= DIALLING_PORT_MIN;
 }
 
 static __always_inline struct malla_flow_key flow_reversed(const struct malla_flow_key *flow)
@@ -65,72 +89,82 @@ static __always_inline void address_from_ip4(struct malla_address *address, __u3
 	address->words_be[3] = ip4_be;
 }
 
-/* Reads the addresses of the IP header at `at`; answers the protocol after it, 0 if unreadable. */
-static __always_inline __u8 packet_read_ip(struct __sk_buff *skb, __u32 *at, int is_inner,
-					   struct malla_flow_key *flow)
+static __always_inline int address_is_equal(const struct malla_address *left,
+					    const struct malla_address *right)
 {
+	return left->words_be[3] == right->words_be[3] && left->words_be[2] == right->words_be[2] &&
+	       left->words_be[1] == right->words_be[1] && left->words_be[0] == right->words_be[0];
+}
+
+/* fe80::/10 */
+static __always_inline int address_is_link_local(const struct malla_address *address)
+{
+	return (address->words_be[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+static __always_inline int address_is_unspecified(const struct malla_address *address)
+{
+	__u32 prefix = address->words_be[2];
+
+	return !address->words_be[0] && !address->words_be[1] && !address->words_be[3] &&
+	       (!prefix || prefix == bpf_htonl(0xffff));
+}
+
+/* The bytes of a TCP header that the programs read. */
+struct packet_tcp {
+	__u16 source_port_be;
+	__u16 target_port_be;
+	__u32 sequence_be[2];
+	__u8 offset; /* in its upper half: 32-bit words of the header */
+	__u8 flags;
+	__u16 rest[3];
+};
+
+/* 0: not a header that TCP may send. */
+static __always_inline int packet_take_tcp(struct packet *packet, const struct packet_tcp *tcp)
+{
+	packet->flow.source_port_be = tcp->source_port_be;
+	packet->flow.target_port_be = tcp->target_port_be;
+	packet->flags = tcp->flags;
+	return tcp->offset >= 0x50 &&
+	       (!(tcp->flags & TCP_SYN) || !(tcp->flags & (TCP_FIN | TCP_RST)));
+}
+
+/* 1: read; 0: one for `headers_read`, which names what is wrong with it, if anything is. */
+static __always_inline int packet_read_common(struct __sk_buff *skb, struct packet *packet)
+{
+	const void *start = (const void *)(long)skb->data + packet->network;
+	const void *end = (const void *)(long)skb->data_end;
+	const struct packet_tcp *tcp;
+	__u32 length;
+
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		struct iphdr ip4;
+		const struct iphdr *ip4 = start;
 
-		if (bpf_skb_load_bytes(skb, *at, &ip4, sizeof(ip4)))
+		tcp = start + sizeof(*ip4);
+		if ((const void *)(tcp + 1) > end || *(const __u8 *)start != 0x45 ||
+		    ip4->protocol != IPPROTO_TCP || ip4->frag_off & bpf_htons(0x3fff))
 			return 0;
-		/* A fragment has ports only if it is the first; of an inner one that is enough. */
-		if (ip4.frag_off & bpf_htons(is_inner ? 0x1fff : 0x3fff))
+		length = bpf_ntohs(ip4->tot_len);
+		packet->transport = packet->network + sizeof(*ip4);
+		address_from_ip4(&packet->flow.source, ip4->saddr);
+		address_from_ip4(&packet->flow.target, ip4->daddr);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		const struct ipv6hdr *ip6 = start;
+
+		tcp = start + sizeof(*ip6);
+		if ((const void *)(tcp + 1) > end || *(const __u8 *)start >> 4 != 6 ||
+		    ip6->nexthdr != IPPROTO_TCP)
 			return 0;
-		address_from_ip4(&flow->source, ip4.saddr);
-		address_from_ip4(&flow->target, ip4.daddr);
-		*at += (__u32)ip4.ihl * 4;
-		return ip4.protocol;
-	}
-	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct ipv6hdr ip6;
-
-		if (bpf_skb_load_bytes(skb, *at, &ip6, sizeof(ip6)))
-			return 0;
-		__builtin_memcpy(&flow->source, &ip6.saddr, sizeof(flow->source));
-		__builtin_memcpy(&flow->target, &ip6.daddr, sizeof(flow->target));
-		*at += sizeof(ip6);
-		return ip6.nexthdr;
-	}
-	return 0;
-}
-
-/* Whether the ICMP or ICMPv6 header at `at` is an error that carries a packet. */
-static __always_inline int packet_is_icmp_error(struct __sk_buff *skb, __u32 at, __u8 protocol)
-{
-	__u8 type;
-
-	if (bpf_skb_load_bytes(skb, at, &type, sizeof(type)))
+		length = bpf_ntohs(ip6->payload_len) + (__u32)sizeof(*ip6);
+		packet->transport = packet->network + sizeof(*ip6);
+		__builtin_memcpy(&packet->flow.source, &ip6->saddr, sizeof(packet->flow.source));
+		__builtin_memcpy(&packet->flow.target, &ip6->daddr, sizeof(packet->flow.target));
+	} else {
 		return 0;
-	if (protocol == IPPROTO_ICMP)
-		return type == 3 || type == 11; /* unreachable, time exceeded */
-	return type >= 1 && type <= 4;		/* ICMPv6's errors but for redirects */
-}
-
-/* Reads the packet whose IP header is at `at`. 0: not one that the programs know. */
-static __always_inline int packet_read(struct __sk_buff *skb, __u32 at, struct packet *packet)
-{
-	__u16 ports_be[2];
-	__u8 protocol;
-
-	packet->network = at;
-	protocol = packet_read_ip(skb, &at, 0, &packet->flow);
-	if (protocol == IPPROTO_ICMP || protocol == ICMPV6) {
-		if (!packet_is_icmp_error(skb, at, protocol))
-			return 0;
-		at += 8;
-		protocol = packet_read_ip(skb, &at, 1, &packet->flow);
-		packet->is_icmp = 1;
 	}
-	if (protocol != IPPROTO_TCP || bpf_skb_load_bytes(skb, at, ports_be, sizeof(ports_be)))
-		return 0;
-	packet->transport = at;
-	packet->flow.protocol = protocol;
-	packet->flow.source_port_be = ports_be[0];
-	packet->flow.target_port_be = ports_be[1];
-	if (packet->is_icmp)
-		packet->flow = flow_reversed(&packet->flow);
-	else if (bpf_skb_load_bytes(skb, at + 13, &packet->flags, sizeof(packet->flags)))
-		return 0;
-	return 1;
+	packet->flow.protocol = IPPROTO_TCP;
+	return packet_take_tcp(packet, tcp) &&
+	       length >= packet->transport - packet->network + (__u32)(tcp->offset >> 4) * 4 &&
+	       length <= skb->len - packet->network;
 }

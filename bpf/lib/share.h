@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* share.h - what each endpoint holds of the flow table, and how much it may. */
+/*
+ * share.h - what each endpoint holds of the flow table. Its flows stand in a ring in the order in
+ * which they were opened. While it is below its quota the hand passes over what still lives; at the
+ * quota the first that is not in use makes room, else the oldest under the hand: a flood of one
+ * pod's takes only that pod's flows, its own unanswered ones first.
+ */
 #pragma once
-#include "lib/kernel.h"
+#include "lib/conntrack.h"
 
 /* Written when a flow is opened or taken out; read by BPFLoader. Row 0 is the node's own. */
 struct {
@@ -19,7 +24,7 @@ struct {
 	__type(value, struct malla_quota);
 } malla_quota SEC(".maps");
 
-/* Written when a flow is opened; read when its endpoint has used up its quota. */
+/* Written when a flow is opened; read when its endpoint's hand comes round. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
@@ -27,3 +32,107 @@ struct {
 	__type(key, struct malla_ring_key);
 	__type(value, struct malla_flow_key);
 } malla_ring SEC(".maps");
+
+/* Places that the hand looks at for one new flow. */
+#define SHARE_PLACES_MAX 16
+/* An open flow without a packet for so long may make room before others. */
+#define SHARE_IDLE_TICKS 60
+
+/* Takes the flow out of the table for its owner's account. */
+static __always_inline int share_take_out(struct malla_share *share, struct malla_flow_key *key)
+{
+	if (bpf_map_delete_elem(&malla_flow, key))
+		return 0;
+	__sync_fetch_and_add(&share->closed, 1);
+	return 1;
+}
+
+static __always_inline int share_is_in_use(const struct malla_flow *flow, __u32 now_ticks)
+{
+	return flow->state == MALLA_FLOW_OPEN &&
+	       (__s32)(now_ticks - flow->seen_ticks) < SHARE_IDLE_TICKS;
+}
+
+/* What is at one place of the ring. */
+enum share_place { SHARE_FREE, SHARE_IDLE, SHARE_USED };
+
+static __always_inline enum share_place share_look(struct malla_share *share, __u32 owner,
+						   struct malla_flow_key *place, __u32 now_ticks)
+{
+	struct malla_flow *flow = bpf_map_lookup_elem(&malla_flow, place);
+
+	if (!flow || flow->owner != owner)
+		return SHARE_FREE;
+	if (flow_is_over(flow, now_ticks)) {
+		share_take_out(share, place);
+		return SHARE_FREE;
+	}
+	return share_is_in_use(flow, now_ticks) ? SHARE_USED : SHARE_IDLE;
+}
+
+static __always_inline void share_evict(struct malla_share *share, struct malla_flow_key *place)
+{
+	if (share_take_out(share, place))
+		__sync_fetch_and_add(&share->evicted, 1);
+}
+
+/*
+ * Finds a place for a flow of `owner` that is about to be opened, and room for it in the owner's
+ * quota. 0: there is none. A function of its own for the verifier.
+ */
+__attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u32 owner)
+{
+	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &owner);
+	struct malla_quota *quota = bpf_map_lookup_elem(&malla_quota, &owner);
+	struct malla_ring_key at = {.endpoint = owner};
+	struct malla_flow_key *place;
+	__u32 now_ticks = flow_now();
+	__u32 oldest = 0;
+	int is_full;
+	int is_candidate = 0;
+
+	if (!key || !share || !quota || !quota->flows)
+		return 0;
+	is_full = (__s64)(share->opened - share->closed - quota->collected) >= quota->flows;
+	for (int look = 0; look < SHARE_PLACES_MAX; look++) {
+		enum share_place held;
+
+		at.place = (__u32)__sync_fetch_and_add(&share->hand, 1) % quota->flows;
+		place = bpf_map_lookup_elem(&malla_ring, &at);
+		if (!place) {
+			bpf_map_update_elem(&malla_ring, &at, key, BPF_ANY);
+			goto admitted;
+		}
+		held = share_look(share, owner, place, now_ticks);
+		if (held == SHARE_IDLE && is_full)
+			share_evict(share, place);
+		if (held == SHARE_FREE || (held == SHARE_IDLE && is_full)) {
+			*place = *key;
+			goto admitted;
+		}
+		if (!is_candidate)
+			oldest = at.place;
+		is_candidate = 1;
+	}
+	/* Below the quota it does without a place: it cannot be evicted until it is over. */
+	if (is_full) {
+		at.place = oldest;
+		place = bpf_map_lookup_elem(&malla_ring, &at);
+		if (!place)
+			return 0;
+		share_evict(share, place);
+		*place = *key;
+	}
+admitted:
+	__sync_fetch_and_add(&share->opened, 1);
+	return 1;
+}
+
+/* The flow was not opened after all. */
+static __always_inline void share_give_back(__u32 owner)
+{
+	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &owner);
+
+	if (share)
+		__sync_fetch_and_add(&share->closed, 1);
+}

@@ -52,18 +52,36 @@ static __always_inline void put_service(__u32 flags, __u32 endpoints)
 	bpf_map_update_elem(&malla_service, &address, &service, BPF_ANY);
 }
 
+static __always_inline void put_quota(__u32 endpoint, __u32 flows)
+{
+	struct malla_quota quota = {.flows = flows};
+
+	bpf_map_update_elem(&malla_quota, &endpoint, &quota, BPF_ANY);
+}
+
 static __always_inline void put_pod(__u32 flags)
 {
 	struct malla_end pod = end4(POD, 0);
-	struct malla_pod value = {.interface = POD_INTERFACE, .flags = flags};
+	struct malla_pod value = {.interface = POD_INTERFACE, .flags = flags, .endpoint = 1};
 
 	bpf_map_update_elem(&malla_pod, &pod.address, &value, BPF_ANY);
+	put_quota(0, 64);
+	put_quota(1, 64);
+}
+
+static __always_inline void put_server(void)
+{
+	struct malla_end server = end4(SERVER, 0);
+	struct malla_pod value = {.interface = OTHER_INTERFACE, .endpoint = 2};
+
+	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	put_quota(2, 64);
 }
 
 static __always_inline struct packet packet_between(struct malla_end source,
 						    struct malla_end target, __u8 flags)
 {
-	struct packet packet = {.flags = flags};
+	struct packet packet = {.flags = flags, .segments = 1, .bytes = 40};
 
 	packet.flow.source = source.address;
 	packet.flow.source_port_be = source.port_be;
@@ -71,4 +89,59 @@ static __always_inline struct packet packet_between(struct malla_end source,
 	packet.flow.target_port_be = target.port_be;
 	packet.flow.protocol = IPPROTO_TCP;
 	return packet;
+}
+
+/* The pod's set has policies, which allow nothing that no row allows. */
+static __always_inline void put_set(__u32 number, __u8 flags)
+{
+	struct malla_set set = {
+	    .verdicts = {MALLA_POLICY_DENY, MALLA_POLICY_DENY}, .flags = flags, .policies = 1};
+
+	bpf_map_update_elem(&malla_set, &number, &set, BPF_ANY);
+}
+
+static __always_inline void put_selected(__u32 address, __u32 interface, __u32 identity, __u32 set)
+{
+	struct malla_end pod = end4(address, 0);
+	struct malla_pod value = {
+	    .interface = interface, .identity = identity, .set = set, .endpoint = identity & 7};
+
+	bpf_map_update_elem(&malla_pod, &pod.address, &value, BPF_ANY);
+	put_quota(identity & 7, 64);
+}
+
+/* `bits` as MALLA_POLICY_*_BITS; TCP, of set 1. */
+static __always_inline void put_policy(__u32 identity, __u8 direction, __u16 port, __u32 bits,
+				       __u8 verdict)
+{
+	struct malla_policy_key key = {
+	    .prefix_bits = bits,
+	    .set_be = bpf_htonl(1),
+	    .identity_be = bpf_htonl(identity),
+	    .direction = direction,
+	    .protocol = bits > MALLA_POLICY_ANY_PROTOCOL_BITS ? IPPROTO_TCP : 0,
+	    .port_be = bpf_htons(port),
+	};
+	struct malla_policy row = {.rule = 7, .verdict = verdict};
+
+	bpf_map_update_elem(&malla_policy, &key, &row, BPF_ANY);
+}
+
+static __always_inline void put_identity(__u32 address, __u32 prefix_bits, __u32 identity)
+{
+	struct malla_end end = end4(address, 0);
+	struct malla_prefix key = {.prefix_bits = 96 + prefix_bits, .address = end.address};
+	struct malla_identity row = {.identity = identity};
+
+	bpf_map_update_elem(&malla_ipcache, &key, &row, BPF_ANY);
+}
+
+/* Whoever was judged is judged anew. */
+static __always_inline void put_generation(__u32 generation, __u32 flags)
+{
+	struct malla_setting values = {
+	    .node_cookie = 1, .engine = ENGINE_INTERFACE, .generation = generation, .flags = flags};
+	__u32 first = 0;
+
+	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
 }

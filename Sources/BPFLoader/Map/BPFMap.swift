@@ -43,6 +43,12 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
         }
     }
 
+    /// Removes one record; `false`: it was gone already.
+    func take(_ key: Key) -> Bool {
+        var key = key
+        return unsafe bpf_map_delete_elem(descriptor.number, &key) == 0
+    }
+
     func value(of key: Key, placeholder: Value) -> Value? {
         var key = key
         var value = placeholder
@@ -72,38 +78,53 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
     }
 
     /// How many records there are now; other processors may add and remove meanwhile.
-    ///
-    /// - Source: BPF_MAP_LOOKUP_BATCH (Linux 5.6).
     func count() -> UInt64 {
-        let chunk = 4096
         var total: UInt64 = 0
-        var position: UInt32 = 0
-        var isFirst = true
-        var hasMore = true
-        // Both buffers hold `chunk` records, which is what the kernel is told.
-        let keys = UnsafeMutablePointer<Key>.allocate(capacity: chunk)
-        let values = UnsafeMutablePointer<Value>.allocate(capacity: chunk)
+        var position = BatchPosition()
+        repeat {
+            total += UInt64(forEachInBatch(4096, at: &position) { _, _ in })
+        } while !position.isAtEnd && total <= UInt64(entriesMax)
+        return total
+    }
+
+    /// The next records of a hash map, and how many they are; the position moves on. Records that
+    /// come or go meanwhile may be missed or met twice.
+    ///
+    /// - Parameter rows: at most so many; more than share one hash bucket.
+    /// - Source: BPF_MAP_LOOKUP_BATCH (Linux 5.6).
+    func forEachInBatch(
+        _ rows: Int, at position: inout BatchPosition, _ body: (Key, Value) -> Void
+    ) -> Int {
+        var count = UInt32(rows)
+        var next: UInt32 = 0
+        // Both buffers hold `rows` records, which is what the kernel is told.
+        let keys = UnsafeMutablePointer<Key>.allocate(capacity: rows)
+        let values = UnsafeMutablePointer<Value>.allocate(capacity: rows)
         defer {
             unsafe keys.deallocate()
             unsafe values.deallocate()
         }
-        while hasMore, total <= UInt64(entriesMax) {
-            var count = UInt32(chunk)
-            var next: UInt32 = 0
-            let result =
-                isFirst
-                ? unsafe bpf_map_lookup_batch(
-                    descriptor.number, nil, &next, keys, values, &count, nil)
-                : unsafe bpf_map_lookup_batch(
-                    descriptor.number, &position, &next, keys, values, &count, nil)
-            guard result == 0 || result == -ENOENT else { break }
-            total += UInt64(count)
-            position = next
-            isFirst = false
-            hasMore = result == 0
+        let result =
+            position.isAtStart
+            ? unsafe bpf_map_lookup_batch(descriptor.number, nil, &next, keys, values, &count, nil)
+            : unsafe bpf_map_lookup_batch(
+                descriptor.number, &position.bucket, &next, keys, values, &count, nil)
+        guard result == 0 || result == -ENOENT else {
+            position.isAtEnd = true
+            return 0
         }
-        return total
+        position = BatchPosition(bucket: next, isAtStart: false, isAtEnd: result != 0)
+        // The kernel has filled `count` of them.
+        for index in 0..<Int(count) { body(unsafe keys[index], unsafe values[index]) }
+        return Int(count)
     }
+}
+
+/// How far a walk through a hash map has come.
+struct BatchPosition {
+    fileprivate(set) var bucket: UInt32 = 0
+    fileprivate(set) var isAtStart = true
+    fileprivate(set) var isAtEnd = false
 }
 
 /// What the kernel says of a map.

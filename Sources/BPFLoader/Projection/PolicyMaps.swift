@@ -13,9 +13,9 @@ struct PolicyMaps: ~Copyable {
     private(set) var identities: BPFMap<malla_prefix, malla_identity>
     private(set) var policies: BPFMap<malla_policy_key, malla_policy>
     private(set) var sets: BPFMap<UInt32, malla_set>
-    private var heldIdentities: [malla_prefix: malla_identity] = [:]
-    private var heldRows: [UInt32: [malla_policy_key: malla_policy]] = [:]
-    private var heldSets: [UInt32: malla_set] = [:]
+    private(set) var heldIdentities: [malla_prefix: malla_identity] = [:]
+    private(set) var heldRows: [UInt32: [malla_policy_key: malla_policy]] = [:]
+    private(set) var heldSets: [UInt32: malla_set] = [:]
     private(set) var rowCount = 0
     /// What is in force of the last generation, complete.
     private var inForce: [UInt32: PolicySet] = [:]

@@ -208,6 +208,7 @@ final class Agent {
         }
         lastTick = now
         ticks += 1
+        datapath.collect()
         if let snapshot, listeners.hasFailed { serve(snapshot) }
         tickState()
         let isDue = ticks % Self.repairTicks == 0 || !datapath.problems.isEmpty

@@ -40,6 +40,9 @@ struct DatapathState {
         }
     }
 
+    /// Takes out flows that are over.
+    func collect() { datapath?.collect() }
+
     /// Brings the snapshot into force, as far as the kernel lets us.
     mutating func apply(_ snapshot: Snapshot) {
         guard let datapath else { return }

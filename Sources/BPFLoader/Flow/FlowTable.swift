@@ -1,0 +1,108 @@
+// The flow table as the agent sees it: quotas are written, what is over is taken out a part at a
+// time, and for people it is listed and flushed. Everything else is the programs' (bpf/lib).
+
+internal import CMallaABI
+
+/// - Owns: the maps of flows, shares and quotas.
+/// - Threads: one at a time.
+struct FlowTable: ~Copyable {
+    /// Rows looked at in one turn of `collect`: some ten milliseconds.
+    static let rowsPerTurnMax = 65536
+    private static let rowsPerBatch = 4096
+
+    let flows: BPFMap<malla_flow_key, malla_flow>
+    private let shares: BPFMap<UInt32, malla_share>
+    private let quotas: BPFMap<UInt32, malla_quota>
+    private var position = BatchPosition()
+    /// Rows that were over and are gone, since this agent started.
+    private(set) var collected: UInt64 = 0
+
+    /// Opens the maps and gives every endpoint its quota.
+    ///
+    /// - Parameter quota: flows that one endpoint may hold.
+    init(_ object: borrowing BPFObject, quota: UInt32) throws(BPFError) {
+        let flows = try BPFMap<malla_flow_key, malla_flow>(
+            adopting: object.map("malla_flow"), name: "malla_flow")
+        let shares = try BPFMap<UInt32, malla_share>(
+            adopting: object.map("malla_share"), name: "malla_share")
+        let quotas = try BPFMap<UInt32, malla_quota>(
+            adopting: object.map("malla_quota"), name: "malla_quota")
+        for endpoint in 0..<quotas.entriesMax {
+            // What was collected stays: the endpoint's flows are counted from it.
+            var row = quotas.value(of: endpoint, placeholder: malla_quota()) ?? malla_quota()
+            guard row.flows != quota else { continue }
+            row.flows = quota
+            try quotas.set(endpoint, to: row)
+        }
+        self.flows = flows
+        self.shares = shares
+        self.quotas = quotas
+    }
+
+    static func isOver(_ flow: malla_flow, at now: UInt32) -> Bool {
+        Int32(bitPattern: now &- flow.seen_ticks) > Int32(bitPattern: flow.timeout_ticks)
+    }
+
+    /// Takes out flows that are over, as far as one turn goes; the next goes on from there.
+    mutating func collect() {
+        let now = FlowClock.now()
+        var over: [(key: malla_flow_key, owner: UInt32)] = []
+        var rows = 0
+        while rows < Self.rowsPerTurnMax {
+            rows += flows.forEachInBatch(Self.rowsPerBatch, at: &position) { key, flow in
+                if Self.isOver(flow, at: now) { over.append((key, flow.owner)) }
+            }
+            if position.isAtEnd {
+                position = BatchPosition()
+                break
+            }
+        }
+        // Those that a packet has revived meanwhile stay.
+        let gone = over.filter { row in
+            guard let flow = flows.value(of: row.key, placeholder: malla_flow()) else {
+                return false
+            }
+            return Self.isOver(flow, at: now) && flows.take(row.key)
+        }
+        charge(gone.map(\.owner))
+        collected += UInt64(gone.count)
+    }
+
+    /// Takes out every flow for which `matches` says so; answers how many those were.
+    func flush(_ matches: (malla_flow_key, malla_flow) -> Bool) -> Int {
+        var found: [(key: malla_flow_key, owner: UInt32)] = []
+        forEach { key, flow in
+            if matches(key, flow) { found.append((key, flow.owner)) }
+        }
+        let gone = found.filter { flows.take($0.key) }
+        charge(gone.map(\.owner))
+        return gone.count
+    }
+
+    /// Every flow, those that are over included.
+    func forEach(_ body: (malla_flow_key, malla_flow) -> Void) {
+        var position = BatchPosition()
+        var rows = 0
+        repeat {
+            rows += flows.forEachInBatch(Self.rowsPerBatch, at: &position, body)
+        } while !position.isAtEnd && rows <= Int(flows.entriesMax)
+    }
+
+    /// What the endpoint holds now and how many of its flows had to make room so far.
+    func share(of endpoint: UInt32) -> (held: UInt64, max: UInt32, evicted: UInt64) {
+        let share = shares.value(of: endpoint, placeholder: malla_share()) ?? malla_share()
+        let quota = quotas.value(of: endpoint, placeholder: malla_quota()) ?? malla_quota()
+        let held = Int64(bitPattern: share.opened &- share.closed &- quota.collected)
+        return (UInt64(max(0, held)), quota.flows, share.evicted)
+    }
+
+    /// Tells the programs that their owners hold so many fewer.
+    private func charge(_ owners: [UInt32]) {
+        for (owner, rows) in Dictionary(owners.map { ($0, 1 as UInt64) }, uniquingKeysWith: +) {
+            guard var row = quotas.value(of: owner, placeholder: malla_quota()) else { continue }
+            row.collected &+= rows
+            // An array's row can always be written.
+            try? quotas.set(owner, to: row)
+        }
+    }
+}

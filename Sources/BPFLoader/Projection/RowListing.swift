@@ -1,0 +1,96 @@
+// The rows of identities and policies for people, from the agent's copy of what the kernel holds.
+
+internal import CMallaABI
+public import MeshModel
+
+/// A row of malla_ipcache: who is at an address.
+public struct IdentityEntry: Sendable, Equatable {
+    public var address: IPAddress
+    /// Of the address's own family: 0...32 or 0...128.
+    public var prefixBits: Int
+    public var identity: UInt32
+}
+
+/// A row of malla_policy, or what a set says where none matches.
+public struct PolicyEntry: Sendable, Equatable {
+    public var set: UInt32
+    /// `ingress` or `egress`, seen from the pods that the set selects.
+    public var direction: String
+    /// Of the peer; 0: any that has no rows of its own.
+    public var identity: UInt32
+    /// IANA's number; `nil`: any protocol.
+    public var protocolNumber: UInt8?
+    /// `nil`: any port.
+    public var ports: ClosedRange<UInt16>?
+    /// `allow` or `deny`.
+    public var verdict: String
+    /// Only being tried: it is counted, and the packet passes.
+    public var isAudited: Bool
+    public var rule: UInt32
+    /// What the set says where no row matches.
+    public var isDefault: Bool
+}
+
+extension Datapath {
+    public func identityEntries() -> [IdentityEntry] {
+        rows.policies.heldIdentities.map { key, row in
+            let address = IPAddress(key.address)
+            let isIPv4 = address.isIPv4 && key.prefix_bits >= 96
+            return IdentityEntry(
+                address: address, prefixBits: Int(key.prefix_bits) - (isIPv4 ? 96 : 0),
+                identity: row.identity)
+        }
+    }
+
+    public func policyEntries() -> [PolicyEntry] {
+        let ofRows = rows.policies.heldRows.values.joined().map { key, row in
+            PolicyEntry(
+                set: UInt32(bigEndian: key.set_be), direction: Self.direction(key.direction),
+                identity: UInt32(bigEndian: key.identity_be),
+                protocolNumber: key.prefix_bits > UInt32(MALLA_POLICY_ANY_PROTOCOL_BITS)
+                    ? key.protocol : nil,
+                ports: Self.ports(key), verdict: Self.verdict(row.verdict),
+                isAudited: row.flags & UInt8(MALLA_POLICY_AUDIT) != 0, rule: row.rule,
+                isDefault: false)
+        }
+        let ofSets = rows.policies.heldSets.flatMap { number, set in
+            [(UInt8(0), set.verdicts.0), (UInt8(1), set.verdicts.1)].map { direction, verdict in
+                PolicyEntry(
+                    set: number, direction: Self.direction(direction), identity: 0,
+                    verdict: Self.verdict(verdict),
+                    isAudited: set.flags & UInt8(MALLA_SET_AUDIT) != 0, rule: 0, isDefault: true)
+            }
+        }
+        return ofRows + ofSets
+    }
+
+    /// The shares of the local pods, one an address.
+    public func flowShares() -> [FlowShare] {
+        rows.current.pods.map { address, pod in
+            let share = flows.share(of: pod.endpoint)
+            return FlowShare(
+                address: IPAddress(address), held: share.held, max: UInt64(share.max),
+                evicted: share.evicted)
+        }
+    }
+
+    private static func direction(_ number: UInt8) -> String { number == 0 ? "ingress" : "egress" }
+
+    private static func verdict(_ number: UInt8) -> String {
+        number == UInt8(MALLA_POLICY_ALLOW.rawValue) ? "allow" : "deny"
+    }
+
+    private static func ports(_ key: malla_policy_key) -> ClosedRange<UInt16>? {
+        guard key.prefix_bits > UInt32(MALLA_POLICY_ANY_PORT_BITS) else { return nil }
+        let free = UInt32(MALLA_POLICY_EXACT_BITS) - key.prefix_bits
+        let first = UInt16(bigEndian: key.port_be)
+        return first...(first | UInt16(truncatingIfNeeded: (1 as UInt32) << free &- 1))
+    }
+}
+
+extension Datapath {
+    /// The set of policies of each local pod's address; 0: none selects it.
+    public func podSets() -> [(address: IPAddress, set: UInt32)] {
+        rows.current.pods.map { (address: IPAddress($0), set: $1.set) }
+    }
+}

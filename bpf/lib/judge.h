@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * judge.h - whether policies allow a flow, and its entry in the table. Both ends are asked in one
+ * go where both are pods of this node; replies belong to the flow and are never asked about.
+ *
+ * A pod always reaches itself. What no policy selects is open.
+ */
+#pragma once
+#include "lib/conntrack.h"
+#include "lib/ipcache.h"
+#include "lib/pod.h"
+#include "lib/policy.h"
+#include "lib/setting.h"
+#include "lib/share.h"
+
+static __always_inline __u32 judge_identity(const struct malla_pod *pod,
+					    const struct malla_address *address)
+{
+	return pod && pod->identity ? pod->identity : ipcache_identity(address);
+}
+
+/* One end's policies about the other. */
+static __always_inline enum malla_verdict judge_end(struct judgement *judgement,
+						    const struct malla_pod *pod, __u32 peer,
+						    enum malla_direction direction)
+{
+	struct policy_question question = {
+	    .set = pod->set,
+	    .identity = peer,
+	    .direction = direction,
+	    .protocol = judgement->tuple.protocol,
+	    .port_be = judgement->tuple.target_port_be,
+	};
+	struct policy_answer answer;
+
+	if (question.protocol != IPPROTO_TCP && question.protocol != IPPROTO_UDP)
+		question.port_be = 0;
+	answer = policy_ask(&question);
+	if (answer.rule)
+		judgement->rule = answer.rule;
+	if (answer.verdict == MALLA_POLICY_ALLOW)
+		return MALLA_VERDICT_PASS;
+	if (answer.is_audited)
+		return MALLA_VERDICT_AUDITED;
+	return direction == MALLA_EGRESS ? MALLA_VERDICT_DENIED_EGRESS
+					 : MALLA_VERDICT_DENIED_INGRESS;
+}
+
+/* PASS, AUDITED, DENIED_EGRESS or DENIED_INGRESS; fills all but the tuple. For the verifier. */
+__attribute__((noinline)) int judge(struct judgement *judgement)
+{
+	const struct malla_setting *values = setting();
+	const struct malla_pod *source;
+	const struct malla_pod *target;
+	enum malla_verdict egress = MALLA_VERDICT_PASS;
+	enum malla_verdict ingress = MALLA_VERDICT_PASS;
+	__u32 peer;
+
+	if (!judgement || !values)
+		return MALLA_VERDICT_FAILED;
+	source = pod_find(&judgement->tuple.source);
+	target = pod_find(&judgement->tuple.target);
+	judgement->rule = 0;
+	judgement->interfaces[0] = source ? source->interface : 0;
+	judgement->interfaces[1] = target ? target->interface : 0;
+	judgement->owner = source ? source->endpoint : target ? target->endpoint : 0;
+	if (source && target && source->interface == target->interface)
+		return MALLA_VERDICT_PASS;
+	if (source && source->set) {
+		peer = judge_identity(target, &judgement->tuple.target);
+		egress = judge_end(judgement, source, peer, MALLA_EGRESS);
+	}
+	if (egress != MALLA_VERDICT_PASS && egress != MALLA_VERDICT_AUDITED)
+		return egress;
+	if (target && target->set) {
+		peer = judge_identity(source, &judgement->tuple.source);
+		if (peer != MALLA_IDENTITY_HOST || !(values->flags & MALLA_SETTING_HOST_ALLOWED))
+			ingress = judge_end(judgement, target, peer, MALLA_INGRESS);
+	}
+	return ingress == MALLA_VERDICT_PASS ? egress : ingress;
+}
+
+static __always_inline int judge_allows(enum malla_verdict verdict)
+{
+	return verdict == MALLA_VERDICT_PASS || verdict == MALLA_VERDICT_AUDITED;
+}
+
+static __always_inline __u32 judge_generation(void)
+{
+	const struct malla_setting *values = setting();
+
+	return values ? values->generation : 0;
+}
+
+/* How a flow begins. */
+static __always_inline void flow_begin(struct malla_flow *flow, __u8 protocol, int is_mid_stream)
+{
+	if (is_mid_stream) {
+		flow->state = MALLA_FLOW_OPEN;
+		flow->flags |= MALLA_FLOW_ANSWERED;
+	}
+	if (protocol == IPPROTO_TCP)
+		flow->timeout_ticks = is_mid_stream ? FLOW_TCP_OPEN : FLOW_TCP_OPENING;
+	else
+		flow->timeout_ticks = is_mid_stream ? FLOW_OPEN : FLOW_OPENING;
+}
+
+/*
+ * Writes the entry of a flow whose `kind`, `interfaces`, `owner`, `rule`, `other` and, of its
+ * flags, AUDITED are filled. `sight` is of a packet of it, and then knows the flow. 0: refused.
+ */
+static __always_inline int flow_open(struct sight *sight, const struct packet *packet,
+				     struct malla_flow *flow, int is_back)
+{
+	int is_mid_stream = packet->flow.protocol == IPPROTO_TCP && !packet_opens(packet);
+
+	if (sight->is_swapped != is_back)
+		flow->flags |= MALLA_FLOW_SWAPPED;
+	flow->generation = judge_generation();
+	flow->seen_ticks = sight->now_ticks;
+	flow_begin(flow, packet->flow.protocol, is_mid_stream);
+	flow->packets[flow_index(is_back)] = packet->segments;
+	flow->bytes[flow_index(is_back)] = packet->bytes;
+	/* An entry that is there already keeps its place, and its owner's account. */
+	if (sight->exists) {
+		struct malla_flow *old = bpf_map_lookup_elem(&malla_flow, &sight->key);
+
+		if (old && old->owner != flow->owner) {
+			share_give_back(old->owner);
+			bpf_map_delete_elem(&malla_flow, &sight->key);
+			old = 0;
+		}
+		if (!old && !share_admit(&sight->key, flow->owner))
+			return 0;
+	} else if (!share_admit(&sight->key, flow->owner)) {
+		return 0;
+	}
+	if (bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_ANY)) {
+		share_give_back(flow->owner);
+		return 0;
+	}
+	sight->flow = bpf_map_lookup_elem(&malla_flow, &sight->key);
+	sight->exists = 1;
+	sight->is_back = (__u8)is_back;
+	return sight->flow != 0;
+}
+
+/* Has the flow of `packet` judged, in the direction in which it was opened. */
+static __always_inline enum malla_verdict judge_tuple(struct judgement *judgement,
+						      const struct packet *packet, int is_back)
+{
+	if (is_back)
+		judgement->tuple = flow_reversed(&packet->flow);
+	else
+		judgement->tuple = packet->flow;
+	return (enum malla_verdict)judge(judgement);
+}
+
+/* A packet of a flow between two ends opens it: judged, and entered as `kind` if allowed. */
+static __always_inline enum malla_verdict judge_open(struct sight *sight,
+						     const struct packet *packet,
+						     enum malla_flow_kind kind,
+						     const struct malla_end *other)
+{
+	int is_back = packet_answers(packet);
+	struct blank *row = blank();
+	struct malla_flow *flow = flow_blank(kind);
+	enum malla_verdict verdict;
+
+	if (!row || !flow)
+		return MALLA_VERDICT_FAILED;
+	verdict = judge_tuple(&row->judgement, packet, is_back);
+	if (!judge_allows(verdict))
+		return verdict;
+	flow->owner = row->judgement.owner;
+	flow->rule = row->judgement.rule;
+	flow->interfaces[0] = row->judgement.interfaces[0];
+	flow->interfaces[1] = row->judgement.interfaces[1];
+	if (other)
+		flow->other = *other;
+	if (verdict == MALLA_VERDICT_AUDITED)
+		flow->flags = MALLA_FLOW_AUDITED;
+	return flow_open(sight, packet, flow, is_back) ? verdict : MALLA_VERDICT_FLOW_REFUSED;
+}
+
+/* Policies or pods have changed since the flow was judged: its next packet has it judged anew. */
+static __always_inline void judge_again(const struct sight *sight, const struct packet *packet,
+					__u32 generation)
+{
+	struct malla_flow *flow = sight->flow;
+	struct blank *row = blank();
+	enum malla_verdict verdict;
+	__u16 flags;
+
+	if (!row)
+		return;
+	verdict = judge_tuple(&row->judgement, packet, sight->is_back);
+	flags = flow->flags & (__u16) ~(MALLA_FLOW_CUT | MALLA_FLOW_AUDITED);
+	if (verdict == MALLA_VERDICT_AUDITED)
+		flags |= MALLA_FLOW_AUDITED;
+	if (!judge_allows(verdict))
+		flags |= MALLA_FLOW_CUT;
+	flow->flags = flags;
+	flow->rule = row->judgement.rule;
+	flow->interfaces[0] = row->judgement.interfaces[0];
+	flow->interfaces[1] = row->judgement.interfaces[1];
+	flow->generation = generation;
+}
+
+/*
+ * Whether a known flow may go on: PASS or CUT. What the engine receives from a pod, and what goes
+ * to a service's address, is not judged here but where it is dialled, or by its endpoint's tuple.
+ */
+static __always_inline enum malla_verdict judge_known(const struct sight *sight,
+						      const struct packet *packet)
+{
+	struct malla_flow *flow = sight->flow;
+	__u32 generation;
+
+	if (flow->kind == MALLA_FLOW_CAPTURED || flow->kind == MALLA_FLOW_TRANSLATED)
+		return MALLA_VERDICT_PASS;
+	generation = judge_generation();
+	if (flow->generation != generation)
+		judge_again(sight, packet, generation);
+	return flow->flags & MALLA_FLOW_CUT ? MALLA_VERDICT_CUT : MALLA_VERDICT_PASS;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * cores.h - the cores of the hooks that meet packets, each once: a test that had them inside itself
+ * several times would not fit the stack, and the verifier would walk through each.
+ */
+#pragma once
+#include "test/expect.h"
+
+__attribute__((noinline)) int pod_sends(struct __sk_buff *skb, struct packet *packet,
+					__u32 interface)
+{
+	struct from_pod way = {.interface = interface};
+
+	if (!packet)
+		return MALLA_VERDICT_FAILED;
+	return from_pod_judge(skb, packet, &way);
+}
+
+__attribute__((noinline)) int fabric_sends(struct packet *packet)
+{
+	if (!packet)
+		return MALLA_VERDICT_FAILED;
+	return from_fabric_judge(packet);
+}
+
+__attribute__((noinline)) int stack_sends(struct __sk_buff *skb, struct packet *packet)
+{
+	if (!packet)
+		return MALLA_VERDICT_FAILED;
+	return to_pod_judge(skb, packet);
+}
+
+__attribute__((noinline)) int engine_sends(const struct packet *packet, const struct ends *ends)
+{
+	if (!packet || !ends)
+		return MALLA_VERDICT_FAILED;
+	return from_engine_record(packet, ends);
+}
+
+static __always_inline struct malla_flow *flow_of(const struct packet *packet)
+{
+	struct sight sight;
+
+	flow_see(&packet->flow, &sight);
+	return sight.flow;
+}

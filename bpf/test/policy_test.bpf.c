@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What policies say of a flow, where it is judged, and when it is judged again. */
+#include "test/cores.h"
+
+#define CLIENT_IDENTITY 257	   /* endpoint 1 */
+#define SERVER_IDENTITY 258	   /* endpoint 2 */
+#define REMOTE		0x0a020005 /* 10.2.0.5, of another node */
+
+/* Two pods of this node; the policies of set 1 select the server. */
+static __always_inline void put_two_pods(void)
+{
+	put_generation(1, 0);
+	put_selected(POD, POD_INTERFACE, CLIENT_IDENTITY, 0);
+	put_selected(SERVER, OTHER_INTERFACE, SERVER_IDENTITY, 1);
+	put_set(1, 0);
+}
+
+SEC("tc")
+int what_no_policy_selects_is_open_and_goes_straight(struct __sk_buff *skb)
+{
+	static struct packet syn, answer;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	answer = packet_between(end4(SERVER, 80), end4(POD, 40000), TCP_SYN | TCP_ACK);
+	put_generation(1, 0);
+	put_selected(POD, POD_INTERFACE, CLIENT_IDENTITY, 0);
+	put_selected(SERVER, OTHER_INTERFACE, SERVER_IDENTITY, 0);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	EXPECT(flow_of(&syn) == flow_of(&answer));
+	return 0;
+}
+
+SEC("tc")
+int what_a_policy_selects_is_closed_but_for_what_a_rule_allows(struct __sk_buff *skb)
+{
+	static struct packet http, ssh;
+	const struct malla_flow *flow;
+
+	http = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	ssh = packet_between(end4(POD, 40001), end4(SERVER, 22), TCP_SYN);
+	put_two_pods();
+	EXPECT(pod_sends(skb, &http, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	EXPECT(!flow_of(&http));
+
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &http, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	flow = flow_of(&http);
+	EXPECT(flow && flow->rule == 7);
+	EXPECT(pod_sends(skb, &ssh, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	return 0;
+}
+
+SEC("tc")
+int both_ends_are_judged_where_the_packet_leaves(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	syn = packet_between(end4(SERVER, 40000), end4(POD, 80), TCP_SYN);
+	put_two_pods();
+	EXPECT(pod_sends(skb, &syn, OTHER_INTERFACE) == MALLA_VERDICT_DENIED_EGRESS);
+	put_policy(CLIENT_IDENTITY, MALLA_EGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &syn, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int answers_pass_whatever_the_policies_of_either_end_say(struct __sk_buff *skb)
+{
+	static struct packet syn, answer;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	answer = packet_between(end4(SERVER, 80), end4(POD, 40000), TCP_SYN | TCP_ACK);
+	put_two_pods();
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int the_longest_port_prefix_decides(struct __sk_buff *skb)
+{
+	static struct packet low, high;
+
+	low = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
+	high = packet_between(end4(POD, 40001), end4(SERVER, 8090), TCP_SYN);
+	put_two_pods();
+	/* 8064-8127 are allowed, 8088-8095 of them not. */
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 8064, 80 + 10, MALLA_POLICY_ALLOW);
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 8088, 80 + 13, MALLA_POLICY_DENY);
+	EXPECT(pod_sends(skb, &low, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	EXPECT(pod_sends(skb, &high, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	return 0;
+}
+
+SEC("tc")
+int a_peers_own_rows_come_before_those_of_any_peer(struct __sk_buff *skb)
+{
+	static struct packet syn, other;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	other = packet_between(end4(REMOTE, 40000), end4(SERVER, 80), TCP_SYN);
+	put_two_pods();
+	put_policy(0, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PORT_BITS, MALLA_POLICY_ALLOW);
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PORT_BITS,
+		   MALLA_POLICY_DENY);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	EXPECT(stack_sends(skb, &other) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int other_protocols_need_a_rule_without_ports(struct __sk_buff *skb)
+{
+	static struct packet echo;
+
+	echo = packet_between(end4(POD, 99), end4(SERVER, 0), 0);
+	echo.flow.protocol = IPPROTO_ICMP;
+	put_two_pods();
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PORT_BITS,
+		   MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &echo, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PROTOCOL_BITS,
+		   MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &echo, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int the_longest_prefix_says_who_is_at_an_address(struct __sk_buff *skb)
+{
+	static struct packet near, far;
+
+	near = packet_between(end4(REMOTE, 40000), end4(SERVER, 80), TCP_SYN);
+	far = packet_between(end4(REMOTE + 256, 40000), end4(SERVER, 80), TCP_SYN);
+	put_two_pods();
+	put_identity(0x0a020000, 16, 300);
+	put_identity(REMOTE & 0xffffff00, 24, 301);
+	put_policy(301, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
+	EXPECT(stack_sends(skb, &near) == MALLA_VERDICT_PASS);
+	EXPECT(stack_sends(skb, &far) == MALLA_VERDICT_DENIED_INGRESS);
+	return 0;
+}
+
+SEC("tc")
+int a_pod_always_reaches_itself(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	syn = packet_between(end4(SERVER, 40000), end4(SERVER, 80), TCP_SYN);
+	put_two_pods();
+	EXPECT(pod_sends(skb, &syn, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int the_node_reaches_its_own_pods_where_the_switch_is_on(struct __sk_buff *skb)
+{
+	static struct packet probe;
+
+	probe = packet_between(end4(REMOTE, 40000), end4(SERVER, 80), TCP_SYN);
+	put_two_pods();
+	put_identity(REMOTE, 32, MALLA_IDENTITY_HOST);
+	EXPECT(stack_sends(skb, &probe) == MALLA_VERDICT_DENIED_INGRESS);
+	put_generation(1, MALLA_SETTING_HOST_ALLOWED);
+	EXPECT(stack_sends(skb, &probe) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int what_is_only_being_tried_is_counted_and_passes(struct __sk_buff *skb)
+{
+	static struct packet syn, ack;
+	const struct malla_flow *flow;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	ack = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_ACK);
+	put_two_pods();
+	put_set(1, MALLA_SET_AUDIT);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_AUDITED);
+	flow = flow_of(&syn);
+	EXPECT(flow && flow->flags & MALLA_FLOW_AUDITED);
+	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int a_change_of_policies_cuts_what_they_no_longer_allow_and_nothing_else(struct __sk_buff *skb)
+{
+	static struct packet http, ssh, answer;
+
+	http = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	ssh = packet_between(end4(POD, 40001), end4(SERVER, 22), TCP_SYN);
+	answer = packet_between(end4(SERVER, 22), end4(POD, 40001), TCP_ACK);
+	put_two_pods();
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PORT_BITS,
+		   MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &http, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	EXPECT(pod_sends(skb, &ssh, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 22, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_DENY);
+	http.flags = TCP_ACK;
+	ssh.flags = TCP_ACK;
+	EXPECT(pod_sends(skb, &ssh, POD_INTERFACE) == MALLA_VERDICT_DIRECT); /* not yet in force */
+	put_generation(2, 0);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_CUT);
+	EXPECT(pod_sends(skb, &ssh, POD_INTERFACE) == MALLA_VERDICT_CUT);
+	EXPECT(pod_sends(skb, &http, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int a_packet_mid_stream_is_judged_in_its_true_direction(struct __sk_buff *skb)
+{
+	static struct packet answer, push;
+	const struct malla_flow *flow;
+
+	answer = packet_between(end4(SERVER, 80), end4(POD, 40000), TCP_ACK);
+	push = packet_between(end4(POD, 40001), end4(SERVER, 22), TCP_ACK);
+	put_two_pods();
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	flow = flow_of(&answer);
+	EXPECT(flow && flow->state == MALLA_FLOW_OPEN);
+	EXPECT(pod_sends(skb, &push, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	return 0;
+}
+
+SEC("tc")
+int what_the_engine_dials_is_judged_as_its_clients(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	struct ends ends = {.source = POD_INTERFACE, .target = OTHER_INTERFACE};
+
+	(void)skb;
+	syn = packet_between(end4(POD, 61000), end4(SERVER, 80), TCP_SYN);
+	put_two_pods();
+	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_DENIED_INGRESS);
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
+	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
+	return 0;
+}

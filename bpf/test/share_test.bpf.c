@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What an endpoint may hold of the flow table, and how long a flow is kept. */
+#include "test/cores.h"
+
+#define QUOTA 8
+
+/* Opens and, where `is_open`, establishes the pod's connection from `port`. */
+__attribute__((noinline)) int connect_from(struct __sk_buff *skb, __u16 port, int is_open)
+{
+	static struct packet packet;
+
+	packet = packet_between(end4(POD, port), end4(SERVER, 80), TCP_SYN);
+	if (pod_sends(skb, &packet, POD_INTERFACE) != MALLA_VERDICT_PASS)
+		return 0;
+	if (!is_open)
+		return 1;
+	packet = packet_between(end4(SERVER, 80), end4(POD, port), TCP_SYN | TCP_ACK);
+	stack_sends(skb, &packet);
+	packet = packet_between(end4(POD, port), end4(SERVER, 80), TCP_ACK);
+	return pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS;
+}
+
+static __attribute__((noinline)) struct malla_flow *flow_from(__u16 port)
+{
+	static struct packet packet;
+
+	packet = packet_between(end4(POD, port), end4(SERVER, 80), TCP_ACK);
+	return flow_of(&packet);
+}
+
+static __always_inline __u64 evicted(__u32 endpoint)
+{
+	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &endpoint);
+
+	return share ? share->evicted : 0;
+}
+
+static __always_inline void put_small_pod(void)
+{
+	put_setting(ENGINE_INTERFACE);
+	put_pod(0);
+	put_quota(1, QUOTA);
+}
+
+SEC("tc")
+int a_pod_below_its_quota_loses_nothing(struct __sk_buff *skb)
+{
+	put_small_pod();
+	for (__u16 port = 40000; port < 40000 + QUOTA; port++)
+		EXPECT(connect_from(skb, port, 0));
+	EXPECT(!evicted(1));
+	EXPECT(flow_from(40000) && flow_from(40000 + QUOTA - 1));
+	return 0;
+}
+
+SEC("tc")
+int a_flood_takes_its_own_unanswered_flows_first(struct __sk_buff *skb)
+{
+	put_small_pod();
+	EXPECT(connect_from(skb, 50000, 1));
+	for (__u16 port = 40000; port < 40000 + 3 * QUOTA; port++)
+		EXPECT(connect_from(skb, port, 0));
+	EXPECT(evicted(1) == 2 * QUOTA + 1);
+	EXPECT(flow_from(50000)); /* in use */
+	EXPECT(!flow_from(40000));
+	EXPECT(flow_from(40000 + 3 * QUOTA - 1));
+	return 0;
+}
+
+SEC("tc")
+int where_all_are_in_use_the_oldest_makes_room(struct __sk_buff *skb)
+{
+	put_small_pod();
+	for (__u16 port = 40000; port < 40000 + QUOTA; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(connect_from(skb, 50000, 1));
+	EXPECT(evicted(1) == 1);
+	EXPECT(!flow_from(40000) && flow_from(40001) && flow_from(50000));
+	return 0;
+}
+
+SEC("tc")
+int a_flood_takes_nothing_of_another_pod(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_small_pod();
+	put_server();
+	syn = packet_between(end4(SERVER, 40000), end4(0x08080808, 53), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
+	syn = packet_between(end4(POD, 1), end4(0x08080808, 53), TCP_SYN);
+	for (__u16 port = 40000; port < 40000 + 4 * QUOTA; port++) {
+		syn.flow.source_port_be = bpf_htons(port);
+		EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	}
+	EXPECT(evicted(1) == 3 * QUOTA && !evicted(2));
+	syn = packet_between(end4(SERVER, 40000), end4(0x08080808, 53), TCP_SYN);
+	EXPECT(flow_of(&syn));
+	return 0;
+}
+
+SEC("tc")
+int a_pod_without_a_quota_opens_nothing(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_small_pod();
+	put_quota(1, 0);
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_FLOW_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int each_state_of_tcp_has_its_time(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct malla_flow *flow;
+
+	put_small_pod();
+	EXPECT(connect_from(skb, 40000, 0));
+	flow = flow_from(40000);
+	EXPECT(flow && flow->state == MALLA_FLOW_OPENING);
+	EXPECT(flow->timeout_ticks == FLOW_TCP_OPENING);
+	EXPECT(connect_from(skb, 40000, 1));
+	flow = flow_from(40000);
+	EXPECT(flow && flow->state == MALLA_FLOW_OPEN && flow->timeout_ticks == FLOW_TCP_OPEN);
+	EXPECT(flow->packets[0] == 2 && flow->packets[1] == 1);
+
+	packet = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_FIN | TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	EXPECT(flow->state == MALLA_FLOW_CLOSING && flow->timeout_ticks == FLOW_TCP_CLOSING);
+	packet = packet_between(end4(SERVER, 80), end4(POD, 40000), TCP_FIN | TCP_ACK);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_PASS);
+	EXPECT(flow->state == MALLA_FLOW_CLOSED && flow->timeout_ticks == FLOW_TCP_CLOSED);
+	return 0;
+}
+
+SEC("tc")
+int a_reset_closes_a_flow(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct malla_flow *flow;
+
+	put_small_pod();
+	EXPECT(connect_from(skb, 40000, 1));
+	packet = packet_between(end4(SERVER, 80), end4(POD, 40000), TCP_RST);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_PASS);
+	flow = flow_from(40000);
+	EXPECT(flow && flow->state == MALLA_FLOW_CLOSED);
+	return 0;
+}
+
+SEC("tc")
+int a_flow_that_is_over_is_judged_anew(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct malla_flow *flow;
+
+	put_small_pod();
+	packet = packet_between(end4(POD, 40000), end4(SERVER, 53), 0);
+	packet.flow.protocol = IPPROTO_UDP;
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->timeout_ticks == FLOW_OPENING);
+	flow->seen_ticks -= FLOW_OPENING + 1;
+	EXPECT(!flow_of(&packet));
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->packets[0] == 1);
+	return 0;
+}
