@@ -28,8 +28,19 @@ struct Limits: Sendable {
     var resendBytesMax = 16 * 1024
     /// Endpoints tried for one request.
     var attemptsMax: UInt8 = 3
-    /// Downstream connections of one worker; beyond it they are closed when accepted.
+    /// Downstream connections of one worker, beyond which new ones get 503; less where the process
+    /// may not have the descriptors for it (`Engine`).
     var connectionsMax = 16_384
+    /// Of one workload at one worker.
+    var accountConnectionsMax = 4096
+    /// Bytes waiting for slow peers, one worker; new requests get 503 beyond.
+    var bufferBytesMax = 64 << 20
+    /// Of one workload at one worker.
+    var accountBufferBytesMax = 16 << 20
+    /// Upstream connections being dialled by one worker, each with a request that waits.
+    var dialsMax = 4096
+    /// Of one workload at one worker.
+    var accountDialsMax = 1024
     /// Idle connections kept to one endpoint from one source.
     var idleUpstreamsMax = 256
     /// Workloads with an account of their own at a worker.
@@ -52,8 +63,17 @@ struct Limits: Sendable {
     var headNanosecondsMax: UInt64 = 30_000_000_000
     /// A connection without a request.
     var idleNanosecondsMax: UInt64 = 300_000_000_000
-    /// No byte either way in an exchange without a deadline of its own.
+    /// How often an exchange is looked at. A client that sends a body, or whom an answer waits for,
+    /// must have moved `slowBytesMin` since the last time; one that streams, anything.
+    var checkNanoseconds: UInt64 = 60_000_000_000
+    /// 68 bytes a second.
+    var slowBytesMin = 4096
+    /// From the request to the first byte of its answer, where no route says less.
+    var firstByteNanosecondsMax: UInt64 = 300_000_000_000
+    /// No byte either way once an answer has begun: streams may be quiet for an hour.
     var silenceNanosecondsMax: UInt64 = 3_600_000_000_000
+    /// From dialling an upstream to the last request on it.
+    var upstreamLifeNanosecondsMax: UInt64 = 3_600_000_000_000
     /// An idle upstream: below the 75 s of nginx and most servers' 60 s.
     var idleUpstreamNanosecondsMax: UInt64 = 30_000_000_000
     /// After an error reply: how long unread bytes are read away, so that no reset eats the reply.

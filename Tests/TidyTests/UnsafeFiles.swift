@@ -23,7 +23,8 @@ enum UnsafeFiles {
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Downstream",
-            "Worker+Finish", "Worker+Forward", "Worker+Route", "Worker+Schedule", "Worker+Splice",
+            "Worker+Finish", "Worker+Forward", "Worker+Overload", "Worker+Route", "Worker+Schedule",
+            "Worker+Splice",
             "Worker+Transport", "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
         "Sources/MeshConfig/Directory/": ["FileMark"],

@@ -134,7 +134,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         switch event {
         case .responseEnded, .upstreamEnded, .downstreamGone: return end(.finish)
         case .deadline: return end(.abort(.requestTimeout))
-        case .routed, .failed, .connected, .connectFailed, .upstreamInvalid, .responseStarted,
+        case .failed(let failure): return end(.abort(failure))
+        case .routed, .connected, .connectFailed, .upstreamInvalid, .responseStarted,
             .switchedProtocols:
             return .none
         }

@@ -6,6 +6,7 @@
 enum ResponseFlag: UInt8, BitwiseCopyable {
     case none, noRoute, noCluster, noHealthy, connectFailed, connectionTermination, timeout
     case downstreamGone, downstreamInvalid, upstreamInvalid, overflow, retriesExceeded
+    case streamIdle
 
     var label: StaticString {
         switch self {
@@ -21,6 +22,7 @@ enum ResponseFlag: UInt8, BitwiseCopyable {
         case .upstreamInvalid: "UPE"
         case .overflow: "UO"
         case .retriesExceeded: "UF,URX"
+        case .streamIdle: "SI"
         }
     }
 }
@@ -48,13 +50,18 @@ enum Failure: Equatable, BitwiseCopyable {
     case upstreamInvalid
     case requestTimeout
     case downstreamGone
+    case headTimeout
+    case bodyTimeout
+    case slowReader
+    case overloaded
     case tooLarge
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
         .noRoute, .noListener, .unresolvedBackend, .unsupportedFilter, .noEndpoints,
         .connectFailed, .connectTimeout, .retriesExceeded, .upstreamEnded, .upstreamInvalid,
-        .requestTimeout, .downstreamGone, .tooLarge,
+        .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
+        .tooLarge,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -117,6 +124,14 @@ enum Failure: Equatable, BitwiseCopyable {
             Row("request_timeout", 504, .timeout, .never, "the request's time is over")
         case .downstreamGone:
             Row("downstream_gone", 0, .downstreamGone, .never, "the client went away")
+        case .headTimeout:
+            Row("head_timeout", 408, .streamIdle, .never, "the request did not come in time")
+        case .bodyTimeout:
+            Row("body_timeout", 408, .streamIdle, .never, "the request's body did not come in time")
+        case .slowReader:
+            Row("slow_reader", 0, .streamIdle, .never, "the client does not read the answer")
+        case .overloaded:
+            Row("overloaded", 503, .overflow, .never, "too busy; try again in a second")
         case .tooLarge:
             Row("rewritten_head", 500, .overflow, .never, "the rewritten head is too large")
         }
@@ -160,6 +175,7 @@ func reasonPhrase(_ status: Int) -> StaticString {
     case 400: "Bad Request"
     case 404: "Not Found"
     case 405: "Method Not Allowed"
+    case 408: "Request Timeout"
     case 413: "Content Too Large"
     case 414: "URI Too Long"
     case 417: "Expectation Failed"

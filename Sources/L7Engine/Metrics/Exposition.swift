@@ -48,6 +48,7 @@ enum Exposition {
         var out = ""
         istio(tallies, names, &out)
         counters(tallies, &out)
+        limits(tallies, &out)
         return out
     }
 
@@ -89,15 +90,36 @@ enum Exposition {
     private static func labels(_ row: [UInt64], _ names: MetricNames) -> String {
         let source = names.sources[Int(row[0] >> 32)]
         let destination = names.destinations[Int(row[0] & 0xffff_ffff)]
+        let workload = names.sources[Int(row[1] >> 32)]
         let flag = ResponseFlag(rawValue: UInt8(truncatingIfNeeded: row[1])) ?? .none
         return "reporter=\"source\",source_workload=\"\(source.workload)\""
             + ",source_workload_namespace=\"\(source.namespace)\""
+            + ",destination_workload=\"\(workload.workload)\""
+            + ",destination_workload_namespace=\"\(workload.namespace)\""
             + ",destination_service=\"\(destination.host)\""
             + ",destination_service_name=\"\(destination.name)\""
             + ",destination_service_namespace=\"\(destination.namespace)\""
             + ",destination_port=\"\(destination.port)\",request_protocol=\"http\""
-            + ",response_code=\"\(row[1] >> 8)\",response_flags=\"\(flag.label)\""
+            + ",response_code=\"\(row[1] >> 8 & 0xff_ffff)\",response_flags=\"\(flag.label)\""
             + ",connection_security_policy=\"none\""
+    }
+
+    private static func limits(_ tallies: [Tally], _ out: inout String) {
+        func sum(_ counter: Counter) -> UInt64 { tallies.reduce(0) { $0 + $1.value(counter) } }
+        out += "# HELP malla_upstream_connections Upstream connections, by what they do.\n"
+        out += "# TYPE malla_upstream_connections gauge\n"
+        for (state, counter) in [
+            ("active", Counter.upstreamsActive), ("connecting", .upstreamsConnecting),
+            ("idle", .upstreamsIdle),
+        ] {
+            out += "malla_upstream_connections{state=\"\(state)\"} \(sum(counter))\n"
+        }
+        out += "# HELP malla_requests_shed_total Requests and connections turned away, by limit.\n"
+        out += "# TYPE malla_requests_shed_total counter\n"
+        for reason in Shed.allCases {
+            let value = tallies.reduce(0) { $0 + $1.sheds(reason) }
+            out += "malla_requests_shed_total{reason=\"\(reason.label)\"} \(value)\n"
+        }
     }
 
     private static func counters(_ tallies: [Tally], _ out: inout String) {
@@ -112,9 +134,6 @@ enum Exposition {
         metric(
             "malla_connections_active", "gauge", "Downstream connections open now.",
             opened > closed ? opened - closed : 0)
-        metric(
-            "malla_connections_refused_total", "counter",
-            "Connections closed at once because a worker had its most.", sum(.connectionsRefused))
         metric(
             "malla_accept_paused_total", "counter",
             "Times that a listener was left alone because descriptors had run out.",

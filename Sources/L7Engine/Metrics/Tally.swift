@@ -4,7 +4,8 @@ internal import Glibc
 /// Plain counters of a worker.
 enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
-    case accessLogDropped, seriesDropped, acceptPaused, connectionsRefused, handshakes,
+    case accessLogDropped, seriesDropped, acceptPaused, upstreamsConnecting,
+        upstreamsIdle, upstreamsActive, handshakes,
         handshakesFailed
 }
 
@@ -26,6 +27,7 @@ enum Counter: Int, CaseIterable {
     private let refusals: UnsafeMutablePointer<UInt64>
     /// By `Failure.code`.
     private let failures: UnsafeMutablePointer<UInt64>
+    private let shedCounts: UnsafeMutablePointer<UInt64>
     private let series: UnsafeMutablePointer<UInt64>
     private let places: UnsafeMutablePointer<Int32>
     private let seriesMax: Int
@@ -42,6 +44,8 @@ enum Counter: Int, CaseIterable {
         unsafe refusals.initialize(repeating: 0, count: Refusal.allCases.count)
         unsafe failures = .allocate(capacity: 256)
         unsafe failures.initialize(repeating: 0, count: 256)
+        unsafe shedCounts = .allocate(capacity: Shed.allCases.count)
+        unsafe shedCounts.initialize(repeating: 0, count: Shed.allCases.count)
         unsafe series = .allocate(capacity: seriesMax * Self.words)
         unsafe places = .allocate(capacity: placesCount)
         unsafe places.initialize(repeating: -1, count: placesCount)
@@ -53,6 +57,7 @@ enum Counter: Int, CaseIterable {
         unsafe counters.deallocate()
         unsafe refusals.deallocate()
         unsafe failures.deallocate()
+        unsafe shedCounts.deallocate()
         unsafe series.deallocate()
         unsafe places.deallocate()
         unsafe used.deallocate()
@@ -60,6 +65,16 @@ enum Counter: Int, CaseIterable {
 
     @inline(__always)
     func count(_ counter: Counter) { unsafe counters[counter.rawValue] &+= 1 }
+
+    func countShed(_ reason: Shed) { unsafe shedCounts[reason.rawValue] &+= 1 }
+
+    func sheds(_ reason: Shed) -> UInt64 {
+        unsafe engine_load_acquire(shedCounts + reason.rawValue)
+    }
+
+    func adjust(_ counter: Counter, by difference: Int) {
+        unsafe counters[counter.rawValue] &+= UInt64(bitPattern: Int64(difference))
+    }
 
     func count(_ refusal: Refusal) { unsafe refusals[Int(refusal.rawValue)] &+= 1 }
 
@@ -79,10 +94,12 @@ enum Counter: Int, CaseIterable {
 
     /// One finished request.
     func record(
-        source: UInt32, port: UInt32, status: UInt16, flag: ResponseFlag, duration: UInt64
+        source: UInt32, port: UInt32, status: UInt16, flag: ResponseFlag, destination: UInt32,
+        duration: UInt64
     ) {
         let first = UInt64(source) << 32 | UInt64(port)
-        let second = UInt64(status) << 8 | UInt64(flag.rawValue)
+        let second =
+            UInt64(destination) << 32 | UInt64(status) << 8 | UInt64(flag.rawValue)
         guard let index = find(first, second) else {
             count(.seriesDropped)
             return

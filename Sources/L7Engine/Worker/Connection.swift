@@ -78,8 +78,7 @@ enum Phase: UInt8, BitwiseCopyable {
     var wasReused = false
     /// Something of the current response was received.
     var hasAnswered = false
-    /// Dialled from a source address: its own namespace's sockets only.
-    var endpoint = Int32(0)
+    var openedAt: UInt64 = 0
 
     // Downstream: whom it speaks to and from where.
     var peer = SocketAddress(.anyV6, 0)
@@ -100,6 +99,10 @@ enum Phase: UInt8, BitwiseCopyable {
     var backend: Int32 = -1
     var port: Int32 = -1
     var triedCount: UInt8 = 0
+    /// Into `Snapshot.endpoints`, while it counts as busy for this exchange; -1: none.
+    var endpoint: Int32 = -1
+    /// The endpoint's workload, as `source`.
+    var destination: UInt32 = 0
     var tried: (Int32, Int32, Int32) = (-1, -1, -1)
     var isHead = false
     var minor: UInt8 = 1
@@ -118,6 +121,11 @@ enum Phase: UInt8, BitwiseCopyable {
     /// The request as it goes upstream, kept until an answer begins.
     var request = ByteBuffer()
     var startedAt: UInt64 = 0
+    // What the last checks of the exchange saw (Worker+Overload).
+    var seenBytes: UInt64 = 0
+    var quietSince: UInt64 = 0
+    var takenBytes: UInt64 = 0
+    var bodySeen: UInt64 = 0
     var requestDeadline = UInt64.max
     var receivedBytes: UInt64 = 0
     var sentBytes: UInt64 = 0

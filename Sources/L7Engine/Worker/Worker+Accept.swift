@@ -19,14 +19,15 @@ extension Worker {
     private func adopt(_ config: WorkerConfig) {
         let previous = current
         let free = configs.firstIndex { $0.config == nil }
+        let busy = [Int32](repeating: 0, count: config.snapshot.endpoints.count)
         if let free {
-            configs[free] = ConfigSlot(config: config)
+            configs[free] = ConfigSlot(config: config, busy: busy)
             current = free
         } else {
-            configs.append(ConfigSlot(config: config))
+            configs.append(ConfigSlot(config: config, busy: busy))
             current = configs.count - 1
         }
-        if previous >= 0, configs[previous].exchanges == 0 { configs[previous].config = nil }
+        if previous >= 0 { release(previous) }
         replaceListeners(config.listeners.map { number < $0.count ? $0[number] : -1 })
     }
 
@@ -81,17 +82,19 @@ extension Worker {
             if descriptor == -ECONNABORTED || descriptor == -EINTR { continue }
             guard descriptor >= 0 else { return }
             tally.count(.connections)
-            guard connectionsOpen < limits.connectionsMax else {
-                tally.count(.connectionsRefused)
+            let account = account(of: IPAddress(high: peer.high, low: peer.low))
+            if let reason = excess(account) {
                 tally.count(.connectionsClosed)
-                engine_abort(descriptor)
+                turnAway(descriptor, account, reason)
                 continue
             }
-            open(descriptor, peer, listener)
+            open(descriptor, peer, account, listener)
         }
     }
 
-    private func open(_ descriptor: Int32, _ peer: engine_address, _ listener: Link) {
+    private func open(
+        _ descriptor: Int32, _ peer: engine_address, _ account: Int32, _ listener: Link
+    ) {
         let link = makeConnection(descriptor, .downstream)
         connectionsOpen += 1
         link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
@@ -99,8 +102,8 @@ extension Worker {
         link.it.peer = SocketAddress(IPAddress(high: peer.high, low: peer.low), peer.port)
         var local = engine_address()
         unsafe _ = engine_local_address(descriptor, &local)
-        link.it.account = account(of: link.it.peer.address)
-        accounts[link.it.account].connections &+= 1
+        link.it.account = account
+        accounts[account].connections &+= 1
         link.it.target = SocketAddress(IPAddress(high: local.high, low: local.low), local.port)
         link.it.phase = .head
         let edges =

@@ -97,7 +97,11 @@ extension Worker {
         }
         link.it.receivedBytes = UInt64(bodyEnd - head.end)
         link.it.phase = link.it.framing.isDone ? .waiting : .body
-        unsafe route(link, base, bodyEnd)
+        if lacksBuffers(link) {
+            perform(link.it.exchange.on(.failed(.overloaded)), link)
+        } else {
+            unsafe route(link, base, bodyEnd)
+        }
         return link.it.phase == .lingering || link.it.phase == .dead ? -1 : bodyEnd
     }
 
@@ -123,7 +127,12 @@ extension Worker {
         link.it.keepsAlive =
             drainUntil == nil && !head.closes && (head.minor == 1 || head.keepsAlive)
         link.it.requestDeadline = .max
-        timers.arm(link, at: now + limits.silenceNanosecondsMax)
+        link.it.seenBytes = .max
+        link.it.takenBytes = 0
+        link.it.bodySeen = 0
+        link.it.endpoint = -1
+        link.it.destination = 0
+        timers.arm(link, at: now + limits.checkNanoseconds)
     }
 
     /// What the access log says of a request is copied now: the bytes will be gone when it ends.
@@ -143,6 +152,10 @@ extension Worker {
     /// A head or body that must not be served; the connection ends with the answer.
     func refuse(_ link: Link, _ refusal: Refusal) {
         tally.count(refusal)
+        fail(link, .refused(refusal))
+    }
+
+    private func fail(_ link: Link, _ failure: Failure) {
         if !link.it.exchange.isActive, link.it.phase == .head {
             head.reset()
             link.it.framing = BodyFraming()
@@ -154,7 +167,7 @@ extension Worker {
         }
         link.it.keepsAlive = false
         buffers.release(&link.it.input)
-        perform(link.it.exchange.on(.failed(.refused(refusal))), link)
+        perform(link.it.exchange.on(.failed(failure)), link)
     }
 
     /// Passes on what has come of the request's body; `false`: nothing more now.
@@ -203,7 +216,6 @@ extension Worker {
             lookForAnswer(link, upstream)
             return false
         case .moved:
-            touch(link)
             if link.it.framing.isDone { link.it.phase = .waiting }
             return true
         }
@@ -228,7 +240,6 @@ extension Worker {
             return -1
         }
         link.it.receivedBytes += UInt64(stop - start)
-        touch(link)
         if link.it.framing.isDone { link.it.phase = .waiting }
         guard unsafe transmit(upstream, base + start, stop - start) else {
             lookForAnswer(link, upstream)
@@ -245,9 +256,12 @@ extension Worker {
         return count > 0
     }
 
-    /// Something moved: an exchange without a deadline of its own gets a new one.
-    @inline(__always)
-    func touch(_ link: Link) {
-        if link.it.requestDeadline == .max { link.it.deadline = now + limits.silenceNanosecondsMax }
+    /// A head did not come in time.
+    func headExpired(_ link: Link) {
+        guard link.it.needsMore else {
+            close(link)
+            return
+        }
+        fail(link, .headTimeout)
     }
 }

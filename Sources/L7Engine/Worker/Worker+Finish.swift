@@ -43,6 +43,7 @@ extension Worker {
             row: failure.row, isJSON: link.it.prefersJSON, isHead: link.it.isHead,
             time: now &+ wallOffset)
         link.it.sentBytes = UInt64(reply.writeHead(&writer, requestID(link)))
+        if failure == .overloaded { writer.append("Retry-After: 1\r\n") }
         writeConnection(link)
         writer.append("\r\n")
         reply.writeBody(&writer, requestID(link))
@@ -161,7 +162,7 @@ extension Worker {
         let port = link.it.port >= 0 ? config.ports[Int(link.it.port)] : 0
         tally.record(
             source: link.it.source, port: port, status: link.it.status, flag: link.it.flag,
-            duration: duration)
+            destination: link.it.destination, duration: duration)
         let record = LogRecord(
             time: link.it.startedAt &+ wallOffset, duration: duration,
             receivedBytes: link.it.receivedBytes, sentBytes: link.it.sentBytes, peer: link.it.peer,
@@ -183,9 +184,10 @@ extension Worker {
         accounts[account].requests &+= 1
         accounts[account].receivedBytes &+= link.it.receivedBytes
         accounts[account].sentBytes &+= link.it.sentBytes
+        leaveEndpoint(link)
         link.it.configSlot = -1
         configs[slot].exchanges -= 1
-        if slot != current, configs[slot].exchanges == 0 { configs[slot].config = nil }
+        if slot != current { release(slot) }
     }
 
     // MARK: Writing
@@ -236,7 +238,6 @@ extension Worker {
                 broken(link)
                 return
             }
-            if link.it.role == .downstream { touch(link) }
             if link.it.pipe.held > 0 { return }
         }
         guard let base = unsafe link.it.output.base else {
@@ -250,7 +251,6 @@ extension Worker {
             return
         }
         link.it.output.start += sent
-        if link.it.role == .downstream { touch(link) }
         guard link.it.output.isEmpty else { return }
         buffers.release(&link.it.output)
         flushed(link)

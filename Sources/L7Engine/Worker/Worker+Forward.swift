@@ -164,6 +164,7 @@ extension Worker {
         while !anew, !pool.it.idle.isNone {
             let upstream = pool.it.idle
             if upstream.it.isEnding
+                || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
                 || (!link.it.isResendable && !isQuiet(upstream))
             {
                 // The pool may be empty now, but the next dial needs it: hold it.
@@ -173,7 +174,9 @@ extension Worker {
                 continue
             }
             pools.removeIdle(upstream)
+            countUpstream(upstream, -1)
             upstream.it.phase = .head
+            countUpstream(upstream, 1)
             upstream.it.deadline = .max
             upstream.it.wasReused = true
             attach(link, upstream)
@@ -192,6 +195,11 @@ extension Worker {
     }
 
     private func dial(_ link: Link, _ pool: PoolLink) {
+        if dialsTooMany(link) {
+            pools.retire(pool)
+            perform(link.it.exchange.on(.failed(.overloaded)), link)
+            return
+        }
         tally.count(.dials)
         keepStaged(link)
         let to = pool.it.endpoint
@@ -206,6 +214,11 @@ extension Worker {
             if descriptor >= 0 { Glibc.close(descriptor) }
             pools.retire(pool)
             tally.count(.dialFailures)
+            if descriptor == -EMFILE || descriptor == -ENFILE || descriptor == -ENOBUFS {
+                shed(link, .descriptors)
+                perform(link.it.exchange.on(.failed(.overloaded)), link)
+                return
+            }
             perform(link.it.exchange.on(.connectFailed(isLate: false)), link)
             return
         }
@@ -213,7 +226,9 @@ extension Worker {
         upstream.it.pool = pool
         pool.it.count += 1
         upstream.it.phase = .connecting
+        upstream.it.openedAt = now
         attach(link, upstream)
+        countUpstream(upstream, 1)
         let edges =
             EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         _ = engine_watch(set, descriptor, edges, upstream.token)
@@ -248,7 +263,9 @@ extension Worker {
     /// The upstream can take the request.
     func established(_ upstream: Link) {
         let link = upstream.it.partner
+        countUpstream(upstream, -1)
         upstream.it.phase = .head
+        countUpstream(upstream, 1)
         upstream.it.deadline = .max
         perform(link.it.exchange.on(.connected), link)
         if link.it.phase == .body { makeReady(link) }

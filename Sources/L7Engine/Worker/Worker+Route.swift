@@ -103,13 +103,15 @@ extension Worker {
         timers.arm(link, at: link.it.requestDeadline)
     }
 
-    /// A ready endpoint that was not tried for this request, at random; `nil`: there is none at
-    /// all. A captured client is dialled for from its own address, so its family comes first.
+    /// A ready endpoint that was not tried for this request, the less busy of two at random; `nil`:
+    /// there is none at all. A captured client is dialled for from its own address, so its family
+    /// comes first.
     func pickEndpoint(_ link: Link) -> Endpoint? {
         let snapshot = config(link).snapshot
         let range = snapshot.ports[Int(link.it.port)].endpoints
         guard !range.isEmpty else { return nil }
-        if range.count == 1 { return snapshot.endpoints[range.lowerBound] }
+        leaveEndpoint(link)
+        if range.count == 1 { return enterEndpoint(link, range.lowerBound, snapshot) }
         let chosen = choose(link, snapshot, range)
         switch link.it.triedCount {
         case 0: link.it.tried.0 = Int32(chosen)
@@ -117,16 +119,38 @@ extension Worker {
         default: link.it.tried.2 = Int32(chosen)
         }
         link.it.triedCount = min(link.it.triedCount + 1, 3)
-        return snapshot.endpoints[chosen]
+        return enterEndpoint(link, chosen, snapshot)
+    }
+
+    private func enterEndpoint(_ link: Link, _ index: Int, _ snapshot: Snapshot) -> Endpoint {
+        let slot = Int(link.it.configSlot)
+        configs[slot].busy[index] += 1
+        link.it.endpoint = Int32(index)
+        link.it.destination = config(link).destinations[index]
+        return snapshot.endpoints[index]
+    }
+
+    /// The exchange does not keep its endpoint busy any more.
+    func leaveEndpoint(_ link: Link) {
+        guard link.it.endpoint >= 0 else { return }
+        configs[Int(link.it.configSlot)].busy[Int(link.it.endpoint)] -= 1
+        link.it.endpoint = -1
     }
 
     private func choose(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
         let size = UInt64(range.count)
-        // Even among what suits: a few throws of the dice, and only then a walk.
+        // The less busy of two that suit; a few throws of the dice, and only then a walk.
+        let slot = Int(link.it.configSlot)
+        var first = -1
         for _ in 0..<8 {
             let index = range.lowerBound + Int(nextRandom() % size)
-            if suits(link, snapshot, index) { return index }
+            guard index != first, suits(link, snapshot, index) else { continue }
+            if first >= 0 {
+                return configs[slot].busy[index] < configs[slot].busy[first] ? index : first
+            }
+            first = index
         }
+        if first >= 0 { return first }
         let offset = Int(nextRandom() % size)
         var second = range.lowerBound + offset
         for step in 0..<range.count {

@@ -21,7 +21,7 @@ extension Worker {
         link.it.phase = .tunnel
         link.it.keepsAlive = false
         client.it.requestDeadline = .max
-        timers.arm(client, at: now + limits.silenceNanosecondsMax)
+        timers.arm(client, at: now + limits.checkNanoseconds)
         unsafe writeInterim(client, base)
         var isSent = unsafe transmit(
             client, writer.base, writer.count, base + head.end, end - head.end)
@@ -54,7 +54,6 @@ extension Worker {
             if to.it.hasEnded { endTunnel(client) }
             return false
         }
-        touch(client)
         if from.it.role == .downstream {
             client.it.receivedBytes += UInt64(count)
         } else {

@@ -185,7 +185,6 @@ extension Worker {
         if stop < count { link.it.keepsAlive = false }
         client.it.sentBytes += UInt64(kept)
         client.it.isHeldBack = false
-        touch(client)
         guard unsafe transmit(client, scratch, kept) else {
             perform(client.it.exchange.on(.downstreamGone), client)
             return false
@@ -211,7 +210,6 @@ extension Worker {
             perform(client.it.exchange.on(.downstreamGone), client)
             return false
         case .moved:
-            touch(client)
             guard link.it.framing.isDone else { return true }
             finishResponse(link, client)
             return false
@@ -235,7 +233,9 @@ extension Worker {
         client.it.partner = .none
         link.it.partner = .none
         if isReusable, link.it.pool.it.idleCount < Int32(limits.idleUpstreamsMax) {
+            countUpstream(link, -1)
             link.it.phase = .idle
+            countUpstream(link, 1)
             pools.putIdle(link)
             timers.arm(link, at: now + limits.idleUpstreamNanosecondsMax)
         } else {

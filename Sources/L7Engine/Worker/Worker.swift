@@ -15,6 +15,8 @@ internal import MeshModel
     struct ConfigSlot {
         var config: WorkerConfig?
         var exchanges = 0
+        /// Exchanges at each of `Snapshot.endpoints`.
+        var busy: [Int32] = []
     }
 
     let limits: Limits
@@ -41,6 +43,8 @@ internal import MeshModel
     var current = -1
     var listeners: [Link] = []
     var connectionsOpen = 0
+    /// Upstreams being dialled.
+    var dialsOpen = 0
     var drainUntil: UInt64?
     var isDone = false
     var drainAnswers = 0
@@ -213,7 +217,9 @@ internal import MeshModel
             }
         case .downstream:
             if link.it.exchange.isActive {
-                perform(link.it.exchange.on(.deadline), link)
+                check(link)
+            } else if link.it.phase == .head {
+                headExpired(link)
             } else {
                 close(link)
             }
@@ -259,6 +265,7 @@ extension Worker {
     func close(_ link: Link) {
         guard link.it.phase != .dead else { return }
         if link.it.phase == .idle { pools.removeIdle(link) }
+        if !link.it.pool.isNone { countUpstream(link, -1) }
         link.it.phase = .dead
         timers.remove(link)
         endSession(link)
@@ -276,6 +283,26 @@ extension Worker {
             pools.retire(link.it.pool)
         }
         gone.append(link)
+    }
+
+    /// An upstream enters (1) or leaves (-1) the phase that it is in: the gauges, and what is being
+    /// dialled for its account.
+    func countUpstream(_ link: Link, _ difference: Int) {
+        switch link.it.phase {
+        case .idle: tally.adjust(.upstreamsIdle, by: difference)
+        case .connecting, .handshaking:
+            tally.adjust(.upstreamsConnecting, by: difference)
+            dialsOpen += difference
+            accounts[link.it.account].pending += Int32(difference)
+        default: tally.adjust(.upstreamsActive, by: difference)
+        }
+    }
+
+    /// Lets go of a configuration that nobody uses any more.
+    func release(_ slot: Int) {
+        guard configs[slot].exchanges == 0 else { return }
+        configs[slot].config = nil
+        configs[slot].busy = []
     }
 
     func closeIdle(_ link: Link) { close(link) }

@@ -6,7 +6,7 @@ import Synchronization
 
 /// Blocking sockets on 127.0.0.1 with a time limit on every call: the other ends of the engine.
 enum Loopback {
-    static func listen() -> (descriptor: Int32, port: UInt16) {
+    static func listen(backlog: Int32 = 128) -> (descriptor: Int32, port: UInt16) {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -19,24 +19,47 @@ enum Loopback {
                 unsafe _ = getsockname(descriptor, $0, &size)
             }
         }
-        Glibc.listen(descriptor, 128)
+        Glibc.listen(descriptor, backlog)
         return (descriptor, UInt16(bigEndian: address.sin_port))
     }
 
-    static func connect(_ port: UInt16) -> Int32 {
+    /// - Parameter source: an address of loopback, in host order.
+    static func connect(_ port: UInt16, from source: UInt32 = 0) -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         limit(descriptor)
+        // Safe: `call` gives it one address.
+        if source != 0 { unsafe call(Glibc.bind, descriptor, source, 0) }
+        connect(descriptor, port)
+        return descriptor
+    }
+
+    static func connect(_ descriptor: Int32, _ port: UInt16) {
+        limit(descriptor)
+        // Safe: as above.
+        unsafe call(Glibc.connect, descriptor, 0x7f00_0001, port)
+    }
+
+    private static func call(
+        _ call: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32, _ descriptor: Int32,
+        _ host: UInt32, _ port: UInt16
+    ) {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        address.sin_addr.s_addr = host.bigEndian
+        // Safe: the call reads this one address.
         unsafe withUnsafePointer(to: &address) {
             unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = unsafe Glibc.connect(
-                    descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                _ = unsafe call(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
         }
-        return descriptor
+    }
+
+    /// Whether something can be read within the time.
+    static func isReadable(_ descriptor: Int32, milliseconds: Int32) -> Bool {
+        var watched = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        // Safe: one record.
+        return unsafe poll(&watched, 1, milliseconds) == 1
     }
 
     static func limit(_ descriptor: Int32) {
@@ -174,11 +197,14 @@ struct Gateway {
     private let descriptor: Int32
     private let origins: [UInt16]
     private let workloads: [Workload]
+    /// All origins are endpoints of one service.
+    private let isOneService: Bool
 
     init(
         origins: [UInt16], rules: [HTTPRouteRule], workloads: [Workload] = [],
-        limits: Limits = Limits()
+        limits: Limits = Limits(), isOneService: Bool = false
     ) throws {
+        self.isOneService = isOneService
         self.workloads = workloads
         (descriptor, port) = Loopback.listen()
         self.origins = origins
@@ -188,13 +214,14 @@ struct Gateway {
     }
 
     func adopt(_ rules: [HTTPRouteRule], version: UInt64) {
-        let services = origins.map { port in
+        let groups = isOneService ? [origins] : origins.map { [$0] }
+        let services = groups.map { ports in
             Service(
-                name: ObjectName("shop", "s\(port)"), addresses: [],
+                name: ObjectName("shop", "s\(ports[0])"), addresses: [],
                 ports: [
                     ServicePort(
                         name: "http", port: 80, application: .http,
-                        endpoints: [Endpoint(address: SocketAddress(.loopbackV4, port))])
+                        endpoints: ports.map { Endpoint(address: SocketAddress(.loopbackV4, $0)) })
                 ])
         }
         let listener = Listener(

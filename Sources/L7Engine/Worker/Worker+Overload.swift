@@ -1,0 +1,130 @@
+// Limits that protect the worker and its other clients: who is turned away, and who is cut off.
+// Each turns away with 503 and Retry-After, or ends the connection, and is counted by reason.
+
+internal import CLinux
+internal import Glibc
+
+/// Why something was turned away: the label of `malla_requests_shed_total`.
+enum Shed: Int, CaseIterable {
+    case connections, accountConnections, buffers, accountBuffers, dials, accountDials, descriptors
+
+    var label: StaticString {
+        switch self {
+        case .connections: "connections"
+        case .accountConnections: "account_connections"
+        case .buffers: "buffers"
+        case .accountBuffers: "account_buffers"
+        case .dials: "dials"
+        case .accountDials: "account_dials"
+        case .descriptors: "descriptors"
+        }
+    }
+}
+
+extension Worker {
+    private static let turnedAway: StaticString =
+        "HTTP/1.1 503 Service Unavailable\r\nServer: malla\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    /// Whether a connection just accepted for the account is one too many.
+    func excess(_ account: Int32) -> Shed? {
+        if connectionsOpen >= limits.connectionsMax { return .connections }
+        // Clients outside of the mesh are many and share one account.
+        if account > 0,
+            accounts[account].connectionsOpen >= UInt64(limits.accountConnectionsMax)
+        {
+            return .accountConnections
+        }
+        return nil
+    }
+
+    func turnAway(_ descriptor: Int32, _ account: Int32, _ reason: Shed) {
+        tally.countShed(reason)
+        accounts[account].shed &+= 1
+        // Safe: a constant's bytes. To a client of TLS they are a broken handshake, which fits.
+        unsafe engine_turn_away(
+            descriptor, Self.turnedAway.utf8Start, Self.turnedAway.utf8CodeUnitCount)
+    }
+
+    /// Whether a new request would need memory that others should have.
+    func lacksBuffers(_ link: Link) -> Bool {
+        if buffers.heldBytes > limits.bufferBytesMax { return shed(link, .buffers) }
+        guard accounts[link.it.account].bufferBytes > UInt64(limits.accountBufferBytesMax) else {
+            return false
+        }
+        return shed(link, .accountBuffers)
+    }
+
+    /// Whether too many upstreams are being dialled already.
+    func dialsTooMany(_ link: Link) -> Bool {
+        if dialsOpen >= limits.dialsMax { return shed(link, .dials) }
+        guard accounts[link.it.account].pending >= Int32(limits.accountDialsMax) else {
+            return false
+        }
+        return shed(link, .accountDials)
+    }
+
+    /// Counts a request that is turned away; always true.
+    @discardableResult
+    func shed(_ link: Link, _ reason: Shed) -> Bool {
+        tally.countShed(reason)
+        accounts[link.it.account].shed &+= 1
+        return true
+    }
+
+    // MARK: Who stands still
+
+    /// The wheel asks after an exchange: is its time over, does anybody hold it up?
+    func check(_ link: Link) {
+        if now >= link.it.requestDeadline {
+            perform(link.it.exchange.on(.deadline), link)
+            return
+        }
+        let total = link.it.receivedBytes &+ link.it.sentBytes
+        if total != link.it.seenBytes {
+            link.it.seenBytes = total
+            link.it.quietSince = now
+        }
+        if let failure = culprit(link) {
+            link.it.keepsAlive = false
+            perform(link.it.exchange.on(failure), link)
+            return
+        }
+        timers.arm(link, at: min(link.it.requestDeadline, now + limits.checkNanoseconds))
+    }
+
+    private func culprit(_ link: Link) -> Exchange.Event? {
+        if link.it.isBlocked { return isReading(link) ? nil : .failed(.slowReader) }
+        link.it.takenBytes = 0
+        let upstream = link.it.partner
+        if link.it.phase == .body, !upstream.isNone, !upstream.it.isBlocked {
+            return isSending(link) ? nil : .failed(.bodyTimeout)
+        }
+        let quiet = now &- link.it.quietSince
+        if link.it.phase == .tunnel {
+            return quiet >= limits.silenceNanosecondsMax ? .deadline : nil
+        }
+        let patience =
+            link.it.answerStarted
+            ? limits.silenceNanosecondsMax : limits.firstByteNanosecondsMax
+        return quiet >= patience ? .deadline : nil
+    }
+
+    /// Whether the client has taken enough since the last check; the first check only looks.
+    private func isReading(_ link: Link) -> Bool {
+        let unsent = max(0, engine_unsent(link.it.descriptor))
+        let held = UInt64(link.it.pipe.held + link.it.output.count) &+ UInt64(unsent)
+        let taken = link.it.sentBytes &- min(held, link.it.sentBytes)
+        let before = link.it.takenBytes
+        // Never 0: that says "not looked yet".
+        link.it.takenBytes = taken | 1
+        return before == 0 || taken &- min(before, taken) >= UInt64(limits.slowBytesMin)
+    }
+
+    /// Whether the client sends its body: all of a known length at a least rate, others at all.
+    private func isSending(_ link: Link) -> Bool {
+        let received = link.it.receivedBytes &- link.it.bodySeen
+        link.it.bodySeen = link.it.receivedBytes
+        let least = link.it.framing.kind == .length ? limits.slowBytesMin : 1
+        return received >= UInt64(least)
+    }
+}

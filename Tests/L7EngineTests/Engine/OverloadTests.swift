@@ -1,0 +1,270 @@
+import Glibc
+import MeshModel
+import Testing
+
+@testable import L7Engine
+
+@Suite("Time-outs: who stands still is cut off", .serialized)
+struct TimeoutTests {
+    static let tenth: UInt64 = 100_000_000
+
+    static func gateway(
+        _ origins: [UInt16], workloads: [Workload] = [], isOneService: Bool = false,
+        _ change: (inout Limits) -> Void
+    ) throws -> Gateway {
+        var limits = Limits()
+        change(&limits)
+        return try Gateway(
+            origins: origins, rules: [HTTPRouteRule(backends: [Gateway.to(0)])],
+            workloads: workloads, limits: limits, isOneService: isOneService)
+    }
+
+    static func counts(_ gateway: Gateway, _ line: String) -> Bool {
+        Loopback.eventually { gateway.engine.exposition().contains(line + "\n") }
+    }
+
+    @Test func `half a head is answered with 408`() throws {
+        let origin = Origin.echo()
+        let gateway = try Self.gateway([origin.port]) { $0.headNanosecondsMax = Self.tenth }
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\nX-Slow:")
+        let answer = Loopback.message(client)
+        #expect(answer.hasPrefix("HTTP/1.1 408 "))
+        #expect(answer.contains("Connection: close"))
+        #expect(Self.counts(gateway, "malla_requests_failed_total{reason=\"head_timeout\"} 1"))
+    }
+
+    @Test func `a connection that says nothing is closed`() throws {
+        let origin = Origin.echo()
+        let gateway = try Self.gateway([origin.port]) {
+            $0.headNanosecondsMax = Self.tenth
+            $0.idleNanosecondsMax = Self.tenth
+        }
+        defer { gateway.stop() }
+        let (silent, kept) = (Loopback.connect(gateway.port), Loopback.connect(gateway.port))
+        defer {
+            close(silent)
+            close(kept)
+        }
+        Loopback.send(kept, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Loopback.message(kept).hasPrefix("HTTP/1.1 200 "))
+        #expect(Loopback.receive(silent).isEmpty)
+        #expect(Loopback.receive(kept).isEmpty)
+        #expect(Self.counts(gateway, "malla_connections_active 0"))
+    }
+
+    @Test(arguments: [false, true])
+    func `a body that stands still, or trickles, is answered with 408`(trickles: Bool) throws {
+        let origin = Origin { connection, _ in while !Loopback.receive(connection).isEmpty {} }
+        let gateway = try Self.gateway([origin.port]) { $0.checkNanoseconds = Self.tenth }
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nfirst")
+        if trickles {
+            #expect(
+                Loopback.eventually {
+                    Loopback.send(client, "x")
+                    return gateway.engine.exposition().contains("reason=\"body_timeout\"} 1\n")
+                })
+        }
+        #expect(Loopback.message(client).hasPrefix("HTTP/1.1 408 "))
+        #expect(Self.counts(gateway, "malla_requests_failed_total{reason=\"body_timeout\"} 1"))
+    }
+
+    @Test func `a client that does not read its answer is cut off`() throws {
+        let origin = Origin { connection, _ in
+            _ = Loopback.message(connection)
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 67108864\r\n\r\n")
+            Loopback.send(connection, [UInt8](repeating: 7, count: 64 << 20))
+        }
+        let gateway = try Self.gateway([origin.port]) { $0.checkNanoseconds = Self.tenth }
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Self.counts(gateway, "malla_requests_failed_total{reason=\"slow_reader\"} 1"))
+        #expect(Self.counts(gateway, "malla_connections_active 0"))
+    }
+
+    @Test func `an upstream without an answer is 504`() throws {
+        let origin = Origin { connection, _ in while !Loopback.receive(connection).isEmpty {} }
+        let gateway = try Self.gateway([origin.port]) {
+            $0.checkNanoseconds = Self.tenth
+            $0.firstByteNanosecondsMax = 2 * Self.tenth
+        }
+        defer { gateway.stop() }
+        #expect(gateway.get().hasPrefix("HTTP/1.1 504 "))
+    }
+
+    @Test func `an endpoint that drops what is dialled is 503 in time`() throws {
+        let hole = BlackHole()
+        let gateway = try Self.gateway([hole.port]) { $0.connectNanosecondsMax = Self.tenth }
+        defer { gateway.stop() }
+        #expect(gateway.get().hasPrefix("HTTP/1.1 503 "))
+    }
+
+    @Test func `an upstream's life ends`() throws {
+        let origin = Origin.echo()
+        let gateway = try Self.gateway([origin.port]) { $0.upstreamLifeNanosecondsMax = 0 }
+        defer { gateway.stop() }
+        for _ in 0..<3 { #expect(gateway.get().hasPrefix("HTTP/1.1 200 ")) }
+        #expect(Self.counts(gateway, "malla_upstream_dials_total 3"))
+    }
+}
+
+@Suite("Overload: what is one too many is turned away", .serialized)
+struct OverloadTests {
+    @Test(arguments: [(true, "account_connections"), (false, "connections")])
+    func `connections beyond the limit get 503 and Retry-After`(isAccount: Bool, reason: String)
+        throws
+    {
+        let origin = Origin.echo()
+        let gateway = try TimeoutTests.gateway(
+            [origin.port], workloads: [.client("shop", "web", "127.0.0.1")]
+        ) {
+            if isAccount { $0.accountConnectionsMax = 2 } else { $0.connectionsMax = 2 }
+        }
+        defer { gateway.stop() }
+        let kept = (0..<2).map { _ in Loopback.connect(gateway.port) }
+        defer { for client in kept { close(client) } }
+        for client in kept {
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(Loopback.message(client).hasPrefix("HTTP/1.1 200 "))
+        }
+        let third = Loopback.connect(gateway.port)
+        defer { close(third) }
+        let answer = Loopback.message(third)
+        #expect(answer.hasPrefix("HTTP/1.1 503 "))
+        #expect(answer.contains("Retry-After: 1"))
+        #expect(TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"\(reason)\"} 1"))
+        // The others are served as before.
+        Loopback.send(kept[0], "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Loopback.message(kept[0]).hasPrefix("HTTP/1.1 200 "))
+    }
+
+    @Test func `requests of an account that holds its share of buffers get 503, others do not`()
+        throws
+    {
+        let origin = Origin { connection, number in
+            while !Loopback.message(connection).isEmpty {
+                if number > 0 {
+                    Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    continue
+                }
+                Loopback.send(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                Loopback.send(connection, "2000000\r\n")
+                Loopback.send(connection, [UInt8](repeating: 7, count: 32 << 20))
+            }
+        }
+        let gateway = try TimeoutTests.gateway(
+            [origin.port], workloads: [.client("shop", "web", "127.0.0.1")]
+        ) { $0.accountBufferBytesMax = 1024 }
+        defer { gateway.stop() }
+        let slow = Loopback.connect(gateway.port)
+        defer { close(slow) }
+        Loopback.send(slow, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        // As soon as the kernel takes no more for the slow one.
+        var answer = ""
+        #expect(
+            Loopback.eventually {
+                answer = gateway.get()
+                return answer.hasPrefix("HTTP/1.1 503 ")
+            })
+        #expect(answer.contains("Retry-After: 1"))
+        #expect(
+            TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"account_buffers\"} 1"))
+        // From an address of no workload.
+        let other = Loopback.connect(gateway.port, from: 0x7f00_0009)
+        defer { close(other) }
+        Loopback.send(other, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Loopback.message(other).hasSuffix("ok"))
+    }
+
+    @Test func `dials beyond the limit get 503 at once`() throws {
+        let hole = BlackHole()
+        let gateway = try TimeoutTests.gateway([hole.port]) { $0.dialsMax = 1 }
+        defer { gateway.stop() }
+        let waiting = Loopback.connect(gateway.port)
+        defer { close(waiting) }
+        Loopback.send(waiting, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(
+            TimeoutTests.counts(gateway, "malla_upstream_connections{state=\"connecting\"} 1"))
+        let answer = gateway.get()
+        #expect(answer.contains("Retry-After: 1"))
+        #expect(answer.contains("overloaded"))
+        #expect(TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"dials\"} 1"))
+    }
+
+    @Test func `without descriptors the worker rests, and serves when there are some again`() throws
+    {
+        let origin = Origin.echo()
+        let gateway = try TimeoutTests.gateway([origin.port]) { _ in }
+        defer { gateway.stop() }
+        let first = Loopback.connect(gateway.port)
+        defer { close(first) }
+        Loopback.send(first, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Loopback.message(first).hasPrefix("HTTP/1.1 200 "))
+        let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(client) }
+        var old = rlimit()
+        // Safe: the calls read and write these records.
+        unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &old)
+        var none = rlimit(rlim_cur: 3, rlim_max: old.rlim_max)
+        unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &none)
+        Loopback.connect(client, gateway.port)
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        let isPaused = Loopback.eventually {
+            !gateway.engine.exposition().contains("malla_accept_paused_total 0\n")
+        }
+        unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &old)
+        #expect(isPaused)
+        #expect(Loopback.message(client).hasPrefix("HTTP/1.1 200 "))
+        // Ten times a second, not a hundred thousand times.
+        let text = gateway.engine.exposition()
+        let line = text.split(separator: "\n").first { $0.hasPrefix("malla_accept_paused_total ") }
+        #expect((line?.split(separator: " ").last.flatMap { Int($0) } ?? 1000) < 110)
+    }
+
+    @Test func `of two endpoints the less busy one is asked`() throws {
+        let stuck = Origin { connection, _ in while !Loopback.receive(connection).isEmpty {} }
+        let quick = Origin.echo("quick")
+        let gateway = try TimeoutTests.gateway(
+            [stuck.port, quick.port], isOneService: true
+        ) { _ in }
+        defer { gateway.stop() }
+        var clients: [Int32] = []
+        defer { for client in clients { close(client) } }
+        var served = 0
+        for _ in 1...20 {
+            let client = Loopback.connect(gateway.port)
+            clients.append(client)
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            if Loopback.isReadable(client, milliseconds: 1000) { served += 1 }
+        }
+        // The stuck one has one request; the quick one never has more at the same time.
+        #expect(served >= 18)
+    }
+}
+
+/// A port whose every new connection hangs: its queue is full and nobody accepts.
+final class BlackHole: Sendable {
+    let port: UInt16
+    private let descriptors: [Int32]
+
+    init() {
+        let (listener, port) = Loopback.listen(backlog: 0)
+        self.port = port
+        var all = [listener]
+        for _ in 0..<4 {
+            let filler = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
+            Loopback.connect(filler, port)
+            all.append(filler)
+        }
+        descriptors = all
+    }
+
+    deinit { for descriptor in descriptors { close(descriptor) } }
+}
