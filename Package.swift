@@ -68,7 +68,7 @@ let package = Package(
         .testTarget(
             name: "L7EngineTests", dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount"]),
         .testTarget(
-            name: "NodeAgentTests", dependencies: ["NodeAgent", "Supervisor", "MeshModel", arguments]),
+            name: "NodeAgentTests", dependencies: ["NodeAgent", "BPFLoader", "Supervisor", "MeshModel", arguments]),
         .testTarget(name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
         .testTarget(name: "KernelTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI", "CBPF", "CLinux"]),
         .testTarget(name: "NodeTests", dependencies: ["TestSupport"]),

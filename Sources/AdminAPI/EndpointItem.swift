@@ -17,11 +17,13 @@ public struct EndpointItem: Codable, Sendable, Equatable {
     public var serviceAccount: String
     /// `attached`, `remote`, `unmanaged` (local, no interface) or what is wrong.
     public var state: String
+    /// How often something of it was found broken and put right, since the agent's child began.
+    public var repairs: Int
 
     public init(
         namespace: String, name: String, node: String, local: Bool, addresses: [String] = [],
         interface: String = "", interfaceIndex: Int = 0, meshed: Bool, serviceAccount: String = "",
-        state: String
+        state: String, repairs: Int = 0
     ) {
         self.namespace = namespace
         self.name = name
@@ -33,5 +35,6 @@ public struct EndpointItem: Codable, Sendable, Equatable {
         self.meshed = meshed
         self.serviceAccount = serviceAccount
         self.state = state
+        self.repairs = repairs
     }
 }

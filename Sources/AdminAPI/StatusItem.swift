@@ -22,12 +22,15 @@ public struct StatusItem: Codable, Sendable, Equatable {
     public var identity: String
     public var config: Config
     public var listeners: [Listener]
+    /// What was found broken and put right since the child began, by kind.
+    public var repairs: [Repair]
 
     public init(
         node: String, version: String, pid: Int, supervisorPID: Int, restarts: Int,
         uptimeSeconds: Int, startMilliseconds: Int = 0, ready: Bool, reasons: [String] = [],
         datapath: Datapath, engine: Engine,
-        identity: String = "none", config: Config, listeners: [Listener] = []
+        identity: String = "none", config: Config, listeners: [Listener] = [],
+        repairs: [Repair] = []
     ) {
         self.node = node
         self.version = version
@@ -43,6 +46,28 @@ public struct StatusItem: Codable, Sendable, Equatable {
         self.identity = identity
         self.config = config
         self.listeners = listeners
+        self.repairs = repairs
+    }
+
+    /// Something of the datapath that another program broke.
+    public struct Repair: Codable, Sendable, Equatable {
+        /// The label of `malla_repairs_total`.
+        public var what: String
+        public var count: UInt64
+        /// The last one: whose, what was wrong, and when (RFC 3339, UTC).
+        public var subject: String
+        public var message: String
+        public var time: String
+
+        public init(
+            what: String, count: UInt64, subject: String, message: String, time: String
+        ) {
+            self.what = what
+            self.count = count
+            self.subject = subject
+            self.message = message
+            self.time = time
+        }
     }
 
     /// The eBPF programs and maps of the node.

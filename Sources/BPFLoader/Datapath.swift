@@ -132,9 +132,9 @@ public struct ApplyProblem: Sendable, Equatable {
 /// - Owns: the loaded object, the links, the agent's copy of the kernel's rows.
 /// - Threads: one at a time (the agent's reconcile loop), in the node's network namespace.
 public final class Datapath {
-    private let options: DatapathOptions
-    private let object: BPFObject
-    private var links: AttachedLinks
+    private(set) var options: DatapathOptions
+    let object: BPFObject
+    var links: AttachedLinks
     private(set) var rows: KernelRows
     private var services: ServiceRows
     private let settings: BPFMap<UInt32, malla_setting>
@@ -142,12 +142,20 @@ public final class Datapath {
     private let listeners: SocketMap
     private let counters: PerCPUArray
     private var setting: malla_setting
+    let pins: PinDirectory
+    /// Of the cgroup, open as long as something may have to be attached to it again.
+    private let cgroup: Descriptor
     /// Pins of what `init` attached, which `apply` keeps.
-    private var fixed: Set<String> = []
+    private(set) var fixed: Set<String> = []
+    /// The interfaces that the last `apply` looked for, by name; index 0: there was none.
+    private(set) var places: [String: PodPlace] = [:]
 
     /// Loads the programs, adopting what is pinned, and attaches all that does not depend on the
     /// configuration: the sockets' hooks, the engine's interface and namespace.
     public init(_ options: DatapathOptions) throws(BPFError) {
+        let opened = unsafe open(options.cgroupPath, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard opened >= 0 else { throw .notCgroup(path: options.cgroupPath, errno: errno) }
+        let cgroup = Descriptor(adopting: opened)
         let directory = try PinDirectory(bpffsPath: options.bpffsPath)
         let object = try BPFObject.load(sizes: options.limits.byMap, directory: directory.path)
         let rows = try KernelRows(object)
@@ -170,8 +178,12 @@ public final class Datapath {
         setting = settings.value(of: 0, placeholder: malla_setting()) ?? malla_setting()
         self.settings = settings
         links = AttachedLinks(directory: directory.links)
+        pins = directory
+        self.cgroup = cgroup
         try describeNode()
         try attachFixed()
+        // When they are in force: until then the pins are those of the agent before.
+        try self.object.pinPrograms(directory: directory.programs)
     }
 
     /// Attaches to the pods' interfaces and reconciles the maps: writes before removals.
@@ -183,9 +195,11 @@ public final class Datapath {
         let all = NetworkLink.all()
         let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         var interfaces: [String: UInt32] = [:]
+        places = [:]
         for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
             guard let name = workload.interface else { continue }
             let subject = "pod \(workload.name)"
+            places[name] = PodPlace(subject: subject, index: byName[name]?.index ?? 0)
             guard let link = byName[name] else {
                 let message = "its interface \(name) does not exist; it is not in the mesh"
                 problems.append(ApplyProblem(subject: subject, message: message))
@@ -244,6 +258,14 @@ public final class Datapath {
     /// Numbers of policies that the kernel holds since before the first `apply`.
     public var policyNumbersInUse: PolicyNumbersInUse { rows.policies.numbersInUse }
 
+    /// The engine's veth was made anew: attaches to its new end on the node.
+    public func moveEngine(to interface: UInt32) throws(BPFError) {
+        options.engineInterface = interface
+        fixed = fixed.filter { !$0.hasPrefix("from_engine_") }
+        try describeNode()
+        try attachEngine()
+    }
+
     public func verdictCounts() -> [VerdictCount] { counters.verdictCounts() }
 
     /// - Complexity: counts the rows of the flow table, some milliseconds when it is full.
@@ -281,7 +303,9 @@ public final class Datapath {
             let statistics = object.statistics(ofProgram: link.attachment.program)
             return ProgramState(
                 name: link.attachment.program, id: statistics?.id ?? 0,
-                attachedTo: link.attachment.description, isPinned: true, isAdopted: link.isAdopted,
+                attachedTo: link.attachment.description,
+                isPinned: PinDirectory.isPinned("\(pins.programs)/\(link.attachment.program)"),
+                isAdopted: link.isAdopted,
                 runCount: statistics?.runs ?? 0, runNanoseconds: statistics?.nanoseconds ?? 0)
         }
     }
@@ -308,7 +332,7 @@ extension Datapath {
         try settings.set(0, to: setting)
     }
 
-    private func attachFixed() throws(BPFError) {
+    private func attachEngine() throws(BPFError) {
         if options.engineInterface != 0 {
             guard let link = NetworkLink.all().first(where: { $0.index == options.engineInterface })
             else {
@@ -317,6 +341,10 @@ extension Datapath {
             }
             try attachFixed(TCXAttachment.ingress("malla_from_eng", hook: "from_engine", of: link))
         }
+    }
+
+    private func attachFixed() throws(BPFError) {
+        try attachEngine()
         if let namespace = options.engineNamespace {
             var status = stat()
             guard unsafe fstat(namespace, &status) == 0 else {
@@ -326,9 +354,6 @@ extension Datapath {
             try attachFixed(LookupAttachment.engine(descriptor: namespace, inode: inode))
         }
         let path = options.cgroupPath
-        let opened = unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard opened >= 0 else { throw .notCgroup(path: path, errno: errno) }
-        let cgroup = Descriptor(adopting: opened)
         let inode = OwnSockets.inode(of: path)
         for each in CgroupAttachment.all(path: path, descriptor: cgroup.number, inode: inode) {
             try attachFixed(each)

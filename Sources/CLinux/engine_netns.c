@@ -11,6 +11,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -162,6 +163,19 @@ int malla_link_set_up(const char *name, bool up)
 	return ask(&r);
 }
 
+int malla_link_is_up(const char *name)
+{
+	struct ifreq link = {0};
+	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0)
+		return -errno;
+	strncpy(link.ifr_name, name, sizeof(link.ifr_name) - 1);
+	int result = ioctl(s, SIOCGIFFLAGS, &link) < 0 ? -errno : (link.ifr_flags & IFF_UP) != 0;
+	close(s);
+	return result;
+}
+
 static int route(int family, uint8_t type, uint8_t table, uint32_t metric, const char *device)
 {
 	struct request r;
@@ -204,16 +218,48 @@ static int rule(int family, uint16_t type, uint32_t priority, uint8_t table, con
  * 3. by default it leaves by the veth; without the veth it is unreachable, else the engine's own
  *    resets would come back and end its connections.
  */
+static int engine_route(int step, int family, const char *device)
+{
+	switch (step) {
+	case 0:
+		return route(family, RTN_LOCAL, RT_TABLE_LOCAL, 0, "lo");
+	case 1:
+		return rule(family, RTM_NEWRULE, 1, RT_TABLE_MAIN, "lo");
+	case 2:
+		return rule(family, RTM_NEWRULE, 2, RT_TABLE_LOCAL, NULL);
+	case 3:
+		return rule(family, RTM_DELRULE, 0, RT_TABLE_LOCAL, NULL);
+	case 4:
+		return route(family, RTN_UNREACHABLE, RT_TABLE_MAIN, 0xffffffff, NULL);
+	default:
+		return route(family, RTN_UNICAST, RT_TABLE_MAIN, 0, device);
+	}
+}
+
 int malla_engine_routes(int family, const char *device)
 {
-	int e;
+	for (int step = 0; step < 6; step++) {
+		int e = engine_route(step, family, device);
 
-	if ((e = route(family, RTN_LOCAL, RT_TABLE_LOCAL, 0, "lo")) ||
-	    (e = rule(family, RTM_NEWRULE, 1, RT_TABLE_MAIN, "lo")) ||
-	    (e = rule(family, RTM_NEWRULE, 2, RT_TABLE_LOCAL, NULL)) ||
-	    (e = rule(family, RTM_DELRULE, 0, RT_TABLE_LOCAL, NULL)) ||
-	    (e = route(family, RTN_UNREACHABLE, RT_TABLE_MAIN, 0xffffffff, NULL)) ||
-	    (e = route(family, RTN_UNICAST, RT_TABLE_MAIN, 0, device)))
-		return e;
+		if (e)
+			return e;
+	}
 	return 0;
+}
+
+int malla_engine_routes_repair(int family, const char *device)
+{
+	int missing = 0;
+
+	for (int step = 0; step < 6; step++) {
+		int e = engine_route(step, family, device);
+
+		/* There already, or (rule 0) not there, which is as it should be. */
+		if (e == -EEXIST || (step == 3 && e == -ENOENT))
+			continue;
+		if (e)
+			return e;
+		missing++;
+	}
+	return missing;
 }

@@ -79,6 +79,17 @@ public final class ChildLink {
 
     public func serving() { _ = socket.send(ControlMessage(.serving)) }
 
+    /// Has the supervisor look after the engine's namespace.
+    ///
+    /// - Returns: the index of the veth's end on the node, what was put right, and a positive errno
+    ///   where something could not be.
+    public func verifyEngine() -> (interface: UInt32, repairs: EngineRepairs, errno: Int32) {
+        guard socket.send(ControlMessage(.verify)) == 0, let (answer, _) = socket.receive(),
+            answer.kind == .verified
+        else { return (0, [], EPROTO) }
+        return (answer.number, EngineRepairs(rawValue: answer.count), answer.code)
+    }
+
     /// Brings the engine's veth up. Returns 0 or a positive errno.
     public func linkUp() -> Int32 {
         guard socket.send(ControlMessage(.linkUp)) == 0, let (answer, _) = socket.receive() else {

@@ -23,6 +23,10 @@ public struct ControlMessage: Equatable, Sendable {
         case serving
         /// Child: the programs are attached, bring the veth up. Answered by `end`.
         case linkUp
+        /// Child: put the engine's namespace right. Answered by `verified`: `number` is the index
+        /// of the veth's end on the node, `count` an `EngineRepairs`, `code` why all is not right.
+        case verify
+        case verified
     }
 
     /// Of `open`: who asks. Sockets of different purposes are never the same.

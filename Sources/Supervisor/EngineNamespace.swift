@@ -14,7 +14,7 @@ public struct EngineNamespace: ~Copyable {
 
     let descriptor: Descriptor
     /// Index of `malla0` in the node's namespace.
-    public let interfaceIndex: UInt32
+    public private(set) var interfaceIndex: UInt32
     /// One listening socket a worker; AF_INET6 and bound to ::ffff:127.0.0.1, so that it takes
     /// both families and, but for the sk_lookup program, nothing.
     let listeners: [Int32]
@@ -48,6 +48,55 @@ public struct EngineNamespace: ~Copyable {
         -(unsafe malla_link_set_up(nodeInterface, true))
     }
 
+    /// Puts right what somebody took away: the veth, links that are down, rules, routes, settings.
+    ///
+    /// - Returns: what was wrong. With `.veth` in it the index is another one, and the node's end
+    ///   is down until its programs are attached.
+    mutating func repair() throws(SupervisorError) -> EngineRepairs {
+        var repairs: EngineRepairs = []
+        let namespace = descriptor.number
+        if unsafe if_nametoindex(Self.nodeInterface) != interfaceIndex {
+            // What is left of the pair would be in the way.
+            try Self.inside(namespace) { () throws(SupervisorError) in
+                _ = unsafe malla_link_remove(Self.engineInterface)
+            }
+            try Self.createVeth(namespace)
+            interfaceIndex = unsafe if_nametoindex(Self.nodeInterface)
+            repairs.insert(.veth)
+        } else if unsafe malla_link_is_up(Self.nodeInterface) == 0 {
+            _ = Self.setLinkUp()
+            repairs.insert(.link)
+        }
+        let inner = try Self.inside(namespace) { () throws(SupervisorError) -> EngineRepairs in
+            try Self.repairInside()
+        }
+        return repairs.union(inner)
+    }
+
+    private static func repairInside() throws(SupervisorError) -> EngineRepairs {
+        var repairs: EngineRepairs = []
+        for (name, value) in mustSettings where Sysctl.value(name) != value {
+            let error = Sysctl.set(name, value)
+            guard error == 0 else {
+                throw .refused(doing: "set net/\(name) in the engine's namespace", errno: error)
+            }
+            repairs.insert(.settings)
+        }
+        for device in ["lo", engineInterface] where unsafe malla_link_is_up(device) == 0 {
+            _ = unsafe malla_link_set_up(device, true)
+            repairs.insert(.link)
+        }
+        for family in [AF_INET, AF_INET6] {
+            let result = unsafe malla_engine_routes_repair(family, engineInterface)
+            if family == AF_INET6, result == -EAFNOSUPPORT || result == -EOPNOTSUPP { continue }
+            guard result >= 0 else {
+                throw .refused(doing: "repair the engine's routes", errno: -result)
+            }
+            if result > 0 { repairs.insert(.routes) }
+        }
+        return repairs
+    }
+
     /// Runs `body` with this thread in the namespace.
     static func inside<Result>(
         _ namespace: Int32, _ body: () throws(SupervisorError) -> Result
@@ -76,13 +125,14 @@ public struct EngineNamespace: ~Copyable {
         _ = Sysctl.set("ipv6/conf/\(nodeInterface)/addr_gen_mode", "1")
     }
 
+    private static let mustSettings = [
+        // IP_LOCAL_PORT_RANGE is ignored unless the namespace's own range contains it.
+        ("ipv4/ip_local_port_range", "61000 65535"),
+        // 4 536 ports for each client and destination: TIME_WAIT must not hold them.
+        ("ipv4/tcp_tw_reuse", "1"),
+    ]
+
     private static func setSysctls() throws(SupervisorError) {
-        let must = [
-            // IP_LOCAL_PORT_RANGE is ignored unless the namespace's own range contains it.
-            ("ipv4/ip_local_port_range", "61000 65535"),
-            // 4 536 ports for each client and destination: TIME_WAIT must not hold them.
-            ("ipv4/tcp_tw_reuse", "1"),
-        ]
         let may = [
             ("core/somaxconn", "8192"),
             ("ipv4/tcp_max_syn_backlog", "8192"),
@@ -93,7 +143,7 @@ public struct EngineNamespace: ~Copyable {
             ("ipv6/conf/default/router_solicitations", "0"),
             ("ipv6/ip_nonlocal_bind", "1"),
         ]
-        for (name, value) in must {
+        for (name, value) in mustSettings {
             let error = Sysctl.set(name, value)
             guard error == 0 else {
                 throw .refused(doing: "set net/\(name) in the engine's namespace", errno: error)

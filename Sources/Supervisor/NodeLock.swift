@@ -73,6 +73,22 @@ struct NodeLock: ~Copyable {
         return lock
     }
 
+    /// The one to stop: a socket is held by whoever listened last, which may be the child.
+    private static func supervisor(of pid: Int32) -> Int32 {
+        guard pid > 0, let file = unsafe fopen("/proc/\(pid)/cmdline", "re") else { return pid }
+        defer { unsafe fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 4_096)
+        // The buffer is as long as the call is told.
+        let got = unsafe fread(&bytes, 1, bytes.count, file)
+        let words = bytes.prefix(got).split(separator: 0).map {
+            String(decoding: $0, as: UTF8.self)
+        }
+        guard let option = words.firstIndex(of: "--supervisor"), option + 1 < words.count else {
+            return pid
+        }
+        return Int32(words[option + 1]) ?? pid
+    }
+
     private static func listen(_ path: String) throws(SupervisorError) -> Int32 {
         if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
             try makeDirectory(String(path[..<slash]))
@@ -81,7 +97,9 @@ struct NodeLock: ~Copyable {
         var socket = unsafe malla_unix_listen(path, length, 128)
         if socket == -EADDRINUSE {
             let holder = unsafe malla_unix_holder(path, length)
-            guard holder < 0 else { throw .taken(what: "the socket \(path)", pid: holder) }
+            guard holder < 0 else {
+                throw .taken(what: "the socket \(path)", pid: supervisor(of: holder))
+            }
             // Nobody listens: it is left from an agent that was killed. Anything but a socket
             // is not ours to remove.
             var what = stat()

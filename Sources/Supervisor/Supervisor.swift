@@ -57,10 +57,10 @@ public struct Supervisor: ~Copyable {
     private let options: SupervisorOptions
     private let log: (String) -> Void
     private let lock: NodeLock
-    private let engine: EngineNamespace?
+    private var engine: EngineNamespace?
     /// The namespace and its listeners, as the child gets them; they belong to `engine`.
     private let engineDescriptors: [Int32]
-    private let engineInterface: UInt32
+    private var engineInterface: UInt32
     private let signals: Descriptor
 
     private var sockets = HeldSockets()
@@ -186,8 +186,21 @@ public struct Supervisor: ~Copyable {
             // It may have been cleared while this child was slow to start.
             _ = setEngineSlot(engineInterface)
         case .linkUp: send(ControlMessage(.end, code: EngineNamespace.setLinkUp()))
-        case .inheritance, .sockets, .held, .end: break
+        case .verify: verifyEngine()
+        case .inheritance, .sockets, .held, .end, .verified: break
         }
+    }
+
+    private mutating func verifyEngine() {
+        var answer = ControlMessage(.verified)
+        do throws(SupervisorError) {
+            answer.count = try engine?.repair().rawValue ?? 0
+        } catch {
+            if case .refused(_, let errno) = error { answer.code = errno }
+        }
+        engineInterface = engine?.interfaceIndex ?? 0
+        answer.number = engineInterface
+        send(answer)
     }
 
     private func sendInheritance() {

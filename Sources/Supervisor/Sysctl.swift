@@ -11,6 +11,18 @@ enum Sysctl {
         return write(name, value)
     }
 
+    /// The value with single blanks between its words; empty where it cannot be read.
+    static func value(_ name: String) -> String {
+        let number = unsafe open("/proc/sys/net/\(name)", O_RDONLY | O_CLOEXEC)
+        guard number >= 0 else { return "" }
+        let file = Descriptor(adopting: number)
+        var bytes = [UInt8](repeating: 0, count: 256)
+        // The call writes at most `bytes.count` bytes.
+        let got = unsafe read(file.number, &bytes, bytes.count)
+        return bytes.prefix(max(0, got)).split { $0 <= 32 }
+            .map { String(decoding: $0, as: UTF8.self) }.joined(separator: " ")
+    }
+
     private static func write(_ name: String, _ value: String) -> Int32 {
         let number = unsafe open("/proc/sys/net/\(name)", O_WRONLY | O_CLOEXEC)
         guard number >= 0 else { return errno }

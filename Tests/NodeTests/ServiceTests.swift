@@ -89,6 +89,13 @@ struct ServiceTests {
             "wrk", ["wrk", "-t1", "-c8", "-d4s", "-H", "Connection: close", SmallMesh.kernelFar.urls[0]])
         try eventually("the load flows") { try mesh.quiet.far.requests() > 50 }
 
+        func programs() throws -> String {
+            try Command.shell("cd \(mesh.node.bpffs)/malla/v*/programs && ls -i")
+        }
+        let pinned = try programs()
+        for name in ["malla_connect4", "malla_from_pod", "malla_to_pod", "malla_listener"] {
+            #expect(pinned.contains(name + "\n"), "\(pinned)")
+        }
         let child = try #require(mesh.node.child(of: mesh.agents[0]))
         try Command.shell("kill -9 \(mesh.agents[0].pid) \(child)")
         try eventually("no process of the agent is left") {
@@ -99,10 +106,17 @@ struct ServiceTests {
 
         #expect(load.wait(seconds: 20) == 0)
         #expect(Load(load.text).errors == 0, "\(load.text)")
+        #expect(try programs() == pinned)
         let next = try mesh.node.startAgent()
+        #expect(try programs() != pinned && !programs().contains("__new"), "replaced by the next agent's")
         let stats = try mesh.node.malla("bpf", "stats", "-o", "json")
         #expect(stats.output.contains("\"adopted\":true") || stats.output.contains("\"adopted\" : true"),
             "\(stats)\n\(next.text)")
         #expect(try mesh.client.curl(SmallMesh.engineFar.urls[0]).status == 200, "\(next.text)")
+
+        #expect(next.stop() == 0)
+        let cleanup = try mesh.node.run([Binaries.agent, "cleanup", "--bpffs", mesh.node.bpffs])
+        #expect(cleanup.status == 0, "\(cleanup)")
+        #expect(try mesh.node.run(["ls", mesh.node.bpffs + "/malla"]).status != 0, "nothing is left")
     }
 }

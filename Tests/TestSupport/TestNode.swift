@@ -88,6 +88,23 @@ public final class TestNode {
             .compactMap { $0.split(separator: " ").last.flatMap { Double($0) } }.reduce(0, +)
     }
 
+    /// Runs a shell command in the network namespace of the agent's engine.
+    public func inEngine(_ agent: TestProcess, _ script: String) throws -> Outcome {
+        guard let child = child(of: agent) else {
+            throw CommandFailure(description: "the agent has no child")
+        }
+        let find = """
+            own=$(readlink /proc/\(child)/ns/net)
+            for task in /proc/\(child)/task/*; do
+              if [ "$(readlink $task/ns/net)" != "$own" ]; then
+                exec nsenter --net=$task/ns/net sh -ec "$0"
+              fi
+            done
+            exit 99
+            """
+        return try Command.run(["sh", "-ec", find, script])
+    }
+
     /// The agent's child, which serves; the agent itself is the supervisor.
     public func child(of agent: TestProcess) -> pid_t? {
         Command.text("/proc/\(agent.pid)/task/\(agent.pid)/children")

@@ -69,6 +69,13 @@ public final class TestPod {
 
     public var cgroup: String { "\(bed.cgroup)/\(node)/\(name)" }
 
+    /// Takes the pod's veth away and makes another one of the same name, as a runtime that sets a
+    /// pod up again does.
+    public func replug() throws {
+        guard let pod = bed.topology.pods.first(where: { $0.name == name }) else { return }
+        try Command.shell(TopologyScript(bed: bed).replug(pod))
+    }
+
     /// The command line that runs `arguments` as a process of this pod.
     public func chain(_ arguments: [String]) -> [String] {
         let hosts = [

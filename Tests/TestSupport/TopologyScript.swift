@@ -57,6 +57,12 @@ struct TopologyScript {
         return lines
     }
 
+    /// Takes a pod's veth away and makes another one of the same name, addresses and routes.
+    func replug(_ pod: Topology.Pod) -> String {
+        (["ip -n \(short(pod.node)) link del \(pod.interface)"] + script(pod))
+            .joined(separator: "\n")
+    }
+
     private func script(_ pod: Topology.Pod) -> [String] {
         [
             batch(pod.node, [

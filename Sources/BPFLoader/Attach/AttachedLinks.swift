@@ -2,6 +2,14 @@
 
 internal import Glibc
 
+/// One link that was not as it should be.
+struct LinkRepair {
+    let attachment: Attachment
+    let fault: Link.Fault
+    /// Why it still is not; empty: it was put right.
+    var problem = ""
+}
+
 /// - Owns: the links, by the names of their pins.
 /// - Threads: one at a time.
 struct AttachedLinks {
@@ -17,6 +25,52 @@ struct AttachedLinks {
         if links[attachment.pin]?.attachment.place == attachment.place { return }
         let program = try object.program(attachment.program)
         links[attachment.pin] = try Link.join(attachment, program: program, directory: directory)
+    }
+
+    /// Looks at every link in the kernel and puts right what is wrong with it.
+    ///
+    /// - Parameter interfaces: indices of those that there are.
+    /// - Returns: what was repaired, and links at interfaces that there are no more.
+    /// - Complexity: two system calls a link, more for those that are repaired.
+    mutating func verify(
+        _ object: borrowing BPFObject, interfaces: Set<UInt32>
+    ) -> (repairs: [LinkRepair], orphans: [Attachment]) {
+        var ids: [String: UInt32] = [:]
+        var repairs: [LinkRepair] = []
+        var orphans: [Attachment] = []
+        for link in all {
+            let place = UInt32(truncatingIfNeeded: link.attachment.place)
+            if link.attachment.isInterface, !interfaces.contains(place) {
+                orphans.append(link.attachment)
+                continue
+            }
+            let name = link.attachment.program
+            let id = ids[name] ?? object.statistics(ofProgram: name)?.id ?? 0
+            ids[name] = id
+            guard let fault = link.fault(program: id) else { continue }
+            var repair = LinkRepair(attachment: link.attachment, fault: fault)
+            do throws(BPFError) {
+                try mend(link, fault, object)
+            } catch {
+                repair.problem = error.description
+            }
+            repairs.append(repair)
+        }
+        return (repairs, orphans)
+    }
+
+    private mutating func mend(
+        _ link: Link, _ fault: Link.Fault, _ object: borrowing BPFObject
+    ) throws(BPFError) {
+        switch fault {
+        case .replaced: try link.update(to: object.program(link.attachment.program))
+        case .unpinned: try link.repin()
+        case .detached:
+            links[link.attachment.pin] = nil
+            // Still ours to try again if it cannot be attached now.
+            defer { if links[link.attachment.pin] == nil { links[link.attachment.pin] = link } }
+            try join(link.attachment, object)
+        }
     }
 
     /// Takes away every link whose pin is not in `wanted`, whoever made it.

@@ -21,6 +21,8 @@ struct Attachment {
     let isCgroup: Bool
 
     var name: String { "\(program) at \(description)" }
+    /// At an interface, whose index `place` is then.
+    var isInterface: Bool { type == 46 || type == 47 }
 }
 
 /// The eight hooks at the sockets of a cgroup.

@@ -50,11 +50,42 @@ final class Link {
         return Link(attachment, adopting: descriptor, pin: pin, isAdopted: false)
     }
 
-    private static func isAttached(_ descriptor: CInt, to attachment: Attachment) -> Bool {
+    /// What is wrong with it now.
+    enum Fault: Equatable {
+        /// Another program took it off its place; a new link must be made.
+        case detached
+        /// It runs another program than ours.
+        case replaced
+        /// It is attached, but its pin is gone.
+        case unpinned
+    }
+
+    /// - Parameter program: the id of the program that it should run.
+    func fault(program: UInt32) -> Fault? {
+        guard Self.isAttached(descriptor.number, to: attachment) else { return .detached }
+        guard Self.shape(descriptor.number)?.program == program else { return .replaced }
+        return PinDirectory.isPinned(pin) ? nil : .unpinned
+    }
+
+    /// Makes it run `program` (a descriptor).
+    func update(to program: CInt) throws(BPFError) {
+        let result = bpf_link_update(descriptor.number, program, nil)
+        guard result == 0 else {
+            throw .refused(call: .replace, object: attachment.name, errno: -result)
+        }
+    }
+
+    func repin() throws(BPFError) { try PinDirectory.pin(descriptor.number, at: pin) }
+
+    private static func shape(_ descriptor: CInt) -> LinkShape? {
         var kernel = LinkShape()
         var bytes = UInt32(MemoryLayout<LinkShape>.size)
         // The kernel writes at most `bytes`.
-        guard unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes) == 0 else { return false }
+        return unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes) == 0 ? kernel : nil
+    }
+
+    private static func isAttached(_ descriptor: CInt, to attachment: Attachment) -> Bool {
+        guard let kernel = shape(descriptor) else { return false }
         return attachment.isCgroup
             ? kernel.place == attachment.place
             : UInt64(UInt32(truncatingIfNeeded: kernel.place)) == attachment.place

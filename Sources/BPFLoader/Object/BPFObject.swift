@@ -93,16 +93,54 @@ internal import Glibc
         }
     }
 
-    private func pinMaps(directory: String) throws(BPFError) {
+    /// Pins the maps that are not pinned there.
+    ///
+    /// - Returns: how many were not.
+    @discardableResult
+    func pinMaps(directory: String) throws(BPFError) -> Int {
+        var count = 0
         var map = unsafe bpf_object__next_map(object, nil)
         while let each = unsafe map {
             let name = unsafe String(cString: bpf_map__name(each))
             let path = "\(directory)/\(name)"
             if name.hasPrefix("malla_"), !name.contains("."), unsafe access(path, F_OK) != 0 {
                 try PinDirectory.pin(unsafe bpf_map__fd(each), at: path)
+                count += 1
             }
             unsafe map = bpf_object__next_map(object, each)
         }
+        return count
+    }
+
+    /// Pins every program in place of the one that an agent before this pinned by its name, and
+    /// removes those that this build has not.
+    func pinPrograms(directory: String) throws(BPFError) {
+        var names: Set<String> = []
+        var program = unsafe bpf_object__next_program(object, nil)
+        while let each = unsafe program {
+            let name = unsafe String(cString: bpf_program__name(each))
+            try PinDirectory.replace(unsafe bpf_program__fd(each), at: "\(directory)/\(name)")
+            names.insert(name)
+            unsafe program = bpf_object__next_program(object, each)
+        }
+        for name in PinDirectory.names(in: directory) where !names.contains(name) {
+            try PinDirectory.remove("\(directory)/\(name)")
+        }
+    }
+
+    /// Pins the programs that are not pinned there; how many were not.
+    func pinMissingPrograms(directory: String) throws(BPFError) -> Int {
+        var count = 0
+        var program = unsafe bpf_object__next_program(object, nil)
+        while let each = unsafe program {
+            let path = "\(directory)/\(unsafe String(cString: bpf_program__name(each)))"
+            if !PinDirectory.isPinned(path) {
+                try PinDirectory.pin(unsafe bpf_program__fd(each), at: path)
+                count += 1
+            }
+            unsafe program = bpf_object__next_program(object, each)
+        }
+        return count
     }
 
     /// A descriptor of the map, of the caller's own.

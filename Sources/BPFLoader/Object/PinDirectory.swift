@@ -1,4 +1,5 @@
-// BPFFS/malla/v<ABI>/: what survives the agent. Maps by name, links in link/.
+// BPFFS/malla/v<ABI>/: what survives the agent. Maps by name, links in link/, programs in
+// programs/.
 
 internal import CBPF
 internal import CLinux
@@ -9,11 +10,12 @@ internal import Glibc
 struct PinDirectory {
     let path: String
     var links: String { path + "/link" }
+    var programs: String { path + "/programs" }
 
     init(bpffsPath: String) throws(BPFError) {
         try Self.requireBPFFileSystem(bpffsPath)
         path = Self.path(in: bpffsPath)
-        for directory in [bpffsPath + "/malla", path, path + "/link"] {
+        for directory in [bpffsPath + "/malla", path, links, programs] {
             guard unsafe mkdir(directory, 0o700) == 0 || errno == EEXIST else {
                 throw .refused(call: .pin, object: directory, errno: errno)
             }
@@ -58,17 +60,37 @@ struct PinDirectory {
         return names
     }
 
+    /// Removes one pin; that it is gone already is no error.
+    static func remove(_ path: String) throws(BPFError) {
+        guard unsafe unlink(path) == 0 || errno == ENOENT else {
+            throw .refused(call: .unpin, object: path, errno: errno)
+        }
+    }
+
+    /// Pins in place of what stands at `path`, so that there is always one or the other.
+    static func replace(_ descriptor: CInt, at path: String) throws(BPFError) {
+        // A dot is not allowed in bpffs. A name that is left from a crash is in the way.
+        let beside = path + "__new"
+        try remove(beside)
+        try pin(descriptor, at: beside)
+        // Both paths outlive the call.
+        guard unsafe rename(beside, path) == 0 else {
+            throw .refused(call: .pin, object: path, errno: errno)
+        }
+    }
+
+    static func isPinned(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+
     /// Detaches every link and removes every pin of this build's ABI.
     static func removeAll(bpffsPath: String) throws(BPFError) {
         try requireBPFFileSystem(bpffsPath)
         let path = path(in: bpffsPath)
         for name in names(in: path + "/link") { try Link.remove(pin: "\(path)/link/\(name)") }
-        for name in names(in: path) where name != "link" {
-            guard unsafe unlink("\(path)/\(name)") == 0 || errno == ENOENT else {
-                throw .refused(call: .unpin, object: "\(path)/\(name)", errno: errno)
-            }
+        for name in names(in: path + "/programs") { try remove("\(path)/programs/\(name)") }
+        for name in names(in: path) where name != "link" && name != "programs" {
+            try remove("\(path)/\(name)")
         }
-        for directory in [path + "/link", path, bpffsPath + "/malla"] {
+        for directory in [path + "/link", path + "/programs", path, bpffsPath + "/malla"] {
             // malla/ stays where another ABI's pins do.
             guard unsafe rmdir(directory) == 0 || errno == ENOENT || errno == ENOTEMPTY else {
                 throw .refused(call: .unpin, object: directory, errno: errno)

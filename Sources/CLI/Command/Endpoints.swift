@@ -36,12 +36,14 @@ struct Endpoints: ParsableCommand {
             [
                 .init("NAMESPACE"), .init("NAME"), .init("NODE"), .init("ADDRESSES"),
                 .init("INTERFACE"), .init("MESHED"), .init("SERVICE ACCOUNT"), .init("STATE"),
+                .init("REPAIRS", .right),
             ],
             rows: items.map {
                 [
                     Cell($0.namespace), Cell($0.name), Cell($0.node),
                     Cell($0.addresses.joined(separator: ",")), Cell(interface($0)),
                     .yesNo($0.meshed), Cell($0.serviceAccount), state($0.state),
+                    Cell($0.repairs),
                 ]
             })
     }

@@ -31,8 +31,11 @@ struct Status: ParsableCommand {
         lines += item.reasons.map { "  not ready: \($0)" }
         lines += item.config.unreadableFiles.map { "  unreadable: \($0)" }
         lines += item.config.lastGood.problems.map { "  state: \($0)" }
-        guard !item.listeners.isEmpty else { return lines }
-        return lines + [""] + listeners(item.listeners).lines(colour: colour)
+        if !item.listeners.isEmpty {
+            lines += [""] + listeners(item.listeners).lines(colour: colour)
+        }
+        if !item.repairs.isEmpty { lines += [""] + repairs(item.repairs).lines(colour: colour) }
+        return lines
     }
 
     private static func facts(_ item: StatusItem) -> Table {
@@ -92,6 +95,20 @@ struct Status: ParsableCommand {
                 [
                     Cell($0.gateway), Cell($0.listener), Cell($0.address), Cell($0.port),
                     Cell($0.programmed ? "yes" : "no", $0.programmed ? .good : .bad),
+                    Cell($0.message),
+                ]
+            })
+    }
+
+    private static func repairs(_ repairs: [StatusItem.Repair]) -> Table {
+        Table(
+            [
+                .init("REPAIRED"), .init("TIMES", .right), .init("LAST"), .init("OF"),
+                .init("MESSAGE"),
+            ],
+            rows: repairs.map {
+                [
+                    Cell($0.what, .doubtful), Cell($0.count), Cell($0.time), Cell($0.subject),
                     Cell($0.message),
                 ]
             })

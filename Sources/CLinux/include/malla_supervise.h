@@ -40,8 +40,12 @@ int malla_netns_leave(int previous);
 int malla_veth_create(const char *node_name, int engine_netns, const char *engine_name);
 int malla_link_remove(const char *name);
 int malla_link_set_up(const char *name, bool up);
+/* 1: it is up; 0: it is down. */
+int malla_link_is_up(const char *name);
 /* Rules and routes of the engine's namespace, in which the caller must be; `device` is up. */
 int malla_engine_routes(int family, const char *device);
+/* The same where some of them are there already; how many were missing. */
+int malla_engine_routes_repair(int family, const char *device);
 
 /* A listening TCP socket, non-blocking, close-on-exec. `address` is IPv6 or v4-mapped. */
 #define MALLA_LISTEN_REUSEPORT 1

@@ -23,7 +23,7 @@ public struct SnapshotPort: Sendable {
     public let endpoints: Range<Int>
     /// L7: a route or policy names it, or it is declared as HTTP. Its connections go to the engine.
     public let isCaptured: Bool
-    /// Into `Snapshot.routeTables`; for captured ports only.
+    /// Into `Snapshot.routeTables`; for ports that are captured, or were.
     public let routeTable: Int?
 }
 
@@ -55,7 +55,8 @@ public final class Snapshot: Sendable {
     public let endpoints: [Endpoint]
     public let routeTables: [RouteTable]
     public let gatewaySockets: [GatewaySocket]
-    /// Where clients dial (service address and port, TCP) to the captured port.
+    /// Where clients dial (service address and port, TCP) to the port that is captured, or was:
+    /// what the engine answers for.
     public let captures: [SocketAddress: PortIndex]
     /// The network policies, for this node's pods.
     public let policy: CompiledPolicy
@@ -78,7 +79,7 @@ public final class Snapshot: Sendable {
         self.gatewaySockets = gatewaySockets
         self.policy = policy
         var captures: [SocketAddress: PortIndex] = [:]
-        for (index, port) in ports.enumerated() where port.isCaptured {
+        for (index, port) in ports.enumerated() where port.routeTable != nil {
             for address in port.addresses {
                 captures[SocketAddress(address, port.number)] = PortIndex(index)
             }

@@ -5,7 +5,9 @@
 /// Compiles what the configuration says into what the data plane walks.
 public enum SnapshotCompiler {
     /// - Parameters:
-    ///   - previous: the snapshot in force, whose policies' numbers stay what they are.
+    ///   - previous: the snapshot in force: its policies' numbers stay what they are, and where a
+    ///     port that it captured still exists the engine goes on knowing it, so that no connection
+    ///     on its way meets an engine that does not.
     ///   - avoiding: numbers of policies that the kernel holds from an agent before this one.
     /// - Complexity: linear in services, endpoints and routes.
     public static func compile(
@@ -26,7 +28,8 @@ public enum SnapshotCompiler {
             }
         }
 
-        var flat = Flat(mesh: mesh, node: node)
+        let captured = previous.map { Set($0.captures.keys) } ?? []
+        var flat = Flat(mesh: mesh, node: node, captured: captured)
         for service in mesh.services.indices {
             flat.append(service: service, routes: routesOfPort)
         }
@@ -55,15 +58,17 @@ public enum SnapshotCompiler {
         let mesh: Mesh
         let node: String
         let zone: String
+        let captured: Set<SocketAddress>
         /// Where the ports of each service begin in `ports`.
         let firstPort: [Int]
         var ports: [SnapshotPort] = []
         var endpoints: [Endpoint] = []
         var tables: [RouteTable] = []
 
-        init(mesh: Mesh, node: String) {
+        init(mesh: Mesh, node: String, captured: Set<SocketAddress>) {
             self.mesh = mesh
             self.node = node
+            self.captured = captured
             zone = mesh.nodes.first { $0.name == node }?.zone ?? ""
             var next = 0
             firstPort = mesh.services.map { service in
@@ -88,17 +93,21 @@ public enum SnapshotCompiler {
                 let attached = routes[[index, portIndex]] ?? []
                 let isCaptured =
                     port.transport == .tcp && (!attached.isEmpty || port.application.isSpoken)
-                if isCaptured { tables.append(table(ofService: index, portIndex, attached)) }
+                let addresses =
+                    service.addresses + service.externalAddresses + service.loadBalancerAddresses
+                let isServed =
+                    isCaptured
+                    || port.transport == .tcp && !captured.isEmpty
+                        && addresses.contains { captured.contains(SocketAddress($0, port.port)) }
+                if isServed { tables.append(table(ofService: index, portIndex, attached)) }
                 ports.append(
                     SnapshotPort(
                         service: service.name, serviceIndex: index, portIndex: portIndex,
                         number: port.port, transport: port.transport,
                         application: port.application,
-                        addresses: service.addresses + service.externalAddresses
-                            + service.loadBalancerAddresses,
-                        nodePort: port.nodePort,
+                        addresses: addresses, nodePort: port.nodePort,
                         endpoints: first..<endpoints.count, isCaptured: isCaptured,
-                        routeTable: isCaptured ? tables.count - 1 : nil))
+                        routeTable: isServed ? tables.count - 1 : nil))
             }
         }
 

@@ -98,6 +98,12 @@ extension Agent {
             "malla_datapath_problems", .gauge,
             "Pods, services and maps that are not in force.", UInt64(datapath.problems.count))
         out.family(
+            "malla_verifications_total", .counter,
+            "Times that the kernel was compared with what it should run.", repairs.looks)
+        out.family(
+            "malla_repairs_total", .counter, "What was found broken and put right.",
+            Repairs.whats.map { ([("what", $0)], repairs.counts[$0] ?? 0) })
+        out.family(
             "malla_datapath_apply_failures_total", .counter,
             "Times the datapath refused a configuration.", datapath.appliesFailed)
     }

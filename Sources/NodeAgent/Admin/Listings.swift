@@ -21,7 +21,8 @@ extension Agent {
             datapath: .init(
                 mode: datapath.word, abi: datapathABI,
                 programs: loaded?.programs().count ?? 0, maps: loaded?.mapUsage().count ?? 0,
-                message: datapath.message,
+                message: ([datapath.message] + repairs.open.map { "\($0.subject): \($0.message)" })
+                    .filter { !$0.isEmpty }.joined(separator: "; "),
                 bpffs: datapath.mode == .on ? datapath.options.bpffsPath : "",
                 cgroup: datapath.options.cgroupPath),
             engine: .init(
@@ -36,7 +37,18 @@ extension Agent {
                 lastReload: config.lastReload.map { $0.ISO8601Format() } ?? "",
                 lastGood: .init(
                     objects: kept.objects, bytes: kept.bytes, problems: kept.problems)),
-            listeners: listenerItems() + unservedItems())
+            listeners: listenerItems() + unservedItems(), repairs: repairItems())
+    }
+
+    private func repairItems() -> [StatusItem.Repair] {
+        Repairs.whats.compactMap { what in
+            guard let count = repairs.counts[what], let last = repairs.last[what] else {
+                return nil
+            }
+            return StatusItem.Repair(
+                what: what, count: count, subject: last.subject, message: last.message,
+                time: last.time.ISO8601Format())
+        }
     }
 
     /// The version in the pins' path, found where they are; 0 when off.
@@ -96,7 +108,10 @@ extension Agent {
             let isLocal = snapshot.isLocal(pod)
             let interface = pod.interface ?? ""
             let index = isLocal && !interface.isEmpty ? unsafe if_nametoindex(interface) : 0
-            let problem = problems.first { $0.subject == "pod \(pod.name)" }?.message
+            let subject = "pod \(pod.name)"
+            let problem =
+                problems.first { $0.subject == subject }?.message
+                ?? repairs.open.first { $0.subject == subject }?.message
             let state =
                 !isLocal
                 ? "remote"
@@ -107,7 +122,8 @@ extension Agent {
                 namespace: pod.name.namespace, name: pod.name.name, node: pod.node,
                 local: isLocal, addresses: pod.addresses.map(\.description),
                 interface: interface, interfaceIndex: Int(index), meshed: pod.isMeshed,
-                serviceAccount: pod.serviceAccount, state: state)
+                serviceAccount: pod.serviceAccount, state: state,
+                repairs: repairs.pods[pod.name.description] ?? 0)
         }
     }
 

@@ -41,6 +41,7 @@ final class Agent {
     private var accessLog: AccessLog?
     private(set) var config: ConfigState
     private(set) var datapath: DatapathState
+    private(set) var repairs = Repairs()
     private(set) var listeners: GatewayListeners
     private(set) var snapshot: Snapshot?
     let engine: Engine
@@ -211,6 +212,7 @@ final class Agent {
         datapath.collect()
         if let snapshot, listeners.hasFailed { serve(snapshot) }
         tickState()
+        if datapath.mode == .on { verify() }
         let isDue = ticks % Self.repairTicks == 0 || !datapath.problems.isEmpty
         guard datapath.mode == .on, isDue, let snapshot else { return }
         if datapath.datapath == nil {
@@ -221,6 +223,26 @@ final class Agent {
         report()
     }
 
+    /// Compares what the kernel runs with what it should run. Repairs it; until then a packet of a
+    /// pod without its program has no way to a captured service.
+    private func verify() {
+        guard datapath.datapath != nil else { return }
+        let now = Date()
+        let engine = link.verifyEngine()
+        var lines = repairs.note(engine.repairs, errno: engine.errno, at: now)
+        if engine.interface != 0, engine.interface != datapath.options.engineInterface {
+            datapath.moveEngine(to: engine.interface)
+            bringLinkUp()
+        }
+        let found = datapath.verify()
+        lines += repairs.note(found, at: now)
+        for line in lines { logger.warning("\(line)") }
+        if found.contains(where: { $0.what == .interface }), let snapshot {
+            datapath.apply(snapshot)
+            report()
+        }
+    }
+
     /// Says what the disk refused, and tries again.
     private func tickState() {
         let problems = keeper.report.problems
@@ -229,24 +251,17 @@ final class Agent {
         if ticks % Self.repairTicks == 0, keeper.hasFailed { keeper.keep(store.inForce) }
     }
 
-    /// The new snapshot into datapath and engine. Where connections begin to be captured the engine
-    /// knows first, else the datapath does: no connection meets an engine that does not know it.
+    /// The new snapshot into engine and datapath. The engine is first, and keeps what was captured
+    /// before: no connection meets an engine that does not know where it wanted to go.
     private func reconcile() {
         config.generation += 1
         let new = SnapshotCompiler.compile(
             config.result.mesh, node: options.nodeName, version: config.generation,
             after: snapshot,
             avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
-        let known = snapshot?.captures
-        let adds = new.captures.contains { known?[$0.key] == nil }
         snapshot = new
-        if adds {
-            serve(new)
-            datapath.apply(new)
-        } else {
-            datapath.apply(new)
-            serve(new)
-        }
+        serve(new)
+        datapath.apply(new)
         report()
         logger.info("generation \(config.generation) is in force")
     }

@@ -6,7 +6,7 @@ internal import MeshModel
 /// - Threads: the agent's.
 struct DatapathState {
     private(set) var mode: DatapathMode
-    let options: DatapathOptions
+    private(set) var options: DatapathOptions
     private(set) var datapath: Datapath?
     /// What is wrong as a whole, empty if nothing is.
     private(set) var failure = ""
@@ -42,6 +42,21 @@ struct DatapathState {
 
     /// Takes out flows that are over.
     func collect() { datapath?.collect() }
+
+    /// Looks whether the kernel still runs what it should, and puts it right.
+    func verify() -> [Repair] { datapath?.verify() ?? [] }
+
+    /// The engine's veth has another index now.
+    mutating func moveEngine(to interface: UInt32) {
+        options.engineInterface = interface
+        guard let datapath else { return }
+        do throws(BPFError) {
+            try datapath.moveEngine(to: interface)
+        } catch {
+            appliesFailed += 1
+            failure = "the datapath cannot be attached to the engine's veth: \(error)"
+        }
+    }
 
     /// Brings the snapshot into force, as far as the kernel lets us.
     mutating func apply(_ snapshot: Snapshot) {

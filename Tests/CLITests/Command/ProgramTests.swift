@@ -43,6 +43,9 @@ struct ProgramTests {
                     shop/web  http      *         8080  yes         -
                     shop/web  alt       10.0.0.1  8081  no          port in use
 
+                    REPAIRED  TIMES  LAST                  OF               MESSAGE
+                    link          2  2026-11-21T14:01:00Z  pod shop/cart-1  was detached
+
                     """)
         }
     }
@@ -58,17 +61,19 @@ struct ProgramTests {
             arguments: ["endpoints"],
             lines: [
                 "NAMESPACE  NAME      NODE   ADDRESSES           INTERFACE    MESHED"
-                    + "  SERVICE ACCOUNT  STATE",
+                    + "  SERVICE ACCOUNT  STATE     REPAIRS",
                 "shop       cart-1    node1  10.1.0.2,fd00:1::2  veth-cart#7  yes   "
-                    + "  cart             attached",
+                    + "  cart             attached        0",
                 "bank       ledger-1  node2  10.2.0.2            -            no    "
-                    + "  -                remote",
+                    + "  -                remote          0",
             ]),
         Row(
             arguments: ["endpoints", "-n", "bank"],
             lines: [
-                "NAMESPACE  NAME      NODE   ADDRESSES  INTERFACE  MESHED  SERVICE ACCOUNT  STATE",
-                "bank       ledger-1  node2  10.2.0.2   -          no      -                remote",
+                "NAMESPACE  NAME      NODE   ADDRESSES  INTERFACE  MESHED  SERVICE ACCOUNT  STATE"
+                    + "   REPAIRS",
+                "bank       ledger-1  node2  10.2.0.2   -          no      -                remote"
+                    + "        0",
             ]),
         Row(arguments: ["endpoints", "-n", "bank", "--local"], lines: ["No pods found."]),
         Row(

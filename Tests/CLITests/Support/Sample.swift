@@ -22,6 +22,11 @@ enum Sample {
                 .init(
                     gateway: "shop/web", listener: "alt", address: "10.0.0.1", port: 8081,
                     programmed: false, message: "port in use"),
+            ],
+            repairs: [
+                .init(
+                    what: "link", count: 2, subject: "pod shop/cart-1", message: "was detached",
+                    time: "2026-11-21T14:01:00Z")
             ])
     ])
 

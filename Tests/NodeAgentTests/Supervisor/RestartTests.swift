@@ -40,6 +40,17 @@ struct RestartTests {
         #expect(text.split(separator: "\n").count == 1)
     }
 
+    @Test func `a second agent at the same socket is told the supervisor's pid`() throws {
+        let agent = try RunningAgent(admin: 28_330, gateway: 28_331)
+        defer { agent.stop() }
+        _ = try #require(agent.waitForChild(after: 0))
+
+        let (code, text) = try agent.runAnother(state: agent.directory + "/other")
+
+        #expect(code == 69)
+        #expect(text.contains("(pid \(agent.pid)) already serves the socket"), "\(text)")
+    }
+
     @Test func `a directory that cannot be read is refused with 78`() throws {
         let (code, text) = try RunningAgent.run([
             "run", "--config", "/nonexistent", "--datapath", "off",
@@ -100,10 +111,12 @@ private final class RunningAgent {
             .appendingPathComponent("malla-agent")
     }
 
-    private static func arguments(_ directory: String, _ admin: Int) -> [String] {
+    private static func arguments(
+        _ directory: String, _ admin: Int, state: String? = nil
+    ) -> [String] {
         [
             "run", "--config", directory + "/config", "--datapath", "off", "--workers", "1",
-            "--state", directory, "--socket", directory + "/agent.sock", "--admin",
+            "--state", state ?? directory, "--socket", directory + "/agent.sock", "--admin",
             "127.0.0.1:\(admin)",
         ]
     }
@@ -121,8 +134,8 @@ private final class RunningAgent {
         return (process.terminationStatus, String(decoding: text, as: UTF8.self))
     }
 
-    func runAnother() throws -> (code: Int32, text: String) {
-        try Self.run(Self.arguments(directory, admin))
+    func runAnother(state: String? = nil) throws -> (code: Int32, text: String) {
+        try Self.run(Self.arguments(directory, admin, state: state))
     }
 
     /// The child's pid once it answers; at most ten seconds.
