@@ -8,28 +8,36 @@ struct EnrolmentTests {
     private static func label(_ mesh: SmallMesh.Running, from old: String, to new: String) throws {
         let file = mesh.bed.configuration + "/bed.yaml"
         let text = try Command.shell("cat \(file)")
-        try mesh.bed.configure("bed.yaml", text.replacing("{app: client\(old)}", with: "{app: client\(new)}"))
+        try mesh.bed.configure(
+            "bed.yaml", text.replacing("{app: client\(old)}", with: "{app: client\(new)}"))
     }
 
-    /// Requests on one kept connection, one every 50 ms for six seconds.
-    private static func start(_ mesh: SmallMesh.Running, _ label: String) throws -> TestProcess {
-        try mesh.client.start(label, ["/usr/bin/python3", "-uc", """
-            import http.client, time
-            link = http.client.HTTPConnection('\(SmallMesh.engineFar.v4)', 80, timeout=5)
-            for number in range(120):
-                link.request('GET', '/')
-                answer = link.getresponse()
-                answer.read()
-                print(answer.status, answer.getheader('x-client'), flush=True)
-                time.sleep(0.05)
-            """])
+    /// Requests on one kept connection, one every 50 ms.
+    private static func start(
+        _ mesh: SmallMesh.Running, _ label: String, requests: Int
+    ) throws -> TestProcess {
+        try mesh.client.start(
+            label,
+            [
+                "/usr/bin/python3", "-uc",
+                """
+                import http.client, time
+                link = http.client.HTTPConnection('\(SmallMesh.engineFar.v4)', 80, timeout=5)
+                for number in range(\(requests)):
+                    link.request('GET', '/')
+                    answer = link.getresponse()
+                    answer.read()
+                    print(answer.status, answer.getheader('x-client'), flush=True)
+                    time.sleep(0.05)
+                """,
+            ])
     }
 
     @Test func `joining and leaving resets no established connection`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
         func requests() throws -> Double { try mesh.node.metric("malla_requests_total") }
-        let captured = try Self.start(mesh, "captured")
+        let captured = try Self.start(mesh, "captured", requests: 100)
         try eventually("it goes through the engine") {
             try captured.text.contains("200") && requests() > 2
         }
@@ -40,7 +48,7 @@ struct EnrolmentTests {
                 .contains("\"meshed\":false")
         }
         // What it opens now goes straight to an endpoint.
-        let direct = try Self.start(mesh, "direct")
+        let direct = try Self.start(mesh, "direct", requests: 200)
         try eventually("it flows") { direct.text.split(separator: "\n").count > 3 }
         #expect(captured.wait(seconds: 20) == 0, "\(captured.text)\n\(mesh.logs)")
         let before = try requests()
@@ -52,10 +60,10 @@ struct EnrolmentTests {
         try eventually("the pod is back") {
             try mesh.client.curl(SmallMesh.engineFar.urls[0]).status == 200 && requests() > before
         }
-        #expect(direct.wait(seconds: 20) == 0, "\(direct.text)\n\(mesh.logs)")
-        for client in [captured, direct] {
+        #expect(direct.wait(seconds: 30) == 0, "\(direct.text)\n\(mesh.logs)")
+        for (client, requests) in [(captured, 100), (direct, 200)] {
             let lines = client.text.split(separator: "\n")
-            #expect(lines.count == 120)
+            #expect(lines.count == requests)
             #expect(lines.allSatisfy { $0 == "200 \(mesh.client.v4)" }, "\(client.text)")
         }
     }
