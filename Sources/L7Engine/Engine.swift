@@ -59,10 +59,10 @@ public final class Engine: Sendable {
             options.engineNamespace == nil ? nil : try NodeSockets(workers: options.workers)
         self.mailboxes = mailboxes
         var limits = limits
-        // A connection may need two descriptors; some are left for files, listeners and pipes.
+        // Some are left for upstreams, files, listeners and pipes; without any, requests are shed.
         let descriptors = Int(min(engine_raise_descriptors(), 1 << 22))
         limits.connectionsMax = min(
-            limits.connectionsMax, max(16, (descriptors - 512) / 2 / options.workers))
+            limits.connectionsMax, max(16, (descriptors - 512) * 3 / 4 / options.workers))
         self.limits = limits
         tallies = mailboxes.map { _ in Tally(seriesMax: limits.seriesMax) }
         accountTables = mailboxes.map { _ in Accounts(count: limits.accountsMax) }

@@ -57,6 +57,8 @@ struct Limits: Sendable {
     var accessLogRecordsMax = 1024
 
     var connectNanosecondsMax: UInt64 = 5_000_000_000
+    /// After it a second endpoint is dialled as well. RFC 8305 section 5.
+    var raceNanoseconds: UInt64 = 250_000_000
     /// Of a session, downstream and upstream.
     var handshakeNanosecondsMax: UInt64 = 10_000_000_000
     /// From the first byte of a head to its last.

@@ -43,6 +43,7 @@ struct Exchange: BitwiseCopyable, Equatable {
 
     init(attemptsMax: UInt8 = 3) { self.attemptsMax = attemptsMax }
 
+    var isDialing: Bool { state == .dialing }
     var isActive: Bool { state != .idle && state != .done }
     /// Nothing of a response has gone to the client yet.
     var canReply: Bool { state == .dialing || state == .awaiting || state == .idle }

@@ -154,6 +154,9 @@ enum Exposition {
             "malla_tls_handshake_failures_total", "counter", "Handshakes that failed.",
             sum(.handshakesFailed))
         metric(
+            "malla_upstream_races_total", "counter",
+            "Dials that took long, so that a second endpoint was dialled.", sum(.races))
+        metric(
             "malla_upstream_retries_total", "counter", "Requests sent again or dialled again.",
             sum(.retries))
         metric(

@@ -4,7 +4,7 @@ internal import Glibc
 /// Plain counters of a worker.
 enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
-    case accessLogDropped, seriesDropped, acceptPaused, upstreamsConnecting,
+    case accessLogDropped, seriesDropped, acceptPaused, races, upstreamsConnecting,
         upstreamsIdle, upstreamsActive, handshakes,
         handshakesFailed
 }

@@ -79,6 +79,9 @@ enum Phase: UInt8, BitwiseCopyable {
     /// Something of the current response was received.
     var hasAnswered = false
     var openedAt: UInt64 = 0
+    /// Who would take it still, and when that one's request began (Worker+Race).
+    var waiter = Link.none
+    var waiterSince: UInt64 = 0
 
     // Downstream: whom it speaks to and from where.
     var peer = SocketAddress(.anyV6, 0)

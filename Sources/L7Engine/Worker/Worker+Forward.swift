@@ -187,7 +187,7 @@ extension Worker {
         dial(link, pool)
     }
 
-    private func attach(_ link: Link, _ upstream: Link) {
+    func attach(_ link: Link, _ upstream: Link) {
         link.it.partner = upstream
         upstream.it.partner = link
         upstream.it.hasAnswered = false
@@ -232,7 +232,7 @@ extension Worker {
         let edges =
             EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         _ = engine_watch(set, descriptor, edges, upstream.token)
-        timers.arm(upstream, at: now + limits.connectNanosecondsMax)
+        timers.arm(upstream, at: firstLook(link, pool))
     }
 
     /// A socket for the pool's family and source; negative: -errno.
@@ -253,6 +253,10 @@ extension Worker {
     }
 
     func connected(_ upstream: Link) {
+        if upstream.it.partner.isNone {
+            raceEnded(upstream)
+            return
+        }
         guard engine_socket_error(upstream.it.descriptor) == 0 else {
             connectFailed(upstream, isLate: false)
             return

@@ -211,7 +211,8 @@ internal import MeshModel
         case .listener: resumeListener(link)
         case .upstream:
             switch link.it.phase {
-            case .connecting, .handshaking: connectFailed(link, isLate: true)
+            case .connecting: dialExpired(link)
+            case .handshaking: connectFailed(link, isLate: true)
             case .idle: closeIdle(link)
             default: break
             }

@@ -19,8 +19,9 @@ struct TimeoutTests {
             workloads: workloads, limits: limits, isOneService: isOneService)
     }
 
-    static func counts(_ gateway: Gateway, _ line: String) -> Bool {
-        Loopback.eventually { gateway.engine.exposition().contains(line + "\n") }
+    static func counts(_ gateway: Gateway, _ line: String, isNow: Bool = false) -> Bool {
+        if isNow { return gateway.engine.exposition().contains(line + "\n") }
+        return Loopback.eventually { gateway.engine.exposition().contains(line + "\n") }
     }
 
     @Test func `half a head is answered with 408`() throws {
@@ -104,6 +105,21 @@ struct TimeoutTests {
         let gateway = try Self.gateway([hole.port]) { $0.connectNanosecondsMax = Self.tenth }
         defer { gateway.stop() }
         #expect(gateway.get().hasPrefix("HTTP/1.1 503 "))
+    }
+
+    @Test func `an endpoint that hangs costs a quarter of a second, not the time-out`() throws {
+        let (hole, origin) = (BlackHole(), Origin.echo())
+        let gateway = try Self.gateway([hole.port, origin.port], isOneService: true) { _ in }
+        defer { gateway.stop() }
+        for _ in 0..<12 {
+            let client = Loopback.connect(gateway.port)
+            defer { close(client) }
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            // Of the five that a dial may take.
+            #expect(Loopback.isReadable(client, milliseconds: 4000))
+            #expect(Loopback.message(client).hasPrefix("HTTP/1.1 200 "))
+        }
+        #expect(!Self.counts(gateway, "malla_upstream_races_total 0", isNow: true))
     }
 
     @Test func `an upstream's life ends`() throws {

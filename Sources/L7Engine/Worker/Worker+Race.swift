@@ -1,0 +1,69 @@
+// A dial that takes long gets company: after a quarter of a second a second endpoint is dialled
+// too, and whichever connects first serves the request. The other is kept in its pool when it
+// connects. Between the two addresses of a dual-stack pod this is RFC 8305, between pods it spares
+// a client the time-out of one that is gone.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    /// When a dial is looked at first.
+    func firstLook(_ link: Link, _ pool: PoolLink) -> UInt64 {
+        let isAlone = config(link).snapshot.ports[Int(link.it.port)].endpoints.count < 2
+        // One race a request; sessions are begun by one at a time.
+        let isLate = isAlone || link.it.triedCount > 1 || pool.it.identity != 0
+        return now + (isLate ? limits.connectNanosecondsMax : limits.raceNanoseconds)
+    }
+
+    /// The time of a dial is over, or its first look has come.
+    func dialExpired(_ upstream: Link) {
+        let end = upstream.it.openedAt + limits.connectNanosecondsMax
+        let client = upstream.it.partner
+        if now >= end {
+            if client.isNone { loseRace(upstream) } else { connectFailed(upstream, isLate: true) }
+            return
+        }
+        timers.arm(upstream, at: end)
+        guard !client.isNone, client.it.exchange.isDialing else { return }
+        tally.count(.races)
+        upstream.it.partner = .none
+        upstream.it.waiter = client
+        upstream.it.waiterSince = client.it.startedAt
+        client.it.partner = .none
+        obtain(client, anew: false)
+    }
+
+    /// A dial that nobody waits for any more, or not only for it, has ended.
+    func raceEnded(_ upstream: Link) {
+        guard engine_socket_error(upstream.it.descriptor) == 0 else {
+            loseRace(upstream)
+            return
+        }
+        let client = upstream.it.waiter
+        // The record is never freed, but may be another connection's by now.
+        let waits =
+            !client.isNone && client.it.role == .downstream && client.it.phase != .dead
+            && client.it.startedAt == upstream.it.waiterSince && client.it.exchange.isDialing
+        let other = waits ? client.it.partner : .none
+        if waits, !other.isNone, other.it.phase == .connecting {
+            other.it.partner = .none
+            other.it.waiter = client
+            other.it.waiterSince = 0
+            attach(client, upstream)
+            client.it.upstreamPeer = upstream.it.pool.it.endpoint
+            established(upstream)
+            return
+        }
+        countUpstream(upstream, -1)
+        upstream.it.phase = .idle
+        countUpstream(upstream, 1)
+        pools.putIdle(upstream)
+        timers.arm(upstream, at: now + limits.idleUpstreamNanosecondsMax)
+    }
+
+    private func loseRace(_ upstream: Link) {
+        tally.count(.dialFailures)
+        close(upstream)
+    }
+}
