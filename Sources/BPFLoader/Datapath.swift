@@ -45,6 +45,8 @@ public struct DatapathLimits: Sendable {
     public var endpointsMax: UInt32 = 262_144
     /// One an address of a local pod: 1 024 pods of both families, twice.
     public var podsMax: UInt32 = 4096
+    /// One a port or block of addresses that a local pod keeps from the engine.
+    public var exclusionsMax: UInt32 = 16384
     /// One a connection or other flow of a local pod; two where a service's address is translated.
     public var flowsMax: UInt32 = 262_144
     /// Of those, one pod may hold so many; at the limit its own oldest make room.
@@ -71,6 +73,7 @@ public struct DatapathLimits: Sendable {
     var byMap: [String: UInt32] {
         let standard = [
             "malla_service": servicesMax, "malla_endpoint": endpointsMax, "malla_pod": podsMax,
+            "malla_exclude": exclusionsMax,
             "malla_ipcache": identitiesMax, "malla_policy": policiesMax, "malla_set": setsMax,
             "malla_ring": flowsMax,
             "malla_flow": flowsMax, "malla_dialled": dialledMax,
@@ -281,6 +284,9 @@ public final class Datapath {
             usage(
                 "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
                 rows.pods.refused),
+            usage(
+                "malla_exclude", "lpm_trie", UInt64(current.exclusions.count),
+                rows.exclusions.entriesMax, rows.exclusions.refused),
             usage(
                 "malla_ipcache", "lpm_trie", UInt64(rows.policies.identityCount),
                 rows.policies.identities.entriesMax, rows.policies.identities.refused),

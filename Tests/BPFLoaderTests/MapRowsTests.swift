@@ -19,6 +19,23 @@ struct MapRowsTests {
         #expect(rows.pods.values.first?.flags == UInt32(MALLA_POD_MESHED))
     }
 
+    @Test func `what a pod excludes is rows under its number, and a flag of its own`() throws {
+        var pod = workload("a", "n1", "10.1.0.1", "v1")
+        pod.exclusions = Exclusions(
+            ports: [3306], blocks: [try #require(IPPrefix("10.0.0.0/8")), .allIPv6])
+        let rows = MapRows(
+            snapshot([pod, workload("b", "n1", "10.1.0.2", "v2")]),
+            interfaces: ["v1": 7, "v2": 8], after: MapRows())
+
+        let row = try #require(rows.pods.values.first { $0.interface == 7 })
+        #expect(row.flags == UInt32(MALLA_POD_MESHED | MALLA_POD_EXCLUDES))
+        let other = try #require(rows.pods.values.first { $0.interface == 8 })
+        #expect(other.flags == UInt32(MALLA_POD_MESHED))
+        #expect(rows.exclusions.keys.allSatisfy { $0.endpoint == row.endpoint })
+        let lengths = rows.exclusions.map { "\($0.key.prefix_bits) \($0.value)" }.sorted()
+        #expect(lengths == ["168 0", "64 0", "64 6"])
+    }
+
     @Test func `a change holds what differs and nothing else`() {
         let change = MapChange(
             from: ["same": 1, "new value": 1, "gone": 1],

@@ -4,6 +4,27 @@ import Testing
 
 @Suite("Pods and services become workloads and endpoints")
 struct CoreTests {
+    @Test func `what a pod excludes is read in Malla's words and Istio's`() throws {
+        let result = try TestDirectory.load(
+            """
+            apiVersion: v1
+            kind: Pod
+            metadata:
+              name: p
+              annotations:
+                malla.io/exclude-outbound-ports: "3306, 6379,3306"
+                traffic.sidecar.istio.io/excludeOutboundPorts: "25"
+                malla.io/exclude-outbound-cidrs: "10.96.4.0/24"
+                traffic.sidecar.istio.io/excludeOutboundIPRanges: "::/0 , 10.96.4.1/24"
+            status: {podIP: 10.1.0.1}
+
+            """)
+        let exclusions = try #require(result.mesh.workloads.first).exclusions
+        #expect(exclusions.ports == [3306, 6379, 25])
+        #expect(exclusions.blocks == [IPPrefix("10.96.4.0/24"), .allIPv6])
+        #expect(result.diagnostics.isEmpty)
+    }
+
     /// labels of the namespace, labels of the pod, whether it is in the mesh
     static let members: [(String, String, Bool)] = [
         ("{}", "{}", true),

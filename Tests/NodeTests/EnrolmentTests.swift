@@ -33,6 +33,42 @@ struct EnrolmentTests {
             ])
     }
 
+    @Test func `what a pod excludes by port or block passes the engine, and nothing else does`()
+        throws
+    {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        func passes(_ url: String) throws -> Bool {
+            let before = try mesh.node.metric("malla_requests_total")
+            let answer = try mesh.client.curl(url)
+            #expect(answer.status == 200, "\(answer.problem)\n\(mesh.logs)")
+            return try mesh.node.metric("malla_requests_total") == before
+        }
+        let near = SmallMesh.engineNear.urls
+        let far = SmallMesh.engineFar.urls
+        for url in near + far { #expect(try !passes(url)) }
+        let plain = "annotations: {malla.io/interface: lxc-client"
+        let file = mesh.bed.configuration + "/bed.yaml"
+        let text = try Command.shell("cat \(file)")
+        #expect(text.contains(plain))
+        func exclude(_ annotation: String) throws {
+            try mesh.bed.configure(
+                "bed.yaml", text.replacing(plain, with: plain + ", " + annotation))
+        }
+
+        try exclude("malla.io/exclude-outbound-cidrs: \"\(SmallMesh.engineNear.v4)/32\"")
+        try eventually("the block is in force") { try passes(near[0]) }
+        for url in [near[1], far[0], far[1]] { #expect(try !passes(url), "\(url)") }
+        #expect(try mesh.client.curl(near[0]).headers["x-client"] == mesh.client.v4)
+
+        try exclude("traffic.sidecar.istio.io/excludeOutboundPorts: \"443,80\"")
+        try eventually("the port is in force") { try passes(far[1]) }
+        for url in near + far { #expect(try passes(url), "\(url)") }
+
+        try mesh.bed.configure("bed.yaml", text)
+        try eventually("it is taken back") { try !passes(near[0]) }
+    }
+
     @Test func `joining and leaving resets no established connection`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }

@@ -255,6 +255,8 @@ MALLA_ABI_SIZE(struct malla_affinity, 32);
 
 /* The pod is in the mesh: its connections to captured services go to the engine. */
 #define MALLA_POD_MESHED 1
+/* Some of what it dials is not captured: rows of malla_exclude say what. */
+#define MALLA_POD_EXCLUDES 2
 
 /* malla_pod: a local pod's address to this. */
 struct malla_pod {
@@ -266,6 +268,22 @@ struct malla_pod {
 	__u32 pad;
 };
 MALLA_ABI_SIZE(struct malla_pod, 24);
+
+/*
+ * malla_exclude, a trie: what a pod dials past the engine. 64 bits: a port; 64 + n, with port 0: a
+ * block of addresses of n bits (an IPv4 block has 96 more).
+ */
+struct malla_exclude {
+	__u32 prefix_bits;
+	__u32 endpoint; /* of malla_pod */
+	__u16 port_be;
+	__u16 pad;
+	struct malla_address address;
+};
+MALLA_ABI_SIZE(struct malla_exclude, 28);
+
+#define MALLA_EXCLUDE_ANY 0
+#define MALLA_EXCLUDE_IP6 6 /* a block that is too short to tell the families apart */
 
 /*
  * Who is at an address, as policies see it. Labels' identities begin at 256; a CIDR's may carry

@@ -13,6 +13,7 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 #include "lib/endpoint.h"
+#include "lib/exclude.h"
 #include "lib/judge.h"
 #include "lib/nat.h"
 #include "lib/rewrite.h"
@@ -46,7 +47,7 @@ from_pod_capture(struct sight *sight, const struct packet *packet, const struct 
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
-/* A pod outside of the mesh opens a connection to a captured service: balanced here, no proxy. */
+/* What the engine does not see of a captured service: balanced here, no proxy. */
 static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
 							   const struct packet *packet,
 							   const struct malla_service *service,
@@ -68,13 +69,15 @@ static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
-/* To a captured service. */
+/* To a captured service: past the engine for a pod outside of the mesh, or one that excludes it. */
 static __always_inline enum malla_verdict from_pod_serve(struct sight *sight,
 							 const struct packet *packet,
 							 const struct malla_service *service,
 							 const struct malla_pod *pod)
 {
-	if (!(pod->flags & MALLA_POD_MESHED))
+	struct malla_end end = flow_target(&packet->flow);
+
+	if (!(pod->flags & MALLA_POD_MESHED) || exclude_holds(pod, &end))
 		return packet_opens(packet) ? from_pod_balance(sight, packet, service, pod)
 					    : MALLA_VERDICT_PASS;
 	if (packet_opens(packet))

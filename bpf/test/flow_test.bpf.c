@@ -19,6 +19,53 @@ int a_meshed_pods_connection_to_a_captured_service_is_recorded(struct __sk_buff 
 	return 0;
 }
 
+static __always_inline void put_exclusion(__u32 bits, __u16 port, __u32 address)
+{
+	struct malla_exclude key = {
+	    .prefix_bits = 64 + bits, .endpoint = 1, .port_be = bpf_htons(port)};
+	struct malla_end end = end4(address, 0);
+	__u32 value = 1;
+
+	if (bits)
+		key.address = end.address;
+	bpf_map_update_elem(&malla_exclude, &key, &value, BPF_ANY);
+}
+
+SEC("tc")
+int what_a_pod_excludes_by_port_passes_the_engine(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	put_setting(ENGINE_INTERFACE);
+	put_service(MALLA_SERVICE_CAPTURED, 1);
+	put_exclusion(0, 80, 0);
+	put_pod(MALLA_POD_MESHED);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	syn.flow.source_port_be = bpf_htons(40001);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_EXCLUDES);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}
+
+SEC("tc")
+int what_a_pod_excludes_by_block_passes_the_engine(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	put_setting(ENGINE_INTERFACE);
+	put_service(MALLA_SERVICE_CAPTURED, 1);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_EXCLUDES);
+	put_exclusion(0, 81, 0);
+	put_exclusion(96 + 32, 0, SERVICE + 1);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	syn.flow.source_port_be = bpf_htons(40001);
+	put_exclusion(96 + 8, 0, SERVICE);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}
+
 SEC("tc")
 int every_later_packet_follows_the_verdict_of_the_syn(struct __sk_buff *skb)
 {

@@ -1,12 +1,13 @@
 // The rows as the kernel holds them, and the one order in which they are changed: policies, sets,
-// identities, pods; then removals the other way round. A pod's row never names policies that are
-// not there. (Services: ServiceRows.)
+// identities, exclusions, pods; then removals the other way round. A pod's row never names policies
+// that are not there. (Services: ServiceRows.)
 
 internal import CMallaABI
 
 /// - Owns: the maps that follow the configuration, and a copy of what they hold.
 struct KernelRows: ~Copyable {
     private(set) var pods: BPFMap<malla_address, malla_pod>
+    private(set) var exclusions: BPFMap<malla_exclude, UInt32>
     private(set) var policies: PolicyMaps
     /// What the kernel holds now; without `problems`.
     private(set) var current = MapRows()
@@ -17,9 +18,13 @@ struct KernelRows: ~Copyable {
     init(_ object: borrowing BPFObject) throws(BPFError) {
         let pods = try BPFMap<malla_address, malla_pod>(
             adopting: object.map("malla_pod"), name: "malla_pod")
+        let exclusions = try BPFMap<malla_exclude, UInt32>(
+            adopting: object.map("malla_exclude"), name: "malla_exclude")
         let policies = try PolicyMaps(object)
         var rows = MapRows()
         pods.forEach(key: malla_address(), value: malla_pod()) { rows.pods[$0] = $1 }
+        exclusions.forEach(key: malla_exclude(), value: 0) { rows.exclusions[$0] = $1 }
+        self.exclusions = exclusions
         self.pods = pods
         self.policies = policies
         current = rows
@@ -34,6 +39,7 @@ struct KernelRows: ~Copyable {
         refused = try pass(rows)
         policies.count(refused)
         pods.refused += refused.rows(of: pods.name)
+        exclusions.refused += refused.rows(of: exclusions.name)
         return refused.problems
     }
 
@@ -47,6 +53,17 @@ struct KernelRows: ~Copyable {
                 wanted[key]?.set = PolicyMaps.closedSet
             }
         }
+        // Before the pods that they are of: what a pod excludes is never captured.
+        let excluded = MapChange(from: current.exclusions, to: rows.exclusions)
+        for row in excluded.writes {
+            do throws(BPFError) {
+                try exclusions.set(row.key, to: row.value)
+                current.exclusions[row.key] = row.value
+            } catch {
+                try refused.take(
+                    error, map: exclusions.name, entriesMax: exclusions.entriesMax)
+            }
+        }
         let change = MapChange(from: current.pods, to: wanted)
         for row in change.writes {
             do throws(BPFError) {
@@ -57,6 +74,10 @@ struct KernelRows: ~Copyable {
         for key in change.removals {
             try pods.remove(key)
             current.pods[key] = nil
+        }
+        for key in excluded.removals {
+            try exclusions.remove(key)
+            current.exclusions[key] = nil
         }
         try policies.remove()
         if hasNewPolicies || !change.isEmpty { changes &+= 1 }

@@ -7,6 +7,8 @@ internal import MeshModel
 
 struct MapRows {
     var pods: [malla_address: malla_pod] = [:]
+    /// What pods keep from the engine.
+    var exclusions: [malla_exclude: UInt32] = [:]
     /// Its rows are made by PolicyMaps, set by set; `nil` in what was read from the kernel.
     var policy: CompiledPolicy?
     /// What of the snapshot could not be said in rows.
@@ -27,11 +29,33 @@ struct MapRows {
             row.interface = index
             row.flags = workload.isMeshed ? UInt32(MALLA_POD_MESHED) : 0
             row.endpoint = podNumbers.number(for: workload.addresses.map { malla_address($0) })
+            exclude(workload.exclusions, &row)
             row.set = policy.setOfWorkload[place].map { policy.sets[$0].number } ?? 0
             for address in workload.addresses {
                 row.identity = policy.identity(of: address)
                 pods[malla_address(address)] = row
             }
+        }
+    }
+}
+
+extension MapRows {
+    private mutating func exclude(_ excluded: Exclusions, _ row: inout malla_pod) {
+        guard !excluded.isEmpty else { return }
+        row.flags |= UInt32(MALLA_POD_EXCLUDES)
+        for port in excluded.ports {
+            var key = malla_exclude()
+            key.prefix_bits = 64
+            key.endpoint = row.endpoint
+            key.port_be = port.bigEndian
+            exclusions[key] = UInt32(MALLA_EXCLUDE_ANY)
+        }
+        for block in excluded.blocks {
+            var key = malla_exclude()
+            key.prefix_bits = 64 + UInt32(block.length)
+            key.endpoint = row.endpoint
+            key.address = malla_address(block.address)
+            exclusions[key] = UInt32(block.isIPv4 ? MALLA_EXCLUDE_ANY : MALLA_EXCLUDE_IP6)
         }
     }
 }

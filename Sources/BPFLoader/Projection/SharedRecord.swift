@@ -122,6 +122,22 @@ extension malla_prefix: @retroactive Hashable {
     }
 }
 
+extension malla_exclude: @retroactive Hashable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.prefix_bits == right.prefix_bits && left.endpoint == right.endpoint
+            && left.port_be == right.port_be && left.address == right.address
+    }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(prefix_bits)
+        hasher.combine(endpoint)
+        hasher.combine(port_be)
+        hasher.combine(address)
+    }
+}
+
 extension malla_identity: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
         left.identity == right.identity && left.flags == right.flags

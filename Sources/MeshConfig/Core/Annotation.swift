@@ -2,6 +2,14 @@
 enum Annotation {
     /// Pod: the host side of its veth.
     static let interface = "malla.io/interface"
+    /// Pod: ports that it dials past the engine; Malla's word, then Istio's.
+    static let excludedPorts = [
+        "malla.io/exclude-outbound-ports", "traffic.sidecar.istio.io/excludeOutboundPorts",
+    ]
+    /// Pod: blocks of addresses that it dials past the engine; the same.
+    static let excludedBlocks = [
+        "malla.io/exclude-outbound-cidrs", "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+    ]
     /// Pod or Namespace: `enabled` or `disabled`.
     static let mesh = "malla.io/mesh"
     /// The same in Istio's words: `ambient` or `none`.

@@ -12,6 +12,11 @@ enum PodRules {
                 "'\(text)' is no name of a network interface: 1 to 15 characters")
         }
         checkHostPorts(root["spec"], &check)
+        let annotations = root["metadata"]?["annotations"]
+        for (name, problem) in Exclusions.read(annotations?.texts ?? [:]).problems {
+            check.error(
+                "metadata.annotations[\(name)]", annotations?[name]?.line ?? root.line, problem)
+        }
         guard let status = root["status"] else { return }
         var families: Set<Bool> = []
         for (index, entry) in (status["podIPs"]?.list ?? []).enumerated() {

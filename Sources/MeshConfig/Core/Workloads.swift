@@ -30,7 +30,8 @@ extension Workload {
             labels: labels, addresses: Self.addresses(object),
             interface: object.annotations[Annotation.interface], isMeshed: isMeshed,
             workloadName: labels["app.kubernetes.io/name"] ?? labels["app"] ?? object.name.name,
-            hostPorts: Self.hostPorts(spec), ports: Self.ports(spec))
+            hostPorts: Self.hostPorts(spec), ports: Self.ports(spec),
+            exclusions: Exclusions.read(object.annotations).exclusions)
     }
 
     private static func hostPorts(_ spec: Value?) -> [HostPort] {

@@ -57,11 +57,14 @@ public struct Workload: Hashable, Sendable {
     public var workloadName: String
     /// The containers' ports that have a name.
     public var ports: [NamedPort]
+    /// What of its connections to L7 services is not captured.
+    public var exclusions: Exclusions
 
     public init(
         name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
         addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String,
-        hostPorts: [HostPort] = [], ports: [NamedPort] = []
+        hostPorts: [HostPort] = [], ports: [NamedPort] = [],
+        exclusions: Exclusions = Exclusions()
     ) {
         self.name = name
         self.serviceAccount = serviceAccount
@@ -73,7 +76,21 @@ public struct Workload: Hashable, Sendable {
         self.workloadName = workloadName
         self.hostPorts = hostPorts
         self.ports = ports
+        self.exclusions = exclusions
     }
+}
+
+/// Destinations that a pod keeps from the engine, as it dials them.
+public struct Exclusions: Hashable, Sendable {
+    public var ports: [UInt16]
+    public var blocks: [IPPrefix]
+
+    public init(ports: [UInt16] = [], blocks: [IPPrefix] = []) {
+        self.ports = ports
+        self.blocks = blocks
+    }
+
+    public var isEmpty: Bool { ports.isEmpty && blocks.isEmpty }
 }
 
 /// What a service port speaks, as far as it was declared.

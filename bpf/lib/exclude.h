@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* exclude.h - what a pod keeps from the engine: ports and blocks of addresses that it dials. */
+#pragma once
+#include "lib/pod.h"
+#include "lib/service.h"
+
+/* Written by BPFLoader/Projection; read where a pod that has any opens a captured connection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct malla_exclude);
+	__type(value, __u32); /* MALLA_EXCLUDE_* */
+} malla_exclude SEC(".maps");
+
+/* Whether what the pod dials is not to be captured. */
+static __always_inline int exclude_holds(const struct malla_pod *pod, const struct malla_end *end)
+{
+	struct malla_exclude key = {
+	    .prefix_bits = 64 + 128,
+	    .endpoint = pod->endpoint,
+	    .port_be = end->port_be,
+	};
+	const __u32 *value;
+
+	if (!(pod->flags & MALLA_POD_EXCLUDES))
+		return 0;
+	if (bpf_map_lookup_elem(&malla_exclude, &key))
+		return 1;
+	key.port_be = 0;
+	key.address = end->address;
+	value = bpf_map_lookup_elem(&malla_exclude, &key);
+	return value && !(*value == MALLA_EXCLUDE_IP6 && address_is_ip4(&end->address));
+}
