@@ -167,22 +167,20 @@ struct ObjectRuleTests {
             a-very-long-interface}}
             """,
             "metadata.annotations[malla.io/interface]", "1 to 15"),
-        (
+        .init(
             "a port to exclude that is none",
             """
-            apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {\
+            kind: Pod\nmetadata: {name: p, annotations: {\
             malla.io/exclude-outbound-ports: "80, 0"}}
             """,
-            "metadata.annotations[malla.io/exclude-outbound-ports]", "'0' is no port"
-        ),
-        (
+            "metadata.annotations[malla.io/exclude-outbound-ports]", "'0' is no port"),
+        .init(
             "a block to exclude that is none",
             """
-            apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {\
+            kind: Pod\nmetadata: {name: p, annotations: {\
             traffic.sidecar.istio.io/excludeOutboundIPRanges: "10.0.0.1/33"}}
             """,
-            "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]", "no block"
-        ),
+            "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]", "no block"),
         .init(
             "label values are texts", "kind: Pod\nmetadata: {name: p, labels: {a: 1}}",
             "metadata.labels[a]", "quotes"),
