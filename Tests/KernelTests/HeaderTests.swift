@@ -80,7 +80,8 @@ struct HeaderTests {
                 ] + tcp), MALLA_VERDICT_DIRECT),
         HeaderRow(
             "a routing header that is not at its end",
-            Raw.ip6(43, Raw.extension6(next: 6, [0, 1, 0, 0, 0, 0]) + tcp), MALLA_VERDICT_MALFORMED),
+            Raw.ip6(43, Raw.extension6(next: 6, [0, 1, 0, 0, 0, 0]) + tcp),
+            MALLA_VERDICT_MALFORMED),
         HeaderRow(
             "nine extension headers",
             Raw.ip6(
@@ -159,7 +160,8 @@ struct HeaderTests {
             MALLA_VERDICT_FRAGMENT_LOST),
         HeaderRow(
             "IPv6: one that is the whole packet",
-            Raw.ip6(44, Raw.fragment6(next: 6, offset: 0, more: false) + tcp), MALLA_VERDICT_DIRECT),
+            Raw.ip6(44, Raw.fragment6(next: 6, offset: 0, more: false) + tcp),
+            MALLA_VERDICT_DIRECT),
     ]
 
     private static func unreachable4(about inner: [UInt8], from source: [UInt8]) -> [UInt8] {

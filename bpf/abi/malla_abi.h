@@ -409,6 +409,8 @@ enum malla_flow_state {
 #define MALLA_FLOW_FIN_BACK 16
 /* Policy denies it, and is only being tried. */
 #define MALLA_FLOW_AUDITED 32
+/* Between two local pods, and begun by one of them: it does not need the node's stack. */
+#define MALLA_FLOW_STRAIGHT 64
 
 /* The unit of flows' clocks: 2^30 ns of CLOCK_MONOTONIC, 1.07 s. */
 #define MALLA_TICK_SHIFT 30

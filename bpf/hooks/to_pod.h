@@ -31,9 +31,15 @@ static __always_inline enum malla_verdict to_pod_follow(const struct sight *sigh
 static __always_inline enum malla_verdict to_pod_open(struct sight *sight,
 						      const struct packet *packet)
 {
+	enum malla_verdict verdict;
+
 	if (!pod_find(&packet->flow.target))
 		return MALLA_VERDICT_PASS;
-	return judge_open(sight, packet, MALLA_FLOW_OWN, 0);
+	verdict = judge_open(sight, packet, MALLA_FLOW_OWN, 0);
+	/* The stack may have translated it, and is to see the answers. */
+	if (judge_allows(verdict) && sight->flow)
+		sight->flow->flags &= (__u16)~MALLA_FLOW_STRAIGHT;
+	return verdict;
 }
 
 static __always_inline enum malla_verdict to_pod_judge(struct __sk_buff *skb, struct packet *packet)

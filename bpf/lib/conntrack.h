@@ -149,9 +149,11 @@ static __always_inline __u32 flow_sender(const struct malla_flow *flow, int is_b
 	return flow->interfaces[flow_index(is_back)];
 }
 
-/* The same of the pod that receives them. */
+/* The same of the pod that receives them, if it is to have them straight; else 0. */
 static __always_inline __u32 flow_receiver(const struct malla_flow *flow, int is_back)
 {
+	if (!(flow->flags & MALLA_FLOW_STRAIGHT))
+		return 0;
 	return flow->interfaces[flow_index(!is_back)];
 }
 

@@ -178,8 +178,10 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 	flow->interfaces[1] = row->judgement.interfaces[1];
 	if (other)
 		flow->other = *other;
+	if (!packet_continues(packet))
+		flow->flags = MALLA_FLOW_STRAIGHT;
 	if (verdict == MALLA_VERDICT_AUDITED)
-		flow->flags = MALLA_FLOW_AUDITED;
+		flow->flags |= MALLA_FLOW_AUDITED;
 	return flow_open(sight, packet, flow, is_back) ? verdict : MALLA_VERDICT_FLOW_REFUSED;
 }
 

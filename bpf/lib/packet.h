@@ -57,6 +57,18 @@ static __always_inline int packet_answers(const struct packet *packet)
 	       bpf_ntohs(packet->flow.target_port_be) >= DIALLING_PORT_MIN;
 }
 
+/*
+ * Whether a packet without a flow may belong to one that somebody else has begun, and knows more
+ * of: the node's own NAT, for one, whose answers must come back by the node's stack.
+ */
+static __always_inline int packet_continues(const struct packet *packet)
+{
+	if (packet->flow.protocol == IPPROTO_TCP)
+		return !packet_opens(packet);
+	return packet->is_answer || (bpf_ntohs(packet->flow.source_port_be) < DIALLING_PORT_MIN &&
+				     bpf_ntohs(packet->flow.target_port_be) >= DIALLING_PORT_MIN);
+}
+
 static __always_inline struct malla_flow_key flow_reversed(const struct malla_flow_key *flow)
 {
 	struct malla_flow_key back = {

@@ -100,7 +100,9 @@ __attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u3
 		at.place = (__u32)__sync_fetch_and_add(&share->hand, 1) % quota->flows;
 		place = bpf_map_lookup_elem(&malla_ring, &at);
 		if (!place) {
-			bpf_map_update_elem(&malla_ring, &at, key, BPF_ANY);
+			/* Without a place it could not be evicted, so the quota is the end. */
+			if (bpf_map_update_elem(&malla_ring, &at, key, BPF_ANY) && is_full)
+				return 0;
 			goto admitted;
 		}
 		held = share_look(share, owner, place, now_ticks);

@@ -221,7 +221,7 @@ int a_packet_mid_stream_is_judged_in_its_true_direction(struct __sk_buff *skb)
 	put_two_pods();
 	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
 	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
-	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
 	flow = flow_of(&answer);
 	EXPECT(flow && flow->state == MALLA_FLOW_OPEN);
 	EXPECT(pod_sends(skb, &push, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
@@ -240,5 +240,25 @@ int what_the_engine_dials_is_judged_as_its_clients(struct __sk_buff *skb)
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_DENIED_INGRESS);
 	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int what_came_by_the_nodes_stack_is_answered_by_it(struct __sk_buff *skb)
+{
+	static struct packet syn, answer, datagram;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	answer = packet_between(end4(SERVER, 80), end4(POD, 40000), TCP_SYN | TCP_ACK);
+	put_generation(1, 0);
+	put_selected(POD, POD_INTERFACE, CLIENT_IDENTITY, 0);
+	put_selected(SERVER, OTHER_INTERFACE, SERVER_IDENTITY, 0);
+	/* The node's NAT has put the server in place of a service. */
+	EXPECT(stack_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
+
+	datagram = packet_between(end4(SERVER, 53), end4(POD, 40000), 0);
+	datagram.flow.protocol = IPPROTO_UDP;
+	EXPECT(pod_sends(skb, &datagram, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
 	return 0;
 }
