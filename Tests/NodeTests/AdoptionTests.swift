@@ -24,6 +24,19 @@ struct AdoptionTests {
         ask()
         """
 
+    /// Asks once on a captured connection, then waits for its end.
+    private static let captured = """
+        import socket, sys
+        s = socket.create_connection((sys.argv[1], 80), 30)
+        s.sendall(b"GET / HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n")
+        print(s.recv(4096).split(b"\\r\\n")[0].decode(), flush=True)
+        try:
+            while s.recv(4096): pass
+        except ConnectionResetError:
+            pass
+        print("ended")
+        """
+
     @Test(arguments: ["SIGKILL of both", "SIGTERM"])
     func `same links and maps, kept rows and counts, connections that live on`(_ end: String) throws
     {
@@ -35,7 +48,11 @@ struct AdoptionTests {
             try mesh.client.start(
                 "open-\(address)", ["/usr/bin/python3", "-c", Self.client, address, go])
         }
-        for each in open { try eventually("it has asked") { each.text.contains("200 OK") } }
+        let held = try mesh.client.start(
+            "held", ["/usr/bin/python3", "-c", Self.captured, SmallMesh.engineFar.v4])
+        for each in open + [held] {
+            try eventually("it has asked") { each.text.contains("200 OK") }
+        }
         for _ in 1...5 { _ = try mesh.client.curl(SmallMesh.engineFar.urls[0]) }
         let before = try Pinned(node)
         let balanced = "malla_datapath_verdicts_total{hook=\"connect4\",reason=\"balanced\"}"
@@ -55,6 +72,7 @@ struct AdoptionTests {
         }
         let alone = try Pinned(node)
         let gone = try mesh.client.curl(SmallMesh.engineFar.urls[0], seconds: 2)
+        #expect(held.wait(seconds: 5) == 0 && held.text.hasSuffix("ended\n"), "\(held.text)")
         #expect(gone.status == 0, "nobody serves it: \(gone)")
         let next = try node.startAgent()
         let after = try Pinned(node)
