@@ -4,12 +4,13 @@ import Testing
 
 @Suite("The child dies, the supervisor lives (docs/decisions/0002)", .serialized)
 struct ChildDeathTests {
-    /// Connects again and again for a time; prints how often, and each connect(2) that failed.
+    /// Connects again and again until a file is there; prints how often, and each connect(2) that
+    /// failed.
     private static let prober = """
-        import socket, sys, time
-        end = time.monotonic() + float(sys.argv[3])
+        import os, socket, sys, time
+        end = time.monotonic() + 90
         count = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end and not os.path.exists(sys.argv[3]):
             try:
                 socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).close()
                 count += 1
@@ -30,12 +31,13 @@ struct ChildDeathTests {
         }
         defer { mesh.close() }
         let load = try mesh.client.start(
-            "wrk", ["wrk", "-t1", "-c16", "-d12s", SmallMesh.engineNear.urls[0] + "/"])
+            "wrk", ["wrk", "-t1", "-c16", "-d90s", SmallMesh.engineNear.urls[0] + "/"])
         let python = ["/usr/bin/python3", "-c", Self.prober]
+        let enough = mesh.bed.directory + "/enough"
         let probers = try [
-            mesh.client.start("v4", python + [SmallMesh.engineFar.v4, "80", "9"]),
-            mesh.client.start("v6", python + [SmallMesh.engineNear.v6, "80", "9"]),
-            mesh.client.start("gateway", python + [mesh.node.v4, "80", "9"]),
+            mesh.client.start("v4", python + [SmallMesh.engineFar.v4, "80", enough]),
+            mesh.client.start("v6", python + [SmallMesh.engineNear.v6, "80", enough]),
+            mesh.client.start("gateway", python + [mesh.node.v4, "80", enough]),
         ]
 
         var starts: [Double] = []
@@ -54,6 +56,8 @@ struct ChildDeathTests {
             starts.append(try mesh.node.metric("malla_agent_start_seconds"))
         }
 
+        try Command.shell("touch \(enough)")
+        load.signal(SIGINT)
         for prober in probers {
             #expect(prober.wait(seconds: 20) == 0)
             #expect(!prober.text.contains("failed"), "\(prober.text)\n\(mesh.logs)")

@@ -50,6 +50,18 @@ struct ServiceMaps: ~Copyable {
         try BPFMap(adopting: object.map(name), name: name)
     }
 
+    /// Of a map that follows the configuration.
+    func entriesMax(of name: String) -> UInt32 {
+        switch name {
+        case "malla_service": services.entriesMax
+        case "malla_endpoint": endpoints.entriesMax
+        case "malla_maglev": pieces.entriesMax
+        case "malla_member": members.entriesMax
+        case "malla_range": ranges.entriesMax
+        default: near.entriesMax
+        }
+    }
+
     /// Of the maps that nothing but the kernel counts, their rows are counted.
     func usage(services rows: Int, endpoints slots: Int, ranges prefixes: Int) -> [MapUsage] {
         func line(_ name: String, _ type: String, _ count: UInt64, _ max: UInt32) -> MapUsage {
@@ -59,7 +71,10 @@ struct ServiceMaps: ~Copyable {
         }
         return [
             line("malla_service", "hash", UInt64(rows), services.entriesMax),
-            line("malla_endpoint", "hash", UInt64(slots), endpoints.entriesMax),
+            // What is planned beyond a full map's end is not in it.
+            line(
+                "malla_endpoint", "hash", UInt64(min(slots, Int(endpoints.entriesMax))),
+                endpoints.entriesMax),
             line("malla_maglev", "hash", pieces.count(), pieces.entriesMax),
             line("malla_member", "hash", members.count(), members.entriesMax),
             line("malla_range", "lpm_trie", UInt64(prefixes), ranges.entriesMax),
@@ -76,8 +91,11 @@ struct ServiceMaps: ~Copyable {
 struct RefusedRows {
     private(set) var counts: [String: UInt64] = [:]
 
-    mutating func count(_ error: BPFError) {
-        guard case .refused(_, let object, _) = error, object.hasPrefix("map ") else { return }
-        counts[String(object.dropFirst(4)), default: 0] += 1
+    /// Answers the map's name.
+    mutating func count(_ error: BPFError) -> String {
+        guard case .refused(_, let object, _) = error, object.hasPrefix("map ") else { return "" }
+        let name = String(object.dropFirst(4))
+        counts[name, default: 0] += 1
+        return name
     }
 }

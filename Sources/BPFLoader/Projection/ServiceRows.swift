@@ -39,6 +39,8 @@ struct ServiceRows: ~Copyable {
     /// What `apply` did besides.
     struct Outcome {
         var problems: [ApplyProblem] = []
+        /// Ports that are not in force as a whole, by the full map.
+        fileprivate var short: [String: Set<String>] = [:]
         /// Endpoints that stand behind nothing any more.
         var gone: [malla_end] = []
         /// Rows written or removed, in all maps.
@@ -96,6 +98,9 @@ struct ServiceRows: ~Copyable {
             try applyAll(wanted, &outcome)
         }
         last = wanted
+        for (map, ports) in outcome.short.sorted(by: { $0.key < $1.key }) {
+            outcome.problems.append(full(map, ports.sorted()))
+        }
         outcome.gone.removeAll { alive[$0] != nil }
         return outcome
     }
@@ -233,8 +238,8 @@ extension ServiceRows {
             guard error.isMapFull else { throw error }
             front.isShort = true
             if isLast {
-                maps.refused.count(error)
-                note(error, name, &outcome)
+                let map = maps.refused.count(error)
+                outcome.short[map, default: []].insert("\(name.owner):\(name.port)")
             }
             return false
         }
@@ -242,12 +247,14 @@ extension ServiceRows {
         return true
     }
 
-    private func note(_ error: BPFError, _ name: FrontName, _ outcome: inout Outcome) {
-        outcome.problems.append(
-            ApplyProblem(
-                subject: name.isHostPort ? "pod \(name.owner)" : "service \(name.owner)",
-                message: "port \(name.port) is not in force as a whole (\(error)); what was there "
-                    + "before goes on working"))
+    /// Names a few: the log's line must stay readable with ten thousand services.
+    private func full(_ map: String, _ ports: [String]) -> ApplyProblem {
+        let more = ports.count > 5 ? " and \(ports.count - 5) more" : ""
+        return ApplyProblem(
+            subject: "map \(map)",
+            message: "full at \(maps.entriesMax(of: map)) entries; not in force as a whole: "
+                + ports.prefix(5).joined(separator: ", ") + more
+                + "; what was there before goes on working")
     }
 
     private mutating func countAlive(
