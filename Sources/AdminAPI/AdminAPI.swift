@@ -29,7 +29,7 @@ extension AdminResource {
     public func listing(_ items: [Item]) -> Listing<Item> { Listing(kind: kind, items: items) }
 }
 
-/// Everything the agent can be asked for.
+/// Everything the agent can be asked for, and by POST to its Unix socket be told to do.
 public enum AdminAPI {
     public static let status = AdminResource<StatusItem>(path: "/v1/status", kind: "StatusList")
     public static let endpoints = AdminResource<EndpointItem>(
@@ -39,6 +39,19 @@ public enum AdminAPI {
     public static let routes = AdminResource<RouteItem>(path: "/v1/routes", kind: "RouteList")
     public static let bpfStats = AdminResource<BPFStatsItem>(
         path: "/v1/bpf/stats", kind: "BPFStatsList")
+    public static let flows = AdminResource<FlowItem>(path: "/v1/bpf/ct", kind: "FlowList")
+    public static let ipcache = AdminResource<IPCacheItem>(
+        path: "/v1/bpf/ipcache", kind: "IPCacheList")
+    public static let policyRows = AdminResource<PolicyRowItem>(
+        path: "/v1/bpf/policy", kind: "PolicyRowList")
     public static let diagnostics = AdminResource<DiagnosticItem>(
         path: "/v1/config/diagnostics", kind: "DiagnosticList")
+
+    /// What begins the paths that change something: POST, and to the Unix socket only.
+    public static let flowFlushPrefix = "/v1/bpf/ct/flush/"
+
+    /// - Parameter what: an address, or `all`.
+    public static func flowFlush(_ what: String) -> AdminResource<FlowFlushItem> {
+        AdminResource(path: flowFlushPrefix + what, kind: "FlowFlushList")
+    }
 }

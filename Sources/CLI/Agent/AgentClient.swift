@@ -29,8 +29,8 @@ struct AgentClient {
 
     init(socket: String) { self.socket = socket }
 
-    func get(_ path: String) throws(Failure) -> HTTPAnswer {
-        let bytes = try exchange(path)
+    func get(_ path: String, method: String = "GET") throws(Failure) -> HTTPAnswer {
+        let bytes = try exchange(path, method)
         do {
             return try HTTPAnswer(parsing: bytes)
         } catch {
@@ -39,8 +39,10 @@ struct AgentClient {
         }
     }
 
-    func list<Item>(_ resource: AdminResource<Item>) throws(Failure) -> Listing<Item> {
-        let answer = try get(resource.path)
+    func list<Item>(
+        _ resource: AdminResource<Item>, changes: Bool = false
+    ) throws(Failure) -> Listing<Item> {
+        let answer = try get(resource.path, method: changes ? "POST" : "GET")
         guard answer.status == 200 else {
             let text = String(decoding: answer.body.prefix(200), as: UTF8.self)
             throw .refused(
@@ -63,15 +65,19 @@ struct AgentClient {
     }
 
     /// The listing, or the end of the program with one line that says what to do.
-    func require<Item>(_ resource: AdminResource<Item>) throws -> Listing<Item> {
+    ///
+    /// - Parameter changes: whether the agent is told to do something.
+    func require<Item>(
+        _ resource: AdminResource<Item>, changes: Bool = false
+    ) throws -> Listing<Item> {
         do {
-            return try list(resource)
+            return try list(resource, changes: changes)
         } catch {
             throw fail(describe(error), exitCode(error))
         }
     }
 
-    private func exchange(_ path: String) throws(Failure) -> [UInt8] {
+    private func exchange(_ path: String, _ method: String) throws(Failure) -> [UInt8] {
         let connection: UnixSocket
         do {
             connection = try UnixSocket(
@@ -80,11 +86,12 @@ struct AgentClient {
             throw .unreachable(errno: error.number)
         }
         let request = """
-            GET \(path) HTTP/1.1\r
+            \(method) \(path) HTTP/1.1\r
             Host: malla-agent\r
             User-Agent: malla/\(mallaVersion)\r
             Accept: application/json\r
             Connection: close\r
+            Content-Length: 0\r
             \r
 
             """

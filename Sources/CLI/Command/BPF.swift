@@ -6,7 +6,10 @@ struct BPF: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bpf",
         abstract: "Looks at the node's eBPF programs and maps.",
-        subcommands: [Stats.self])
+        subcommands: [
+            Stats.self, ConnectionTable.self, IPCache.self, PolicyRows.self, Identities.self,
+            Verdicts.self, Maps.self, Programs.self,
+        ])
 
     /// `malla bpf stats`.
     struct Stats: ParsableCommand {
@@ -42,13 +45,25 @@ struct BPF: ParsableCommand {
                 .map { $0 }
         }
 
-        private static func verdicts(_ verdicts: [BPFStatsItem.Verdict]) -> Table {
+        /// One table of the same listing.
+        static func show(
+            _ connection: ConnectionOptions, _ output: OutputOptions,
+            table: (BPFStatsItem) -> Table
+        ) throws {
+            let listing = try AgentClient(connection).require(AdminAPI.bpfStats)
+            try Output(output).print(listing) { colour in
+                if listing.items.isEmpty { return ["The datapath is off on this node."] }
+                return listing.items.flatMap { table($0).lines(colour: colour) }
+            }
+        }
+
+        static func verdicts(_ verdicts: [BPFStatsItem.Verdict]) -> Table {
             Table(
                 [.init("HOOK"), .init("VERDICT"), .init("PACKETS", .right)],
                 rows: verdicts.map { [Cell($0.hook), Cell($0.verdict), Cell($0.packets)] })
         }
 
-        private static func maps(_ maps: [BPFStatsItem.Map]) -> Table {
+        static func maps(_ maps: [BPFStatsItem.Map]) -> Table {
             Table(
                 [
                     .init("MAP"), .init("TYPE"), .init("ENTRIES", .right), .init("MAX", .right),
@@ -62,7 +77,7 @@ struct BPF: ParsableCommand {
                 })
         }
 
-        private static func programs(_ programs: [BPFStatsItem.Program]) -> Table {
+        static func programs(_ programs: [BPFStatsItem.Program]) -> Table {
             Table(
                 [
                     .init("PROGRAM"), .init("ID", .right), .init("ATTACHED TO"), .init("PINNED"),

@@ -1,3 +1,4 @@
+internal import AdminAPI
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
@@ -12,7 +13,9 @@ final class AdminServer: Sendable {
     init(_ questions: Questions) { self.questions = questions }
 
     /// Serves on a listening socket, which is NIO's from now on.
-    func serve(_ socket: Int32) throws {
+    ///
+    /// - Parameter mayChange: whether who can connect may also tell the agent to do something.
+    func serve(_ socket: Int32, mayChange: Bool = false) throws {
         let questions = self.questions
         _ = try ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 128)
@@ -20,7 +23,7 @@ final class AdminServer: Sendable {
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     try pipeline.configureHTTPServerPipeline()
-                    try pipeline.addHandler(AdminConnection(questions))
+                    try pipeline.addHandler(AdminConnection(questions, mayChange: mayChange))
                 }
             }
             .withBoundSocket(socket).wait()
@@ -33,12 +36,16 @@ private final class AdminConnection: ChannelInboundHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let questions: Questions
+    private let mayChange: Bool
     private var head: HTTPRequestHead?
     /// Requests carry no body that means anything; more than this ends the connection.
     private static let bodyBytesMax = 65_536
     private var bodyBytes = 0
 
-    init(_ questions: Questions) { self.questions = questions }
+    init(_ questions: Questions, mayChange: Bool) {
+        self.questions = questions
+        self.mayChange = mayChange
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
@@ -59,8 +66,13 @@ private final class AdminConnection: ChannelInboundHandler {
     private func ask(_ context: ChannelHandlerContext) {
         guard let head else { return }
         let path = String(head.uri.prefix { $0 != "?" })
-        guard head.method == .GET || head.method == .HEAD else {
+        let isChange = path.hasPrefix(AdminAPI.flowFlushPrefix)
+        guard isChange || head.method == .GET || head.method == .HEAD else {
             return write(.text(405, "only GET and HEAD\n"), context, head)
+        }
+        guard !isChange || (head.method == .POST && mayChange) else {
+            let text = "only POST, and only to the agent's Unix socket\n"
+            return write(.text(405, text), context, head)
         }
         if path == "/livez" { return write(.text(200, "ok\n"), context, head) }
         let promise = context.eventLoop.makePromise(of: AdminAnswer.self)

@@ -12,6 +12,10 @@ extension Agent {
         case AdminAPI.services.path: json(AdminAPI.services.listing(serviceItems()))
         case AdminAPI.routes.path: json(AdminAPI.routes.listing(routeItems()))
         case AdminAPI.bpfStats.path: json(AdminAPI.bpfStats.listing(bpfStatsItems()))
+        case AdminAPI.flows.path: json(AdminAPI.flows.listing(flowItems()))
+        case AdminAPI.ipcache.path: json(AdminAPI.ipcache.listing(ipcacheItems()))
+        case AdminAPI.policyRows.path: json(AdminAPI.policyRows.listing(policyRowItems()))
+        case let path where path.hasPrefix(AdminAPI.flowFlushPrefix): flush(path)
         case AdminAPI.diagnostics.path: json(AdminAPI.diagnostics.listing(diagnosticItems()))
         default: .text(404, "no such page; try /metrics, /livez, /readyz, /v1/status\n")
         }
@@ -22,6 +26,15 @@ extension Agent {
         var reasons = config.reasons
         if datapath.word == "failed" { reasons.append(datapath.failure) }
         return reasons
+    }
+
+    /// The server has seen to it that this came by POST over the Unix socket.
+    private func flush(_ path: String) -> AdminAnswer {
+        let what = path.dropFirst(AdminAPI.flowFlushPrefix.count)
+        guard let item = flushFlows(what) else {
+            return .text(400, "neither `all` nor an address, or the datapath is off\n")
+        }
+        return json(AdminAPI.flowFlush(String(what)).listing([item]))
     }
 
     private func readiness() -> AdminAnswer {

@@ -92,6 +92,13 @@ extension Agent {
             "malla_map_refused_total", .counter, "Records refused because the map was full.",
             maps.map { ([("map", $0.name)], $0.refused) })
         out.family(
+            "malla_flow_evictions_total", .counter,
+            "Flows that had to make room for others of their own pod.",
+            flowEvictions().map { ([("pod", $0.pod)], $0.evicted) })
+        out.family(
+            "malla_flows_collected_total", .counter, "Flows that were over and taken out.",
+            loaded.flowsCollected)
+        out.family(
             "malla_datapath_programs", .gauge, "Programs attached.",
             UInt64(loaded.programs().count))
         out.family(

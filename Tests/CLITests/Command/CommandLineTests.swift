@@ -32,6 +32,8 @@ struct CommandLineTests {
 
     @Test(arguments: [
         ["check"], ["status"], ["endpoints"], ["services"], ["routes"], ["bpf", "stats"],
+        ["bpf", "ct", "list"], ["bpf", "ct", "flush"], ["bpf", "ipcache"], ["bpf", "identities"],
+        ["bpf", "policy"], ["bpf", "verdicts"], ["bpf", "maps"], ["bpf", "programs"],
         ["config", "validate"], ["version"],
     ])
     func `every command's help has an abstract, examples and its options`(command: [String]) throws

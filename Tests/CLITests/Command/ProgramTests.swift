@@ -14,6 +14,10 @@ struct ProgramTests {
             AdminAPI.services.path: FakeAgent.json(Output.json(Sample.services)),
             AdminAPI.routes.path: FakeAgent.json(Output.json(Sample.routes)),
             AdminAPI.bpfStats.path: FakeAgent.json(Output.json(Sample.bpfStats)),
+            AdminAPI.flows.path: FakeAgent.json(Output.json(Sample.flows)),
+            AdminAPI.ipcache.path: FakeAgent.json(Output.json(Sample.ipcache)),
+            AdminAPI.policyRows.path: FakeAgent.json(Output.json(Sample.policyRows)),
+            AdminAPI.flowFlush("all").path: FakeAgent.json(Output.json(Sample.flowFlush)),
         ])
         defer { agent.stop() }
         try body(agent.path)
@@ -57,6 +61,29 @@ struct ProgramTests {
     }
 
     @Test(arguments: [
+        Row(
+            arguments: ["bpf", "ct", "--pod", "shop/web-1"],
+            lines: [
+                "PROTOCOL  FROM             TO            KIND  STATE   SENT  RECEIVED  IDLE"
+                    + "    LEFT  NOTE",
+                "TCP       10.1.0.10:40312  10.1.0.11:80  own   open   73291      8120   2 s"
+                    + "  8587 s  -",
+            ]),
+        Row(arguments: ["bpf", "ct", "flush", "--all"], lines: ["12 flows forgotten."]),
+        Row(
+            arguments: ["bpf", "identities"],
+            lines: [
+                "IDENTITY  PREFIXES  NAME                 FIRST",
+                "       9         1  reserved:world-ipv4  0.0.0.0/0",
+                "     257         1  shop/web-1           10.1.0.10/32",
+            ]),
+        Row(
+            arguments: ["bpf", "policy"],
+            lines: [
+                "SET  PODS         DIRECTION  IDENTITY  PROTOCOL  PORTS  VERDICT       RULE",
+                "  1  shop/cart-1  ingress         257  TCP       8080   allow            3",
+                "  1  shop/cart-1  ingress     default  any       any    deny (audit)     0",
+            ]),
         Row(
             arguments: ["endpoints"],
             lines: [

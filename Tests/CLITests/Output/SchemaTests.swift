@@ -12,6 +12,8 @@ struct SchemaTests {
         let documents = try [
             Output.json(Sample.status), Output.json(Sample.endpoints), Output.json(Sample.services),
             Output.json(Sample.routes), Output.json(Sample.bpfStats),
+            Output.json(Sample.flows), Output.json(Sample.ipcache),
+            Output.json(Sample.policyRows), Output.json(Sample.flowFlush),
             Output.json(Sample.diagnostics), Output.json(Sample.checks),
             Output.json(Sample.versions),
         ]

@@ -79,6 +79,35 @@ enum Sample {
             ])
     ])
 
+    static let flows = AdminAPI.flows.listing([
+        FlowItem(
+            protocol: "TCP", source: "10.1.0.10:40312", target: "10.1.0.11:80",
+            sourcePod: "shop/web-1", targetPod: "shop/cart-1", kind: "own", state: "open",
+            packetsSent: 90, packetsReceived: 45, bytesSent: 73_291, bytesReceived: 8_120,
+            idleSeconds: 2, remainingSeconds: 8_587, rule: 3),
+        FlowItem(
+            protocol: "UDP", source: "[fd00:1::2]:40000", target: "[fd96::1]:53",
+            kind: "translated", state: "opening", other: "[fd00:1::3]:5353", cut: true,
+            audited: true),
+    ])
+
+    static let ipcache = AdminAPI.ipcache.listing([
+        IPCacheItem(prefix: "0.0.0.0/0", identity: 9, name: "reserved:world-ipv4"),
+        IPCacheItem(prefix: "10.1.0.10/32", identity: 257, name: "shop/web-1"),
+    ])
+
+    static let policyRows = AdminAPI.policyRows.listing([
+        PolicyRowItem(
+            set: 1, pods: ["shop/cart-1"], direction: "ingress", identity: 257, protocol: "TCP",
+            ports: "8080", verdict: "allow", rule: 3),
+        PolicyRowItem(
+            set: 1, pods: ["shop/cart-1"], direction: "ingress", identity: 0, protocol: "any",
+            ports: "any",
+            verdict: "deny", audited: true, byDefault: true),
+    ])
+
+    static let flowFlush = AdminAPI.flowFlush("all").listing([FlowFlushItem(flows: 12)])
+
     static let bpfStats = AdminAPI.bpfStats.listing([
         BPFStatsItem(
             verdicts: [.init(hook: "connect4", verdict: "captured", packets: 1234)],

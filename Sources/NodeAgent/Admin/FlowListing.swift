@@ -1,0 +1,111 @@
+internal import AdminAPI
+internal import BPFLoader
+internal import MeshModel
+
+// Rows of the kernel's maps as the items of AdminAPI, with the names of pods.
+
+extension Agent {
+    /// No listing of flows is longer.
+    private static let flowsListedMax = 100_000
+
+    func flowItems() -> [FlowItem] {
+        guard let loaded = datapath.datapath else { return [] }
+        let pods = podNames()
+        return loaded.flowEntries(countMax: Self.flowsListedMax).map { flow in
+            FlowItem(
+                protocol: Self.protocolName(flow.protocolNumber), source: "\(flow.source)",
+                target: "\(flow.target)", sourcePod: pods[flow.source.address] ?? "",
+                targetPod: pods[flow.target.address] ?? "", kind: flow.kind, state: flow.state,
+                packetsSent: flow.packets.0, packetsReceived: flow.packets.1,
+                bytesSent: flow.bytes.0, bytesReceived: flow.bytes.1,
+                idleSeconds: Int(flow.idle.components.seconds),
+                remainingSeconds: Int(flow.remaining.components.seconds),
+                other: flow.other.map { "\($0)" } ?? "", rule: flow.rule, cut: flow.isCut,
+                audited: flow.isAudited)
+        }
+    }
+
+    /// - Parameter text: an address, or `all`.
+    /// - Returns: `nil` for what is neither, or with the datapath off.
+    func flushFlows(_ text: some StringProtocol) -> FlowFlushItem? {
+        guard let loaded = datapath.datapath else { return nil }
+        if text == "all" { return FlowFlushItem(flows: loaded.flushFlows()) }
+        guard let address = IPAddress(text) else { return nil }
+        return FlowFlushItem(flows: loaded.flushFlows(of: address))
+    }
+
+    func ipcacheItems() -> [IPCacheItem] {
+        guard let loaded = datapath.datapath else { return [] }
+        let pods = podNames()
+        return loaded.identityEntries().map { row in
+            IPCacheItem(
+                prefix: "\(row.address)/\(row.prefixBits)", identity: row.identity,
+                name: Self.reserved[row.identity].map { "reserved:" + $0 } ?? pods[row.address]
+                    ?? "")
+        }.sorted { $0.prefix < $1.prefix }
+    }
+
+    func policyRowItems() -> [PolicyRowItem] {
+        guard let loaded = datapath.datapath else { return [] }
+        let pods = podNames()
+        var selected: [UInt32: Set<String>] = [:]
+        for (address, set) in loaded.podSets() {
+            selected[set, default: []].insert(pods[address] ?? "\(address)")
+        }
+        return loaded.policyEntries().map { row in
+            PolicyRowItem(
+                set: row.set, pods: (selected[row.set] ?? []).sorted(), direction: row.direction,
+                identity: row.identity,
+                protocol: row.protocolNumber.map { Self.protocolName($0) } ?? "any",
+                ports: Self.ports(row.ports), verdict: row.verdict, audited: row.isAudited,
+                rule: row.rule, byDefault: row.isDefault)
+        }.sorted { left, right in
+            (left.set, left.direction, left.byDefault ? 1 : 0, left.identity, left.protocol)
+                < (
+                    right.set, right.direction, right.byDefault ? 1 : 0, right.identity,
+                    right.protocol
+                )
+        }
+    }
+
+    /// Flows that had to make room for others of their own pod, by pod.
+    func flowEvictions() -> [(pod: String, evicted: UInt64)] {
+        guard let loaded = datapath.datapath else { return [] }
+        let pods = podNames()
+        var byPod: [String: UInt64] = [:]
+        // A pod's addresses share one count.
+        for share in loaded.flowShares() {
+            byPod[pods[share.address] ?? "\(share.address)"] = share.evicted
+        }
+        return byPod.sorted { $0.key < $1.key }.map { (pod: $0.key, evicted: $0.value) }
+    }
+
+    private func podNames() -> [IPAddress: String] {
+        var names: [IPAddress: String] = [:]
+        for workload in snapshot?.mesh.workloads ?? [] {
+            for address in workload.addresses { names[address] = workload.name.description }
+        }
+        return names
+    }
+
+    private static func ports(_ range: ClosedRange<UInt16>?) -> String {
+        guard let range else { return "any" }
+        return range.count == 1 ? "\(range.lowerBound)" : "\(range.lowerBound)-\(range.upperBound)"
+    }
+
+    static func protocolName(_ number: UInt8) -> String {
+        switch number {
+        case 1: "ICMP"
+        case 6: "TCP"
+        case 17: "UDP"
+        case 58: "ICMPv6"
+        default: "\(number)"
+        }
+    }
+
+    /// Source: enum malla_reserved_identity.
+    private static let reserved: [UInt32: String] = [
+        1: "host", 2: "world", 3: "unmanaged", 4: "health", 6: "remote-node", 9: "world-ipv4",
+        10: "world-ipv6",
+    ]
+}
