@@ -18,6 +18,8 @@ public struct DatapathOptions: Sendable {
     public var engineNamespace: Int32?
     /// Whether the node reaches its own pods (probes) whatever their policies say.
     public var isHostAllowed = true
+    /// Sockets below `cgroupPath` in namespaces that no snapshot knows are silent.
+    public var holdsNewPods = false
     /// Names of the uplinks; empty: see `Uplinks`.
     public var uplinks: [String]
     /// Rows of the maps, where they are made anew; pinned maps keep their own.
@@ -140,6 +142,7 @@ public final class Datapath {
     var links: AttachedLinks
     private(set) var rows: KernelRows
     private var services: ServiceRows
+    private var known: KnownAddresses
     private let settings: BPFMap<UInt32, malla_setting>
     var flows: FlowTable
     private let listeners: SocketMap
@@ -166,6 +169,7 @@ public final class Datapath {
             adopting: object.map("malla_setting"), name: "malla_setting")
         let flows = try FlowTable(object, quota: options.limits.flowsPerPodMax)
         let services = try ServiceRows(object)
+        let known = try KnownAddresses(object)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
         let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
 
@@ -174,6 +178,7 @@ public final class Datapath {
         self.rows = rows
         self.flows = flows
         self.services = services
+        self.known = known
         self.listeners = listeners
         self.counters = counters
         // The number of listeners stays: the supervisor's sockets outlive the agent before this
@@ -228,6 +233,8 @@ public final class Datapath {
             try settings.set(0, to: setting)
         }
         problems += try services.apply(snapshot).problems
+        try known.apply(snapshot, pods: rows.current.pods.keys)
+        try hold(&wanted, &problems)
         try links.keepOnly(wanted)
         return problems
     }
@@ -242,6 +249,10 @@ public final class Datapath {
         let count = UInt32(descriptors.count)
         let before = setting.listeners
         // Fewer than before: the count shrinks first, so that no row without a socket is chosen.
+        if let first = descriptors.first {
+            setting.engine_cookie = malla_socket_netns_cookie(first)
+            try settings.set(0, to: setting)
+        }
         if count < before { try setListeners(count) }
         for (index, descriptor) in descriptors.enumerated() {
             try listeners.set(UInt32(index), to: descriptor)
@@ -252,6 +263,9 @@ public final class Datapath {
 
     /// Takes out flows that are over; to be called every few seconds.
     public func collect() { flows.collect() }
+
+    /// Flows that were over and taken out, since this agent started.
+    public var flowsCollected: UInt64 { flows.collected }
 
     private func setListeners(_ count: UInt32) throws(BPFError) {
         setting.listeners = count
@@ -297,6 +311,7 @@ public final class Datapath {
                 "malla_set", "hash", UInt64(rows.policies.setCount),
                 rows.policies.sets.entriesMax, rows.policies.sets.refused),
             usage("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
+            usage("malla_known", "hash", known.count, known.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
             usage(
@@ -369,6 +384,25 @@ extension Datapath {
     private func attachFixed(_ attachment: Attachment) throws(BPFError) {
         try links.join(attachment, object)
         fixed.insert(attachment.pin)
+    }
+
+    /// Now that the first rows are there, who has none is held.
+    private func hold(
+        _ wanted: inout Set<String>, _ problems: inout [ApplyProblem]
+    ) throws(BPFError) {
+        guard options.holdsNewPods else { return }
+        guard BPFObject.canHold else {
+            let message = "new pods are not held: that needs Linux 6.15; --hold-new-pods off"
+            problems.append(ApplyProblem(subject: "agent", message: message))
+            return
+        }
+        let inode = OwnSockets.inode(of: options.cgroupPath)
+        for each in HoldAttachment.all(
+            path: options.cgroupPath, descriptor: cgroup.number, inode: inode)
+        {
+            try links.join(each, object)
+            wanted.insert(each.pin)
+        }
     }
 
     /// Whether all of them are attached; a problem of `subject` otherwise.

@@ -82,16 +82,24 @@ int malla_link_addresses(struct malla_link_address *addresses, int max)
 	return count;
 }
 
-uint64_t malla_netns_cookie(void)
+uint64_t malla_socket_netns_cookie(int descriptor)
 {
 	uint64_t cookie = 0;
 	socklen_t bytes = sizeof(cookie);
+
+	if (getsockopt(descriptor, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes))
+		return 0;
+	return cookie;
+}
+
+uint64_t malla_netns_cookie(void)
+{
 	int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint64_t cookie;
 
 	if (descriptor < 0)
 		return 0;
-	if (getsockopt(descriptor, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &bytes))
-		cookie = 0;
+	cookie = malla_socket_netns_cookie(descriptor);
 	close(descriptor);
 	return cookie;
 }

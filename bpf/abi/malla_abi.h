@@ -33,7 +33,9 @@
 	X(TO_POD, 9, "to_pod")                                                                     \
 	X(FROM_ENGINE, 10, "from_engine")                                                          \
 	X(UPLINK, 11, "uplink")                                                                    \
-	X(TO_LISTENER, 12, "to_listener")
+	X(TO_LISTENER, 12, "to_listener")                                                          \
+	X(FROM_SOCKET, 13, "from_socket")                                                          \
+	X(TO_SOCKET, 14, "to_socket")
 
 /*
  * What a program decided, and why: number, then the name that is the metric's label and what the
@@ -522,6 +524,7 @@ MALLA_ABI_SIZE(struct malla_dialled, 32);
 /* malla_setting: one row, written by the loader before anything is attached and at each change. */
 struct malla_setting {
 	__u64 node_cookie;   /* of the node's own network namespace */
+	__u64 engine_cookie; /* of the engine's network namespace; 0: none */
 	__u64 agent_cgroup;  /* its sockets are never balanced; 0: none */
 	__u32 agent_process; /* the same by process id; 0: none */
 	__u32 engine;	     /* interface index of the node's side of its veth; 0: no engine */
@@ -531,7 +534,7 @@ struct malla_setting {
 	__u8 engine_mac[6]; /* of both ends of that veth */
 	__u8 pad[6];
 };
-MALLA_ABI_SIZE(struct malla_setting, 48);
+MALLA_ABI_SIZE(struct malla_setting, 56);
 
 #ifndef __bpf__
 /* Static text for the hook's or verdict's number; a null pointer for one that does not exist. */

@@ -262,3 +262,28 @@ int what_came_by_the_nodes_stack_is_answered_by_it(struct __sk_buff *skb)
 	EXPECT(pod_sends(skb, &datagram, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
 	return 0;
 }
+
+SEC("tc")
+int a_pod_without_rows_is_held_and_nobody_else_is(struct __sk_buff *skb)
+{
+	struct malla_setting values = {.node_cookie = 1, .engine_cookie = 2};
+	struct malla_end end = end4(REMOTE, 0);
+	__u32 first = 0;
+	__u32 one = 1;
+
+	(void)skb;
+	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
+	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_NOT_READY);
+	EXPECT(hold_judge(1, &end.address) == MALLA_VERDICT_PASS);
+	EXPECT(hold_judge(2, &end.address) == MALLA_VERDICT_PASS);
+	bpf_map_update_elem(&malla_known, &end.address, &one, BPF_ANY);
+	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
+	end = end4(0x7f000001, 0);
+	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
+	put_selected(POD, POD_INTERFACE, 257, 0);
+	end = end4(POD, 0);
+	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
+	end = end4(SERVER, 0);
+	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_NOT_READY);
+	return 0;
+}

@@ -50,6 +50,21 @@ enum CgroupAttachment {
     }
 }
 
+/// The two programs that hold pods whose rows are not there yet: every packet of every socket of a
+/// cgroup. Source: BPF_CGROUP_INET_INGRESS and _EGRESS, Linux 4.10.
+enum HoldAttachment {
+    static let programs = ["malla_hold_out", "malla_hold_in"]
+
+    /// - Parameter descriptor: of the directory at `path`, open.
+    static func all(path: String, descriptor: CInt, inode: UInt64) -> [Attachment] {
+        [("malla_hold_out", "from_socket", 1 as UInt32), ("malla_hold_in", "to_socket", 0)].map {
+            Attachment(
+                program: $0.0, hook: $0.1, description: "cgroup \(path)", pin: "cgroup_\($0.1)",
+                target: descriptor, type: $0.2, place: inode, isCgroup: true)
+        }
+    }
+}
+
 /// A program at one direction of one interface. Source: BPF_TCX_INGRESS and _EGRESS, Linux 6.6.
 enum TCXAttachment {
     static func ingress(_ program: String, hook: String, of link: NetworkLink) -> Attachment {

@@ -44,6 +44,7 @@ internal import Glibc
         let object = unsafe BPFObject(adopting: pointer)
 
         try object.prepareMaps(sizes: sizes, directory: directory)
+        if !canHold { try object.leaveOut(HoldAttachment.programs) }
         let result = unsafe bpf_object__load(object.object)
         guard result == 0 else {
             let said = unsafe tail(String(cString: log))
@@ -68,6 +69,23 @@ internal import Glibc
     /// The verifier's last words as one line of a log.
     private static func tail(_ log: String) -> String {
         log.split(separator: "\n").suffix(6).joined(separator: " | ")
+    }
+
+    /// Whether cgroup_skb programs can tell network namespaces apart (Linux 6.15).
+    static let canHold: Bool = {
+        let getNamespaceCookie = bpf_func_id(122)
+        return libbpf_probe_bpf_helper(
+            BPF_PROG_TYPE_CGROUP_SKB, getNamespaceCookie, nil) == 1
+    }()
+
+    /// Programs that this kernel does not have the means for.
+    private func leaveOut(_ programs: [String]) throws(BPFError) {
+        for name in programs {
+            guard let program = unsafe bpf_object__find_program_by_name(object, name) else {
+                throw .missing(object: "program \(name)")
+            }
+            _ = unsafe bpf_program__set_autoload(program, false)
+        }
     }
 
     private func prepareMaps(sizes: [String: UInt32], directory: String) throws(BPFError) {
@@ -134,8 +152,10 @@ internal import Glibc
         var program = unsafe bpf_object__next_program(object, nil)
         while let each = unsafe program {
             let path = "\(directory)/\(unsafe String(cString: bpf_program__name(each)))"
-            if !PinDirectory.isPinned(path) {
-                try PinDirectory.pin(unsafe bpf_program__fd(each), at: path)
+            // What was left out has no descriptor.
+            let descriptor = unsafe bpf_program__fd(each)
+            if descriptor >= 0, !PinDirectory.isPinned(path) {
+                try PinDirectory.pin(descriptor, at: path)
                 count += 1
             }
             unsafe program = bpf_object__next_program(object, each)

@@ -21,3 +21,6 @@ int malla_link_addresses(struct malla_link_address *addresses, int max);
 
 /* SO_NETNS_COOKIE (Linux 5.14), or 0 where the kernel refuses it. */
 uint64_t malla_netns_cookie(void);
+
+/* The same of the namespace that a socket belongs to. */
+uint64_t malla_socket_netns_cookie(int descriptor);

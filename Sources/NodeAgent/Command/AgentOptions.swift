@@ -8,6 +8,11 @@ enum DatapathMode: String, ExpressibleByArgument, CaseIterable, Sendable {
     case on, off
 }
 
+/// Whether pods that the configuration does not name are silent.
+enum HoldMode: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case on, off
+}
+
 /// An address and a port, `127.0.0.1:15020` or `[::1]:15020`.
 struct AdminAddress: ExpressibleByArgument, Equatable, Sendable {
     var socket: SocketAddress
@@ -81,6 +86,13 @@ struct AgentOptions: ParsableArguments {
     var cgroup: String?
 
     @Option(
+        name: .customLong("hold-new-pods"),
+        help: ArgumentHelp(
+            "on: pods below --cgroup are silent until the configuration names them.",
+            valueName: "on|off"))
+    var holdNewPods: HoldMode = .off
+
+    @Option(
         help: ArgumentHelp(
             "bpffs mount; programs and maps are pinned in PATH/malla/.", valueName: "path"))
     var bpffs: String = "/sys/fs/bpf"
@@ -141,6 +153,7 @@ struct AgentOptions: ParsableArguments {
             "--config", config, "--datapath", datapath.rawValue, "--workers", "\(workerCount)",
             "--node", nodeName, "--state", state, "--socket", socket,
             "--admin", admin.socket.description, "--bpffs", bpffs,
+            "--hold-new-pods", holdNewPods.rawValue,
         ]
         if let cgroup { list += ["--cgroup", cgroup] }
         if let ca { list += ["--ca", ca] }

@@ -67,12 +67,12 @@ final class Agent {
         watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
         accessLog = try options.accessLog.map { try AccessLog($0) }
-        datapath = DatapathState(
-            options.datapath,
-            DatapathOptions(
-                cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
-                bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
-                engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits))
+        var datapathOptions = DatapathOptions(
+            cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
+            bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
+            engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits)
+        datapathOptions.holdsNewPods = options.holdNewPods == .on
+        datapath = DatapathState(options.datapath, datapathOptions)
         listeners = GatewayListeners(link, workers: options.workerCount)
         do throws(EngineError) {
             engine = try Engine(
@@ -158,7 +158,7 @@ final class Agent {
         let server = AdminServer(questions)
         self.server = server
         try server.serve(socket)
-        try server.serve(inheritance.unixSocket)
+        try server.serve(inheritance.unixSocket, mayChange: true)
         let bound = SocketAddress(address.address, UInt16(truncatingIfNeeded: port))
         logger.notice("metrics and probes at http://\(bound), malla at \(options.socket)")
     }

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * hold.h - cgroup_skb at the pods' cgroup: packets of sockets in a namespace whose addresses the
+ * maps do not know yet. A pod that starts is silent until its rows are there, so that it is never
+ * open before its policies are. Attached after the first configuration is in the maps, and only
+ * where the agent is told that every pod below the cgroup is in its configuration.
+ *
+ * Never held: the node's own sockets, the engine's, loopback, and what a link needs by itself.
+ * Linux 6.15 (bpf_get_netns_cookie for this program type); left out where it is older.
+ */
+#pragma once
+#include "lib/count.h"
+#include "lib/pod.h"
+#include "lib/service.h"
+#include "lib/setting.h"
+
+#define HOLD_PASS 1
+#define HOLD_DROP 0
+
+/* Local pods without an interface that is known. Written by BPFLoader; read when no pod is found.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct malla_address);
+	__type(value, __u32);
+} malla_known SEC(".maps");
+
+static __always_inline int hold_is_of_link(const struct malla_address *address)
+{
+	__u32 first = bpf_ntohl(address->words_be[3]) >> 24;
+
+	if (address_is_unspecified(address) || address_is_loopback(address))
+		return 1;
+	if (address_is_ip4(address))
+		return first >= 224; /* multicast and broadcast */
+	return address_is_link_local(address) || bpf_ntohl(address->words_be[0]) >> 24 == 0xff;
+}
+
+/* `address` is the socket's own. */
+static __always_inline enum malla_verdict hold_judge(__u64 namespace_cookie,
+						     const struct malla_address *address)
+{
+	const struct malla_setting *values = setting();
+
+	if (!values || namespace_cookie == values->node_cookie ||
+	    namespace_cookie == values->engine_cookie)
+		return MALLA_VERDICT_PASS;
+	if (pod_find(address) || hold_is_of_link(address) ||
+	    bpf_map_lookup_elem(&malla_known, address))
+		return MALLA_VERDICT_PASS;
+	return MALLA_VERDICT_NOT_READY;
+}
+
+/* `at4` and `at6`: where the IP headers have the socket's own address. */
+static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook, __u32 at4,
+				     __u32 at6)
+{
+	struct malla_address address;
+	enum malla_verdict verdict;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		__u32 ip4;
+
+		if (bpf_skb_load_bytes(skb, at4, &ip4, sizeof(ip4)))
+			return HOLD_PASS;
+		address_from_ip4(&address, ip4);
+	} else if (skb->protocol != bpf_htons(ETH_P_IPV6) ||
+		   bpf_skb_load_bytes(skb, at6, &address, sizeof(address))) {
+		return HOLD_PASS;
+	}
+	verdict = hold_judge(bpf_get_netns_cookie(skb), &address);
+	if (verdict == MALLA_VERDICT_PASS)
+		return HOLD_PASS;
+	count_verdict(hook, verdict);
+	return HOLD_DROP;
+}
+
+SEC("cgroup_skb/egress")
+int malla_hold_out(struct __sk_buff *skb)
+{
+	return hold_meet(skb, MALLA_HOOK_FROM_SOCKET, 12, 8);
+}
+
+SEC("cgroup_skb/ingress")
+int malla_hold_in(struct __sk_buff *skb)
+{
+	return hold_meet(skb, MALLA_HOOK_TO_SOCKET, 16, 24);
+}
