@@ -38,14 +38,17 @@ let package = Package(
         .target(name: "CMallaObject"),
         .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev", "libelf-dev"])]),
         .target(name: "CLinux"),
+        .target(
+            name: "COpenSSL", dependencies: ["CLinux"],
+            linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
 
         // The arrows of ARCHITECTURE.md; there are no others.
         .target(name: "MeshModel"),
-        .target(name: "MeshConfig", dependencies: ["MeshModel", "Yams", "CLinux"]),
+        .target(name: "MeshConfig", dependencies: ["MeshModel", "Yams", "CLinux", "COpenSSL"]),
         .target(name: "BPFLoader", dependencies: ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux"]),
         // A worker's state is one thread's: run-time exclusivity checks cost 3 % of a request there.
         .target(
-            name: "L7Engine", dependencies: ["MeshModel", "CLinux"],
+            name: "L7Engine", dependencies: ["MeshModel", "CLinux", "COpenSSL"],
             swiftSettings: [.unsafeFlags(["-enforce-exclusivity=unchecked"])]),
         .target(name: "Supervisor", dependencies: ["CLinux"]),
         .target(name: "AdminAPI"),
@@ -62,11 +65,12 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport"),
         .executableTarget(name: "Testbed", dependencies: ["TestSupport"], path: "Tests/Testbed"),
         .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
-        .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel"]),
+        .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel", "TestSupport"]),
         .testTarget(name: "BPFLoaderTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI"]),
         .target(name: "AllocationCount", path: "Tests/AllocationCount"),
         .testTarget(
-            name: "L7EngineTests", dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount"]),
+            name: "L7EngineTests",
+            dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount", "TestSupport"]),
         .testTarget(
             name: "NodeAgentTests", dependencies: ["NodeAgent", "BPFLoader", "Supervisor", "MeshModel", arguments]),
         .testTarget(name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),

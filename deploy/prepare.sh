@@ -49,7 +49,7 @@ packages=(
     clang-14 llvm-14 libbpf-dev libelf-dev libssl-dev libnghttp2-dev zlib1g-dev linux-libc-dev
     libc6-dev pkg-config make
     iproute2 nftables bpftool procps util-linux libcap2-bin tcpdump
-    netbase nginx-light wrk curl ca-certificates python3 python3-venv prometheus
+    netbase nginx-light wrk curl openssl ca-certificates python3 python3-venv prometheus
     "$@"
 )
 

@@ -42,8 +42,8 @@ public final class Engine: Sendable {
     let names = Mutex(MetricNames())
     private let nodeSockets: NodeSockets?
     private let reader = Mutex(0)
-    /// One `adopt` at a time.
-    private let adoption = Mutex(0)
+    /// One `adopt` at a time, with the TLS contexts of the last.
+    private let adoption = Mutex(TLSStore())
 
     public convenience init(_ options: EngineOptions) throws(EngineError) {
         try self.init(options, limits: Limits())
@@ -119,9 +119,10 @@ public final class Engine: Sendable {
     /// closed: the caller owns them and closes them after this returns (workers have let go then).
     public func adopt(_ snapshot: Snapshot, sockets: [[Int32]]) {
         let (sources, ports) = names.withLock { $0.numbers(of: snapshot) }
-        let config = WorkerConfig(
-            snapshot: snapshot, sources: sources, ports: ports, listeners: sockets)
-        adoption.withLock { _ in
+        adoption.withLock { store in
+            let config = WorkerConfig(
+                snapshot: snapshot, sources: sources, ports: ports, listeners: sockets,
+                tls: store.table(of: snapshot))
             for mailbox in mailboxes { mailbox.post(waits: true) { $0.config = config } }
         }
     }

@@ -59,8 +59,12 @@ struct Limits: Sendable {
     var connectNanosecondsMax: UInt64 = 5_000_000_000
     /// After it a second endpoint is dialled as well. RFC 8305 section 5.
     var raceNanoseconds: UInt64 = 250_000_000
+    /// Handshakes of clients under way in one worker: some 30 KiB each, for at most that time.
+    var handshakesMax = 1024
     /// Of a session, downstream and upstream.
     var handshakeNanosecondsMax: UInt64 = 10_000_000_000
+    /// How long one key seals session tickets; they open for at most three times as long.
+    var ticketKeyNanosecondsMax: UInt64 = 12 * 3_600_000_000_000
     /// From the first byte of a head to its last.
     var headNanosecondsMax: UInt64 = 30_000_000_000
     /// A connection without a request.

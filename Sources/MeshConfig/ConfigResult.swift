@@ -8,6 +8,7 @@ public struct ConfigResult: Sendable {
     public var diagnostics: [Diagnostic]
     public var gatewayStatuses: [GatewayStatus]
     public var routeStatuses: [RouteStatus]
+    public var policyStatuses: [PolicyStatus]
     /// Objects found in the files that could be read, valid or not.
     public var objectCount: Int
     public var fileCount: Int
@@ -19,6 +20,7 @@ public struct ConfigResult: Sendable {
     public init(
         mesh: Mesh = Mesh(), diagnostics: [Diagnostic] = [],
         gatewayStatuses: [GatewayStatus] = [], routeStatuses: [RouteStatus] = [],
+        policyStatuses: [PolicyStatus] = [],
         objectCount: Int = 0, fileCount: Int = 0, unreadableFiles: [String] = [],
         isChanged: Bool = true
     ) {
@@ -26,6 +28,7 @@ public struct ConfigResult: Sendable {
         self.diagnostics = diagnostics
         self.gatewayStatuses = gatewayStatuses
         self.routeStatuses = routeStatuses
+        self.policyStatuses = policyStatuses
         self.objectCount = objectCount
         self.fileCount = fileCount
         self.unreadableFiles = unreadableFiles

@@ -93,6 +93,7 @@ public struct ConfigStore {
             mesh: resolution.mesh, diagnostics: diagnostics,
             gatewayStatuses: resolution.gatewayStatuses,
             routeStatuses: resolution.routeStatuses,
+            policyStatuses: resolution.policyStatuses,
             objectCount: loaded.reduce(0) { $0 + $1.value.document.objects.count },
             fileCount: fileCount, unreadableFiles: unreadable.sorted(),
             isChanged: isChanged)

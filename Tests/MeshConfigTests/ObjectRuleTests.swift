@@ -244,7 +244,7 @@ struct ObjectRuleTests {
             .unsupported, "not supported"
         ),
         (
-            "ignored kind", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: w}", .ignored,
+            "ignored kind", "apiVersion: v1\nkind: Event\nmetadata: {name: w}", .ignored,
             "ignored"
         ),
         (

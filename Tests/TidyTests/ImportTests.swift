@@ -7,9 +7,9 @@ struct ImportTests {
     /// What each target may import. MeshModel compiles regular expressions with regcomp(3).
     static let arrows: [String: Set<String>] = [
         "MeshModel": ["Glibc"],
-        "MeshConfig": ["MeshModel", "Yams", "CLinux", "Foundation", "Glibc"],
+        "MeshConfig": ["MeshModel", "Yams", "COpenSSL", "CLinux", "Foundation", "Glibc"],
         "BPFLoader": ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux", "Glibc"],
-        "L7Engine": ["MeshModel", "CLinux", "Glibc", "Synchronization"],
+        "L7Engine": ["MeshModel", "COpenSSL", "CLinux", "Glibc", "Synchronization"],
         "Supervisor": ["CLinux", "Glibc", "Synchronization"],
         "AdminAPI": ["Foundation"],
         "NodeAgent": [

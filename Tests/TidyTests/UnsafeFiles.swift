@@ -20,6 +20,9 @@ enum UnsafeFiles {
         ],
         "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID"],
         "Sources/L7Engine/Metrics/": ["AccessLog", "Accounts", "Tally"],
+        "Sources/L7Engine/TLS/": [
+            "TLS", "TLSCallbacks", "TLSClient", "TLSServer", "TLSStore", "Worker+TLS",
+        ],
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Downstream",
@@ -27,6 +30,7 @@ enum UnsafeFiles {
             "Worker+Splice",
             "Worker+Transport", "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
+        "Sources/MeshConfig/Certificate/": ["PEMText"],
         "Sources/MeshConfig/Directory/": ["FileMark"],
         "Sources/MeshConfig/LastGood/": ["LastGoodDirectory"],
         "Sources/MeshModel/Route/": [
@@ -50,6 +54,8 @@ enum UnsafeFiles {
         "Sources/L7Engine/Metrics/AccessLog.swift",
         "Sources/L7Engine/Metrics/Accounts.swift",
         "Sources/L7Engine/Metrics/Tally.swift",
+        "Sources/L7Engine/TLS/TLS.swift",
+        "Sources/L7Engine/TLS/TLSStore.swift",
         "Sources/MeshModel/Route/RegularExpression.swift",
     ]
 }

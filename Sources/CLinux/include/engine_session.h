@@ -24,6 +24,13 @@ struct engine_session_operations {
 /* The first member of each kind's own record. */
 struct engine_session {
 	const struct engine_session_operations *operations;
+	/* Set by `receive`: it took all there is, the next bytes are a new edge of the socket. */
+	int is_drained;
+	/* Set by the caller: the bytes of the next `send` are the last, so that the session may end
+	 * behind them in the same piece. */
+	int ends;
+	/* Set by the caller: the peer will send no more, so that only an empty read is the end. */
+	int is_ending;
 };
 
 static inline int engine_session_handshake(struct engine_session *session)

@@ -8,6 +8,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case failed(Failure)
         case connected
         case connectFailed(isLate: Bool)
+        /// The endpoint speaks no TLS that we want, or is not whom we want.
+        case handshakeFailed
         /// The upstream connection ended or broke.
         case upstreamEnded(wasReused: Bool, isResendable: Bool)
         case upstreamInvalid
@@ -68,8 +70,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .connected, .connectFailed, .upstreamEnded, .upstreamInvalid, .responseStarted,
-            .switchedProtocols, .responseEnded:
+        case .connected, .connectFailed, .handshakeFailed, .upstreamEnded, .upstreamInvalid,
+            .responseStarted, .switchedProtocols, .responseEnded:
             return .none
         }
     }
@@ -86,6 +88,12 @@ struct Exchange: BitwiseCopyable, Equatable {
                 return .dialAnew
             }
             return end(.reply(attempts > 1 ? .retriesExceeded : failure))
+        case .handshakeFailed:
+            if attempts < attemptsMax {
+                attempts += 1
+                return .dialAnew
+            }
+            return end(.reply(.handshakeFailed))
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
@@ -115,7 +123,7 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .routed, .connected, .connectFailed, .responseEnded: return .none
+        case .routed, .connected, .connectFailed, .handshakeFailed, .responseEnded: return .none
         }
     }
 
@@ -127,7 +135,9 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.abort(failure))
         case .deadline: return end(.abort(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .routed, .connected, .connectFailed, .responseStarted, .switchedProtocols: return .none
+        case .routed, .connected, .connectFailed, .handshakeFailed, .responseStarted,
+            .switchedProtocols:
+            return .none
         }
     }
 
@@ -136,8 +146,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .responseEnded, .upstreamEnded, .downstreamGone: return end(.finish)
         case .deadline: return end(.abort(.requestTimeout))
         case .failed(let failure): return end(.abort(failure))
-        case .routed, .connected, .connectFailed, .upstreamInvalid, .responseStarted,
-            .switchedProtocols:
+        case .routed, .connected, .connectFailed, .handshakeFailed, .upstreamInvalid,
+            .responseStarted, .switchedProtocols:
             return .none
         }
     }

@@ -46,6 +46,9 @@ enum Failure: Equatable, BitwiseCopyable {
     case connectFailed
     case connectTimeout
     case retriesExceeded
+    case handshakeFailed
+    case tlsUnavailable
+    case misdirected
     case upstreamEnded
     case upstreamInvalid
     case requestTimeout
@@ -61,7 +64,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .noRoute, .noListener, .unresolvedBackend, .unsupportedFilter, .noEndpoints,
         .connectFailed, .connectTimeout, .retriesExceeded, .upstreamEnded, .upstreamInvalid,
         .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
-        .tooLarge,
+        .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -134,6 +137,14 @@ enum Failure: Equatable, BitwiseCopyable {
             Row("overloaded", 503, .overflow, .never, "too busy; try again in a second")
         case .tooLarge:
             Row("rewritten_head", 500, .overflow, .never, "the rewritten head is too large")
+        case .handshakeFailed:
+            Row("upstream_tls", 503, .connectFailed, .always, "the upstream's TLS handshake failed")
+        case .tlsUnavailable:
+            Row(
+                "upstream_tls_config", 503, .connectFailed, .never,
+                "TLS to the upstream is asked for and cannot be configured")
+        case .misdirected:
+            Row("misdirected", 421, .noRoute, .never, "this connection was not made for that host")
         }
     }
 }

@@ -148,12 +148,6 @@ enum Exposition {
             "malla_upstream_reuses_total", "counter", "Requests sent on a pooled connection.",
             sum(.reuses))
         metric(
-            "malla_tls_handshakes_total", "counter", "Handshakes done, of clients and upstreams.",
-            sum(.handshakes))
-        metric(
-            "malla_tls_handshake_failures_total", "counter", "Handshakes that failed.",
-            sum(.handshakesFailed))
-        metric(
             "malla_upstream_races_total", "counter",
             "Dials that took long, so that a second endpoint was dialled.", sum(.races))
         metric(
@@ -173,11 +167,24 @@ enum Exposition {
             let value = tallies.reduce(0) { $0 + $1.value(failure) }
             out += "malla_requests_failed_total{reason=\"\(failure.row.label)\"} \(value)\n"
         }
+        handshakes(tallies, &out)
         out += "# HELP malla_requests_refused_total Messages refused by the parser, by reason.\n"
         out += "# TYPE malla_requests_refused_total counter\n"
         for refusal in Refusal.allCases {
             let value = tallies.reduce(0) { $0 + $1.value(refusal) }
             out += "malla_requests_refused_total{reason=\"\(refusal.label)\"} \(value)\n"
+        }
+    }
+
+    private static func handshakes(_ tallies: [Tally], _ out: inout String) {
+        out += "# HELP malla_tls_handshakes_total TLS handshakes by side and how they ended.\n"
+        out += "# TYPE malla_tls_handshakes_total counter\n"
+        for side in HandshakeSide.allCases {
+            for result in TLSFailure.allCases {
+                let value = tallies.reduce(0) { $0 + $1.value(side, result) }
+                out += "malla_tls_handshakes_total{side=\"\(side.label)\""
+                out += ",result=\"\(result.label)\"} \(value)\n"
+            }
         }
     }
 }

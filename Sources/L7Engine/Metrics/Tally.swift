@@ -4,9 +4,14 @@ internal import Glibc
 /// Plain counters of a worker.
 enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
-    case accessLogDropped, seriesDropped, acceptPaused, races, upstreamsConnecting,
-        upstreamsIdle, upstreamsActive, handshakes,
-        handshakesFailed
+    case accessLogDropped, seriesDropped, acceptPaused, races, upstreamsConnecting, upstreamsIdle
+    case upstreamsActive
+}
+
+/// Whose handshake it was.
+enum HandshakeSide: Int, CaseIterable {
+    case downstream, upstream
+    var label: StaticString { self == .downstream ? "downstream" : "upstream" }
 }
 
 /// Counts of one worker. The worker alone writes; a scrape reads words that may be one event apart.
@@ -28,6 +33,8 @@ enum Counter: Int, CaseIterable {
     /// By `Failure.code`.
     private let failures: UnsafeMutablePointer<UInt64>
     private let shedCounts: UnsafeMutablePointer<UInt64>
+    /// By side and result.
+    private let handshakes: UnsafeMutablePointer<UInt64>
     private let series: UnsafeMutablePointer<UInt64>
     private let places: UnsafeMutablePointer<Int32>
     private let seriesMax: Int
@@ -46,6 +53,9 @@ enum Counter: Int, CaseIterable {
         unsafe failures.initialize(repeating: 0, count: 256)
         unsafe shedCounts = .allocate(capacity: Shed.allCases.count)
         unsafe shedCounts.initialize(repeating: 0, count: Shed.allCases.count)
+        let results = HandshakeSide.allCases.count * TLSFailure.allCases.count
+        unsafe handshakes = .allocate(capacity: results)
+        unsafe handshakes.initialize(repeating: 0, count: results)
         unsafe series = .allocate(capacity: seriesMax * Self.words)
         unsafe places = .allocate(capacity: placesCount)
         unsafe places.initialize(repeating: -1, count: placesCount)
@@ -58,6 +68,7 @@ enum Counter: Int, CaseIterable {
         unsafe refusals.deallocate()
         unsafe failures.deallocate()
         unsafe shedCounts.deallocate()
+        unsafe handshakes.deallocate()
         unsafe series.deallocate()
         unsafe places.deallocate()
         unsafe used.deallocate()
@@ -90,6 +101,18 @@ enum Counter: Int, CaseIterable {
 
     func value(_ refusal: Refusal) -> UInt64 {
         unsafe engine_load_acquire(refusals + Int(refusal.rawValue))
+    }
+
+    private func place(_ side: HandshakeSide, _ result: TLSFailure) -> Int {
+        side.rawValue * TLSFailure.allCases.count + Int(result.rawValue)
+    }
+
+    func count(_ side: HandshakeSide, _ result: TLSFailure) {
+        unsafe handshakes[place(side, result)] &+= 1
+    }
+
+    func value(_ side: HandshakeSide, _ result: TLSFailure) -> UInt64 {
+        unsafe engine_load_acquire(handshakes + place(side, result))
     }
 
     /// One finished request.

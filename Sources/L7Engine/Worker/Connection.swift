@@ -41,6 +41,8 @@ enum Phase: UInt8, BitwiseCopyable {
     var isEnding = false
     /// recv answered 0.
     var hasEnded = false
+    /// It ended without an orderly end.
+    var isBroken = false
     /// It waits in its account's queue (Worker+Schedule) with what the kernel said meanwhile.
     var isReady = false
     var events: UInt32 = 0
@@ -94,6 +96,8 @@ enum Phase: UInt8, BitwiseCopyable {
     /// Into `WorkerConfig.sources`; the stable number of the client's workload.
     var source: UInt32 = 0
     var isPod = false
+    /// Of `table`'s scopes, the one that the client chose by SNI.
+    var scope: Int32 = -1
 
     // Downstream: the exchange.
     var exchange = Exchange()

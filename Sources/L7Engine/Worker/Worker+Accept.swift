@@ -112,6 +112,10 @@ extension Worker {
             close(link)
             return
         }
+        guard secure(link, from: listener) else {
+            close(link)
+            return
+        }
         if begin(link) { timers.arm(link, at: now + limits.headNanosecondsMax) }
     }
 

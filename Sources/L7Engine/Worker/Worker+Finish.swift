@@ -22,6 +22,7 @@ extension Worker {
             dropUpstream(link)
             note(failure, link)
             account(link)
+            link.it.isBroken = true
             close(link)
         }
     }
@@ -69,6 +70,7 @@ extension Worker {
     private func sendReply(_ link: Link) {
         isStaged = false
         buffers.release(&link.it.request)
+        if !link.it.keepsAlive { endWithNext(link) }
         guard unsafe transmit(link, writer.base, writer.count) else {
             account(link)
             close(link)
@@ -89,7 +91,7 @@ extension Worker {
         if let scheme = redirect.scheme {
             writer.append(table.text, scheme)
         } else {
-            writer.append("http")
+            writer.append(link.it.session.isNone ? "http" : "https")
         }
         writer.append("://")
         if let hostname = redirect.hostname {
@@ -97,7 +99,7 @@ extension Worker {
         } else {
             writer.append(bytes, head.host)
         }
-        let isSecure = redirect.scheme.map { $0.count == 5 } ?? false
+        let isSecure = redirect.scheme.map { $0.count == 5 } ?? !link.it.session.isNone
         let ordinary: UInt16 = isSecure ? 443 : 80
         // Without a port: the scheme's if one is given, else the listener's.
         let port = redirect.port ?? (redirect.scheme == nil ? link.it.target.port : ordinary)

@@ -159,8 +159,13 @@ extension Worker {
             source = own
         }
         let isNode = source == .anyV6
+        let identity = config(link).tls.identityOfPort[Int(link.it.port)]
+        guard identity != TLSTable.unavailable else {
+            perform(link.it.exchange.on(.failed(.tlsUnavailable)), link)
+            return
+        }
         let pool = pools.pool(
-            source: source, isNode: isNode, endpoint: endpoint.address, identity: 0)
+            source: source, isNode: isNode, endpoint: endpoint.address, identity: identity)
         while !anew, !pool.it.idle.isNone {
             let upstream = pool.it.idle
             if upstream.it.isEnding
@@ -229,6 +234,10 @@ extension Worker {
         upstream.it.openedAt = now
         attach(link, upstream)
         countUpstream(upstream, 1)
+        if pool.it.identity != 0, !secure(upstream, for: link, identity: pool.it.identity) {
+            connectFailed(upstream, isLate: false)
+            return
+        }
         let edges =
             EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         _ = engine_watch(set, descriptor, edges, upstream.token)

@@ -34,6 +34,13 @@ extension Worker {
         let request = unsafe RequestHead(
             bytes: Bytes(base, count: bodyEnd), method: head.method, path: head.path,
             query: head.query, host: head.host, fields: head.fields, fieldsCount: head.fieldsCount)
+        if !link.it.session.isNone, table.hasSeveralScopes {
+            let scope = table.scope(request.bytes, request.host)
+            guard scope == link.it.scope || scope < 0 else {
+                perform(link.it.exchange.on(.failed(.misdirected)), link)
+                return
+            }
+        }
         guard let match = table.find(request) else {
             perform(link.it.exchange.on(.failed(.noRoute)), link)
             return
@@ -72,6 +79,9 @@ extension Worker {
                 }
                 if socket.address == nil { link.it.table = Int32(socket.routeTable) }
             }
+        }
+        if !link.it.session.isNone, link.it.table >= 0 {
+            link.it.scope = scope(of: link, self.table(link))
         }
         let workload = snapshot.workloadsByAddress[link.it.peer.address]
         link.it.isPod = workload != nil

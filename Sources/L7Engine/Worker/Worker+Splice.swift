@@ -76,6 +76,7 @@ extension Worker {
             push(to)
             if count == -Int(EAGAIN) { return (.nothing, 0) }
             from.it.hasEnded = true
+            from.it.isBroken = count < 0
             return (.ended, 0)
         }
         to.it.pipe.held = count

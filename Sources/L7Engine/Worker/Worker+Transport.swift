@@ -25,6 +25,7 @@ extension Worker {
     func begin(_ link: Link) -> Bool {
         if link.it.session.isNone { return true }
         link.it.phase = .handshaking
+        if link.it.role == .downstream { handshakesOpen += 1 }
         timers.arm(link, at: now + limits.handshakeNanosecondsMax)
         return handshake(link)
     }
@@ -33,22 +34,33 @@ extension Worker {
     private func handshake(_ link: Link) -> Bool {
         // Safe: the session lives as long as its connection is not dead.
         guard let session = unsafe link.it.session.pointer else { return true }
+        if link.it.isEnding { unsafe session.pointee.is_ending = 1 }
         let result = unsafe engine_session_handshake(session)
         if result > 0 {
-            tally.count(.handshakes)
+            countHandshake(link)
+            if link.it.role == .downstream {
+                handshakesOpen -= 1
+                link.it.phase = .head
+            }
             // Bytes may lie in the session without a new edge of the socket's.
             link.it.canRead = true
             return true
         }
-        if result < 0 {
-            tally.count(.handshakesFailed)
-            if link.it.role == .upstream {
-                connectFailed(link, isLate: false)
-            } else {
-                close(link)
-            }
-        }
+        if result < 0 { handshakeFailed(link, isLate: false) }
         return false
+    }
+
+    func handshakeFailed(_ link: Link, isLate: Bool) {
+        failHandshake(link, isLate: isLate)
+        guard link.it.role == .upstream else {
+            close(link)
+            return
+        }
+        tally.count(.dialFailures)
+        let client = link.it.partner
+        client.it.partner = .none
+        close(link)
+        perform(client.it.exchange.on(.handshakeFailed), client)
     }
 
     /// An event of a connection whose handshake is not done.
@@ -57,7 +69,6 @@ extension Worker {
         if link.it.role == .upstream {
             established(link)
         } else {
-            link.it.phase = .head
             timers.arm(link, at: now + limits.headNanosecondsMax)
             pumpDownstream(link)
         }
@@ -68,9 +79,10 @@ extension Worker {
     func receive(_ link: Link, _ bytes: UnsafeMutablePointer<UInt8>, _ room: Int) -> Int {
         if let session = unsafe link.it.session.pointer {
             let count = unsafe engine_session_receive(session, bytes, room)
-            // A record at a time: only "nothing now" tells that the socket is empty.
-            movedBytes += max(0, count)
-            return count > 0 ? count : nothing(link, count)
+            guard count > 0 else { return nothing(link, count) }
+            if unsafe session.pointee.is_drained != 0, !link.it.isEnding { link.it.canRead = false }
+            movedBytes += count
+            return count
         }
         let count = unsafe engine_recv(link.it.descriptor, bytes, room)
         if count > 0 {
@@ -86,6 +98,8 @@ extension Worker {
         link.it.canRead = false
         if count == -Int(EAGAIN) { return -1 }
         link.it.hasEnded = true
+        // A reset, or TLS without close_notify: nobody said that this was all.
+        link.it.isBroken = count < 0
         return 0
     }
 
@@ -108,6 +122,12 @@ extension Worker {
         return unsafe engine_send(link.it.descriptor, first, firstCount)
     }
 
+    /// What is sent next is the last of the connection: a session's end goes with it.
+    @inline(__always)
+    func endWithNext(_ link: Link) {
+        if let session = unsafe link.it.session.pointer { unsafe session.pointee.ends = 1 }
+    }
+
     /// Says that nothing more will be sent; what comes is still read.
     func endSending(_ link: Link) {
         if let session = unsafe link.it.session.pointer { unsafe engine_session_end(session) }
@@ -124,7 +144,8 @@ extension Worker {
     /// Frees the session of a connection that is closed now.
     func endSession(_ link: Link) {
         guard let session = unsafe link.it.session.pointer else { return }
-        unsafe engine_session_end(session)
+        // What was cut off must not look complete.
+        if !link.it.isBroken { unsafe engine_session_end(session) }
         unsafe engine_session_free(session)
         link.it.session = .none
     }

@@ -130,6 +130,7 @@ extension Worker {
         let isLarge = isSpliced(link, client)
         link.it.pool.it.expectsLarge = head.contentLength > Int64(2 * limits.spliceBytesMin)
         client.it.isHeldBack = isLarge && link.it.canRead
+        if link.it.framing.isDone, !client.it.keepsAlive { endWithNext(client) }
         guard !writer.isOver, unsafe sendWritten(client, base + head.end, kept) else {
             perform(client.it.exchange.on(.downstreamGone), client)
             return -1
@@ -217,7 +218,7 @@ extension Worker {
     }
 
     private func responseEnded(_ link: Link, _ client: Link) {
-        if link.it.framing.kind == .untilClose {
+        if link.it.framing.kind == .untilClose, !link.it.isBroken {
             finishResponse(link, client)
         } else {
             ended(link, client)

@@ -68,6 +68,10 @@ internal import MeshModel
     /// Moved for the connection that is served now.
     var movedBytes = 0
 
+    let wire: TLSWire
+    /// Downstream handshakes under way.
+    var handshakesOpen = 0
+    var ticketKeysAt: UInt64
     var gone: [Link] = []
     var free: [Link] = []
     private let events: UnsafeMutablePointer<epoll_event>
@@ -93,6 +97,9 @@ internal import MeshModel
         set = epoll_create1(Int32(EPOLL_CLOEXEC))
         let now = Worker.monotonic()
         self.now = now
+        ticketKeysAt = now
+        // Records of one call: what may be held, and what sealing adds to it.
+        wire = TLSWire(capacity: limits.pendingBytesMax + 32 * 1024)
         timers = TimerWheel(now: now)
         random = now | 1
         buffers = unsafe BufferPool(charged: accounts.bufferBytes(0))
@@ -147,6 +154,7 @@ internal import MeshModel
         var time = timespec()
         unsafe _ = clock_gettime(CLOCK_REALTIME, &time)
         wallOffset = UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec) &- now
+        rotateTicketKeys()
     }
 
     private func dispatch(_ link: Link, _ events: UInt32) {
@@ -212,7 +220,7 @@ internal import MeshModel
         case .upstream:
             switch link.it.phase {
             case .connecting: dialExpired(link)
-            case .handshaking: connectFailed(link, isLate: true)
+            case .handshaking: handshakeFailed(link, isLate: true)
             case .idle: closeIdle(link)
             default: break
             }
@@ -221,6 +229,8 @@ internal import MeshModel
                 check(link)
             } else if link.it.phase == .head {
                 headExpired(link)
+            } else if link.it.phase == .handshaking {
+                handshakeFailed(link, isLate: true)
             } else {
                 close(link)
             }
@@ -267,6 +277,7 @@ extension Worker {
         guard link.it.phase != .dead else { return }
         if link.it.phase == .idle { pools.removeIdle(link) }
         if !link.it.pool.isNone { countUpstream(link, -1) }
+        if link.it.phase == .handshaking, link.it.role == .downstream { handshakesOpen -= 1 }
         link.it.phase = .dead
         timers.remove(link)
         endSession(link)

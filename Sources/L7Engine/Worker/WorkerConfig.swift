@@ -12,8 +12,12 @@ final class WorkerConfig: Sendable {
     let ports: [UInt32]
     /// Each worker's own descriptor of `snapshot.gatewaySockets[i]`; -1: not open.
     let listeners: [[Int32]]
+    let tls: TLSTable
 
-    init(snapshot: Snapshot, sources: [UInt32], ports: [UInt32], listeners: [[Int32]]) {
+    init(
+        snapshot: Snapshot, sources: [UInt32], ports: [UInt32], listeners: [[Int32]],
+        tls: TLSTable
+    ) {
         self.snapshot = snapshot
         self.sources = sources
         destinations = snapshot.endpoints.map { endpoint in
@@ -21,5 +25,6 @@ final class WorkerConfig: Sendable {
         }
         self.ports = ports
         self.listeners = listeners
+        self.tls = tls
     }
 }

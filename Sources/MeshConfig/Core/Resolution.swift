@@ -8,6 +8,7 @@ struct Resolution {
     private(set) var mesh = Mesh()
     var gatewayStatuses: [GatewayStatus] = []
     var routeStatuses: [RouteStatus] = []
+    var policyStatuses: [PolicyStatus] = []
     private(set) var diagnostics: [Diagnostic] = []
 
     /// Into `mesh.services`.
@@ -28,6 +29,11 @@ struct Resolution {
             objects["NetworkPolicy"].map(NetworkPolicy.init(namespaced:))
             + objects["ClusterNetworkPolicy"].map(NetworkPolicy.init(clusterWide:))
         resolveServices()
+        var policies = BackendTLSResolution(
+            objects, services: mesh.services, serviceIndex: serviceIndex)
+        policies.resolve()
+        mesh.services = policies.services
+        policyStatuses = policies.statuses
         var gateways = GatewayResolution(objects: objects, mesh: mesh)
         gateways.resolve()
         var routes = RouteResolution(
@@ -37,6 +43,7 @@ struct Resolution {
         noteUnspoken(routes.routes)
         mesh.listeners = gateways.listeners
         mesh.routes = routes.routes
+        mesh.certificates = gateways.certificates.certificates
         gatewayStatuses = routes.gateways.statuses(nodes: mesh.nodes)
         routeStatuses = routes.statuses
         for refusal in refusals {
@@ -48,7 +55,7 @@ struct Resolution {
         }
         gatewayStatuses.sort { $0.name < $1.name }
         routeStatuses.sort { $0.name < $1.name }
-        diagnostics += gateways.diagnostics + routes.diagnostics
+        diagnostics += policies.diagnostics + gateways.diagnostics + routes.diagnostics
     }
 
     mutating func note(_ object: ConfigObject, _ finding: ShapeCheck.Finding) {

@@ -26,11 +26,19 @@ struct ListenerState {
     /// Into `Mesh.listeners`; `nil` if it is not served.
     var index: Int?
     var attachedRoutes = 0
+    /// `nil` for HTTP, and for HTTPS without any certificate.
+    var tls: ListenerTLS?
     var accepted = Condition("Accepted", .isTrue, "Accepted")
     var resolvedRefs = Condition("ResolvedRefs", .isTrue, "ResolvedRefs")
     var conflicted = Condition("Conflicted", .isFalse, "NoConflicts")
 
     var isAccepted: Bool { accepted.status == .isTrue }
+    var isHTTPS: Bool { protocolName == "HTTPS" }
+    /// Why it is not served, as far as that is its own fault.
+    var problem: String {
+        if !isAccepted { return accepted.message }
+        return isHTTPS && tls == nil ? resolvedRefs.message : ""
+    }
 }
 
 /// One Gateway of Malla's class on its way to a status.
@@ -46,12 +54,14 @@ struct GatewayResolution {
     let objects: ObjectSet
     private(set) var listeners: [Listener] = []
     private(set) var diagnostics: [Diagnostic] = []
+    var certificates: CertificateResolution
     var gateways: [ObjectName: GatewayState] = [:]
     /// Gateways of other classes, by name: their routes are not Malla's.
     private(set) var foreign: [ObjectName: String] = [:]
 
     init(objects: ObjectSet, mesh: Mesh) {
         self.objects = objects
+        certificates = CertificateResolution(objects)
     }
 
     mutating func resolve() {
@@ -133,7 +143,8 @@ struct GatewayResolution {
                     "port \(listener.port) is asked for with protocols "
                         + used.sorted().joined(separator: " and "))
             }
-            if listener.isAccepted, state.accepted.status == .isTrue {
+            if listener.isHTTPS { readTLS(value, path, state.object, &listener) }
+            if listener.isAccepted, listener.problem.isEmpty, state.accepted.status == .isTrue {
                 take(&listener, value, path, state, &taken)
             }
             state.listeners.append(listener)
@@ -151,14 +162,14 @@ struct GatewayResolution {
     private mutating func judge(
         _ listener: inout ListenerState, _ value: Value, _ path: String, _ object: ConfigObject
     ) {
-        guard listener.protocolName != "HTTP" else { return }
-        let known = ["HTTPS", "TLS", "TCP", "UDP"].contains(listener.protocolName)
+        guard !["HTTP", "HTTPS"].contains(listener.protocolName) else { return }
+        let known = ["TLS", "TCP", "UDP"].contains(listener.protocolName)
         let standing = known ? "not supported by this build" : "unknown"
         let message =
             "protocol \(listener.protocolName) is \(standing)"
             + "; the listener is not served"
         listener.accepted = Condition("Accepted", .isFalse, "UnsupportedProtocol", message)
-        if listener.protocolName != "HTTPS" { listener.allowed.allowsHTTPRoute = false }
+        listener.allowed.allowsHTTPRoute = false
         listener.supportedKinds = []
         note(
             object, .warning, .unsupported, path + ".protocol",
@@ -196,7 +207,7 @@ struct GatewayResolution {
         listeners.append(
             Listener(
                 gateway: state.object.name, name: listener.name, addresses: state.addresses,
-                port: listener.port, hostname: listener.hostname))
+                port: listener.port, hostname: listener.hostname, tls: listener.tls))
     }
 
     private mutating func readAllowed(
@@ -231,7 +242,7 @@ struct GatewayResolution {
         }
     }
 
-    private mutating func note(
+    mutating func note(
         _ object: ConfigObject, _ severity: Diagnostic.Severity,
         _ category: Diagnostic.Category, _ field: String, _ line: Int, _ message: String,
         _ condition: Diagnostic.Condition? = nil

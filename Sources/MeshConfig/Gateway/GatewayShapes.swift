@@ -54,8 +54,7 @@ extension Shape {
         .honoured("hostname", .text(.hostname)),
         .required("port", .integer(1...65535)),
         .required("protocol", .text(.nonEmpty(bytesMax: 255))),
-        .unsupported(
-            "tls", "TLS is not terminated yet", listenerTLS),
+        .honoured("tls", listenerTLS),
         .honoured(
             "allowedRoutes",
             .fields([

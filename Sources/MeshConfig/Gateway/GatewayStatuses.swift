@@ -35,7 +35,7 @@ extension GatewayResolution {
             ? Condition("Programmed", .isTrue, "Programmed")
             : Condition(
                 "Programmed", .isFalse, "Invalid",
-                listener.isAccepted ? state.accepted.message : listener.accepted.message)
+                listener.problem.isEmpty ? state.accepted.message : listener.problem)
         return ListenerStatus(
             name: listener.name, port: listener.port, hostname: listener.hostname,
             attachedRoutes: listener.attachedRoutes, supportedKinds: listener.supportedKinds,

@@ -35,12 +35,19 @@ struct ReferenceGrants {
 
     /// Whether HTTPRoutes of `namespace` may refer to the Service.
     func permit(routesOf namespace: String, service: ObjectName) -> Bool {
-        if namespace == service.namespace { return true }
-        return ["", service.name].contains { name in
+        permit(from: "HTTPRoute", in: namespace, to: "Service", service)
+    }
+
+    /// Whether objects of a kind of Gateway API may refer to a core object.
+    func permit(from kind: String, in namespace: String, to target: String, _ name: ObjectName)
+        -> Bool
+    {
+        if namespace == name.namespace { return true }
+        return ["", name.name].contains { text in
             grants.contains(
                 Grant(
-                    fromGroup: Kind.gatewayGroup, fromKind: "HTTPRoute", fromNamespace: namespace,
-                    toGroup: "", toKind: "Service", toNamespace: service.namespace, toName: name))
+                    fromGroup: Kind.gatewayGroup, fromKind: kind, fromNamespace: namespace,
+                    toGroup: "", toKind: target, toNamespace: name.namespace, toName: text))
         }
     }
 }

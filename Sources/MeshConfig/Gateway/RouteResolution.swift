@@ -152,11 +152,11 @@ struct RouteResolution {
             attachments.append(.listener(listener, hostnames: common))
         }
         if matching.allSatisfy({ state.listeners[$0].index == nil }) {
-            let listener = state.listeners[matching[0]]
+            let problem = state.listeners[matching[0]].problem
             return refused(
                 "UnsupportedValue",
                 "no matching listener of Gateway \(parent.name) is served: "
-                    + (listener.isAccepted ? state.accepted.message : listener.accepted.message))
+                    + (problem.isEmpty ? state.accepted.message : problem))
         }
         return Condition("Accepted", .isTrue, "Accepted")
     }

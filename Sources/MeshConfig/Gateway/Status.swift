@@ -60,6 +60,22 @@ public struct RouteParentStatus: Hashable, Sendable {
     }
 }
 
+/// What became of a policy. Source: PolicyAncestorStatus; the same for every ancestor here.
+public struct PolicyStatus: Hashable, Sendable {
+    public var kind: String
+    public var name: ObjectName
+    /// Accepted, then ResolvedRefs.
+    public var conditions: [Condition]
+
+    /// The first reason of a condition stays.
+    mutating func refuse(_ type: String, _ reason: String, _ message: String) {
+        guard
+            let index = conditions.firstIndex(where: { $0.type == type && $0.status == .isTrue })
+        else { return }
+        conditions[index] = Condition(type, .isFalse, reason, message)
+    }
+}
+
 /// What became of an HTTPRoute. Parents of other controllers are left out.
 public struct RouteStatus: Hashable, Sendable {
     public var name: ObjectName

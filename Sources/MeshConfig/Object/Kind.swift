@@ -36,6 +36,7 @@ enum Kind {
             "Service": .honoured(.service, isClusterWide: false, versions: ["v1"]),
             "ServiceAccount": .honoured(.serviceAccount, isClusterWide: false, versions: ["v1"]),
             "Secret": .honoured(.secret, isClusterWide: false, versions: ["v1"]),
+            "ConfigMap": .honoured(.configMap, isClusterWide: false, versions: ["v1"]),
         ],
         "discovery.k8s.io": [
             "EndpointSlice": .honoured(.endpointSlice, isClusterWide: false, versions: ["v1"])
@@ -54,12 +55,13 @@ enum Kind {
             "HTTPRoute": .honoured(.httpRoute, isClusterWide: false, versions: gatewayVersions),
             "ReferenceGrant": .honoured(
                 .referenceGrant, isClusterWide: false, versions: gatewayVersions),
+            "BackendTLSPolicy": .honoured(
+                .backendTLSPolicy, isClusterWide: false, versions: ["v1", "v1alpha3"]),
         ],
     ]
 
     private static let ignoredKinds: [String: [String: String]] = [
         "": [
-            "ConfigMap": "nothing here refers to it",
             "PersistentVolume": "storage is no concern of a mesh",
             "PersistentVolumeClaim": "storage is no concern of a mesh",
             "Event": "events are no configuration",
@@ -99,7 +101,7 @@ enum Kind {
         "networking.k8s.io": ["Ingress", "IngressClass"],
         "policy.networking.k8s.io": ["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
         gatewayGroup: [
-            "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "BackendTLSPolicy", "ListenerSet",
+            "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "ListenerSet",
             "BackendLBPolicy",
         ],
         "gateway.networking.x-k8s.io": [

@@ -92,13 +92,13 @@ extension CompiledRoutes {
             guard let base = buffer.baseAddress else { return nil }
             let text = unsafe Bytes(base, count: buffer.count)
             var scope: Int32 = -1
-            _ = eachHost(parts.scopes, head, text) {
+            _ = eachHost(parts.scopes, head.bytes, head.host, text) {
                 scope = $0
                 return true
             }
             guard scope >= 0 else { return nil }
             var answer: RouteMatch?
-            _ = eachHost(parts.scopeHosts[Int(scope)], head, text) {
+            _ = eachHost(parts.scopeHosts[Int(scope)], head.bytes, head.host, text) {
                 answer = find(in: parts.groups[Int($0)], head, text)
                 return answer != nil
             }
@@ -106,22 +106,40 @@ extension CompiledRoutes {
         }
     }
 
+    /// Whether there are listeners of several hostnames.
+    public var hasSeveralScopes: Bool { parts.scopeHosts.count > 1 }
+    /// The scope for all hosts; -1: there is none.
+    public var scopeOfAny: Int32 { parts.scopes.any }
+
+    /// The listener's scope that a host falls into; -1: none does.
+    public func scope(_ bytes: Bytes, _ host: ByteRange) -> Int32 {
+        // Safe: `text` lives as long as self and never changes.
+        unsafe text.withUnsafeBufferPointer { buffer in
+            guard let base = buffer.baseAddress else { return -1 }
+            var scope: Int32 = -1
+            _ = eachHost(parts.scopes, bytes, host, unsafe Bytes(base, count: buffer.count)) {
+                scope = $0
+                return true
+            }
+            return scope
+        }
+    }
+
     /// Calls `body` with the values under the host, most specific first, until it says true.
     @inline(__always)
     private func eachHost(
-        _ map: HostMap, _ head: RequestHead, _ text: Bytes, _ body: (Int32) -> Bool
+        _ map: HostMap, _ bytes: Bytes, _ host: ByteRange, _ text: Bytes, _ body: (Int32) -> Bool
     ) -> Bool {
-        let host = head.host
         if map.exact.count > 0 {
-            let found = value(map.exact, head.bytes, host.lower, host.upper, true, text)
+            let found = value(map.exact, bytes, host.lower, host.upper, true, text)
             if found >= 0, body(found) { return true }
         }
         if map.wildcard.count > 0 {
             // The longest suffix begins at the first dot; a wildcard needs a label before it.
             var index = host.lower + 1
             while index < host.upper {
-                if head.bytes[index] == UInt8(ascii: ".") {
-                    let found = value(map.wildcard, head.bytes, index, host.upper, true, text)
+                if bytes[index] == UInt8(ascii: ".") {
+                    let found = value(map.wildcard, bytes, index, host.upper, true, text)
                     if found >= 0, body(found) { return true }
                 }
                 index += 1

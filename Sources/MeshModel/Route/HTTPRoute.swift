@@ -187,14 +187,18 @@ public struct Listener: Hashable, Sendable {
     public var port: UInt16
     /// Lower case; `nil`: every host. `*.suffix` for a wildcard.
     public var hostname: String?
+    /// `nil`: plain HTTP.
+    public var tls: ListenerTLS?
 
     public init(
-        gateway: ObjectName, name: String, addresses: [IPAddress], port: UInt16, hostname: String?
+        gateway: ObjectName, name: String, addresses: [IPAddress], port: UInt16, hostname: String?,
+        tls: ListenerTLS? = nil
     ) {
         self.gateway = gateway
         self.name = name
         self.addresses = addresses
         self.port = port
         self.hostname = hostname
+        self.tls = tls
     }
 }

@@ -116,11 +116,13 @@ public struct ServicePort: Hashable, Sendable {
     public var nodePort: UInt16?
     /// Every endpoint, whatever its conditions; ready ones are what balances.
     public var endpoints: [Endpoint]
+    /// `nil`: its endpoints are spoken to in plain text.
+    public var tls: BackendTLS?
 
     public init(
         name: String, port: UInt16, transport: TransportProtocol = .tcp,
         application: ApplicationProtocol = .undeclared, nodePort: UInt16? = nil,
-        endpoints: [Endpoint] = []
+        endpoints: [Endpoint] = [], tls: BackendTLS? = nil
     ) {
         self.name = name
         self.port = port
@@ -128,6 +130,7 @@ public struct ServicePort: Hashable, Sendable {
         self.application = application
         self.nodePort = nodePort
         self.endpoints = endpoints
+        self.tls = tls
     }
 }
 

@@ -8,13 +8,14 @@ public struct Mesh: Sendable, Hashable {
     public var listeners: [Listener]
     public var routes: [HTTPRoute]
     public var policies: [NetworkPolicy]
+    public var certificates: [Certificate]
     /// Labels of the namespaces that have an object.
     public var namespaces: [String: [String: String]]
 
     public init(
         nodes: [Node] = [], workloads: [Workload] = [], services: [Service] = [],
         listeners: [Listener] = [], routes: [HTTPRoute] = [], policies: [NetworkPolicy] = [],
-        namespaces: [String: [String: String]] = [:]
+        namespaces: [String: [String: String]] = [:], certificates: [Certificate] = []
     ) {
         self.nodes = nodes
         self.workloads = workloads
@@ -23,5 +24,6 @@ public struct Mesh: Sendable, Hashable {
         self.routes = routes
         self.policies = policies
         self.namespaces = namespaces
+        self.certificates = certificates
     }
 }

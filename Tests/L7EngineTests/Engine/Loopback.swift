@@ -62,6 +62,14 @@ enum Loopback {
         return unsafe poll(&watched, 1, milliseconds) == 1
     }
 
+    static func isConnected(_ descriptor: Int32) -> Bool {
+        var peer = sockaddr()
+        var size = socklen_t(MemoryLayout<sockaddr>.size)
+        return unsafe getpeername(descriptor, &peer, &size) == 0
+    }
+
+    static func end(_ descriptor: Int32) { close(descriptor) }
+
     static func limit(_ descriptor: Int32) {
         var time = timeval(tv_sec: 5, tv_usec: 0)
         unsafe _ = setsockopt(

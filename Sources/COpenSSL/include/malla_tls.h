@@ -1,0 +1,87 @@
+/* TLS as the engine uses it: contexts made by the agent's thread, sessions of one worker.
+ *
+ * Reading goes straight to the session's socket. What a call writes gathers in the worker's
+ * `tls_wire`, whatever the number of records, and goes out as one piece; what the socket does not
+ * take is kept with the session. */
+#pragma once
+#include <engine_session.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Why a handshake or a connection failed; the order is that of the Swift enum `TLSFailure`. */
+enum tls_failure {
+	TLS_FAILURE_NONE,
+	TLS_FAILURE_OTHER,
+	TLS_FAILURE_TRUNCATED, /* the connection ended without close_notify */
+	TLS_FAILURE_NOT_TLS,
+	TLS_FAILURE_PLAIN_HTTP,
+	TLS_FAILURE_VERSION,
+	TLS_FAILURE_CIPHER,
+	TLS_FAILURE_NAME_UNKNOWN, /* no listener for the server name */
+	TLS_FAILURE_PROTOCOL,	  /* ALPN without a protocol in common */
+	TLS_FAILURE_ALERT,	  /* the peer refused, whatever its reason */
+	TLS_FAILURE_UNTRUSTED,
+	TLS_FAILURE_EXPIRED,
+	TLS_FAILURE_NAME_MISMATCH,
+};
+
+/* What the sessions of one worker share: the records of the call that is under way. */
+struct tls_wire {
+	int fd;		/* of the session that is being worked on */
+	int is_drained; /* the last read took less than it could: nothing is left now */
+	int has_ended;
+	int is_ending;
+	size_t count;
+	size_t capacity;
+	uint8_t *bytes;
+	uint8_t *staging; /* a record's worth of plain bytes */
+};
+
+/* `capacity`: bytes of records that one call may make; NULL without memory. */
+struct tls_wire *tls_wire_new(size_t capacity);
+void tls_wire_free(struct tls_wire *wire);
+
+/* ---- contexts: NULL or a negative result comes with the reason of `tls_error_text` ---- */
+
+/* Keys that seal session tickets, shared by all contexts of an engine. */
+struct tls_ticket_keys;
+struct tls_ticket_keys *tls_ticket_keys_new(void);
+/* A new key seals from now on; the two before still open what they sealed. */
+int tls_ticket_keys_rotate(struct tls_ticket_keys *keys);
+
+/* minimum: TLS1_2_VERSION or TLS1_3_VERSION. `identity` separates the sessions of listeners. */
+SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uint8_t *identity,
+			    unsigned int identity_bytes);
+int tls_context_use(SSL_CTX *context, const uint8_t *chain, size_t chain_bytes, const uint8_t *key,
+		    size_t key_bytes);
+/* Asks `choose` for each new connection who serves the name (NULL, 0: none was given): 1 with the
+ * context in `chosen` (left NULL: the one asked), 0 to refuse. `release` gets the argument when the
+ * context is freed. */
+typedef int (*tls_choose)(void *argument, const uint8_t *name, size_t name_bytes, SSL_CTX **chosen);
+void tls_context_choose(SSL_CTX *context, tls_choose choose, void (*release)(void *argument),
+			void *argument);
+
+/* Whom a client wants to reach: the names are NUL-terminated, one after another. */
+SSL_CTX *tls_client_context(const char *hosts, size_t hosts_count, const char *uris,
+			    size_t uris_count);
+int tls_context_trust(SSL_CTX *context, const uint8_t *bundle, size_t bytes);
+int tls_context_trust_system(SSL_CTX *context);
+void tls_context_free(SSL_CTX *context);
+void tls_error_text(char *out, size_t room);
+
+/* ---- sessions: what they do is behind `engine_session` ---- */
+
+/* NULL without memory. The socket stays the caller's. */
+struct engine_session *tls_accept_new(SSL_CTX *context, struct tls_wire *wire, int fd);
+/* `name` is sent as SNI, NUL-terminated; NULL or empty: none. `previous` may be resumed. */
+struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, int fd,
+				       const char *name, SSL_SESSION *previous);
+
+/* Why the last step failed. */
+enum tls_failure tls_session_failure(const struct engine_session *session);
+int tls_session_is_resumed(const struct engine_session *session);
+/* The server name that the client sent, NULL if none; its bytes live as long as the session. */
+const char *tls_session_name(const struct engine_session *session);

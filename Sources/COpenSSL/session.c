@@ -1,0 +1,538 @@
+/* Sessions: handshake, records in, records out, goodbye. OpenSSL's error queue is empty when a call
+ * begins, because whoever finds an error in it empties it. */
+#include "malla_tls.h"
+
+#include <errno.h>
+#include <openssl/bio.h>
+#include <openssl/x509.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* ---- the wire: a BIO that reads the descriptor and writes into a block ---- */
+
+static int wire_read(BIO *bio, char *bytes, int room)
+{
+	struct tls_wire *wire = BIO_get_data(bio);
+	ssize_t count;
+
+	BIO_clear_retry_flags(bio);
+	if (wire->is_drained) {
+		BIO_set_retry_read(bio);
+		return -1;
+	}
+	do
+		count = recv(wire->fd, bytes, (size_t)room, 0);
+	while (count < 0 && errno == EINTR);
+	/* Behind a short read stands nothing, or the end. */
+	wire->is_drained = count < room && !wire->is_ending;
+	if (count < 0 && errno == EAGAIN)
+		BIO_set_retry_read(bio);
+	wire->has_ended = count == 0 || (count < 0 && errno != EAGAIN);
+	return (int)count;
+}
+
+static int wire_write(BIO *bio, const char *bytes, int count)
+{
+	struct tls_wire *wire = BIO_get_data(bio);
+
+	BIO_clear_retry_flags(bio);
+	/* Cannot happen: `Limits` asserts that the block holds what one call may seal. */
+	if ((size_t)count > wire->capacity - wire->count)
+		return -1;
+	memcpy(wire->bytes + wire->count, bytes, (size_t)count);
+	wire->count += (size_t)count;
+	return count;
+}
+
+static long wire_control(BIO *bio, int command, long number, void *pointer)
+{
+	(void)number, (void)pointer;
+	switch (command) {
+	case BIO_CTRL_FLUSH:
+		return 1;
+	case BIO_CTRL_EOF:
+		return ((struct tls_wire *)BIO_get_data(bio))->has_ended;
+	default:
+		return 0;
+	}
+}
+
+static BIO_METHOD *method;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void prepare(void)
+{
+	method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "malla wire");
+	if (!method)
+		return;
+	BIO_meth_set_read(method, wire_read);
+	BIO_meth_set_write(method, wire_write);
+	BIO_meth_set_ctrl(method, wire_control);
+}
+
+struct tls_wire *tls_wire_new(size_t capacity)
+{
+	struct tls_wire *wire = calloc(1, sizeof(*wire));
+
+	pthread_once(&once, prepare);
+	if (wire) {
+		wire->bytes = malloc(capacity);
+		wire->staging = malloc(SSL3_RT_MAX_PLAIN_LENGTH);
+	}
+	if (!wire || !wire->bytes || !wire->staging || !method) {
+		tls_wire_free(wire);
+		return NULL;
+	}
+	wire->capacity = capacity;
+	return wire;
+}
+
+void tls_wire_free(struct tls_wire *wire)
+{
+	if (wire) {
+		free(wire->bytes);
+		free(wire->staging);
+	}
+	free(wire);
+}
+
+/* ---- sessions ---- */
+
+/* Bytes of an answer that go in records of one segment each, so that the first of them can be
+ * opened as soon as the first segment is there; what follows goes in large ones. The burst is what
+ * a server may send at once at first (RFC 6928: ten segments). */
+enum { RECORD_FIRST = 1380, RECORD_BURST = 10 * RECORD_FIRST };
+/* Plain bytes that one call seals at most. The wire has room for them in records of either size. */
+enum { SEALED_MAX = 128 * 1024 };
+
+struct tls_session {
+	struct engine_session base;
+	SSL *ssl;
+	struct tls_wire *wire;
+	int fd;
+	/* Plain bytes at the head of the next `send` that are sealed already: they are reported as
+	 * taken while the socket takes `rest`, so that the caller comes again, and sees progress.
+	 */
+	size_t owed;
+	uint8_t failure;
+	uint8_t offers_ticket;
+	uint8_t is_done;
+	uint32_t burst; /* bytes sent since something was last received */
+	/* Records that the socket did not take. */
+	uint8_t *rest;
+	size_t rest_start, rest_end;
+};
+
+static struct tls_session *of(struct engine_session *session)
+{
+	return (struct tls_session *)session;
+}
+
+static enum tls_failure verification(const SSL *session)
+{
+	switch (SSL_get_verify_result(session)) {
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return TLS_FAILURE_EXPIRED;
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+		return TLS_FAILURE_NAME_MISMATCH;
+	default:
+		return TLS_FAILURE_UNTRUSTED;
+	}
+}
+
+static enum tls_failure reason(const SSL *session, unsigned long error)
+{
+	if (!error)
+		return TLS_FAILURE_TRUNCATED;
+	if (ERR_GET_LIB(error) != ERR_LIB_SSL)
+		return TLS_FAILURE_OTHER;
+	switch (ERR_GET_REASON(error)) {
+	case SSL_R_UNEXPECTED_EOF_WHILE_READING:
+		return TLS_FAILURE_TRUNCATED;
+	case SSL_R_HTTP_REQUEST:
+	case SSL_R_HTTPS_PROXY_REQUEST:
+		return TLS_FAILURE_PLAIN_HTTP;
+	case SSL_R_WRONG_VERSION_NUMBER:
+	case SSL_R_BAD_PACKET_LENGTH:
+	case SSL_R_PACKET_LENGTH_TOO_LONG:
+	case SSL_R_RECORD_LENGTH_MISMATCH:
+	case SSL_R_RECORD_TOO_SMALL:
+	case SSL_R_UNEXPECTED_MESSAGE:
+	case SSL_R_UNEXPECTED_RECORD:
+	case SSL_R_BAD_RECORD_TYPE:
+	case SSL_R_UNKNOWN_PROTOCOL:
+		return TLS_FAILURE_NOT_TLS;
+	case SSL_R_UNSUPPORTED_PROTOCOL:
+	case SSL_R_UNSUPPORTED_SSL_VERSION:
+	case SSL_R_VERSION_TOO_LOW:
+	case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
+		return TLS_FAILURE_VERSION;
+	case SSL_R_NO_SHARED_CIPHER:
+	case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+	case SSL_R_NO_SUITABLE_KEY_SHARE:
+	case SSL_R_NO_SUITABLE_GROUPS:
+	case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
+		return TLS_FAILURE_CIPHER;
+	case SSL_R_CALLBACK_FAILED:
+		return TLS_FAILURE_NAME_UNKNOWN;
+	case SSL_R_NO_APPLICATION_PROTOCOL:
+		return TLS_FAILURE_PROTOCOL;
+	case SSL_R_CERTIFICATE_VERIFY_FAILED:
+		return verification(session);
+	default:
+		/* Reasons above this are alerts of the peer. */
+		return ERR_GET_REASON(error) > SSL_AD_REASON_OFFSET ? TLS_FAILURE_ALERT
+								    : TLS_FAILURE_OTHER;
+	}
+}
+
+/* What a call that did not succeed means: 0 to come again, -1 at the end (`failure` says whether it
+ * was an orderly one); empties the error queue. */
+static int outcome(struct tls_session *session, int code)
+{
+	switch (SSL_get_error(session->ssl, code)) {
+	case SSL_ERROR_WANT_READ:
+		return 0;
+	case SSL_ERROR_ZERO_RETURN:
+		session->failure = TLS_FAILURE_NONE;
+		break;
+	default:
+		session->failure = (uint8_t)reason(session->ssl, ERR_peek_error());
+		break;
+	}
+	ERR_clear_error();
+	return -1;
+}
+
+static void aim(struct tls_session *session)
+{
+	session->wire->fd = session->fd;
+	session->wire->is_drained = 0;
+	session->wire->is_ending = session->base.is_ending;
+	session->wire->has_ended = 0;
+	session->wire->count = 0;
+}
+
+static ssize_t push(int fd, const uint8_t *bytes, size_t count)
+{
+	ssize_t sent;
+
+	do
+		sent = send(fd, bytes, count, MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	return sent;
+}
+
+/* Keeps what the socket did not take. */
+static int keep(struct tls_session *session, const uint8_t *bytes, size_t count)
+{
+	size_t held = session->rest_end - session->rest_start;
+	uint8_t *block = malloc(held + count);
+
+	if (!block)
+		return -ENOMEM;
+	if (held)
+		memcpy(block, session->rest + session->rest_start, held);
+	memcpy(block + held, bytes, count);
+	free(session->rest);
+	session->rest = block;
+	session->rest_start = 0;
+	session->rest_end = held + count;
+	return 0;
+}
+
+/* Sends what the wire holds: 0, or -errno. */
+static int send_wire(struct tls_session *session)
+{
+	struct tls_wire *wire = session->wire;
+	ssize_t sent = 0;
+
+	if (!wire->count)
+		return 0;
+	if (!session->rest)
+		sent = push(session->fd, wire->bytes, wire->count);
+	if (sent < 0)
+		return (int)sent;
+	if ((size_t)sent < wire->count)
+		return keep(session, wire->bytes + sent, wire->count - (size_t)sent);
+	return 0;
+}
+
+/* Sends what was kept: 1 when nothing is left, 0 when something is, or -errno. */
+static int send_rest(struct tls_session *session)
+{
+	ssize_t sent;
+
+	if (!session->rest)
+		return 1;
+	sent = push(session->fd, session->rest + session->rest_start,
+		    session->rest_end - session->rest_start);
+	if (sent < 0)
+		return (int)sent;
+	session->rest_start += (size_t)sent;
+	if (session->rest_start < session->rest_end)
+		return 0;
+	free(session->rest);
+	session->rest = NULL;
+	session->rest_start = session->rest_end = 0;
+	return 1;
+}
+
+static int do_handshake(struct engine_session *base)
+{
+	struct tls_session *session = of(base);
+	int code, result;
+
+	aim(session);
+	code = SSL_do_handshake(session->ssl);
+	result = code == 1 ? 1 : outcome(session, code);
+	/* An alert goes out even where the handshake failed. */
+	if ((send_rest(session) < 0 || send_wire(session) < 0) && result >= 0) {
+		session->failure = TLS_FAILURE_TRUNCATED;
+		return -1;
+	}
+	if (result == 1) {
+		session->is_done = 1;
+		session->offers_ticket =
+		    SSL_is_server(session->ssl) && SSL_version(session->ssl) >= TLS1_3_VERSION;
+	}
+	return result;
+}
+
+static ssize_t do_receive(struct engine_session *base, void *bytes, size_t room)
+{
+	struct tls_session *session = of(base);
+	size_t count = 0;
+	int result = 0;
+
+	aim(session);
+	base->is_drained = 0;
+	while (count < room) {
+		size_t more = 0;
+		int code = SSL_read_ex(session->ssl, (uint8_t *)bytes + count, room - count, &more);
+
+		count += more;
+		if (code != 1) {
+			result = outcome(session, code);
+			break;
+		}
+		if (session->wire->is_drained && !SSL_has_pending(session->ssl))
+			break;
+	}
+	/* Answers of the protocol's own: key updates, alerts. */
+	if (session->wire->count)
+		send_wire(session);
+	session->burst = 0;
+	if (count) {
+		/* An end behind these bytes is met again by the next call. */
+		base->is_drained =
+		    result == 0 && session->wire->is_drained && !SSL_has_pending(session->ssl);
+		return (ssize_t)count;
+	}
+	if (result == 0)
+		return -EAGAIN;
+	return session->failure == TLS_FAILURE_NONE ? 0 : -ECONNRESET;
+}
+
+/* Seals bytes into the wire: 0, or -1. */
+static int seal(struct tls_session *session, const uint8_t *bytes, size_t count)
+{
+	while (count) {
+		size_t written = 0;
+		size_t piece = count;
+
+		if (session->burst < RECORD_BURST && piece > RECORD_FIRST)
+			piece = RECORD_FIRST;
+		if (SSL_write_ex(session->ssl, bytes, piece, &written) != 1) {
+			ERR_clear_error();
+			return -1;
+		}
+		session->burst += (uint32_t)written;
+		bytes += written;
+		count -= written;
+	}
+	return 0;
+}
+
+/* Head and body in one record where they fit, which saves a record. */
+static int seal_both(struct tls_session *session, const uint8_t *a, size_t a_count,
+		     const uint8_t *b, size_t b_count)
+{
+	size_t record = session->burst < RECORD_BURST ? RECORD_FIRST : SSL3_RT_MAX_PLAIN_LENGTH;
+	size_t joined;
+
+	if (!b_count || a_count >= record)
+		return seal(session, a, a_count) || seal(session, b, b_count) ? -1 : 0;
+	joined = record - a_count < b_count ? record - a_count : b_count;
+	memcpy(session->wire->staging, a, a_count);
+	memcpy(session->wire->staging + a_count, b, joined);
+	return seal(session, session->wire->staging, a_count + joined) ||
+		       seal(session, b + joined, b_count - joined)
+		   ? -1
+		   : 0;
+}
+
+/* The socket took some of `rest`: as many plain bytes are taken, but for the last one. */
+static ssize_t repay(struct tls_session *session, size_t before)
+{
+	size_t taken = before - (session->rest_end - session->rest_start);
+
+	if (!session->owed)
+		return -EAGAIN;
+	if (taken >= session->owed)
+		taken = session->owed - 1;
+	session->owed -= taken;
+	return taken ? (ssize_t)taken : -EAGAIN;
+}
+
+static ssize_t do_send(struct engine_session *base, const void *a, size_t a_count, const void *b,
+		       size_t b_count)
+{
+	struct tls_session *session = of(base);
+	size_t before = session->rest_end - session->rest_start, skipped, total, wanted;
+	int is_whole, result = send_rest(session);
+
+	if (result < 0)
+		return result;
+	if (!result)
+		return repay(session, before);
+	/* `a` has at least what was sealed before. */
+	skipped = session->owed;
+	a = (const uint8_t *)a + skipped;
+	a_count -= skipped;
+	session->owed = 0;
+	if (!b)
+		b_count = 0;
+	wanted = a_count + b_count;
+	if (a_count > SEALED_MAX)
+		a_count = SEALED_MAX;
+	if (b_count > SEALED_MAX - a_count)
+		b_count = SEALED_MAX - a_count;
+	total = a_count + b_count;
+	if (!total)
+		return (ssize_t)skipped;
+	aim(session);
+	if (session->offers_ticket) {
+		session->offers_ticket = 0;
+		SSL_new_session_ticket(session->ssl);
+	}
+	is_whole = total == wanted;
+	if (seal_both(session, a, a_count, b, b_count))
+		return -EPIPE;
+	if (base->ends && is_whole && !SSL_in_init(session->ssl)) {
+		SSL_shutdown(session->ssl);
+		ERR_clear_error();
+	}
+	result = send_wire(session);
+	if (result < 0)
+		return result;
+	if (!session->rest)
+		return (ssize_t)(skipped + total);
+	session->owed = session->rest_end - session->rest_start;
+	if (session->owed > total)
+		session->owed = total;
+	total += skipped - session->owed;
+	return total ? (ssize_t)total : -EAGAIN;
+}
+
+static void do_end(struct engine_session *base)
+{
+	struct tls_session *session = of(base);
+
+	/* Behind half a record nothing can be said. */
+	if (!session->is_done || session->rest)
+		return;
+	if (SSL_get_shutdown(session->ssl) & SSL_SENT_SHUTDOWN)
+		return;
+	aim(session);
+	SSL_shutdown(session->ssl);
+	ERR_clear_error();
+	send_wire(session);
+}
+
+static void do_free(struct engine_session *base)
+{
+	struct tls_session *session = of(base);
+
+	SSL_free(session->ssl);
+	free(session->rest);
+	free(session);
+}
+
+static const struct engine_session_operations operations = {
+    .handshake = do_handshake,
+    .receive = do_receive,
+    .send = do_send,
+    .end = do_end,
+    .free = do_free,
+};
+
+static struct tls_session *session_new(SSL_CTX *context, struct tls_wire *wire, int fd)
+{
+	struct tls_session *session = calloc(1, sizeof(*session));
+	SSL *ssl = session ? SSL_new(context) : NULL;
+	BIO *bio = ssl ? BIO_new(method) : NULL;
+
+	if (!bio) {
+		SSL_free(ssl);
+		free(session);
+		ERR_clear_error();
+		return NULL;
+	}
+	BIO_set_data(bio, wire);
+	BIO_set_init(bio, 1);
+	SSL_set_bio(ssl, bio, bio);
+	session->base.operations = &operations;
+	session->ssl = ssl;
+	session->wire = wire;
+	session->fd = fd;
+	return session;
+}
+
+struct engine_session *tls_accept_new(SSL_CTX *context, struct tls_wire *wire, int fd)
+{
+	struct tls_session *session = session_new(context, wire, fd);
+
+	if (!session)
+		return NULL;
+	SSL_set_accept_state(session->ssl);
+	return &session->base;
+}
+
+struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, int fd,
+				       const char *name, SSL_SESSION *previous)
+{
+	struct tls_session *session = session_new(context, wire, fd);
+
+	if (!session)
+		return NULL;
+	SSL_set_connect_state(session->ssl);
+	if ((name && *name && SSL_set_tlsext_host_name(session->ssl, name) != 1) ||
+	    (previous && SSL_set_session(session->ssl, previous) != 1)) {
+		do_free(&session->base);
+		ERR_clear_error();
+		return NULL;
+	}
+	return &session->base;
+}
+
+enum tls_failure tls_session_failure(const struct engine_session *session)
+{
+	return ((const struct tls_session *)session)->failure;
+}
+
+int tls_session_is_resumed(const struct engine_session *session)
+{
+	return SSL_session_reused(((const struct tls_session *)session)->ssl);
+}
+
+const char *tls_session_name(const struct engine_session *session)
+{
+	return SSL_get_servername(((const struct tls_session *)session)->ssl,
+				  TLSEXT_NAMETYPE_host_name);
+}

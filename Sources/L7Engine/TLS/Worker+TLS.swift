@@ -1,0 +1,100 @@
+// Where sessions begin, and how handshakes are counted. Worker+Transport does what is between.
+
+internal import CLinux
+internal import COpenSSL
+internal import Glibc
+internal import MeshModel
+
+/// What the sessions of one worker share.
+///
+/// - Owns: the wire, which lives as long as the process.
+@safe struct TLSWire: BitwiseCopyable {
+    fileprivate let pointer: UnsafeMutablePointer<tls_wire>?
+
+    /// `capacity`: bytes of records that one call may make.
+    init(capacity: Int) { unsafe pointer = tls_wire_new(capacity) }
+}
+
+extension Worker {
+    /// Puts TLS between a client and us where its listener asks for it; `false`: it is refused.
+    func secure(_ link: Link, from listener: Link) -> Bool {
+        guard !listener.it.isCaptured, listener.it.table >= 0, let config = configs[current].config
+        else { return true }
+        switch config.tls.servers[Int(listener.it.table)] {
+        case .plain: return true
+        case .unavailable:
+            tally.count(.downstream, .noContext)
+            return false
+        case .secure(let server):
+            guard handshakesOpen < limits.handshakesMax else {
+                tally.count(.downstream, .overload)
+                return false
+            }
+            // Safe: the session holds a reference to the context; the wire is this thread's.
+            let session = unsafe tls_accept_new(
+                server.context.pointer, wire.pointer, link.it.descriptor)
+            link.it.session = unsafe Session(session)
+            return unsafe session != nil
+        }
+    }
+
+    /// The same towards an endpoint. `identity` is that of its pool, not 0.
+    func secure(_ upstream: Link, for link: Link, identity: UInt32) -> Bool {
+        guard let client = config(link).tls.clients.first(where: { $0.number == identity }) else {
+            tally.count(.upstream, .noContext)
+            return false
+        }
+        let session = unsafe tls_connect_new(
+            client.context.pointer, wire.pointer, upstream.it.descriptor, client.hostname, nil)
+        upstream.it.session = unsafe Session(session)
+        return unsafe session != nil
+    }
+
+    /// One worker sees to it that no key seals tickets for too long.
+    func rotateTicketKeys() {
+        guard number == 0, now &- ticketKeysAt > limits.ticketKeyNanosecondsMax, current >= 0 else {
+            return
+        }
+        ticketKeysAt = now
+        configs[current].config?.tls.tickets?.rotate()
+    }
+
+    private func side(_ link: Link) -> HandshakeSide {
+        link.it.role == .upstream ? .upstream : .downstream
+    }
+
+    func countHandshake(_ link: Link) {
+        guard let session = unsafe link.it.session.pointer else { return }
+        let isResumed = unsafe tls_session_is_resumed(session) != 0
+        tally.count(side(link), isResumed ? .resumed : .none)
+    }
+
+    /// Why the handshake that just failed did; counted.
+    func failHandshake(_ link: Link, isLate: Bool) {
+        guard let session = unsafe link.it.session.pointer else { return }
+        let why = isLate ? .timeout : TLSFailure(unsafe tls_session_failure(session))
+        tally.count(side(link), why)
+        if why == .plainHTTP, link.it.role == .downstream { explainPlain(link) }
+    }
+
+    /// A client that speaks plain HTTP to a TLS port is told so, in its own language.
+    private func explainPlain(_ link: Link) {
+        writer.reset()
+        writer.append("HTTP/1.1 400 Bad Request\r\nServer: malla\r\n")
+        writer.append("Content-Type: text/plain\r\nContent-Length: 35\r\nConnection: close\r\n\r\n")
+        writer.append("this port is HTTPS, not plain HTTP\n")
+        unsafe _ = engine_send(link.it.descriptor, writer.base, writer.count)
+    }
+
+    /// Which listener of its socket the client chose by name (Gateway API, Listener.hostname).
+    func scope(of link: Link, _ table: CompiledRoutes) -> Int32 {
+        guard let session = unsafe link.it.session.pointer,
+            let name = unsafe tls_session_name(session)
+        else { return table.scopeOfAny }
+        // Safe: the bytes live as long as the session.
+        let count = unsafe strlen(name)
+        return unsafe name.withMemoryRebound(to: UInt8.self, capacity: count) {
+            unsafe table.scope(Bytes($0, count: count), ByteRange(0, count))
+        }
+    }
+}

@@ -1,0 +1,228 @@
+import Foundation
+import MeshModel
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import L7Engine
+
+@Suite("TLS to endpoints is verified, or there is no request", .serialized)
+struct OriginationTests {
+    /// Who the policy trusts and what names it wants; what the endpoint's certificate says; how
+    /// the handshake ends.
+    struct Row: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var names: [BackendTLS.Name] = [.host("back.example")]
+        var certificate = "DNS:back.example"
+        var isExpired = false
+        var trustsOther = false
+        var result: TLSFailure
+    }
+
+    static let rows = [
+        Row(testDescription: "the right name", result: .none),
+        Row(
+            testDescription: "a wildcard", names: [.host("b.back.example")],
+            certificate: "DNS:*.back.example", result: .none),
+        Row(
+            testDescription: "another SAN", names: [.host("x.example"), .host("alt.example")],
+            certificate: "DNS:alt.example", result: .none),
+        Row(
+            testDescription: "a URI", names: [.uri("spiffe://cluster.local/ns/a/sa/b")],
+            certificate: "DNS:x.example,URI:spiffe://cluster.local/ns/a/sa/b", result: .none),
+        Row(
+            testDescription: "another URI", names: [.uri("spiffe://cluster.local/ns/a/sa/b")],
+            certificate: "URI:spiffe://cluster.local/ns/a/sa/bb", result: .nameMismatch),
+        Row(
+            testDescription: "the hostname where SANs are wanted", names: [.host("alt.example")],
+            result: .nameMismatch),
+        Row(
+            testDescription: "another name", certificate: "DNS:front.example",
+            result: .nameMismatch),
+        Row(
+            testDescription: "a wildcard of two labels", certificate: "DNS:*.com",
+            result: .nameMismatch),
+        Row(testDescription: "an expired certificate", isExpired: true, result: .expired),
+        Row(testDescription: "another authority", trustsOther: true, result: .untrusted),
+    ]
+
+    @Test(arguments: rows) func `an endpoint is believed by its certificate only`(_ row: Row) throws
+    {
+        let (authority, other) = (try TestAuthority(), try TestAuthority("other-ca"))
+        defer {
+            authority.remove()
+            other.remove()
+        }
+        let origin = try SecureOrigin(
+            authority, try authority.issue(row.certificate, isExpired: row.isExpired))
+        defer { origin.stop() }
+        let gateway = try Self.gateway(
+            authority, origin.port,
+            Self.policy(row.names, .bundle(row.trustsOther ? other.bundle : authority.bundle)))
+        defer { gateway.stop() }
+
+        let answer = gateway.curl("a.example", authority)
+
+        if row.result == .none {
+            #expect(answer == "tls TLSv1.3 sni back.example\n\n200", "\(answer)")
+        } else {
+            #expect(answer.hasSuffix("\n503"), "\(answer)")
+        }
+        #expect(gateway.handshakes(.upstream, row.result) > 0)
+    }
+
+    @Test func `an endpoint's connection is used again, for bodies too`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = try SecureOrigin(authority, try authority.issue("DNS:back.example"))
+        defer { origin.stop() }
+        let gateway = try Self.gateway(
+            authority, origin.port, Self.policy([.host("back.example")], .bundle(authority.bundle)))
+        defer { gateway.stop() }
+
+        for _ in 0..<3 { #expect(gateway.curl("a.example", authority).hasSuffix("\n200")) }
+        let file = authority.directory.appendingPathComponent("body")
+        try Data(repeating: 0x61, count: 300_000).write(to: file)
+        let sent = gateway.curl("a.example", authority, ["--data-binary", "@\(file.path)"])
+
+        #expect(sent.hasSuffix("\n200"), "\(sent)")
+        #expect(gateway.handshakes(.upstream, .none) == 1)
+    }
+
+    @Test func `an endpoint that speaks plain HTTP gets no request`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let seen = Seen()
+        let origin = Origin { connection, _ in
+            seen.add(Loopback.receive(connection))
+            Loopback.send(connection, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        }
+        let gateway = try Self.gateway(
+            authority, origin.port, Self.policy([.host("back.example")], .bundle(authority.bundle)))
+        defer { gateway.stop() }
+
+        let answer = gateway.curl("a.example", authority)
+
+        #expect(answer.hasSuffix("\n503"), "\(answer)")
+        #expect(gateway.handshakes(.upstream, .notTLS) > 0)
+        #expect(!seen.text.contains("HTTP/1.1"))
+    }
+
+    /// Whether the end of a body without a length is said (close_notify): the client must see the
+    /// same. (curl takes both for an end; s_client does not.)
+    @Test(arguments: [true, false])
+    func `a body until the end is whole only if the endpoint says so`(_ isSaid: Bool) throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let files = try authority.write(try authority.issue("DNS:back.example"), "back")
+        let (descriptor, port) = Loopback.listen()
+        Loopback.end(descriptor)
+        let script = """
+            import os, socket, ssl
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain("\(files.chain)", "\(files.key)")
+            listener = socket.create_server(("127.0.0.1", \(port)))
+            while True:
+                plain, _ = listener.accept()
+                try:
+                    session = context.wrap_socket(plain, server_side=True)
+                    session.recv(65536)
+                    session.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\nhalf")
+                    \(isSaid ? "session.unwrap()" : "os.close(session.detach())")
+                except OSError:
+                    pass
+            """
+        let log = authority.directory.appendingPathComponent("python.log").path
+        let server = try Command.start(["python3", "-c", script], output: log, errors: log)
+        defer { kill(server, SIGKILL) }
+        try eventually("python listens") {
+            let client = Loopback.connect(port)
+            defer { Loopback.end(client) }
+            return Loopback.isConnected(client)
+        }
+        let gateway = try Self.gateway(
+            authority, port, Self.policy([.host("back.example")], .bundle(authority.bundle)))
+        defer { gateway.stop() }
+
+        let answer = gateway.client("-servername", "a.example")
+
+        #expect(answer.contains("half"), "\(answer)")
+        #expect(answer.contains("unexpected eof while reading") == !isSaid, "\(answer)")
+    }
+
+    @Test func `a policy without authorities makes no connection at all`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try Self.gateway(
+            authority, origin.port, Self.policy([.host("back.example")], .unresolved("no such CA")))
+        defer { gateway.stop() }
+
+        let answer = gateway.curl("a.example", authority)
+
+        #expect(answer.hasSuffix("\n503"), "\(answer)")
+        #expect(gateway.engine.tallies[0].value(.dials) == 0)
+    }
+
+    @Test func `a changed policy does not use connections of the old one`() throws {
+        let (authority, other) = (try TestAuthority(), try TestAuthority("other-ca"))
+        defer {
+            authority.remove()
+            other.remove()
+        }
+        let origin = try SecureOrigin(authority, try authority.issue("DNS:back.example"))
+        defer { origin.stop() }
+        let site = SecureGateway.Site(
+            hostname: nil, certificates: [try authority.issue("DNS:a.example").certificate()])
+        let gateway = try SecureGateway(
+            [site], origin: origin.port,
+            backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
+        defer { gateway.stop() }
+        #expect(gateway.curl("a.example", authority).hasSuffix("\n200"))
+
+        gateway.adopt(
+            [site], version: 2,
+            backend: Self.policy([.host("back.example")], .bundle(other.bundle)))
+
+        #expect(gateway.curl("a.example", authority).hasSuffix("\n503"))
+    }
+
+    @Test func `the machine's own authorities do not vouch for strangers`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = try SecureOrigin(authority, try authority.issue("DNS:back.example"))
+        defer { origin.stop() }
+        let gateway = try Self.gateway(
+            authority, origin.port, Self.policy([.host("back.example")], .system))
+        defer { gateway.stop() }
+
+        #expect(gateway.curl("a.example", authority).hasSuffix("\n503"))
+        #expect(gateway.handshakes(.upstream, .untrusted) > 0)
+    }
+
+    /// What an origin received, from its threads.
+    final class Seen: Sendable {
+        private let bytes = Mutex<[UInt8]>([])
+        func add(_ more: [UInt8]) { bytes.withLock { $0 += more } }
+        var text: String { bytes.withLock { String(decoding: $0, as: UTF8.self) } }
+    }
+
+    static func policy(
+        _ names: [BackendTLS.Name], _ authorities: BackendTLS.Authorities
+    ) -> BackendTLS {
+        BackendTLS(
+            policy: ObjectName("shop", "web"), hostname: "back.example", names: names,
+            authorities: authorities)
+    }
+
+    static func gateway(
+        _ authority: TestAuthority, _ port: UInt16, _ backend: BackendTLS
+    ) throws -> SecureGateway {
+        try SecureGateway(
+            [
+                .init(
+                    hostname: nil,
+                    certificates: [try authority.issue("DNS:a.example").certificate()])
+            ], origin: port, backend: backend)
+    }
+}

@@ -1,0 +1,43 @@
+import Foundation
+import MeshModel
+import TestSupport
+
+/// A program run to its end, with a limit.
+enum Program {
+    struct Result {
+        var status: Int32
+        /// Both streams.
+        var output: String
+    }
+
+    /// `input` is written at once, then the stream is closed unless `keepsInput`.
+    static func run(
+        _ words: [String], in directory: URL? = nil, input: String = "", seconds: Int = 20
+    ) -> Result {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["timeout", "-s", "KILL", "\(seconds)"] + words
+        process.currentDirectoryURL = directory
+        let (output, stdin) = (Foundation.Pipe(), Foundation.Pipe())
+        process.standardOutput = output
+        process.standardError = output
+        process.standardInput = stdin
+        do {
+            try process.run()
+        } catch {
+            return Result(status: -1, output: "\(error)")
+        }
+        stdin.fileHandleForWriting.write(Data(input.utf8))
+        try? stdin.fileHandleForWriting.close()
+        let bytes = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return Result(
+            status: process.terminationStatus, output: String(decoding: bytes, as: UTF8.self))
+    }
+}
+
+extension TestAuthority.Pair {
+    func certificate(_ name: String = "cert") -> Certificate {
+        Certificate(name: ObjectName("shop", name), chain: chain, key: PrivateKey(pem: key))
+    }
+}

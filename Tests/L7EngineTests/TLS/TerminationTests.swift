@@ -1,0 +1,255 @@
+import Foundation
+import MeshModel
+import TestSupport
+import Testing
+
+@testable import L7Engine
+
+@Suite("TLS is terminated for real clients", .serialized)
+struct TerminationTests {
+    /// One listener for all hosts, with a certificate for a.example.
+    static func simple(
+        _ authority: TestAuthority, _ origin: Origin, versionMin: ListenerTLS.Version = .v12
+    ) throws -> SecureGateway {
+        try SecureGateway(
+            [
+                .init(
+                    hostname: nil,
+                    certificates: [try authority.issue("DNS:a.example").certificate()],
+                    versionMin: versionMin)
+            ], origin: origin.port)
+    }
+
+    @Test(arguments: [["--tlsv1.3"], ["--tls-max", "1.2"]])
+    func `curl is served over TLS 1.3 and 1.2`(_ version: [String]) throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo("one")
+        let gateway = try Self.simple(authority, origin)
+        defer { gateway.stop() }
+
+        let answer = gateway.curl("a.example", authority, version)
+
+        #expect(answer.hasPrefix("oneGET / HTTP/1.1"), "\(answer)")
+        #expect(answer.hasSuffix("\n200"))
+        #expect(gateway.handshakes(.downstream, .none) == 1)
+    }
+
+    @Test func `one connection serves many requests, and bodies of a megabyte both ways`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try Self.simple(authority, origin)
+        defer { gateway.stop() }
+        let body = authority.directory.appendingPathComponent("body")
+        let bytes = Data((0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 / 7) & 0x1f | 0x40 })
+        try bytes.write(to: body)
+        let got = authority.directory.appendingPathComponent("got").path
+        let url = "https://a.example:\(gateway.port)/"
+
+        let answer = Program.run(
+            [
+                "curl", "-sS", "--max-time", "20", "--cacert", authority.file, "--resolve",
+                "a.example:\(gateway.port):127.0.0.1", "-w", "%{num_connects} ", "-o", got, url,
+                "-o", got, url, "-o", got, "--data-binary", "@\(body.path)", url,
+            ])
+
+        #expect(answer.output == "1 0 0 ", "\(answer.output)")
+        #expect(gateway.handshakes(.downstream, .none) == 1)
+        let last = try Data(contentsOf: URL(fileURLWithPath: got))
+        #expect(last.suffix(1_000) == bytes.suffix(1_000))
+    }
+
+    /// hostname of the listener, names of the certificate, host asked for, status ("": refused)
+    static let names: [(String?, String, String, String)] = [
+        (nil, "DNS:a.example", "a.example", "200"),
+        (nil, "DNS:*.a.example", "b.a.example", "200"),
+        ("a.example", "DNS:a.example", "a.example", "200"),
+        ("A.Example", "DNS:a.example", "a.EXAMPLE", "200"),
+        ("*.a.example", "DNS:*.a.example", "b.a.example", "200"),
+        ("a.example", "DNS:b.example", "b.example", ""),
+        ("*.a.example", "DNS:a.example", "a.example", ""),
+    ]
+
+    @Test(arguments: names) func `a listener serves the names that are its own`(
+        _ hostname: String?, _ names: String, _ host: String, _ status: String
+    ) throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try SecureGateway(
+            [
+                .init(
+                    hostname: hostname?.lowercased(),
+                    certificates: [try authority.issue(names).certificate()])
+            ], origin: origin.port)
+        defer { gateway.stop() }
+
+        let answer = gateway.curl(host, authority)
+
+        if status.isEmpty {
+            #expect(answer.contains("unrecognized name"), "\(answer)")
+            #expect(gateway.handshakes(.downstream, .nameUnknown) == 1)
+        } else {
+            #expect(answer.hasSuffix("\n" + status), "\(answer)")
+        }
+    }
+
+    @Test func `each listener and each certificate answers for its own name`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try SecureGateway(
+            [
+                .init(
+                    hostname: "a.example",
+                    certificates: [try authority.issue("DNS:a.example").certificate("a")]),
+                .init(
+                    hostname: "*.b.example",
+                    certificates: [
+                        try authority.issue("DNS:one.b.example").certificate("one"),
+                        try authority.issue("DNS:*.b.example").certificate("star"),
+                    ]),
+            ], origin: origin.port)
+        defer { gateway.stop() }
+
+        for (host, name) in [
+            ("a.example", "a.example"), ("one.b.example", "one.b.example"),
+            ("two.b.example", "*.b.example"),
+        ] {
+            let answer = gateway.client("-servername", host)
+            #expect(answer.contains("DNS:\(name)\n"), "\(host): \(answer)")
+        }
+    }
+
+    @Test func `a client that knows RSA only gets the RSA certificate`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try SecureGateway(
+            [
+                .init(
+                    hostname: nil,
+                    certificates: [
+                        try authority.issue("DNS:a.example").certificate("ecdsa"),
+                        try authority.issue("DNS:a.example", key: .rsa).certificate("rsa"),
+                    ])
+            ], origin: origin.port)
+        defer { gateway.stop() }
+
+        let usual = gateway.client("-servername", "a.example")
+        let old = gateway.client(
+            "-servername", "a.example", "-sigalgs", "rsa_pss_rsae_sha256", "-tls1_2", "-cipher",
+            "ECDHE-RSA-AES128-GCM-SHA256")
+
+        #expect(usual.contains("id-ecPublicKey"), "\(usual)")
+        #expect(old.contains("rsaEncryption"), "\(old)")
+    }
+
+    @Test func `a Host of another listener on the same port is misdirected, an unknown one is 404`()
+        throws
+    {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let pair = try authority.issue("DNS:a.example,DNS:b.example").certificate()
+        let gateway = try SecureGateway(
+            [
+                .init(hostname: "a.example", certificates: [pair]),
+                .init(hostname: "b.example", certificates: [pair]),
+            ], origin: origin.port)
+        defer { gateway.stop() }
+
+        for (host, status) in [("a.example", "200"), ("b.example", "421"), ("c.example", "404")] {
+            let answer = gateway.curl("a.example", authority, ["-H", "Host: \(host)"])
+            #expect(answer.hasSuffix("\n" + status), "\(host): \(answer)")
+        }
+    }
+
+    @Test func `a session is resumed by its ticket, also after the key that sealed it is old`()
+        throws
+    {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try Self.simple(authority, origin)
+        defer { gateway.stop() }
+        let session = authority.directory.appendingPathComponent("session").path
+
+        for version in ["-tls1_3", "-tls1_2"] {
+            let first = gateway.client("-servername", "a.example", version, "-sess_out", session)
+            #expect(first.contains("\nNew, "), "\(first)")
+            let second = gateway.client("-servername", "a.example", version, "-sess_in", session)
+            #expect(second.contains("\nReused, "), "\(second)")
+        }
+        #expect(gateway.handshakes(.downstream, .resumed) == 2)
+    }
+
+    @Test func `a changed certificate is served to new connections while old ones go on`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let first = try authority.issue("DNS:a.example,DNS:first.example").certificate()
+        let second = try authority.issue("DNS:a.example,DNS:second.example").certificate()
+        let gateway = try SecureGateway(
+            [.init(hostname: nil, certificates: [first])], origin: origin.port)
+        defer { gateway.stop() }
+        let open = try SecureClient(gateway, "a.example")
+        defer { open.close() }
+        #expect(open.get("/one").contains("200 OK"))
+
+        gateway.adopt([.init(hostname: nil, certificates: [second])], version: 2)
+
+        #expect(gateway.client("-servername", "a.example").contains("DNS:second.example"))
+        #expect(open.get("/two").contains("GET /two"), "the open connection goes on")
+    }
+
+    @Test func `an unchanged listener keeps its context when others change`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let pair = try authority.issue("DNS:a.example").certificate()
+        let gateway = try SecureGateway(
+            [.init(hostname: nil, certificates: [pair])], origin: origin.port)
+        defer { gateway.stop() }
+        let session = authority.directory.appendingPathComponent("session").path
+
+        _ = gateway.client("-servername", "a.example", "-sess_out", session)
+        gateway.adopt([.init(hostname: nil, certificates: [pair])], version: 2)
+        let second = gateway.client("-servername", "a.example", "-sess_in", session)
+
+        #expect(second.contains("\nReused, "), "\(second)")
+    }
+
+    @Test func `the connection ends with close_notify`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try Self.simple(authority, origin)
+        defer { gateway.stop() }
+
+        let answer = gateway.client(
+            "-servername", "a.example", "-msg",
+            input: "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+        #expect(answer.contains("<<< TLS 1.3, Alert [length 0002], warning close_notify"))
+        #expect(!answer.contains("unexpected eof"))
+    }
+
+    @Test func `a redirect without a scheme stays https`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try SecureGateway(
+            [
+                .init(
+                    hostname: nil,
+                    certificates: [try authority.issue("DNS:a.example").certificate()])
+            ], origin: origin.port, filters: [.redirect(.init(path: .replaceFullPath("/new")))])
+        defer { gateway.stop() }
+
+        let answer = gateway.curl("a.example", authority, ["-i"])
+
+        #expect(answer.contains("Location: https://a.example:\(gateway.port)/new\r\n"), "\(answer)")
+    }
+}

@@ -1,0 +1,101 @@
+// Certificates for tests, made by the program openssl: our own code would hide its own mistakes.
+
+public import Foundation
+
+/// A certificate authority in a directory of its own.
+public struct TestAuthority {
+    /// A chain and its key, in PEM.
+    public struct Pair {
+        public var chain: [UInt8]
+        public var key: [UInt8]
+    }
+
+    public enum Key: String, Sendable {
+        case ecdsa = "ec -pkeyopt ec_paramgen_curve:P-256"
+        case rsa = "rsa:2048"
+    }
+
+    public let directory: URL
+    /// Its own certificate.
+    public var file: String { directory.appendingPathComponent("ca.crt").path }
+    public var bundle: [UInt8] { bytes("ca.crt") }
+
+    public init(_ name: String = "test-ca") throws {
+        directory = FileManager.default.temporaryDirectory
+            .appendingPathComponent("malla-ca-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        try run(
+            """
+            openssl req -x509 -newkey \(Key.ecdsa.rawValue) -nodes -keyout ca.key -out ca.crt \
+              -subj /CN=\(name) -days 2 -addext keyUsage=critical,keyCertSign,cRLSign
+            """)
+    }
+
+    public func remove() { try? FileManager.default.removeItem(at: directory) }
+
+    /// A certificate for `names` (`DNS:…`, `URI:…`, `IP:…`, with commas). An expired one was valid
+    /// in the first days of 2020.
+    public func issue(_ names: String, key: Key = .ecdsa, isExpired: Bool = false) throws -> Pair {
+        let stem = UUID().uuidString
+        let end = isExpired ? "20200102000000Z" : "20700101000000Z"
+        // `openssl x509` knows no dates of the past; `openssl ca` does, and wants a few files.
+        try run(
+            """
+            openssl req -newkey \(key.rawValue) -nodes -keyout \(stem).key -out \(stem).csr \
+              -subj /CN=leaf
+            : > \(stem).db
+            cat > \(stem).cnf <<END
+            [ca]
+            default_ca = own
+            [own]
+            database = \(stem).db
+            new_certs_dir = .
+            default_md = sha256
+            policy = any
+            unique_subject = no
+            rand_serial = yes
+            x509_extensions = leaf
+            [any]
+            commonName = supplied
+            [leaf]
+            subjectAltName = \(names)
+            extendedKeyUsage = serverAuth,clientAuth
+            basicConstraints = critical,CA:FALSE
+            END
+            openssl ca -batch -config \(stem).cnf -cert ca.crt -keyfile ca.key -in \(stem).csr \
+              -out \(stem).crt -notext -startdate 20200101000000Z -enddate \(end)
+            """)
+        return Pair(chain: bytes("\(stem).crt"), key: bytes("\(stem).key"))
+    }
+
+    /// Writes a pair into the directory and answers the paths.
+    public func write(_ pair: Pair, _ stem: String) throws -> (chain: String, key: String) {
+        let chain = directory.appendingPathComponent(stem + ".crt")
+        let key = directory.appendingPathComponent(stem + ".key")
+        try Data(pair.chain).write(to: chain)
+        try Data(pair.key).write(to: key)
+        return (chain.path, key.path)
+    }
+
+    /// A Secret of type kubernetes.io/tls.
+    public static func secret(_ name: String, in namespace: String, _ pair: Pair) -> String {
+        """
+        apiVersion: v1
+        kind: Secret
+        metadata: {name: \(name), namespace: \(namespace)}
+        type: kubernetes.io/tls
+        data:
+          tls.crt: \(Data(pair.chain).base64EncodedString())
+          tls.key: \(Data(pair.key).base64EncodedString())
+
+        """
+    }
+
+    private func bytes(_ name: String) -> [UInt8] {
+        [UInt8]((try? Data(contentsOf: directory.appendingPathComponent(name))) ?? Data())
+    }
+
+    private func run(_ script: String) throws {
+        try Command.shell("cd \(directory.path)\nexec 2>&1\n" + script)
+    }
+}
