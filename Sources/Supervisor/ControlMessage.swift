@@ -27,7 +27,13 @@ public struct ControlMessage: Equatable, Sendable {
         /// of the veth's end on the node, `count` an `EngineRepairs`, `code` why all is not right.
         case verify
         case verified
+        /// A second supervisor: give me all that you hold. Answered by `inheritance`, one `held`
+        /// each and `end`; `number` is `takeoverVersion`, for here two binaries meet.
+        case takeover
     }
+
+    /// Of what two supervisors say to each other; goes up with any change of it.
+    public static let takeoverVersion: UInt32 = 1
 
     /// Of `open`: who asks. Sockets of different purposes are never the same.
     public enum Purpose: UInt32, Sendable {
@@ -44,6 +50,7 @@ public struct ControlMessage: Equatable, Sendable {
     public var number: UInt32
     /// Descriptors in this packet. `inheritance`: restarts so far.
     public var count: UInt32
+    /// `inheritance`: 1 where a black box is handed over.
     public var port: UInt16
     /// A positive errno, 0 for success. `inheritance`: microseconds since the child was started.
     public var code: Int32

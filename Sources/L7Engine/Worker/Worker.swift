@@ -72,6 +72,13 @@ internal import MeshModel
     /// Downstream handshakes under way.
     var handshakesOpen = 0
     var ticketKeysAt: UInt64
+
+    /// Says to the black box whom this worker serves.
+    var slot = BlackBoxSlot.blank()
+    /// Not empty in a test of the black box only.
+    var trapPath: [UInt8] = []
+    var hasQuarantine = false
+
     var gone: [Link] = []
     var free: [Link] = []
     private let events: UnsafeMutablePointer<epoll_event>

@@ -14,9 +14,12 @@ final class WorkerConfig: Sendable {
     let listeners: [[Int32]]
     let tls: TLSTable
 
+    /// Accounts that are not served.
+    let quarantined: [Int32]
+
     init(
         snapshot: Snapshot, sources: [UInt32], ports: [UInt32], listeners: [[Int32]],
-        tls: TLSTable
+        tls: TLSTable, quarantined: [Int32]
     ) {
         self.snapshot = snapshot
         self.sources = sources
@@ -26,5 +29,6 @@ final class WorkerConfig: Sendable {
         self.ports = ports
         self.listeners = listeners
         self.tls = tls
+        self.quarantined = quarantined
     }
 }

@@ -1,4 +1,5 @@
 internal import AdminAPI
+internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
@@ -10,14 +11,21 @@ final class AdminServer: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let questions: Questions
 
+    private let listening = NIOLockedValueBox<[any Channel]>([])
+
     init(_ questions: Questions) { self.questions = questions }
+
+    /// Lets go of the listening sockets, which another process has too; open connections go on.
+    func stopListening() {
+        for channel in listening.withLockedValue({ $0 }) { channel.close(promise: nil) }
+    }
 
     /// Serves on a listening socket, which is NIO's from now on.
     ///
     /// - Parameter mayChange: whether who can connect may also tell the agent to do something.
     func serve(_ socket: Int32, mayChange: Bool = false) throws {
         let questions = self.questions
-        _ = try ServerBootstrap(group: group)
+        let channel = try ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 128)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -27,6 +35,7 @@ final class AdminServer: Sendable {
                 }
             }
             .withBoundSocket(socket).wait()
+        listening.withLockedValue { $0.append(channel) }
     }
 }
 
