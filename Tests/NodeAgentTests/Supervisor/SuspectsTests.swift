@@ -36,8 +36,11 @@ struct SuspectsTests {
         #expect(suspects.quarantined(at: 3) == [])
     }
 
-    @Test func `the page of a child that is dead names who was served`() throws {
-        let page = try #require(BlackBoxPage(suspects: ["shop/cart"]))
+    @Test func `the page of a child that is dead names who was served`() {
+        guard let page = BlackBoxPage(suspects: ["shop/cart"]) else {
+            Issue.record("the kernel gives no memory to share")
+            return
+        }
 
         #expect(page.served() == [])
         #expect(page.descriptor.number >= 0)
