@@ -13,5 +13,6 @@
 #include "hooks/to_pod.h"
 #include "hooks/from_fabric.h"
 #include "hooks/hold.h"
+#include "hooks/outside.h"
 
 char malla_license[] SEC("license") = "Dual BSD/GPL";

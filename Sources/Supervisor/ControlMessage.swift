@@ -30,6 +30,9 @@ public struct ControlMessage: Equatable, Sendable {
         /// A second supervisor: give me all that you hold. Answered by `inheritance`, one `held`
         /// each and `end`; `number` is `takeoverVersion`, for here two binaries meet.
         case takeover
+        /// Child: a sock_diag socket of the network namespace of process `number`. Answered by
+        /// `sockets`.
+        case diagnose
     }
 
     /// Of what two supervisors say to each other; goes up with any change of it.

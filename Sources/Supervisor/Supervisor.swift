@@ -216,6 +216,12 @@ public struct Supervisor: ~Copyable {
         case .linkUp:
             send(ControlMessage(.end, code: EngineNamespace.setLinkUp()), to: child)
         case .verify: verifyEngine(for: child)
+        case .diagnose:
+            let opened = malla_diagnose_open_of(pid_t(bitPattern: message.number))
+            let answer = ControlMessage(
+                .sockets, count: opened < 0 ? 0 : 1, code: opened < 0 ? -opened : 0)
+            send(answer, opened < 0 ? [] : [opened], to: child)
+            if opened >= 0 { close(opened) }
         case .inheritance, .sockets, .held, .end, .verified, .takeover: break
         }
     }

@@ -39,7 +39,7 @@ enum UnsafeFiles {
         ],
         "Sources/NodeAgent/Admin/": ["Listings", "Questions"],
         "Sources/NodeAgent/Command/": ["AgentOptions", "Mounts", "Run"],
-        "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent"],
+        "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
         "Sources/Supervisor/": [
             "BlackBoxPage", "ChildProcess", "ControlSocket", "EngineNamespace", "HeldSockets",
             "NodeLock", "Privileges", "Supervisor", "SupervisorError", "Sysctl", "Takeover",

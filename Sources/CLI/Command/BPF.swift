@@ -7,8 +7,8 @@ struct BPF: ParsableCommand {
         commandName: "bpf",
         abstract: "Looks at the node's eBPF programs and maps.",
         subcommands: [
-            Stats.self, ConnectionTable.self, IPCache.self, PolicyRows.self, Identities.self,
-            Verdicts.self, Maps.self, Programs.self,
+            Stats.self, ServiceRows.self, ConnectionTable.self, IPCache.self, PolicyRows.self,
+            Identities.self, Verdicts.self, Maps.self, Programs.self,
         ])
 
     /// `malla bpf stats`.
