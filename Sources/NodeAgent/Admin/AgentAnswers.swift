@@ -3,7 +3,7 @@ internal import Foundation
 
 extension Agent {
     /// What the admin server says at `path`; `/livez` it says by itself.
-    func answer(_ path: String) -> AdminAnswer {
+    func answer(_ path: String, _ query: String) -> AdminAnswer {
         switch path {
         case "/metrics": .text(200, metrics(), "text/plain; version=0.0.4; charset=utf-8")
         case "/readyz": readiness()
@@ -18,6 +18,8 @@ extension Agent {
         case AdminAPI.policyRows.path: json(AdminAPI.policyRows.listing(policyRowItems()))
         case let path where path.hasPrefix(AdminAPI.flowFlushPrefix): flush(path)
         case AdminAPI.diagnostics.path: json(AdminAPI.diagnostics.listing(diagnosticItems()))
+        case AdminAPI.policies.path: json(AdminAPI.policies.listing(policyItems()))
+        case AdminAPI.policyTrace.path: trace(query)
         default: .text(404, "no such page; try /metrics, /livez, /readyz, /v1/status\n")
         }
     }
@@ -36,6 +38,13 @@ extension Agent {
             return .text(400, "neither `all` nor an address, or the datapath is off\n")
         }
         return json(AdminAPI.flowFlush(String(what)).listing([item]))
+    }
+
+    private func trace(_ query: String) -> AdminAnswer {
+        switch policyTrace(query) {
+        case .success(let items): json(AdminAPI.policyTrace.listing(items))
+        case .failure(let fault): .text(400, fault.text + "\n")
+        }
     }
 
     private func readiness() -> AdminAnswer {

@@ -74,6 +74,7 @@ final class Agent {
             bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
             engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits)
         datapathOptions.holdsNewPods = options.holdNewPods == .on
+        datapathOptions.isHostAllowed = options.hostToPod == .allow
         datapath = DatapathState(options.datapath, datapathOptions)
         listeners = GatewayListeners(link, workers: options.workerCount)
         do throws(EngineError) {
@@ -203,7 +204,7 @@ final class Agent {
 
     private func answer() {
         for question in questions.take() {
-            question.answer.succeed(answer(question.path))
+            question.answer.succeed(answer(question.path, question.query))
         }
     }
 

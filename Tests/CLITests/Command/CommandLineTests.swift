@@ -22,6 +22,9 @@ struct CommandLineTests {
     @Test(arguments: [
         ["bogus"], ["status", "extra"], ["status", "-o", "yaml"], ["services", "-n"],
         ["config", "validate"], ["check", "--datapath", "maybe"], ["bpf", "nothing"],
+        ["policy", "trace", "--from", "a"], ["policy", "trace", "--from", "a", "--to", "b"],
+        ["policy", "trace", "--from", "a", "--to", "b c", "--port", "80"],
+        ["policy", "trace", "--from", "a", "--to", "b", "--port", "65536"],
     ])
     func `what cannot be understood is a usage error`(arguments: [String]) {
         #expect {
@@ -34,6 +37,7 @@ struct CommandLineTests {
         ["check"], ["status"], ["endpoints"], ["services"], ["routes"], ["bpf", "stats"],
         ["bpf", "ct", "list"], ["bpf", "ct", "flush"], ["bpf", "ipcache"], ["bpf", "identities"],
         ["bpf", "policy"], ["bpf", "verdicts"], ["bpf", "maps"], ["bpf", "programs"],
+        ["policy", "list"], ["policy", "trace"],
         ["config", "validate"], ["version"],
     ])
     func `every command's help has an abstract, examples and its options`(command: [String]) throws

@@ -16,7 +16,8 @@ struct SchemaTests {
             Output.json(Sample.flows), Output.json(Sample.ipcache),
             Output.json(Sample.policyRows), Output.json(Sample.flowFlush),
             Output.json(Sample.diagnostics), Output.json(Sample.checks),
-            Output.json(Sample.versions),
+            Output.json(Sample.versions), Output.json(Sample.policies),
+            Output.json(Sample.policyTrace),
         ]
         let found = try documents.flatMap { try Self.fields(of: $0) }.sorted()
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
