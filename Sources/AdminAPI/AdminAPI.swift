@@ -45,6 +45,8 @@ public enum AdminAPI {
     public static let routes = AdminResource<RouteItem>(path: "/v1/routes", kind: "RouteList")
     public static let serviceRows = AdminResource<ServiceRowItem>(
         path: "/v1/bpf/services", kind: "ServiceRowList")
+    public static let accounts = AdminResource<AccountItem>(
+        path: "/v1/accounts", kind: "AccountList")
     public static let bpfStats = AdminResource<BPFStatsItem>(
         path: "/v1/bpf/stats", kind: "BPFStatsList")
     public static let flows = AdminResource<FlowItem>(path: "/v1/bpf/ct", kind: "FlowList")

@@ -32,8 +32,8 @@ struct Malla: ParsableCommand {
             """,
         version: "malla \(mallaVersion)",
         subcommands: [
-            Check.self, Status.self, Endpoints.self, Services.self, Routes.self, Policy.self,
-            BPF.self, Config.self, Version.self,
+            Check.self, Status.self, Endpoints.self, Services.self, Routes.self, Top.self,
+            Policy.self, BPF.self, Config.self, Version.self,
         ])
 
     @OptionGroup var connection: ConnectionOptions

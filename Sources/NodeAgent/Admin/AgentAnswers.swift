@@ -12,6 +12,7 @@ extension Agent {
         case AdminAPI.services.path: json(AdminAPI.services.listing(serviceItems()))
         case AdminAPI.routes.path: json(AdminAPI.routes.listing(routeItems()))
         case AdminAPI.serviceRows.path: json(AdminAPI.serviceRows.listing(serviceRowItems()))
+        case AdminAPI.accounts.path: json(AdminAPI.accounts.listing(accountItems()))
         case AdminAPI.bpfStats.path: json(AdminAPI.bpfStats.listing(bpfStatsItems()))
         case AdminAPI.flows.path: json(AdminAPI.flows.listing(flowItems()))
         case AdminAPI.ipcache.path: json(AdminAPI.ipcache.listing(ipcacheItems()))

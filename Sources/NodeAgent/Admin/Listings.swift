@@ -60,6 +60,18 @@ extension Agent {
         return names.compactMap { $0.first == "v" ? Int($0.dropFirst()) : nil }.max() ?? 0
     }
 
+    /// What cost most comes first.
+    func accountItems() -> [AccountItem] {
+        engine.accounts().sorted { $0.cpuNanoseconds > $1.cpuNanoseconds }.map { account in
+            AccountItem(
+                namespace: account.namespace, workload: account.workload,
+                cpuMilliseconds: Double(account.cpuNanoseconds / 1000) / 1000,
+                requests: account.requests, receivedBytes: account.receivedBytes,
+                sentBytes: account.sentBytes, connections: account.connections,
+                bufferBytes: account.bufferBytes, shed: account.shed)
+        }
+    }
+
     func listenerItems() -> [StatusItem.Listener] {
         guard let snapshot else { return [] }
         return snapshot.gatewaySockets.flatMap { socket in

@@ -15,6 +15,7 @@ struct SchemaTests {
             Output.json(Sample.bpfStats),
             Output.json(Sample.flows), Output.json(Sample.ipcache),
             Output.json(Sample.policyRows), Output.json(Sample.flowFlush),
+            Output.json(Sample.accounts),
             Output.json(Sample.diagnostics), Output.json(Sample.checks),
             Output.json(Sample.versions), Output.json(Sample.policies),
             Output.json(Sample.policyTrace),

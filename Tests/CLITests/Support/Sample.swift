@@ -147,6 +147,10 @@ enum Sample {
                     rule: "default deny (ingress)", policies: ["NetworkPolicy shop/cart"],
                     peerIdentity: 256, peerLabels: ["pod", "pod:app=web"]),
             ])
+    static let accounts = AdminAPI.accounts.listing([
+        AccountItem(
+            namespace: "shop", workload: "web", cpuMilliseconds: 12.5, requests: 300,
+            receivedBytes: 4096, sentBytes: 900_000, connections: 3, bufferBytes: 65536, shed: 2)
     ])
 
     static let bpfStats = AdminAPI.bpfStats.listing([

@@ -1,0 +1,36 @@
+// What `malla top` shows: one workload a line, and what it cost the engine since the agent began.
+
+/// One workload's account. Source: `GET /v1/accounts`, kind `AccountList`.
+public struct AccountItem: Codable, Sendable, Equatable {
+    public var namespace: String
+    /// The workload as Istio's metrics name it; `unknown`: clients outside of the mesh.
+    public var workload: String
+    /// Time that workers spent on its events.
+    public var cpuMilliseconds: Double
+    public var requests: UInt64
+    /// Bodies from and to its clients.
+    public var receivedBytes: UInt64
+    public var sentBytes: UInt64
+    /// Connections of its clients now.
+    public var connections: UInt64
+    /// Held now for what a peer has not taken.
+    public var bufferBytes: UInt64
+    /// Requests and connections that a limit turned away.
+    public var shed: UInt64
+
+    public init(
+        namespace: String, workload: String, cpuMilliseconds: Double, requests: UInt64,
+        receivedBytes: UInt64, sentBytes: UInt64, connections: UInt64, bufferBytes: UInt64,
+        shed: UInt64
+    ) {
+        self.namespace = namespace
+        self.workload = workload
+        self.cpuMilliseconds = cpuMilliseconds
+        self.requests = requests
+        self.receivedBytes = receivedBytes
+        self.sentBytes = sentBytes
+        self.connections = connections
+        self.bufferBytes = bufferBytes
+        self.shed = shed
+    }
+}
