@@ -147,6 +147,8 @@ enum Sample {
                     rule: "default deny (ingress)", policies: ["NetworkPolicy shop/cart"],
                     peerIdentity: 256, peerLabels: ["pod", "pod:app=web"]),
             ])
+    ])
+
     static let accounts = AdminAPI.accounts.listing([
         AccountItem(
             namespace: "shop", workload: "web", cpuMilliseconds: 12.5, requests: 300,
