@@ -12,5 +12,6 @@
 #include "hooks/from_engine.h"
 #include "hooks/to_pod.h"
 #include "hooks/from_fabric.h"
+#include "hooks/outside.h"
 
 char malla_license[] SEC("license") = "Dual BSD/GPL";

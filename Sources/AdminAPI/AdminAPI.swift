@@ -37,6 +37,8 @@ public enum AdminAPI {
     public static let services = AdminResource<ServiceItem>(
         path: "/v1/services", kind: "ServiceList")
     public static let routes = AdminResource<RouteItem>(path: "/v1/routes", kind: "RouteList")
+    public static let serviceRows = AdminResource<ServiceRowItem>(
+        path: "/v1/bpf/services", kind: "ServiceRowList")
     public static let bpfStats = AdminResource<BPFStatsItem>(
         path: "/v1/bpf/stats", kind: "BPFStatsList")
     public static let diagnostics = AdminResource<DiagnosticItem>(

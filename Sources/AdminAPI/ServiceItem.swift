@@ -6,7 +6,7 @@ public struct ServiceItem: Codable, Sendable, Equatable {
     public var name: String
     /// `ClusterIP`, `NodePort`, `LoadBalancer`, `ExternalName`.
     public var type: String
-    /// Where clients find it; empty: headless.
+    /// Where clients find it: ClusterIPs, external and load balancer's; empty: headless.
     public var addresses: [String]
     public var port: Int
     public var portName: String
@@ -21,11 +21,27 @@ public struct ServiceItem: Codable, Sendable, Equatable {
     /// Why it is not served as it was declared, empty if it is.
     public var note: String
     public var endpoints: [Endpoint]
+    /// Of every node; 0: none.
+    public var nodePort: Int
+    /// `Cluster` or `Local`.
+    public var internalTrafficPolicy: String
+    public var externalTrafficPolicy: String
+    /// `PreferSameZone`, `PreferSameNode`; empty: none.
+    public var trafficDistribution: String
+    /// How long a client keeps its endpoint, in seconds; 0: no affinity.
+    public var affinitySeconds: Int
+    /// Who may use the load balancer's addresses; empty: everybody.
+    public var sourceRanges: [String]
+    /// 0: none.
+    public var healthCheckNodePort: Int
 
     public init(
         namespace: String, name: String, type: String, addresses: [String] = [], port: Int,
         portName: String = "", protocol: String, appProtocol: String, l7: Bool,
-        routes: [String] = [], note: String = "", endpoints: [Endpoint] = []
+        routes: [String] = [], note: String = "", endpoints: [Endpoint] = [], nodePort: Int = 0,
+        internalTrafficPolicy: String = "Cluster", externalTrafficPolicy: String = "Cluster",
+        trafficDistribution: String = "", affinitySeconds: Int = 0, sourceRanges: [String] = [],
+        healthCheckNodePort: Int = 0
     ) {
         self.namespace = namespace
         self.name = name
@@ -39,6 +55,13 @@ public struct ServiceItem: Codable, Sendable, Equatable {
         self.routes = routes
         self.note = note
         self.endpoints = endpoints
+        self.nodePort = nodePort
+        self.internalTrafficPolicy = internalTrafficPolicy
+        self.externalTrafficPolicy = externalTrafficPolicy
+        self.trafficDistribution = trafficDistribution
+        self.affinitySeconds = affinitySeconds
+        self.sourceRanges = sourceRanges
+        self.healthCheckNodePort = healthCheckNodePort
     }
 
     /// One address and port behind it, whatever its conditions.
@@ -49,10 +72,14 @@ public struct ServiceItem: Codable, Sendable, Equatable {
         public var ready: Bool
         public var serving: Bool
         public var terminating: Bool
+        /// Empty if not known.
+        public var zone: String
+        /// `used`, or why it is not: `not ready`, `draining`, `another zone is preferred`, …
+        public var use: String
 
         public init(
             address: String, port: Int, node: String = "", ready: Bool, serving: Bool,
-            terminating: Bool
+            terminating: Bool, zone: String = "", use: String = "used"
         ) {
             self.address = address
             self.port = port
@@ -60,6 +87,8 @@ public struct ServiceItem: Codable, Sendable, Equatable {
             self.ready = ready
             self.serving = serving
             self.terminating = terminating
+            self.zone = zone
+            self.use = use
         }
     }
 }

@@ -139,7 +139,10 @@ public final class Datapath {
     let object: BPFObject
     var links: AttachedLinks
     private(set) var rows: KernelRows
-    private var services: ServiceRows
+    private(set) var services: ServiceRows
+    private var stale = StaleEndpoints()
+    private var staleSockets: [StaleSocket] = []
+    private var hasApplied = false
     private let settings: BPFMap<UInt32, malla_setting>
     var flows: FlowTable
     private let listeners: SocketMap
@@ -211,13 +214,18 @@ public final class Datapath {
             let attachments = [
                 TCXAttachment.egress("malla_to_pod", hook: "to_pod", of: link),
                 TCXAttachment.ingress("malla_from_pod", hook: "from_pod", of: link),
+                TCXAttachment.ingress("malla_back", hook: "back", of: link),
             ]
             if attach(attachments, &wanted, subject, &problems) { interfaces[name] = link.index }
         }
         for link in uplinks(snapshot, all, pods: Set(interfaces.values), &problems) {
-            let program = link.hasLinkHeader ? "malla_uplink" : "malla_uplink3"
-            let attachment = TCXAttachment.ingress(program, hook: "uplink", of: link)
-            _ = attach([attachment], &wanted, "uplink \(link.name)", &problems)
+            let end = link.hasLinkHeader ? "" : "3"
+            let attachments = [
+                TCXAttachment.ingress("malla_uplink" + end, hook: "uplink", of: link),
+                TCXAttachment.ingress("malla_outside" + end, hook: "outside", of: link),
+                TCXAttachment.egress("malla_leaving" + end, hook: "leaving", of: link),
+            ]
+            _ = attach(attachments, &wanted, "uplink \(link.name)", &problems)
         }
         let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
         problems += desired.problems
@@ -227,9 +235,29 @@ public final class Datapath {
             setting.generation &+= 1
             try settings.set(0, to: setting)
         }
-        problems += try services.apply(snapshot).problems
+        let outcome = try services.apply(snapshot)
+        problems += outcome.problems
+        // What went while no agent ran is found by what sockets dialled.
+        let isFirst = !hasApplied
+        hasApplied = true
+        let left = isFirst ? services.maps.dialledEnds.filter { !services.isAlive($0) } : []
+        end(outcome.gone + left, snapshot)
         try links.keepOnly(wanted)
         return problems
+    }
+
+    /// Sockets whose endpoints went since the last call; the caller resets them.
+    public func takeStaleSockets() -> [StaleSocket] {
+        defer { staleSockets = [] }
+        return staleSockets
+    }
+
+    private func end(_ gone: [malla_end], _ snapshot: Snapshot) {
+        let pods = Set(snapshot.mesh.workloads.flatMap(\.addresses).map { malla_address($0) })
+        let ended = stale.take(gone: gone, isUsed: { services.isAlive($0) }, pods: pods)
+        guard !ended.isEmpty else { return }
+        staleSockets += services.maps.takeSockets(to: ended)
+        services.maps.dropFlows(to: ended)
     }
 
     /// The listening sockets that captured connections go to, one a worker; empty: none.

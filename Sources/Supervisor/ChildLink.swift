@@ -97,4 +97,15 @@ public final class ChildLink {
         }
         return answer.code
     }
+
+    /// A sock_diag socket in the network namespace of `process`, which the caller closes.
+    ///
+    /// - Returns: a positive errno, or 0 and the descriptor.
+    public func diagnose(process: UInt32) -> (errno: Int32, descriptor: Int32) {
+        guard socket.send(ControlMessage(.diagnose, number: process)) == 0,
+            let (answer, handed) = socket.receive(), answer.kind == .sockets
+        else { return (EPROTO, -1) }
+        guard answer.code == 0, let descriptor = handed.first else { return (answer.code, -1) }
+        return (0, descriptor)
+    }
 }

@@ -27,6 +27,9 @@ public struct ControlMessage: Equatable, Sendable {
         /// of the veth's end on the node, `count` an `EngineRepairs`, `code` why all is not right.
         case verify
         case verified
+        /// Child: a sock_diag socket of the network namespace of process `number`. Answered by
+        /// `sockets`.
+        case diagnose
     }
 
     /// Of `open`: who asks. Sockets of different purposes are never the same.

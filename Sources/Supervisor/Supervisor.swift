@@ -187,6 +187,12 @@ public struct Supervisor: ~Copyable {
             _ = setEngineSlot(engineInterface)
         case .linkUp: send(ControlMessage(.end, code: EngineNamespace.setLinkUp()))
         case .verify: verifyEngine()
+        case .diagnose:
+            let opened = malla_diagnose_open_of(pid_t(bitPattern: message.number))
+            send(
+                ControlMessage(.sockets, count: opened < 0 ? 0 : 1, code: opened < 0 ? -opened : 0),
+                opened < 0 ? [] : [opened])
+            if opened >= 0 { close(opened) }
         case .inheritance, .sockets, .held, .end, .verified: break
         }
     }

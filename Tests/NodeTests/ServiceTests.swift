@@ -39,7 +39,8 @@ struct ServiceTests {
                 print(peer[0], peer[1], text.decode())
         """
 
-    @Test func `TCP reaches the pod, and the application sees the address that it dialled`() throws {
+    @Test func `TCP reaches the pod, and the application sees the address that it dialled`() throws
+    {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
         let engineBefore = try mesh.node.metric("istio_requests_total")
@@ -57,7 +58,9 @@ struct ServiceTests {
         #expect(try mesh.node.metric("istio_requests_total") == engineBefore)
     }
 
-    @Test func `UDP reaches the pod, connected or not, and answers bear the service's address`() throws {
+    @Test func `UDP reaches the pod, connected or not, and answers bear the service's address`()
+        throws
+    {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
         for pod in ["near", "far"] {
@@ -82,11 +85,14 @@ struct ServiceTests {
         }
     }
 
-    @Test func `an agent that is gone leaves the kernel's part at work, and the next adopts it`() throws {
+    @Test func `an agent that is gone leaves the kernel's part at work, and the next adopts it`()
+        throws
+    {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
         let load = try mesh.client.start(
-            "wrk", ["wrk", "-t1", "-c8", "-d4s", "-H", "Connection: close", SmallMesh.kernelFar.urls[0]])
+            "wrk",
+            ["wrk", "-t1", "-c8", "-d4s", "-H", "Connection: close", SmallMesh.kernelFar.urls[0]])
         try eventually("the load flows") { try mesh.quiet.far.requests() > 50 }
 
         func programs() throws -> String {
@@ -108,15 +114,20 @@ struct ServiceTests {
         #expect(Load(load.text).errors == 0, "\(load.text)")
         #expect(try programs() == pinned)
         let next = try mesh.node.startAgent()
-        #expect(try programs() != pinned && !programs().contains("__new"), "replaced by the next agent's")
+        #expect(
+            try programs() != pinned && !programs().contains("__new"),
+            "replaced by the next agent's")
         let stats = try mesh.node.malla("bpf", "stats", "-o", "json")
-        #expect(stats.output.contains("\"adopted\":true") || stats.output.contains("\"adopted\" : true"),
+        #expect(
+            stats.output.contains("\"adopted\":true")
+                || stats.output.contains("\"adopted\" : true"),
             "\(stats)\n\(next.text)")
         #expect(try mesh.client.curl(SmallMesh.engineFar.urls[0]).status == 200, "\(next.text)")
 
         #expect(next.stop() == 0)
         let cleanup = try mesh.node.run([Binaries.agent, "cleanup", "--bpffs", mesh.node.bpffs])
         #expect(cleanup.status == 0, "\(cleanup)")
-        #expect(try mesh.node.run(["ls", mesh.node.bpffs + "/malla"]).status != 0, "nothing is left")
+        #expect(
+            try mesh.node.run(["ls", mesh.node.bpffs + "/malla"]).status != 0, "nothing is left")
     }
 }

@@ -35,7 +35,7 @@ enum UnsafeFiles {
         ],
         "Sources/NodeAgent/Admin/": ["Listings", "Questions"],
         "Sources/NodeAgent/Command/": ["AgentOptions", "Mounts", "Run"],
-        "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent"],
+        "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
         "Sources/Supervisor/": [
             "ControlSocket", "EngineNamespace", "HeldSockets", "NodeLock", "Privileges",
             "Supervisor", "SupervisorError", "Sysctl",

@@ -33,7 +33,10 @@
 	X(TO_POD, 9, "to_pod")                                                                     \
 	X(FROM_ENGINE, 10, "from_engine")                                                          \
 	X(UPLINK, 11, "uplink")                                                                    \
-	X(TO_LISTENER, 12, "to_listener")
+	X(TO_LISTENER, 12, "to_listener")                                                          \
+	X(OUTSIDE, 13, "outside")                                                                  \
+	X(BACK, 14, "back")                                                                        \
+	X(LEAVING, 15, "leaving")
 
 /*
  * What a program decided, and why: number, then the name that is the metric's label and what the
@@ -494,12 +497,17 @@ struct malla_snat {
 };
 MALLA_ABI_SIZE(struct malla_snat, 56);
 
+/* Some service is served to those outside. */
+#define MALLA_NODE_SERVES 1
+
 /* malla_node: one row, of this node's own InternalIPs; zero where it has none of a family. */
 struct malla_node {
 	struct malla_address source4;
 	struct malla_address source6;
+	__u32 flags;
+	__u32 pad[3];
 };
-MALLA_ABI_SIZE(struct malla_node, 32);
+MALLA_ABI_SIZE(struct malla_node, 48);
 
 /* malla_dialled: what a socket dialled, by the endpoint that it got instead. */
 struct malla_dialled_key {

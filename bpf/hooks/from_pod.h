@@ -12,10 +12,10 @@
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
-#include "lib/endpoint.h"
 #include "lib/exclude.h"
 #include "lib/judge.h"
 #include "lib/nat.h"
+#include "lib/refuse.h"
 #include "lib/rewrite.h"
 
 /* Where a packet is sent after its verdict; 0: up the node's stack. */
@@ -47,29 +47,36 @@ from_pod_capture(struct sight *sight, const struct packet *packet, const struct 
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
-/* What the engine does not see of a captured service: balanced here, no proxy. */
+/*
+ * A flow to a service that the socket hooks left alone or did not see: it gets an endpoint here, no
+ * proxy. The choice is the tuple's, so that a SYN that is sent once more goes the same way.
+ */
 static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
 							   const struct packet *packet,
 							   const struct malla_service *service,
 							   const struct malla_pod *pod)
 {
-	struct client client = {
-	    .known_as.address = packet->flow.source,
-	    .choice = bpf_get_prandom_u32(),
-	};
 	struct malla_flow *flow = flow_blank(MALLA_FLOW_TRANSLATED);
 
 	if (!flow)
 		return MALLA_VERDICT_FAILED;
+	if (!service_admits(service, &packet->flow.source))
+		return MALLA_VERDICT_SOURCE_REFUSED;
+	if (!nat_end(packet, service, &flow->other))
+		return MALLA_VERDICT_NO_ENDPOINT;
+	if (address_is_equal(&flow->other.address, &packet->flow.source))
+		return nat_home_open(packet, &flow->other) ? MALLA_VERDICT_SNAT_PORTS
+							   : MALLA_VERDICT_BROUGHT_HOME;
 	flow->interfaces[0] = pod->interface;
 	flow->owner = pod->endpoint;
-	if (!endpoint_choose(service, &service->inside, &client, &flow->other))
-		return MALLA_VERDICT_NO_ENDPOINT;
 	return flow_open(sight, packet, flow, 0) ? MALLA_VERDICT_TRANSLATED
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
-/* To a captured service: past the engine for a pod outside of the mesh, or one that excludes it. */
+/*
+ * To a service: past the engine where it is not captured, or not for this pod. PASS: nothing of it
+ * that is begun here.
+ */
 static __always_inline enum malla_verdict from_pod_serve(struct sight *sight,
 							 const struct packet *packet,
 							 const struct malla_service *service,
@@ -77,9 +84,10 @@ static __always_inline enum malla_verdict from_pod_serve(struct sight *sight,
 {
 	struct malla_end end = flow_target(&packet->flow);
 
-	if (!(pod->flags & MALLA_POD_MESHED) || exclude_holds(pod, &end))
-		return packet_opens(packet) ? from_pod_balance(sight, packet, service, pod)
-					    : MALLA_VERDICT_PASS;
+	if (!service_is_captured(service) || !(pod->flags & MALLA_POD_MESHED) ||
+	    exclude_holds(pod, &end))
+		return nat_begins(packet) ? from_pod_balance(sight, packet, service, pod)
+					  : MALLA_VERDICT_PASS;
 	if (packet_opens(packet))
 		return from_pod_capture(sight, packet, pod);
 	return setting_engine() ? MALLA_VERDICT_STRAY_TO_ENGINE : MALLA_VERDICT_NO_ENGINE;
@@ -98,9 +106,14 @@ from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod 
 		return MALLA_VERDICT_SPOOFED;
 	if (flow_engine_holds(packet, sight))
 		return MALLA_VERDICT_POD_MET_ENGINE;
+	if (!packet_opens(packet) && nat_find(&packet->flow, MALLA_NAT_HOME))
+		return MALLA_VERDICT_BROUGHT_HOME;
 	service = service_meant(&end, 0);
-	if (service && service_is_captured(service))
-		return from_pod_serve(sight, packet, service, pod);
+	if (service) {
+		verdict = from_pod_serve(sight, packet, service, pod);
+		if (verdict != MALLA_VERDICT_PASS)
+			return verdict;
+	}
 	verdict = judge_open(sight, packet, MALLA_FLOW_OWN, 0);
 	if (judge_allows(verdict) && sight->flow)
 		way->target = flow_receiver(sight->flow, sight->is_back);
@@ -207,6 +220,8 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 		verdict = from_pod_follow(&sight, packet, way);
 	else
 		verdict = from_pod_open(&sight, packet, way);
+	if (verdict == MALLA_VERDICT_BROUGHT_HOME)
+		return nat_home(skb, packet) ? MALLA_VERDICT_FAILED : verdict;
 	if (verdict == MALLA_VERDICT_TRANSLATED && sight.flow) {
 		struct malla_end service = flow_target(&packet->flow);
 
@@ -233,7 +248,14 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb, s
 	verdict = packet_read(skb, sizeof(struct ethhdr), &packet);
 	if (verdict == MALLA_VERDICT_LINK_LOCAL)
 		return from_pod_link(skb, &packet, way->interface);
-	return verdict == MALLA_VERDICT_PASS ? from_pod_judge(skb, &packet, way) : verdict;
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	verdict = from_pod_judge(skb, &packet, way);
+	/* What nobody serves is answered, and what goes home too: back into the pod. */
+	if (verdict == MALLA_VERDICT_BROUGHT_HOME ||
+	    (verdict == MALLA_VERDICT_NO_ENDPOINT && !refuse(skb, &packet, 0)))
+		way->target = way->interface;
+	return verdict;
 }
 
 SEC("tc")
@@ -256,6 +278,9 @@ int malla_from_pod(struct __sk_buff *skb)
 	case MALLA_VERDICT_TRANSLATED:
 	case MALLA_VERDICT_TRANSLATED_BACK:
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_NEXT;
+	case MALLA_VERDICT_BROUGHT_HOME:
+	case MALLA_VERDICT_NO_ENDPOINT:
+		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	default:
 		return TCX_DROP;
 	}

@@ -77,7 +77,9 @@ static __always_inline enum malla_verdict socket_balance(const struct socket *so
 	}
 	if (!endpoint_choose(service, &service->inside, &client, end))
 		return MALLA_VERDICT_NO_ENDPOINT;
-	dialled_record(socket->cookie, end, &dialled);
+	/* Of a socket's datagrams only the first one to an endpoint has something to tell. */
+	if (socket->is_connection || !dialled_find(socket->cookie, end))
+		dialled_record(socket->cookie, end, &dialled);
 	return MALLA_VERDICT_BALANCED;
 }
 

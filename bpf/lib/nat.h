@@ -68,14 +68,26 @@ static __always_inline int nat_is_over(const struct malla_snat *entry, __u8 prot
 	return silent > (entry->state & NAT_ANSWERED ? NAT_TCP_IDLE : NAT_TCP_OPENING);
 }
 
+/* The answers' port is free again too. */
+static __always_inline void nat_reset_other(const struct malla_snat *entry)
+{
+	struct malla_flow_key answer = flow_reversed(&entry->becomes);
+	struct malla_snat *other = bpf_map_lookup_elem(&malla_snat, &answer);
+
+	if (other)
+		other->state |= NAT_RESET;
+}
+
 /* Notes what a packet tells; writes only what changes, and the time once a second. */
 static __always_inline void nat_note(struct malla_snat *entry, const struct packet *packet)
 {
 	__u64 now = bpf_ktime_get_ns();
 	__u32 state = entry->state;
 
-	if (packet->is_icmp)
+	if (packet->is_icmp || packet->is_fragment)
 		return;
+	if (packet->flags & TCP_RST)
+		nat_reset_other(entry);
 	if (packet->flags & TCP_FIN)
 		state |= NAT_FINISHED;
 	if (packet->flags & TCP_RST)
@@ -113,9 +125,9 @@ __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 	entry.kind = plan->back;
 	old = bpf_map_lookup_elem(&malla_snat, &answer);
 	if (old && !nat_is_over(old, flow->protocol, entry.seen_ns) &&
-	    !(address_same(&old->becomes.target, &flow->source) &&
+	    !(address_is_equal(&old->becomes.target, &flow->source) &&
 	      old->becomes.target_port_be == flow->source_port_be &&
-	      address_same(&old->becomes.source, &flow->target) &&
+	      address_is_equal(&old->becomes.source, &flow->target) &&
 	      old->becomes.source_port_be == flow->target_port_be))
 		return -1;
 	if (bpf_map_update_elem(&malla_snat, &answer, &entry, BPF_ANY))
@@ -178,60 +190,83 @@ static __always_inline int nat_choose(const struct packet *packet,
 	return 1;
 }
 
-/*
- * A pod's packet to `service` begins a flow. TRANSLATED: recorded, to be written; BROUGHT_HOME: the
- * same, and its endpoint is the pod itself.
- */
-static __always_inline enum malla_verdict nat_open_from_pod(const struct packet *packet,
-							    const struct malla_service *service)
+/* The endpoint of a pod's packet that begins a flow to `service`. 0: there is none. */
+static __always_inline int nat_end(const struct packet *packet, const struct malla_service *service,
+				   struct malla_end *endpoint)
 {
-	struct nat_plan plan = {.there = MALLA_NAT_FROM_POD, .back = MALLA_NAT_TO_POD};
+	struct client client = {
+	    .known_as.address = packet->flow.source,
+	    .choice = nat_hash(&packet->flow),
+	    .is_consistent = 1,
+	};
 
-	if (!service_admits(service, &packet->flow.source))
-		return MALLA_VERDICT_SOURCE_REFUSED;
-	if (!nat_choose(packet, service, &service->inside, &plan))
-		return MALLA_VERDICT_NO_ENDPOINT;
-	if (address_same(&plan.becomes.target, &packet->flow.source)) {
-		plan.becomes.source = packet->flow.target;
-		plan.there = MALLA_NAT_HOME;
-		plan.back = MALLA_NAT_HOME;
-	}
-	if (!nat_record(&packet->flow, &plan))
-		return plan.there == MALLA_NAT_HOME ? MALLA_VERDICT_BROUGHT_HOME
-						    : MALLA_VERDICT_TRANSLATED;
-	return MALLA_VERDICT_SNAT_PORTS;
+	return endpoint_choose(service, &service->inside, &client, endpoint);
 }
 
-/* The same from outside, at an uplink: always TRANSLATED where it is served. */
+/* A pod reaches itself: it is shown the service's address as its client. 0: recorded. */
+static __always_inline int nat_home_open(const struct packet *packet,
+					 const struct malla_end *endpoint)
+{
+	struct nat_plan plan = {
+	    .becomes = packet->flow,
+	    .there = MALLA_NAT_HOME,
+	    .back = MALLA_NAT_HOME,
+	};
+
+	plan.becomes.source = packet->flow.target;
+	plan.becomes.target = endpoint->address;
+	plan.becomes.target_port_be = endpoint->port_be;
+	return nat_record(&packet->flow, &plan);
+}
+
+/* Writes what such a packet becomes. 0: done. A function of its own for the verifier. */
+__attribute__((noinline)) int nat_home(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct malla_flow_key becomes;
+	struct malla_snat *entry;
+
+	if (!packet)
+		return -1;
+	entry = nat_find(&packet->flow, MALLA_NAT_HOME);
+	if (!entry)
+		return -1;
+	nat_note(entry, packet);
+	becomes = entry->becomes;
+	return translate(skb, packet, &becomes) != 0;
+}
+
+/* A packet from outside begins a flow to `service`, at an uplink: TRANSLATED where it is served;
+ * `becomes` is what it is. */
 static __always_inline enum malla_verdict nat_open_outside(const struct packet *packet,
-							   const struct malla_service *service)
+							   const struct malla_service *service,
+							   struct malla_flow_key *becomes)
 {
 	struct nat_plan plan = {.there = MALLA_NAT_FROM_FABRIC, .back = MALLA_NAT_OUT_OF_POD};
 	const struct malla_node *node;
 	const __u32 *near;
 	__u32 first = 0;
+	int refused;
 
 	if (!service_admits(service, &packet->flow.source))
 		return MALLA_VERDICT_SOURCE_REFUSED;
 	if (!nat_choose(packet, service, &service->outside, &plan))
 		return MALLA_VERDICT_NO_ENDPOINT;
-	if (pod_find(&plan.becomes.target))
-		return nat_record(&packet->flow, &plan) ? MALLA_VERDICT_SNAT_PORTS
-							: MALLA_VERDICT_TRANSLATED;
 	near = bpf_map_lookup_elem(&malla_near, &plan.becomes.target);
-	if (near && *near == MALLA_NEAR_OWN) {
+	if (near && *near == MALLA_NEAR_OWN)
 		plan.back = MALLA_NAT_OUT_OF_NODE;
-		return nat_record(&packet->flow, &plan) ? MALLA_VERDICT_SNAT_PORTS
-							: MALLA_VERDICT_TRANSLATED;
+	if (plan.back == MALLA_NAT_OUT_OF_NODE || pod_find(&plan.becomes.target)) {
+		refused = nat_record(&packet->flow, &plan);
+	} else {
+		node = bpf_map_lookup_elem(&malla_node, &first);
+		if (!node)
+			return MALLA_VERDICT_FAILED;
+		plan.becomes.source =
+		    address_is_ip4(&plan.becomes.target) ? node->source4 : node->source6;
+		plan.back = MALLA_NAT_FROM_REMOTE;
+		refused = nat_record_from(&packet->flow, &plan, nat_hash(&packet->flow));
 	}
-	node = bpf_map_lookup_elem(&malla_node, &first);
-	if (!node)
-		return MALLA_VERDICT_FAILED;
-	plan.becomes.source = address_is_ip4(&plan.becomes.target) ? node->source4 : node->source6;
-	plan.back = MALLA_NAT_FROM_REMOTE;
-	return nat_record_from(&packet->flow, &plan, nat_hash(&packet->flow))
-		   ? MALLA_VERDICT_SNAT_PORTS
-		   : MALLA_VERDICT_TRANSLATED;
+	*becomes = plan.becomes;
+	return refused ? MALLA_VERDICT_SNAT_PORTS : MALLA_VERDICT_TRANSLATED;
 }
 
 /* Whether a packet without an entry begins a flow that may be balanced. */
@@ -240,15 +275,4 @@ static __always_inline int nat_begins(const struct packet *packet)
 	if (packet->is_icmp)
 		return 0;
 	return packet->flow.protocol == IPPROTO_UDP || packet_opens(packet);
-}
-
-/* Writes what `entry` says; `packet` bears the new tuple afterwards. */
-static __always_inline enum malla_verdict nat_write(struct __sk_buff *skb, struct packet *packet,
-						    const struct malla_flow_key *becomes,
-						    enum malla_verdict verdict)
-{
-	if (translate(skb, packet, becomes))
-		return MALLA_VERDICT_FAILED;
-	packet->flow = *becomes;
-	return verdict;
 }

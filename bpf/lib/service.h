@@ -6,7 +6,7 @@
  * rows.
  */
 #pragma once
-#include "lib/kernel.h"
+#include "lib/packet.h"
 
 /*
  * Written by BPFLoader/Projection at each change of configuration; read at each connect(2) and at
@@ -40,13 +40,6 @@ static __always_inline int address_is_ip4(const struct malla_address *address)
 {
 	return !address->words_be[0] && !address->words_be[1] &&
 	       address->words_be[2] == bpf_htonl(0xffff);
-}
-
-static __always_inline int address_same(const struct malla_address *one,
-					const struct malla_address *other)
-{
-	return one->words_be[0] == other->words_be[0] && one->words_be[1] == other->words_be[1] &&
-	       one->words_be[2] == other->words_be[2] && one->words_be[3] == other->words_be[3];
 }
 
 /* 127.0.0.0/8 and ::1. */

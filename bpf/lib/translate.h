@@ -54,6 +54,10 @@ static __always_inline long translate_segment(struct __sk_buff *skb, const struc
 	__s64 difference = bpf_csum_diff((__be32 *)&from->source, TRANSLATE_ADDRESSES,
 					 (__be32 *)&to->source, TRANSLATE_ADDRESSES, 0);
 
+	/* A later fragment has addresses only. */
+	if (packet->is_fragment)
+		return difference < 0 ||
+		       translate_ip(skb, packet->network, &to->source, &to->target, difference);
 	return difference < 0 || translate_pseudo(skb, checksum, difference, flags) ||
 	       bpf_l4_csum_replace(skb, checksum, from->source_port_be, to->source_port_be,
 				   flags | 2) ||
@@ -116,9 +120,9 @@ static __always_inline long translate_error(struct __sk_buff *skb, const struct 
 	if (!quoted || translate_read_envelope(skb, packet->network, &was))
 		return -1;
 	is = was;
-	if (address_same(&was.source, &from->source))
+	if (address_is_equal(&was.source, &from->source))
 		is.source = to->source;
-	if (address_same(&was.target, &from->target))
+	if (address_is_equal(&was.target, &from->target))
 		is.target = to->target;
 	inner = bpf_csum_diff((__be32 *)&from->source, TRANSLATE_ADDRESSES, (__be32 *)&to->source,
 			      TRANSLATE_ADDRESSES, 0);

@@ -70,6 +70,7 @@ SEC("tc")
 int every_later_packet_follows_the_verdict_of_the_syn(struct __sk_buff *skb)
 {
 	static struct packet syn, ack;
+	struct malla_end service = end4(SERVICE, 80);
 
 	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
 	ack = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
@@ -78,7 +79,8 @@ int every_later_packet_follows_the_verdict_of_the_syn(struct __sk_buff *skb)
 	put_pod(MALLA_POD_MESHED);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
 
-	put_service(0, 1); /* its route was taken away */
+	/* The service was taken away. */
+	bpf_map_delete_elem(&malla_service, &service);
 	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS); /* a new connection */
 	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_PASS);

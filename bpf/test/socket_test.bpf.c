@@ -201,7 +201,7 @@ int a_client_with_affinity_keeps_its_endpoint(struct __sk_buff *unused)
 		socket.choice = choice;
 		next = end4(SERVICE, 80);
 		EXPECT(socket_balance(&socket, &next) == MALLA_VERDICT_BALANCED);
-		EXPECT(address_same(&next.address, &first.address));
+		EXPECT(address_is_equal(&next.address, &first.address));
 	}
 	/* Its endpoint is taken out. */
 	gone.endpoint = first;
@@ -209,7 +209,7 @@ int a_client_with_affinity_keeps_its_endpoint(struct __sk_buff *unused)
 	socket.choice = 3;
 	next = end4(SERVICE, 80);
 	EXPECT(socket_balance(&socket, &next) == MALLA_VERDICT_BALANCED);
-	EXPECT(!address_same(&next.address, &first.address));
+	EXPECT(!address_is_equal(&next.address, &first.address));
 	return 0;
 }
 
@@ -225,7 +225,7 @@ int another_client_is_not_bound_by_it(struct __sk_buff *unused)
 	put_endpoints();
 	EXPECT(socket_balance(&one, &first) == MALLA_VERDICT_BALANCED);
 	EXPECT(socket_balance(&other, &second) == MALLA_VERDICT_BALANCED);
-	EXPECT(!address_same(&first.address, &second.address));
+	EXPECT(!address_is_equal(&first.address, &second.address));
 	return 0;
 }
 

@@ -87,6 +87,15 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
         return total
     }
 
+    /// Every record of a hash map, in no order.
+    func walk(_ body: (Key, Value) -> Void) {
+        var position = BatchPosition()
+        var total = 0
+        repeat {
+            total += forEachInBatch(4096, at: &position, body)
+        } while !position.isAtEnd && total <= Int(entriesMax)
+    }
+
     /// The next records of a hash map, and how many they are; the position moves on. Records that
     /// come or go meanwhile may be missed or met twice.
     ///

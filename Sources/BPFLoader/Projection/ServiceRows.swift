@@ -16,6 +16,8 @@ struct ServiceRows: ~Copyable {
     private var fronts: [FrontName: Front] = [:]
     /// Those that are not in force as a whole.
     private var shortFronts: Set<FrontName> = []
+    /// Those that serve somebody outside.
+    private var outerFronts: Set<FrontName> = []
     private var nextGroup: UInt32 = 1
     /// How many ports an endpoint stands behind.
     private var alive: [malla_end: Int] = [:]
@@ -71,6 +73,12 @@ struct ServiceRows: ~Copyable {
         near = addresses
     }
 
+    /// Whether the endpoint stands behind some port, were it only to drain.
+    func isAlive(_ end: malla_end) -> Bool { alive[end] != nil }
+
+    /// Whose the row of this key is; `nil`: an agent's before this one, or nobody's.
+    func owner(of key: malla_end) -> FrontName? { rows[key]?.owner }
+
     /// Rows of the maps, for the agent's metrics.
     func usage() -> [MapUsage] {
         let ranges = fronts.values.reduce(0) { $0 + $1.plan.sourceRanges.count }
@@ -88,7 +96,7 @@ struct ServiceRows: ~Copyable {
     /// - Complexity: a comparison of each port with what it was, then linear in what changed.
     mutating func apply(_ snapshot: Snapshot) throws(BPFError) -> Outcome {
         var outcome = Outcome()
-        try placeNodes(snapshot, &outcome)
+        try placeAddresses(snapshot, &outcome)
         let wanted = Inputs(snapshot)
         if let last, last.isSame(as: wanted) {
             for index in wanted.all.indices where mayDiffer(wanted.all[index], last.all[index]) {
@@ -101,6 +109,7 @@ struct ServiceRows: ~Copyable {
         for (map, ports) in outcome.short.sorted(by: { $0.key < $1.key }) {
             outcome.problems.append(full(map, ports.sorted()))
         }
+        try placeNode(snapshot)
         outcome.gone.removeAll { alive[$0] != nil }
         return outcome
     }
@@ -230,6 +239,8 @@ extension ServiceRows {
         defer {
             fronts[name] = front
             if front.isShort { shortFronts.insert(name) } else { shortFronts.remove(name) }
+            let isOuter = plan.rows.contains { $0.outside != .none }
+            if isOuter { outerFronts.insert(name) } else { outerFronts.remove(name) }
         }
         do throws(BPFError) {
             try placeGroups(&front, old, claimed, &outcome)
@@ -405,6 +416,7 @@ extension ServiceRows {
     ) throws(BPFError) {
         guard let front = fronts.removeValue(forKey: name) else { return }
         shortFronts.remove(name)
+        outerFronts.remove(name)
         countAlive(front.plan, nil, &outcome)
         for key in front.keys where rows[key]?.owner == nil { try remove(key, &outcome) }
         for group in [front.cluster, front.local] {
@@ -480,7 +492,7 @@ extension ServiceRows {
 
     // MARK: Nodes
 
-    private mutating func placeNodes(
+    private mutating func placeAddresses(
         _ snapshot: Snapshot, _ outcome: inout Outcome
     ) throws(BPFError) {
         var wanted: [malla_address: UInt32] = [:]
@@ -492,6 +504,10 @@ extension ServiceRows {
         for row in change.writes { try maps.near.set(row.key, to: row.value) }
         for key in change.removals { try maps.near.remove(key) }
         near = wanted
+        outcome.writes += change.writes.count + change.removals.count
+    }
+
+    private mutating func placeNode(_ snapshot: Snapshot) throws(BPFError) {
         var own = malla_node()
         if let v4 = snapshot.nodeAddresses.first(where: \.isIPv4) {
             own.source4 = malla_address(v4)
@@ -499,10 +515,10 @@ extension ServiceRows {
         if let v6 = snapshot.nodeAddresses.first(where: { !$0.isIPv4 }) {
             own.source6 = malla_address(v6)
         }
+        own.flags = outerFronts.isEmpty ? 0 : UInt32(MALLA_NODE_SERVES)
         if own != node {
             try maps.node.set(0, to: own)
             node = own
         }
-        outcome.writes += change.writes.count + change.removals.count
     }
 }

@@ -77,6 +77,7 @@ extension malla_group: @retroactive Equatable {
 extension malla_node: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
         left.source4 == right.source4 && left.source6 == right.source6
+            && left.flags == right.flags
     }
 }
 

@@ -6,7 +6,7 @@ struct BPF: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bpf",
         abstract: "Looks at the node's eBPF programs and maps.",
-        subcommands: [Stats.self])
+        subcommands: [Stats.self, ServiceRows.self])
 
     /// `malla bpf stats`.
     struct Stats: ParsableCommand {

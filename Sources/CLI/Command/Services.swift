@@ -8,7 +8,10 @@ struct Services: ParsableCommand {
         discussion: """
             PATH is `L7` where the engine serves the port's connections (a route names it or it is \
             declared as HTTP/1) and `L4` where they go straight to an endpoint. READY counts \
-            endpoints that get traffic, of all. NOTE says why a port is not served as declared.
+            ready endpoints, of all. TRAFFIC names what differs from the default: policies Local, \
+            trafficDistribution, affinity with its time, source ranges, health check port. NOTE \
+            says why a port is not served as declared. USE says of an endpoint whether this node \
+            sends it new connections, or why not.
 
             EXAMPLES
               malla services -n shop
@@ -37,17 +40,20 @@ struct Services: ParsableCommand {
         Table(
             [
                 .init("NAMESPACE"), .init("NAME"), .init("TYPE"), .init("ADDRESSES"),
-                .init("PORT", .right), .init("PROTOCOL"), .init("PATH"), .init("READY", .right),
-                .init("ROUTES"), .init("NOTE"),
+                .init("PORT", .right), .init("NODE PORT", .right), .init("PROTOCOL"),
+                .init("PATH"), .init("READY", .right), .init("TRAFFIC"), .init("ROUTES"),
+                .init("NOTE"),
             ],
             rows: items.map { item in
                 let ready = item.endpoints.count { $0.ready }
                 return [
                     Cell(item.namespace), Cell(item.name), Cell(item.type),
                     Cell(item.addresses.joined(separator: ",")), Cell(item.port),
-                    Cell(speaks(item)), Cell(item.l7 ? "L7" : "L4"),
+                    item.nodePort == 0 ? "-" : Cell(item.nodePort), Cell(speaks(item)),
+                    Cell(item.l7 ? "L7" : "L4"),
                     Cell("\(ready)/\(item.endpoints.count)", ready == 0 ? .doubtful : .plain),
-                    Cell(item.routes.joined(separator: ",")), Cell(item.note, .doubtful),
+                    Cell(traffic(item)), Cell(item.routes.joined(separator: ",")),
+                    Cell(item.note, .doubtful),
                 ]
             })
     }
@@ -55,19 +61,36 @@ struct Services: ParsableCommand {
     static func endpointTable(_ items: [ServiceItem]) -> Table {
         var table = Table([
             .init("NAMESPACE"), .init("SERVICE"), .init("PORT", .right), .init("ENDPOINT"),
-            .init("NODE"), .init("READY"), .init("SERVING"), .init("TERMINATING"),
+            .init("NODE"), .init("ZONE"), .init("READY"), .init("SERVING"), .init("TERMINATING"),
+            .init("USE"),
         ])
         for item in items {
             for endpoint in item.endpoints {
                 table.rows.append([
                     Cell(item.namespace), Cell(item.name), Cell(item.port),
                     Cell(text(endpoint.address, endpoint.port)), Cell(endpoint.node),
+                    Cell(endpoint.zone),
                     endpoint.ready ? Cell("yes", .good) : Cell("no", .doubtful),
                     .yesNo(endpoint.serving), .yesNo(endpoint.terminating),
+                    Cell(endpoint.use, endpoint.use.hasPrefix("used") ? .good : .doubtful),
                 ])
             }
         }
         return table
+    }
+
+    /// What differs from the default, in the order of the help text.
+    static func traffic(_ item: ServiceItem) -> String {
+        var words: [String] = []
+        if item.internalTrafficPolicy == "Local" { words.append("internal Local") }
+        if item.externalTrafficPolicy == "Local" { words.append("external Local") }
+        if !item.trafficDistribution.isEmpty { words.append(item.trafficDistribution) }
+        if item.affinitySeconds > 0 { words.append("ClientIP \(item.affinitySeconds) s") }
+        if !item.sourceRanges.isEmpty {
+            words.append("from " + item.sourceRanges.joined(separator: " "))
+        }
+        if item.healthCheckNodePort > 0 { words.append("health \(item.healthCheckNodePort)") }
+        return words.joined(separator: ", ")
     }
 
     private static func speaks(_ item: ServiceItem) -> String {

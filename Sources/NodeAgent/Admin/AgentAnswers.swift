@@ -11,6 +11,7 @@ extension Agent {
         case AdminAPI.endpoints.path: json(AdminAPI.endpoints.listing(endpointItems()))
         case AdminAPI.services.path: json(AdminAPI.services.listing(serviceItems()))
         case AdminAPI.routes.path: json(AdminAPI.routes.listing(routeItems()))
+        case AdminAPI.serviceRows.path: json(AdminAPI.serviceRows.listing(serviceRowItems()))
         case AdminAPI.bpfStats.path: json(AdminAPI.bpfStats.listing(bpfStatsItems()))
         case AdminAPI.diagnostics.path: json(AdminAPI.diagnostics.listing(diagnosticItems()))
         default: .text(404, "no such page; try /metrics, /livez, /readyz, /v1/status\n")

@@ -104,6 +104,13 @@ extension Agent {
             "malla_repairs_total", .counter, "What was found broken and put right.",
             Repairs.whats.map { ([("what", $0)], repairs.counts[$0] ?? 0) })
         out.family(
+            "malla_sockets_reset_total", .counter,
+            "Sockets whose endpoint was gone, by whether they could be reset.",
+            [
+                ([("result", "reset")], resets.resetCount),
+                ([("result", "failed")], resets.failedCount),
+            ])
+        out.family(
             "malla_datapath_apply_failures_total", .counter,
             "Times the datapath refused a configuration.", datapath.appliesFailed)
     }

@@ -136,6 +136,10 @@ extension Agent {
             let routes = mesh.routes.filter { route in
                 route.attachments.contains(.service(port.serviceIndex, port: port.portIndex))
             }
+            let traffic = service.traffic
+            let choice = EndpointChoice(
+                declared.endpoints, distribution: traffic.distribution, node: snapshot.node,
+                zone: snapshot.zone)
             return ServiceItem(
                 namespace: service.name.namespace, name: service.name.name, type: service.type,
                 addresses: port.addresses.map(\.description), port: Int(port.number),
@@ -143,13 +147,21 @@ extension Agent {
                 appProtocol: port.application.rawValue, l7: port.isCaptured,
                 routes: routes.map(\.name.description),
                 note: Self.note(declared.application, port),
-                endpoints: declared.endpoints.map { endpoint in
+                endpoints: declared.endpoints.enumerated().map { index, endpoint in
                     ServiceItem.Endpoint(
                         address: endpoint.address.address.description,
                         port: Int(endpoint.address.port), node: endpoint.node,
                         ready: endpoint.isReady, serving: endpoint.isServing,
-                        terminating: endpoint.isTerminating)
-                })
+                        terminating: endpoint.isTerminating, zone: endpoint.zone,
+                        use: choice.use(index).rawValue)
+                },
+                nodePort: Int(declared.nodePort ?? 0),
+                internalTrafficPolicy: traffic.internalPolicy.rawValue,
+                externalTrafficPolicy: traffic.externalPolicy.rawValue,
+                trafficDistribution: traffic.distribution?.rawValue ?? "",
+                affinitySeconds: Int(traffic.affinitySeconds ?? 0),
+                sourceRanges: traffic.sourceRanges.map(\.description),
+                healthCheckNodePort: Int(traffic.healthCheckNodePort ?? 0))
         }
     }
 

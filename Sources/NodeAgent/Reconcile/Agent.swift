@@ -43,6 +43,8 @@ final class Agent {
     private(set) var datapath: DatapathState
     private(set) var repairs = Repairs()
     private(set) var listeners: GatewayListeners
+    private let healthChecks = HealthCheckPorts()
+    private(set) var resets = SocketResets()
     private(set) var snapshot: Snapshot?
     let engine: Engine
     private var ticks = 0
@@ -219,7 +221,7 @@ final class Agent {
             datapath.load(listeners: inheritance.capturedListeners)
             if datapath.datapath != nil { bringLinkUp() }
         }
-        datapath.apply(snapshot)
+        apply(snapshot)
         report()
     }
 
@@ -243,6 +245,16 @@ final class Agent {
         }
     }
 
+    /// Into the datapath; and what had to do with endpoints that are gone is ended.
+    private func apply(_ snapshot: Snapshot) {
+        datapath.apply(snapshot)
+        guard let stale = datapath.datapath?.takeStaleSockets(), !stale.isEmpty else { return }
+        resets.reset(stale, link)
+        if !resets.lastProblem.isEmpty {
+            logger.warning("connections to endpoints that are gone: \(resets.lastProblem)")
+        }
+    }
+
     /// Says what the disk refused, and tries again.
     private func tickState() {
         let problems = keeper.report.problems
@@ -261,7 +273,8 @@ final class Agent {
             avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
         snapshot = new
         serve(new)
-        datapath.apply(new)
+        apply(new)
+        healthChecks.follow(new.healthChecks)
         report()
         logger.info("generation \(config.generation) is in force")
     }
@@ -276,6 +289,9 @@ final class Agent {
         var lines = config.result.diagnostics.filter { $0.severity != .info }.map(\.description)
         if datapath.mode == .on, !datapath.message.isEmpty { lines.append(datapath.message) }
         lines += keeper.report.problems
+        lines += healthChecks.problems.sorted { $0.key < $1.key }.map {
+            "Service \($0.key): \($0.value)"
+        }
         for item in listenerItems() where !item.programmed {
             lines.append("Gateway \(item.gateway) listener \(item.listener): \(item.message)")
         }

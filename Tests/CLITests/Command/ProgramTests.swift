@@ -12,6 +12,7 @@ struct ProgramTests {
             AdminAPI.status.path: FakeAgent.json(Output.json(Sample.status)),
             AdminAPI.endpoints.path: FakeAgent.json(Output.json(Sample.endpoints)),
             AdminAPI.services.path: FakeAgent.json(Output.json(Sample.services)),
+            AdminAPI.serviceRows.path: FakeAgent.json(Output.json(Sample.serviceRows)),
             AdminAPI.routes.path: FakeAgent.json(Output.json(Sample.routes)),
             AdminAPI.bpfStats.path: FakeAgent.json(Output.json(Sample.bpfStats)),
         ])
@@ -79,21 +80,34 @@ struct ProgramTests {
         Row(
             arguments: ["services"],
             lines: [
-                "NAMESPACE  NAME      TYPE       ADDRESSES   PORT  PROTOCOL  PATH  READY  ROUTES"
-                    + "               NOTE",
-                "shop       catalog   ClusterIP  10.96.0.10    80  TCP/http  L7      1/2"
-                    + "  shop/catalog-canary  -",
-                "bank       payments  ClusterIP  -           9000  TCP       L4      0/0  -"
-                    + "                    not as declared",
+                "NAMESPACE  NAME      TYPE       ADDRESSES   PORT  NODE PORT  PROTOCOL  PATH  READY"
+                    + "  TRAFFIC                          ROUTES               NOTE",
+                "shop       catalog   ClusterIP  10.96.0.10    80      30080  TCP/http  L7      1/2"
+                    + "  external Local, from 10.0.0.0/8  shop/catalog-canary  -",
+                "bank       payments  ClusterIP  -           9000          -  TCP       L4      0/0"
+                    + "  -                                -                    not as declared",
             ]),
         Row(
             arguments: ["services", "--endpoints"],
             lines: [
-                "NAMESPACE  SERVICE  PORT  ENDPOINT          NODE   READY  SERVING  TERMINATING",
-                "shop       catalog    80  10.1.0.3:8080     node1  yes    yes      no",
-                "shop       catalog    80  [fd00:1::3]:8080  node2  no     yes      yes",
+                "NAMESPACE  SERVICE  PORT  ENDPOINT          NODE   ZONE  READY  SERVING"
+                    + "  TERMINATING  USE",
+                "shop       catalog    80  10.1.0.3:8080     node1  a     yes    yes      no"
+                    + "           used",
+                "shop       catalog    80  [fd00:1::3]:8080  node2  -     no     yes      yes"
+                    + "          draining",
             ]),
         Row(arguments: ["services", "-n", "none"], lines: ["No services found."]),
+        Row(
+            arguments: ["bpf", "services"],
+            lines: [
+                "ADDRESS     FAMILY   PORT  PROTOCOL  OWNER                 INSIDE"
+                    + "                          OUTSIDE              FLAGS",
+                "10.96.0.10  IPv4       80  TCP       Service shop/catalog  #3 10.1.0.3:8080,"
+                    + "10.1.0.4:8080  -                    captured",
+                "*           IPv6    30080  TCP       Service shop/catalog  #4 none"
+                    + "                         #5 [fd00:1::3]:8080  -",
+            ]),
         Row(
             arguments: ["routes", "--rules"],
             lines: [

@@ -11,7 +11,8 @@ struct SchemaTests {
     @Test func `every kind has exactly the fields of the list`() throws {
         let documents = try [
             Output.json(Sample.status), Output.json(Sample.endpoints), Output.json(Sample.services),
-            Output.json(Sample.routes), Output.json(Sample.bpfStats),
+            Output.json(Sample.routes), Output.json(Sample.serviceRows),
+            Output.json(Sample.bpfStats),
             Output.json(Sample.diagnostics), Output.json(Sample.checks),
             Output.json(Sample.versions),
         ]

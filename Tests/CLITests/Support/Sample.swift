@@ -48,14 +48,28 @@ enum Sample {
             endpoints: [
                 .init(
                     address: "10.1.0.3", port: 8080, node: "node1", ready: true, serving: true,
-                    terminating: false),
+                    terminating: false, zone: "a"),
                 .init(
                     address: "fd00:1::3", port: 8080, node: "node2", ready: false, serving: true,
-                    terminating: true),
-            ]),
+                    terminating: true, use: "draining"),
+            ],
+            nodePort: 30080, externalTrafficPolicy: "Local",
+            sourceRanges: ["10.0.0.0/8"]),
         ServiceItem(
             namespace: "bank", name: "payments", type: "ClusterIP", addresses: [], port: 9000,
             protocol: "TCP", appProtocol: "undeclared", l7: false, note: "not as declared"),
+    ])
+
+    static let serviceRows = AdminAPI.serviceRows.listing([
+        ServiceRowItem(
+            address: "10.96.0.10", family: "IPv4", port: 80, protocol: "TCP",
+            owner: "Service shop/catalog",
+            inside: .init(id: 3, positions: 251, endpoints: ["10.1.0.3:8080", "10.1.0.4:8080"]),
+            outside: .init(id: 0), flags: ["captured"]),
+        ServiceRowItem(
+            address: "*", family: "IPv6", port: 30080, protocol: "TCP",
+            owner: "Service shop/catalog", inside: .init(id: 4),
+            outside: .init(id: 5, endpoints: ["[fd00:1::3]:8080"]), affinitySeconds: 60),
     ])
 
     static let routes = AdminAPI.routes.listing([

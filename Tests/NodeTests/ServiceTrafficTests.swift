@@ -1,0 +1,221 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("How a service's traffic is spread, and how it ends (docs/configuration.md)", .serialized)
+struct ServiceTrafficTests {
+    @Test func `a client with affinity stays, at the socket and from outside`() throws {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service("web", pods: ["near", "far"], more: "sessionAffinity: ClientIP"))
+        defer { mesh.close() }
+
+        var pods: Set<String> = []
+        var outside: Set<String> = []
+        for _ in 1...12 {
+            pods.insert(try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] ?? "?")
+            let answer = try mesh.bed.outside(OpenMesh.ask + ["http://10.76.0.1:30080/"])
+            outside.insert(Curl.response(answer).headers["x-pod"] ?? "?")
+        }
+        #expect(pods.count == 1 && !pods.contains("?"), "\(pods)")
+        #expect(outside.count == 1 && !outside.contains("?"), "\(outside)\n\(mesh.counters)")
+    }
+
+    @Test func `source ranges admit whom they name, and nobody else`() throws {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service(
+                "web", pods: ["near"],
+                more: "loadBalancerSourceRanges: [10.77.1.10/32, 10.76.0.0/24]"))
+        defer { mesh.close() }
+        let url = "http://10.99.0.1/"
+
+        let client = try mesh.bed["client"].curl(url)
+        #expect(client.headers["x-pod"] == "near", "\(client.problem)\n\(mesh.counters)")
+        let outside = Curl.response(try mesh.bed.outside(OpenMesh.ask + [url]))
+        #expect(outside.headers["x-pod"] == "near", "\(outside.problem)\n\(mesh.counters)")
+        let far = try mesh.bed["far"].run(["curl", "-sS", "-m", "2", url])
+        #expect(far.status == 28, "not in the ranges: dropped\n\(far)")
+        let other = try mesh.bed["far"].curl("http://10.98.0.1/")
+        #expect(other.headers["x-pod"] == "near", "other addresses are not filtered: \(other)")
+    }
+
+    @Test func `a health check port says whether this node has a ready endpoint`() throws {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service(
+                "web", pods: ["near"],
+                more: "externalTrafficPolicy: Local\nhealthCheckNodePort: 31999"))
+        defer { mesh.close() }
+
+        for (name, status, count) in [("n1", 200, 1), ("n2", 503, 0)] {
+            for host in [mesh.bed[node: name].v4, "[\(mesh.bed[node: name].v6)]"] {
+                let answer = Curl.response(
+                    try mesh.bed.outside(OpenMesh.ask + ["http://\(host):31999/healthz"]))
+                #expect(answer.status == status, "\(name): \(answer.problem)\n\(mesh.logs)")
+                #expect(answer.body.contains("\"localEndpoints\": \(count)"), "\(answer.body)")
+                #expect(answer.headers["content-type"] == "application/json")
+                #expect(answer.headers["x-load-balancing-endpoint-weight"] == "\(count)")
+            }
+        }
+        try mesh.bed.configure("service.yaml", OpenMesh.service("web", pods: ["near"]))
+        try eventually("the port is closed") {
+            try mesh.bed.outside(OpenMesh.ask + ["http://10.76.0.1:31999/"]).status
+                == OpenMesh.refused
+        }
+    }
+
+    @Test func `a host port leads to its pod, on its own node only`() throws {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"])) { bed in
+            let file = "\(bed.configuration)/bed.yaml"
+            let text = try String(contentsOfFile: file, encoding: .utf8)
+            try bed.configure(
+                "bed.yaml",
+                text.replacingOccurrences(
+                    of: "[{containerPort: 8080}]", with: "[{containerPort: 8080, hostPort: 8443}]"))
+        }
+        defer { mesh.close() }
+
+        for host in ["10.76.0.2", "[fd00:76::2]"] {
+            let url = "http://\(host):8443/"
+            let outside = Curl.response(try mesh.bed.outside(OpenMesh.ask + [url]))
+            #expect(outside.headers["x-pod"] == "far", "\(url): \(outside.problem)\n\(mesh.logs)")
+            let pod = try mesh.bed["client"].curl(url)
+            #expect(pod.headers["x-pod"] == "far", "\(url): \(pod.problem)\n\(mesh.counters)")
+        }
+    }
+
+    @Test func `UDP of a node port reaches local and remote pods and the answers come back`() throws
+    {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service("dns", pods: ["near"], port: 53, target: 5353, transport: "UDP")
+        ) { bed in
+            try bed.configure(
+                "more.yaml",
+                OpenMesh.service(
+                    "dnsfar", pods: ["far"], port: 53, target: 5353, transport: "UDP", at: 2)
+                    + "---\n"
+                    + OpenMesh.service(
+                        "dnsnone", pods: [], port: 53, target: 5353, transport: "UDP", at: 3))
+            for pod in ["near", "far"] { try bed[pod].start("udp", Self.datagramServer) }
+        }
+        defer { mesh.close() }
+
+        for host in ["10.76.0.1", "fd00:76::1"] {
+            for (port, name) in [("30080", "near"), ("30081", "far")] {
+                try eventually("\(name) answers at \(host) \(port)\n\(mesh.counters)") {
+                    try mesh.bed.outside(Self.askDatagram + [host, port]).output
+                        == "answer from \(name)\n"
+                }
+            }
+            let none = try mesh.bed.outside(Self.askDatagram + [host, "30082"])
+            #expect(none.output == "refused\n", "\(none)\n\(mesh.counters)")
+        }
+    }
+
+    @Test func `a UDP socket whose endpoint goes is told, and finds another`() throws {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service("dns", pods: ["near"], port: 53, target: 5353, transport: "UDP")
+        ) { bed in
+            for pod in ["near", "far"] { try bed[pod].start("udp", Self.datagramServer) }
+        }
+        defer { mesh.close() }
+        let client = try mesh.bed["client"].start("udp", Self.patientDatagrams + ["10.96.0.1"])
+        try eventually("near answers: \(client.text)") { client.text.contains("from near") }
+
+        try mesh.bed.configure(
+            "service.yaml",
+            OpenMesh.service("dns", pods: ["far"], port: 53, target: 5353, transport: "UDP"))
+        try eventually("far answers", within: 20) { client.text.contains("from far") }
+        // Where it waits for an answer, and where it sends.
+        #expect(
+            client.text.contains("ECONNABORTED") || client.text.contains("EDESTADDRREQ"),
+            "\(client.text)\n\(mesh.logs)")
+        #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"reset\"}") == 1)
+    }
+
+    @Test func `a TCP connection outlives its endpoint, but not its endpoint's pod`() throws {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near", "far"]))
+        defer { mesh.close() }
+        try mesh.bed.configure("service.yaml", OpenMesh.service("web", pods: ["far"]))
+        try eventually("only far is used") {
+            try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] == "far"
+        }
+        let client = try mesh.bed["client"].start("tcp", Self.patientConnection + ["10.96.0.1"])
+        try eventually("it is connected: \(client.text)") { client.text.contains("x-pod: far") }
+
+        try mesh.bed.configure("service.yaml", OpenMesh.service("web", pods: ["near"]))
+        try eventually("only near is used") {
+            try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] == "near"
+        }
+        let answers = client.text.components(separatedBy: "x-pod: far").count
+        try eventually("the connection lives: \(client.text)") {
+            client.text.components(separatedBy: "x-pod: far").count > answers + 2
+        }
+        let file = "\(mesh.bed.configuration)/bed.yaml"
+        let pods = try String(contentsOfFile: file, encoding: .utf8)
+            .components(separatedBy: "\n---\n").filter { !$0.contains("name: far\n") }
+        try mesh.bed.configure("bed.yaml", pods.joined(separator: "\n---\n"))
+        try eventually("it is reset: \(client.text)\n\(mesh.logs)") {
+            client.text.contains("ECONNABORTED")
+        }
+    }
+
+    private static let datagramServer = [
+        "/usr/bin/python3", "-c",
+        """
+        import os, socket
+        s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        s.bind(("::", 5353))
+        pod = open("/proc/self/cgroup").read().strip().rsplit("/", 1)[1]
+        while True:
+            text, peer = s.recvfrom(2048)
+            s.sendto(b"answer from " + pod.encode(), peer)
+        """,
+    ]
+    private static let askDatagram = [
+        "/usr/bin/python3", "-c",
+        """
+        import socket, sys
+        s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(2)
+        s.connect((sys.argv[1], int(sys.argv[2])))
+        try:
+            s.send(b"hello")
+            print(s.recv(2048).decode())
+        except ConnectionRefusedError: print("refused")
+        except TimeoutError: print("silence")
+        """,
+    ]
+    /// Asks ten times a second over one socket; over a new one when that is reset.
+    private static let patientDatagrams = [
+        "/usr/bin/python3", "-u", "-c",
+        """
+        import errno, socket, sys, time
+        while True:
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s.settimeout(1)
+            s.connect((sys.argv[1], 53))
+            try:
+                while True:
+                    s.send(b"hello")
+                    print(s.recv(2048).decode())
+                    time.sleep(0.1)
+            except TimeoutError: print("silence")
+            except OSError as e: print(errno.errorcode[e.errno])
+        """,
+    ]
+    /// Asks five times a second over one connection.
+    private static let patientConnection = [
+        "/usr/bin/python3", "-u", "-c",
+        """
+        import errno, socket, sys, time
+        s = socket.create_connection((sys.argv[1], 80))
+        s.settimeout(3)
+        try:
+            while True:
+                s.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n")
+                print(s.recv(65536).decode())
+                time.sleep(0.2)
+        except TimeoutError: print("silence")
+        except OSError as e: print(errno.errorcode[e.errno])
+        """,
+    ]
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * refuse.h - turns a packet that cannot be served into its answer: a reset for TCP, an ICMP error
+ * for all else. A client learns at once, instead of waiting until it gives up.
+ */
+#pragma once
+#include "lib/packet.h"
+
+#define REFUSE_HOPS 64
+
+/* The answer's ICMP header; 0 in `mtu_be`: nobody listens there. */
+struct refuse_icmp {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__u32 mtu_be;
+};
+
+/* A bare TCP header. */
+struct refuse_tcp {
+	__u16 source_port_be;
+	__u16 target_port_be;
+	__u32 sequence_be;
+	__u32 acknowledged_be;
+	__u8 offset;
+	__u8 flags;
+	__u16 window;
+	__u16 checksum;
+	__u16 urgent;
+};
+
+static __always_inline __u16 refuse_fold(__s64 sum)
+{
+	__u32 folded = (__u32)sum;
+
+	folded = (folded & 0xffff) + (folded >> 16);
+	folded = (folded & 0xffff) + (folded >> 16);
+	return (__u16)~folded;
+}
+
+/* The sum of IPv4's or IPv6's pseudo header, which both families make of the same fields. */
+static __always_inline __s64 refuse_pseudo(const struct malla_flow_key *flow, __u32 length,
+					   __u32 protocol)
+{
+	__u32 rest[2] = {bpf_htonl(length), bpf_htonl(protocol)};
+	/* The prefix of an IPv4-mapped address is in both, and taken out again. */
+	__u32 mapped[2] = {bpf_htonl(0xffff), bpf_htonl(0xffff)};
+	__s64 sum = bpf_csum_diff(0, 0, (__be32 *)&flow->source, 32, 0);
+
+	sum = bpf_csum_diff(0, 0, rest, sizeof(rest), (__u32)sum);
+	if (!flow->source.words_be[0] && !flow->source.words_be[1] &&
+	    flow->source.words_be[2] == bpf_htonl(0xffff))
+		sum = bpf_csum_diff(mapped, sizeof(mapped), 0, 0, (__u32)sum);
+	return sum;
+}
+
+/* Writes the IP header of the answer: from whom the packet was for to whom it came from. */
+static __always_inline long refuse_write_ip(struct __sk_buff *skb, const struct packet *packet,
+					    __u32 length, __u8 protocol)
+{
+	const struct malla_flow_key *flow = &packet->flow;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr ip4 = {
+		    .version = 4,
+		    .ihl = 5,
+		    .tot_len = bpf_htons((__u16)(sizeof(ip4) + length)),
+		    .frag_off = bpf_htons(0x4000),
+		    .ttl = REFUSE_HOPS,
+		    .protocol = protocol,
+		    .saddr = flow->target.words_be[3],
+		    .daddr = flow->source.words_be[3],
+		};
+
+		ip4.check = refuse_fold(bpf_csum_diff(0, 0, (__be32 *)&ip4, sizeof(ip4), 0));
+		return bpf_skb_store_bytes(skb, packet->network, &ip4, sizeof(ip4), 0);
+	} else {
+		struct ipv6hdr ip6 = {
+		    .version = 6,
+		    .payload_len = bpf_htons((__u16)length),
+		    .nexthdr = protocol,
+		    .hop_limit = REFUSE_HOPS,
+		};
+
+		__builtin_memcpy(&ip6.saddr, &flow->target, sizeof(ip6.saddr));
+		__builtin_memcpy(&ip6.daddr, &flow->source, sizeof(ip6.daddr));
+		return bpf_skb_store_bytes(skb, packet->network, &ip6, sizeof(ip6), 0);
+	}
+}
+
+static __always_inline __u32 refuse_ip_bytes(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
+
+/* The frame's addresses the other way round; a device without a link has none. */
+static __always_inline long refuse_turn(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 macs[2 * ETH_ALEN];
+
+	if (packet->network < sizeof(struct ethhdr))
+		return 0;
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
+		return -1;
+	return bpf_skb_store_bytes(skb, 0, macs + ETH_ALEN, ETH_ALEN, 0) ||
+	       bpf_skb_store_bytes(skb, ETH_ALEN, macs, ETH_ALEN, 0);
+}
+
+/* RFC 9293, 3.10.7.1: a SYN to a port that is closed. */
+static __always_inline long refuse_reset(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 at = packet->network + refuse_ip_bytes(skb);
+	struct refuse_tcp tcp;
+	__s64 sum;
+
+	if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
+		return -1;
+	tcp.acknowledged_be = bpf_htonl(bpf_ntohl(tcp.sequence_be) + 1);
+	tcp.source_port_be = packet->flow.target_port_be;
+	tcp.target_port_be = packet->flow.source_port_be;
+	tcp.sequence_be = 0;
+	tcp.offset = 0x50;
+	tcp.flags = TCP_RST | TCP_ACK;
+	tcp.window = 0;
+	tcp.checksum = 0;
+	tcp.urgent = 0;
+	sum = refuse_pseudo(&packet->flow, sizeof(tcp), IPPROTO_TCP);
+	sum = bpf_csum_diff(0, 0, (__be32 *)&tcp, sizeof(tcp), (__u32)sum);
+	tcp.checksum = refuse_fold(sum);
+	return bpf_skb_change_tail(skb, at + sizeof(tcp), 0) ||
+	       refuse_write_ip(skb, packet, sizeof(tcp), IPPROTO_TCP) ||
+	       bpf_skb_store_bytes(skb, at, &tcp, sizeof(tcp), 0);
+}
+
+/* Quotes the packet's IP header (without options) and the first eight bytes after it. */
+static __always_inline long refuse_error(struct __sk_buff *skb, const struct packet *packet,
+					 __u32 mtu)
+{
+	int is_ip4 = skb->protocol == bpf_htons(ETH_P_IP);
+	__u32 header = refuse_ip_bytes(skb);
+	__u32 at = packet->network + header;
+	__u32 length = 8 + header + 8;
+	__u8 quoted[sizeof(struct ipv6hdr) + 8] = {};
+	struct refuse_icmp icmp = {.mtu_be = bpf_htonl(mtu)};
+	__s64 sum = 0;
+
+	if (is_ip4) {
+		icmp.type = 3;
+		icmp.code = mtu ? 4 : 3;
+		if (bpf_skb_load_bytes(skb, packet->network, quoted, sizeof(struct iphdr)) ||
+		    bpf_skb_load_bytes(skb, packet->transport, quoted + sizeof(struct iphdr), 8))
+			return -1;
+	} else {
+		icmp.type = mtu ? 2 : 1;
+		icmp.code = mtu ? 0 : 4;
+		if (bpf_skb_load_bytes(skb, packet->network, quoted, sizeof(struct ipv6hdr)) ||
+		    bpf_skb_load_bytes(skb, packet->transport, quoted + sizeof(struct ipv6hdr), 8))
+			return -1;
+		sum = refuse_pseudo(&packet->flow, length, ICMPV6);
+	}
+	sum = bpf_csum_diff(0, 0, (__be32 *)&icmp, sizeof(icmp), (__u32)sum);
+	/* Behind IPv4's shorter quotation there are only zeros. */
+	sum = bpf_csum_diff(0, 0, (__be32 *)quoted, sizeof(quoted), (__u32)sum);
+	icmp.checksum = refuse_fold(sum);
+	if (bpf_skb_change_tail(skb, at + length, 0) ||
+	    refuse_write_ip(skb, packet, length, is_ip4 ? IPPROTO_ICMP : ICMPV6) ||
+	    bpf_skb_store_bytes(skb, at, &icmp, sizeof(icmp), 0))
+		return -1;
+	return is_ip4 ? bpf_skb_store_bytes(skb, at + 8, quoted, sizeof(struct iphdr) + 8, 0)
+		      : bpf_skb_store_bytes(skb, at + 8, quoted, sizeof(quoted), 0);
+}
+
+/*
+ * Makes the packet its own answer: with `mtu`, that it is too long; else, that nobody serves it. 0:
+ * it is, and is to be sent back where it came from. A function of its own for the verifier.
+ */
+__attribute__((noinline)) int refuse(struct __sk_buff *skb, const struct packet *packet, __u32 mtu)
+{
+	long failed;
+
+	if (!packet || packet->is_icmp)
+		return -1;
+	if (packet->flow.protocol == IPPROTO_TCP && !mtu)
+		failed = refuse_reset(skb, packet);
+	else
+		failed = refuse_error(skb, packet, mtu);
+	return failed || refuse_turn(skb, packet) ? -1 : 0;
+}
