@@ -293,7 +293,7 @@ MALLA_ABI_SIZE(struct malla_exclude, 28);
  * MALLA_IDENTITY_LOCAL. REMOTE_NODE is a name only: another node is an address like others.
  */
 enum malla_reserved_identity {
-	MALLA_IDENTITY_UNKNOWN = 0, /* in malla_policy: any peer */
+	MALLA_IDENTITY_UNKNOWN = 0, /* in malla_policy: any other IPv4 peer */
 	MALLA_IDENTITY_HOST = 1,
 	MALLA_IDENTITY_WORLD = 2, /* what no row of malla_ipcache knows */
 	MALLA_IDENTITY_UNMANAGED = 3,
@@ -301,6 +301,9 @@ enum malla_reserved_identity {
 	MALLA_IDENTITY_REMOTE_NODE = 6,
 	MALLA_IDENTITY_WORLD_IPV4 = 9,
 	MALLA_IDENTITY_WORLD_IPV6 = 10,
+	MALLA_IDENTITY_ANY_IPV6 = 11, /* in malla_policy: any other IPv6 peer */
+	/* The node's own addresses inside blocks that policies name: up to LABELS. */
+	MALLA_IDENTITY_HOST_BLOCKS = 16,
 	MALLA_IDENTITY_LABELS = 256,
 	MALLA_IDENTITY_LOCAL = 0x1000000,
 };
@@ -338,7 +341,7 @@ MALLA_ABI_SIZE(struct malla_set, 8);
 /*
  * malla_policy, a trie. 96 bits: exactly this port; 80 + n: ports that begin with the n bits; 80:
  * any port; 72: any protocol. The rows of a peer's own identity are complete in themselves; only
- * where none of them matches, those of identity 0 (any other peer) are asked, then the set.
+ * where none of them matches, those of any other peer of its family are asked, then the set.
  */
 struct malla_policy_key {
 	__u32 prefix_bits;

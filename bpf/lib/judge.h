@@ -10,6 +10,7 @@
 #include "lib/ipcache.h"
 #include "lib/pod.h"
 #include "lib/policy.h"
+#include "lib/service.h"
 #include "lib/setting.h"
 #include "lib/share.h"
 
@@ -17,6 +18,13 @@ static __always_inline __u32 judge_identity(const struct malla_pod *pod,
 					    const struct malla_address *address)
 {
 	return pod && pod->identity ? pod->identity : ipcache_identity(address);
+}
+
+/* One of the node's own addresses. */
+static __always_inline int judge_is_host(__u32 identity)
+{
+	return identity == MALLA_IDENTITY_HOST ||
+	       (identity >= MALLA_IDENTITY_HOST_BLOCKS && identity < MALLA_IDENTITY_LABELS);
 }
 
 /* One end's policies about the other. */
@@ -33,6 +41,7 @@ static __always_inline enum malla_verdict judge_end(struct judgement *judgement,
 	};
 	struct policy_answer answer;
 
+	question.is_ipv6 = !address_is_ip4(&judgement->tuple.source);
 	if (question.protocol != IPPROTO_TCP && question.protocol != IPPROTO_UDP)
 		question.port_be = 0;
 	answer = policy_ask(&question);
@@ -74,7 +83,7 @@ __attribute__((noinline)) int judge(struct judgement *judgement)
 		return egress;
 	if (target && target->set) {
 		peer = judge_identity(source, &judgement->tuple.source);
-		if (peer != MALLA_IDENTITY_HOST || !(values->flags & MALLA_SETTING_HOST_ALLOWED))
+		if (!judge_is_host(peer) || !(values->flags & MALLA_SETTING_HOST_ALLOWED))
 			ingress = judge_end(judgement, target, peer, MALLA_INGRESS);
 	}
 	return ingress == MALLA_VERDICT_PASS ? egress : ingress;

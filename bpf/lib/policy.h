@@ -30,6 +30,7 @@ struct policy_question {
 	__u16 port_be;	/* of the pod that would receive; 0 where the protocol has none */
 	__u8 direction; /* enum malla_direction */
 	__u8 protocol;
+	__u8 is_ipv6;
 };
 
 struct policy_answer {
@@ -63,8 +64,9 @@ static __always_inline struct policy_answer policy_ask(const struct policy_quest
 	if (!question->set)
 		return answer;
 	row = policy_row(question, question->identity);
-	if (!row && question->identity)
-		row = policy_row(question, MALLA_IDENTITY_UNKNOWN);
+	if (!row)
+		row = policy_row(question, question->is_ipv6 ? MALLA_IDENTITY_ANY_IPV6
+							     : MALLA_IDENTITY_UNKNOWN);
 	if (row) {
 		answer.rule = row->rule;
 		answer.verdict = row->verdict;
