@@ -27,6 +27,12 @@ public struct AdminResource<Item: Codable & Sendable & Equatable>: Sendable {
 extension AdminResource {
     /// A listing of this resource's kind.
     public func listing(_ items: [Item]) -> Listing<Item> { Listing(kind: kind, items: items) }
+
+    /// The resource with a query: names, addresses and numbers only, which need no escape.
+    public func asking(_ fields: [(name: String, value: String)]) -> AdminResource {
+        let query = fields.map { "\($0.name)=\($0.value)" }.joined(separator: "&")
+        return AdminResource(path: path + "?" + query, kind: kind)
+    }
 }
 
 /// Everything the agent can be asked for.
@@ -43,4 +49,8 @@ public enum AdminAPI {
         path: "/v1/bpf/stats", kind: "BPFStatsList")
     public static let diagnostics = AdminResource<DiagnosticItem>(
         path: "/v1/config/diagnostics", kind: "DiagnosticList")
+    public static let policies = AdminResource<PolicyItem>(
+        path: "/v1/policies", kind: "PolicyList")
+    public static let policyTrace = AdminResource<PolicyTraceItem>(
+        path: "/v1/policy/trace", kind: "PolicyTraceList")
 }

@@ -3,8 +3,9 @@ internal import ArgumentParser
 
 /// `malla`, and what its commands have in common.
 ///
-/// Exit codes, as sysexits has them: 0 well, 1 a check failed, 64 usage, 65 bad configuration,
-/// 66 no such directory, 69 agent not reachable, 76 the agent's answer was not understood.
+/// Exit codes, as sysexits has them: 0 well, 1 a check failed or a trace says denied, 64 usage,
+/// 65 bad configuration, 66 no such directory, 69 agent not reachable, 76 the
+/// agent's answer was not understood.
 struct Malla: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "malla",
@@ -16,7 +17,7 @@ struct Malla: ParsableCommand {
 
             EXIT CODES
               0   all is well
-              1   a check failed
+              1   a check failed; `policy trace`: denied
               64  usage
               65  the configuration has errors
               66  the configuration directory cannot be read
@@ -31,8 +32,8 @@ struct Malla: ParsableCommand {
             """,
         version: "malla \(mallaVersion)",
         subcommands: [
-            Check.self, Status.self, Endpoints.self, Services.self, Routes.self, BPF.self,
-            Config.self, Version.self,
+            Check.self, Status.self, Endpoints.self, Services.self, Routes.self, Policy.self,
+            BPF.self, Config.self, Version.self,
         ])
 
     @OptionGroup var connection: ConnectionOptions

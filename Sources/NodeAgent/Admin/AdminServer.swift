@@ -59,6 +59,7 @@ private final class AdminConnection: ChannelInboundHandler {
     private func ask(_ context: ChannelHandlerContext) {
         guard let head else { return }
         let path = String(head.uri.prefix { $0 != "?" })
+        let query = String(head.uri.dropFirst(path.count + 1))
         guard head.method == .GET || head.method == .HEAD else {
             return write(.text(405, "only GET and HEAD\n"), context, head)
         }
@@ -70,7 +71,7 @@ private final class AdminConnection: ChannelInboundHandler {
             let answer = (try? result.get()) ?? .text(503, "the agent is ending\n")
             connection.write(answer, context, head)
         }
-        questions.ask(Question(path: path, answer: promise))
+        questions.ask(Question(path: path, query: query, answer: promise))
     }
 
     private func write(

@@ -3,7 +3,7 @@ internal import Foundation
 
 extension Agent {
     /// What the admin server says at `path`; `/livez` it says by itself.
-    func answer(_ path: String) -> AdminAnswer {
+    func answer(_ path: String, _ query: String) -> AdminAnswer {
         switch path {
         case "/metrics": .text(200, metrics(), "text/plain; version=0.0.4; charset=utf-8")
         case "/readyz": readiness()
@@ -14,6 +14,8 @@ extension Agent {
         case AdminAPI.serviceRows.path: json(AdminAPI.serviceRows.listing(serviceRowItems()))
         case AdminAPI.bpfStats.path: json(AdminAPI.bpfStats.listing(bpfStatsItems()))
         case AdminAPI.diagnostics.path: json(AdminAPI.diagnostics.listing(diagnosticItems()))
+        case AdminAPI.policies.path: json(AdminAPI.policies.listing(policyItems()))
+        case AdminAPI.policyTrace.path: trace(query)
         default: .text(404, "no such page; try /metrics, /livez, /readyz, /v1/status\n")
         }
     }
@@ -23,6 +25,13 @@ extension Agent {
         var reasons = config.reasons
         if datapath.word == "failed" { reasons.append(datapath.failure) }
         return reasons
+    }
+
+    private func trace(_ query: String) -> AdminAnswer {
+        switch policyTrace(query) {
+        case .success(let items): json(AdminAPI.policyTrace.listing(items))
+        case .failure(let fault): .text(400, fault.text + "\n")
+        }
     }
 
     private func readiness() -> AdminAnswer {

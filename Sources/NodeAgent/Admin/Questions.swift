@@ -22,6 +22,8 @@ struct AdminAnswer: Sendable, Equatable {
 /// One request that waits for the agent's thread.
 struct Question: Sendable {
     var path: String
+    /// What follows `?`, as it came.
+    var query = ""
     var answer: EventLoopPromise<AdminAnswer>
 }
 

@@ -8,6 +8,11 @@ enum DatapathMode: String, ExpressibleByArgument, CaseIterable, Sendable {
     case on, off
 }
 
+/// Whether the node itself reaches its own pods whatever their policies say.
+enum HostToPod: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case allow, policy
+}
+
 /// An address and a port, `127.0.0.1:15020` or `[::1]:15020`.
 struct AdminAddress: ExpressibleByArgument, Equatable, Sendable {
     var socket: SocketAddress
@@ -86,6 +91,13 @@ struct AgentOptions: ParsableArguments {
     var bpffs: String = "/sys/fs/bpf"
 
     @Option(
+        name: .customLong("host-to-pod"),
+        help: ArgumentHelp(
+            "allow: this node's addresses reach its own pods (probes) whatever their policies say. "
+                + "policy: policies decide.", valueName: "allow|policy"))
+    var hostToPod: HostToPod = .allow
+
+    @Option(
         help: ArgumentHelp(
             "Directory of the certificate authority; accepted, not used yet.", valueName: "dir"))
     var ca: String?
@@ -141,6 +153,7 @@ struct AgentOptions: ParsableArguments {
             "--config", config, "--datapath", datapath.rawValue, "--workers", "\(workerCount)",
             "--node", nodeName, "--state", state, "--socket", socket,
             "--admin", admin.socket.description, "--bpffs", bpffs,
+            "--host-to-pod", hostToPod.rawValue,
         ]
         if let cgroup { list += ["--cgroup", cgroup] }
         if let ca { list += ["--ca", ca] }

@@ -69,12 +69,12 @@ final class Agent {
         watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
         accessLog = try options.accessLog.map { try AccessLog($0) }
-        datapath = DatapathState(
-            options.datapath,
-            DatapathOptions(
-                cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
-                bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
-                engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits))
+        var datapathOptions = DatapathOptions(
+            cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
+            bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
+            engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits)
+        datapathOptions.isHostAllowed = options.hostToPod == .allow
+        datapath = DatapathState(options.datapath, datapathOptions)
         listeners = GatewayListeners(link, workers: options.workerCount)
         do throws(EngineError) {
             engine = try Engine(
@@ -197,7 +197,7 @@ final class Agent {
 
     private func answer() {
         for question in questions.take() {
-            question.answer.succeed(answer(question.path))
+            question.answer.succeed(answer(question.path, question.query))
         }
     }
 

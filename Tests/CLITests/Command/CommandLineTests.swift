@@ -22,6 +22,9 @@ struct CommandLineTests {
     @Test(arguments: [
         ["bogus"], ["status", "extra"], ["status", "-o", "yaml"], ["services", "-n"],
         ["config", "validate"], ["check", "--datapath", "maybe"], ["bpf", "nothing"],
+        ["policy", "trace", "--from", "a"], ["policy", "trace", "--from", "a", "--to", "b"],
+        ["policy", "trace", "--from", "a", "--to", "b c", "--port", "80"],
+        ["policy", "trace", "--from", "a", "--to", "b", "--port", "65536"],
     ])
     func `what cannot be understood is a usage error`(arguments: [String]) {
         #expect {
@@ -32,6 +35,7 @@ struct CommandLineTests {
 
     @Test(arguments: [
         ["check"], ["status"], ["endpoints"], ["services"], ["routes"], ["bpf", "stats"],
+        ["policy", "list"], ["policy", "trace"],
         ["config", "validate"], ["version"],
     ])
     func `every command's help has an abstract, examples and its options`(command: [String]) throws

@@ -10,6 +10,10 @@ struct ProgramTests {
     private func withAgent(_ body: (_ socket: String) throws -> Void) throws {
         let agent = try FakeAgent([
             AdminAPI.status.path: FakeAgent.json(Output.json(Sample.status)),
+            AdminAPI.policies.path: FakeAgent.json(Output.json(Sample.policies)),
+            AdminAPI.policyTrace.path
+                + "?from=shop/web-1&to=shop/cart-1&port=8080&protocol=tcp":
+                FakeAgent.json(Output.json(Sample.policyTrace)),
             AdminAPI.endpoints.path: FakeAgent.json(Output.json(Sample.endpoints)),
             AdminAPI.services.path: FakeAgent.json(Output.json(Sample.services)),
             AdminAPI.serviceRows.path: FakeAgent.json(Output.json(Sample.serviceRows)),
@@ -97,6 +101,17 @@ struct ProgramTests {
                 "shop       catalog    80  [fd00:1::3]:8080  node2  -     no     yes      yes"
                     + "          draining",
             ]),
+        Row(
+            arguments: ["policy"],
+            lines: [
+                "TIER           PRIORITY  NAMESPACE  NAME  NAMESPACES  PODS SELECTED BY  INGRESS"
+                    + "  EGRESS  MODE     PODS",
+                "Admin                 7  -          wall  team=red    <all>                   -"
+                    + "       2  audit       0",
+                "NetworkPolicy         -  shop       cart  shop        app=cart                1"
+                    + "       -  enforce     2",
+            ]),
+        Row(arguments: ["policy", "list", "-n", "none"], lines: ["No network policies found."]),
         Row(arguments: ["services", "-n", "none"], lines: ["No services found."]),
         Row(
             arguments: ["bpf", "services"],
@@ -155,6 +170,24 @@ struct ProgramTests {
                 ["services", "-n", "bank", "--output", "json"],
                 environment: ["MALLA_SOCKET": socket])
             #expect(try some.output == Output.json(filtered))
+        }
+    }
+
+    @Test func `a trace says which rule decides on each side; denied is exit code 1`() throws {
+        try withAgent { socket in
+            let result = try Program.run([
+                "policy", "trace", "-n", "shop", "--from", "web-1", "--to", "cart-1", "--port",
+                "8080", "--protocol", "tcp", "--socket", socket,
+            ])
+            #expect(result.code == 1, "\(result.complaint)")
+            #expect(
+                result.output == """
+                    FROM      TO        PORT      SIDE     POD          VERDICT  RULE                    POLICIES
+                    10.1.0.1  10.1.0.2  8080/TCP  egress   shop/web-1   allowed  no policy (egress)             0
+                    10.1.0.1  10.1.0.2  8080/TCP  ingress  shop/cart-1  denied   default deny (ingress)         1
+                    10.1.0.1  10.1.0.2  8080/TCP  both     -            denied   -                              -
+
+                    """)
         }
     }
 

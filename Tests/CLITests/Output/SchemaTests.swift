@@ -14,7 +14,8 @@ struct SchemaTests {
             Output.json(Sample.routes), Output.json(Sample.serviceRows),
             Output.json(Sample.bpfStats),
             Output.json(Sample.diagnostics), Output.json(Sample.checks),
-            Output.json(Sample.versions),
+            Output.json(Sample.versions), Output.json(Sample.policies),
+            Output.json(Sample.policyTrace),
         ]
         let found = try documents.flatMap { try Self.fields(of: $0) }.sorted()
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()

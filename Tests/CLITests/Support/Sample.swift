@@ -93,6 +93,33 @@ enum Sample {
             ])
     ])
 
+    static let policies = AdminAPI.policies.listing([
+        PolicyItem(
+            kind: "ClusterNetworkPolicy", namespace: "", name: "wall", tier: "Admin", priority: 7,
+            mode: "audit", directions: ["egress"], ingressRules: 0, egressRules: 2,
+            namespaces: "team=red", podSelector: "<all>", pods: []),
+        PolicyItem(
+            kind: "NetworkPolicy", namespace: "shop", name: "cart", tier: "NetworkPolicy",
+            priority: 0, mode: "enforce", directions: ["ingress"], ingressRules: 1, egressRules: 0,
+            namespaces: "shop", podSelector: "app=cart", pods: ["shop/cart-1", "shop/cart-2"]),
+    ])
+
+    static let policyTrace = AdminAPI.policyTrace.listing([
+        PolicyTraceItem(
+            from: "shop/web-1", to: "shop/cart-1", source: "10.1.0.1", target: "10.1.0.2",
+            protocol: "TCP", port: 8080, verdict: "denied", note: "",
+            sides: [
+                .init(
+                    direction: "egress", pod: "shop/web-1", node: "node1", verdict: "allowed",
+                    rule: "no policy (egress)", policies: [], peerIdentity: 257,
+                    peerLabels: ["pod", "pod:app=cart"]),
+                .init(
+                    direction: "ingress", pod: "shop/cart-1", node: "node1", verdict: "denied",
+                    rule: "default deny (ingress)", policies: ["NetworkPolicy shop/cart"],
+                    peerIdentity: 256, peerLabels: ["pod", "pod:app=web"]),
+            ])
+    ])
+
     static let bpfStats = AdminAPI.bpfStats.listing([
         BPFStatsItem(
             verdicts: [.init(hook: "connect4", verdict: "captured", packets: 1234)],

@@ -15,6 +15,7 @@ struct AgentOptionsTests {
         #expect(options.state == "/var/lib/malla")
         #expect(options.socket == "/run/malla/agent.sock")
         #expect(options.admin.socket.description == "127.0.0.1:15020")
+        #expect(options.hostToPod == .allow)
         #expect(options.bpffs == "/sys/fs/bpf")
         #expect(options.workerCount >= 1)
         #expect(!options.nodeName.isEmpty)
@@ -23,7 +24,8 @@ struct AgentOptionsTests {
     @Test func `the child gets the same options`() throws {
         let given = [
             "--config", "c", "--datapath", "off", "--workers", "3", "--node", "n1", "--state", "s",
-            "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b", "--cgroup", "g", "--ca", "a",
+            "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b",
+            "--host-to-pod", "policy", "--cgroup", "g", "--ca", "a",
             "--access-log", "-", "--map-entries", "malla_service=12",
             "--map-entries", "malla_flow=34",
         ]
