@@ -73,7 +73,7 @@ struct ServiceRowsTests {
         var rows = try ServiceRows(place.load(["malla_endpoint": 40]))
         _ = try rows.apply(Self.snapshot(services: 2, endpoints: 10))
         let full = try rows.apply(Self.snapshot(services: 3, endpoints: 10))
-        #expect(full.problems.map(\.subject) == ["service t/s2", "service t/s2"])
+        #expect(full.problems.map(\.subject) == ["map malla_endpoint"])
         let key = malla_end(SocketAddress(IPAddress("10.96.0.0")!, 80), .tcp)
         let row = Self.row(rows, key)
         #expect(row?.inside.endpoints == 10)
