@@ -44,9 +44,11 @@ struct HeaderTests {
         HeaderRow("SYN with RST", Raw.ip4(6, Raw.tcp(0x06)), MALLA_VERDICT_MALFORMED),
         HeaderRow("half a UDP header", Raw.ip4(17, [1, 2, 3, 4]), MALLA_VERDICT_MALFORMED),
         HeaderRow(
-            "UDP shorter than its header", Raw.ip4(17, Raw.udp(length: 4)), MALLA_VERDICT_MALFORMED),
+            "UDP shorter than its header", Raw.ip4(17, Raw.udp(length: 4)),
+            MALLA_VERDICT_MALFORMED),
         HeaderRow(
-            "UDP longer than the packet", Raw.ip4(17, Raw.udp(length: 90)), MALLA_VERDICT_MALFORMED),
+            "UDP longer than the packet", Raw.ip4(17, Raw.udp(length: 90)),
+            MALLA_VERDICT_MALFORMED),
         HeaderRow("half an ICMP header", Raw.ip4(1, [8, 0, 0]), MALLA_VERDICT_MALFORMED),
         HeaderRow(
             "ARP", Raw.frame(0x0806, [UInt8](repeating: 0, count: 28)), MALLA_VERDICT_LINK_LOCAL),
@@ -101,7 +103,8 @@ struct HeaderTests {
             MALLA_VERDICT_MALFORMED),
         HeaderRow("no next header", Raw.ip6(59, []), MALLA_VERDICT_DIRECT),
         HeaderRow(
-            "SCTP behind options", Raw.ip6(60, Raw.extension6(next: 132) + tcp), MALLA_VERDICT_SCTP),
+            "SCTP behind options", Raw.ip6(60, Raw.extension6(next: 132) + tcp),
+            MALLA_VERDICT_SCTP),
         HeaderRow("version 4", Raw.ip6(6, tcp, version: 4), MALLA_VERDICT_MALFORMED),
         HeaderRow("longer than the frame", Raw.ip6(6, tcp, length: 400), MALLA_VERDICT_MALFORMED),
         HeaderRow(

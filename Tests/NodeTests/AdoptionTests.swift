@@ -61,15 +61,7 @@ struct AdoptionTests {
         #expect(counts.allSatisfy { $0 > 0 }, "\(counts)")
         #expect(before.maps.count >= 8 && before.links.count >= 12, "\(before)")
 
-        if end == "SIGTERM" {
-            #expect(mesh.agents[0].stop() == 0, "\(mesh.logs)")
-        } else {
-            let child = try #require(node.child(of: mesh.agents[0]))
-            try Command.shell("kill -9 \(mesh.agents[0].pid) \(child)")
-        }
-        try eventually("no process of the agent is left") {
-            try Command.shell("cat \(node.cgroup)/agent/cgroup.procs").isEmpty
-        }
+        try self.end(mesh, by: end)
         let alone = try Pinned(node)
         let gone = try mesh.client.curl(SmallMesh.engineFar.urls[0], seconds: 2)
         #expect(held.wait(seconds: 5) == 0 && held.text.hasSuffix("ended\n"), "\(held.text)")
@@ -98,6 +90,19 @@ struct AdoptionTests {
         }
         for service in [SmallMesh.kernelFar, SmallMesh.engineFar, SmallMesh.engineNear] {
             #expect(try mesh.client.curl(service.urls[0]).status == 200, "\(next.text)")
+        }
+    }
+
+    /// The agent of the first node ends, and its child.
+    private func end(_ mesh: SmallMesh.Running, by way: String) throws {
+        if way == "SIGTERM" {
+            #expect(mesh.agents[0].stop() == 0, "\(mesh.logs)")
+        } else {
+            let child = try #require(mesh.node.child(of: mesh.agents[0]))
+            try Command.shell("kill -9 \(mesh.agents[0].pid) \(child)")
+        }
+        try eventually("no process of the agent is left") {
+            try Command.shell("cat \(mesh.node.cgroup)/agent/cgroup.procs").isEmpty
         }
     }
 

@@ -22,8 +22,8 @@ extension GatewayResolution {
             } catch {
                 refusals.append(error)
                 note(
-                    object, .error, .reference, "\(path).tls.certificateRefs[\(index)]",
-                    reference.line, error.message,
+                    object, .warning, .reference, "\(path).tls.certificateRefs[\(index)]",
+                    reference.line, error.message + "; the listener serves without it, if at all",
                     .init(type: "ResolvedRefs", reason: error.reason))
             }
         }

@@ -25,7 +25,7 @@ struct AgentOptionsTests {
         let given = [
             "--config", "c", "--datapath", "off", "--workers", "3", "--node", "n1", "--state", "s",
             "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b",
-            "--host-to-pod", "policy", "--cgroup", "g", "--ca", "a",
+            "--hold-new-pods", "off", "--host-to-pod", "policy", "--cgroup", "g", "--ca", "a",
             "--access-log", "-", "--map-entries", "malla_service=12",
             "--map-entries", "malla_flow=34",
         ]
