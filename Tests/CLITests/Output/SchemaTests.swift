@@ -60,6 +60,7 @@ struct SchemaTests {
             }
         } else if let list = value as? [Any] {
             for item in list { walk(item, path + "[]", into: &paths) }
+            if list.isEmpty { paths.insert(path + "[]") }
         } else if value is String {
             paths.insert("\(path) string")
         } else {
