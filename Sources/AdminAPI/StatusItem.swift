@@ -24,13 +24,15 @@ public struct StatusItem: Codable, Sendable, Equatable {
     public var listeners: [Listener]
     /// What was found broken and put right since the child began, by kind.
     public var repairs: [Repair]
+    /// Workloads (`namespace/name`) that the engine refuses, for two of its crashes named them.
+    public var quarantined: [String]
 
     public init(
         node: String, version: String, pid: Int, supervisorPID: Int, restarts: Int,
         uptimeSeconds: Int, startMilliseconds: Int = 0, ready: Bool, reasons: [String] = [],
         datapath: Datapath, engine: Engine,
         identity: String = "none", config: Config, listeners: [Listener] = [],
-        repairs: [Repair] = []
+        repairs: [Repair] = [], quarantined: [String] = []
     ) {
         self.node = node
         self.version = version
@@ -47,6 +49,7 @@ public struct StatusItem: Codable, Sendable, Equatable {
         self.config = config
         self.listeners = listeners
         self.repairs = repairs
+        self.quarantined = quarantined
     }
 
     /// Something of the datapath that another program broke.

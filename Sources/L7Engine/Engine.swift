@@ -16,6 +16,11 @@ public struct EngineOptions: Sendable {
     /// A descriptor of the engine's network namespace, which the workers enter; `nil`: stay here.
     public var engineNamespace: Int32?
 
+    /// The supervisor's page for this process; `nil`: nobody looks.
+    public var blackBox: Int32?
+    /// A test's own: a request for this path traps the worker that serves it.
+    public var trapPath = ""
+
     public init(workers: Int, capturedListeners: [Int32] = [], engineNamespace: Int32? = nil) {
         self.workers = workers
         self.capturedListeners = capturedListeners
@@ -38,6 +43,7 @@ public final class Engine: Sendable {
     let tallies: [Tally]
     private let accessLogs: [AccessLog]
     private let accountTables: [Accounts]
+    private let blackBox: BlackBox?
     /// Numbers of workloads and ports that stay the same from snapshot to snapshot.
     let names = Mutex(MetricNames())
     private let nodeSockets: NodeSockets?
@@ -66,11 +72,13 @@ public final class Engine: Sendable {
         self.limits = limits
         tallies = mailboxes.map { _ in Tally(seriesMax: limits.seriesMax) }
         accountTables = mailboxes.map { _ in Accounts(count: limits.accountsMax) }
+        blackBox = options.blackBox.flatMap { BlackBox(descriptor: $0) }
         accessLogs = mailboxes.map { _ in AccessLog(capacity: limits.accessLogRecordsMax) }
     }
 
     /// Starts the workers; returns once each of them is in its loop.
     public func start() throws(EngineError) {
+        blackBox?.watch()
         if let nodeSockets {
             try Thread.start {
                 // It stays in the node's namespace: it never needs to enter another.
@@ -110,6 +118,11 @@ public final class Engine: Sendable {
             accessLog: accessLogs[number], accounts: accountTables[number],
             nodeSockets: nodeSockets?.stocks[number],
             capturedListener: captured)
+        if let blackBox {
+            worker.slot = blackBox.slot(number)
+            malla_blackbox_thread(UInt32(number))
+        }
+        worker.trapPath = Array(options.trapPath.utf8)
         worker.run()
     }
 
@@ -118,9 +131,16 @@ public final class Engine: Sendable {
     /// A worker accepts from its own; descriptors that are gone from the list are forgotten, not
     /// closed: the caller owns them and closes them after this returns (workers have let go then).
     public func adopt(_ snapshot: Snapshot, sockets: [[Int32]]) {
-        let (sources, ports) = names.withLock { $0.numbers(of: snapshot) }
+        let (sources, ports, accounts) = names.withLock { names in
+            let (sources, ports) = names.numbers(of: snapshot)
+            return (sources, ports, names.sources.map { "\($0.namespace)/\($0.workload)" })
+        }
+        blackBox?.name(accounts)
+        let suspects = blackBox?.suspects ?? []
+        let quarantined = accounts.indices.filter { suspects.contains(accounts[$0]) }
         let config = WorkerConfig(
-            snapshot: snapshot, sources: sources, ports: ports, listeners: sockets)
+            snapshot: snapshot, sources: sources, ports: ports, listeners: sockets,
+            quarantined: quarantined.map { Int32($0) })
         adoption.withLock { _ in
             for mailbox in mailboxes { mailbox.post(waits: true) { $0.config = config } }
         }
@@ -148,6 +168,9 @@ public final class Engine: Sendable {
     public func accounts() -> [AccountTotals] {
         Exposition.accounts(accountTables, names: names.withLock { $0 })
     }
+
+    /// Workloads that are not served, because the engine has died twice of serving them.
+    public var quarantined: [String] { blackBox?.suspects ?? [] }
 
     /// Access log lines (without line end) since the last call, at most `max`.
     public func takeAccessLog(max: Int) -> [String] {

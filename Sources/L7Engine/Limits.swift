@@ -76,6 +76,8 @@ struct Limits: Sendable {
     var silenceNanosecondsMax: UInt64 = 3_600_000_000_000
     /// From dialling an upstream to the last request on it.
     var upstreamLifeNanosecondsMax: UInt64 = 3_600_000_000_000
+    /// While draining: a kept connection that asks nothing for so long is closed.
+    var drainIdleNanosecondsMax: UInt64 = 3_000_000_000
     /// An idle upstream: below the 75 s of nginx and most servers' 60 s.
     var idleUpstreamNanosecondsMax: UInt64 = 30_000_000_000
     /// After an error reply: how long unread bytes are read away, so that no reset eats the reply.

@@ -14,6 +14,8 @@ public struct Inheritance: Sendable {
     public var restarts: UInt32
     /// How long ago the supervisor started this child, when it said so; microseconds.
     public var ageMicroseconds: Int64
+    /// The black box.
+    public var blackBox: Int32?
 }
 
 /// The child's end of the control socket.
@@ -40,10 +42,13 @@ public final class ChildLink {
         guard socket.send(ControlMessage(.hello)) == 0, let (message, handed) = socket.receive(),
             message.kind == .inheritance, let first = handed.first
         else { throw .refused(doing: "speak with the supervisor", errno: EPROTO) }
+        // Behind the agent's socket comes the black box, where there is one.
+        let offset = message.port == 1 && handed.count > 1 ? 2 : 1
         return Inheritance(
-            unixSocket: first, engineNamespace: handed.count > 1 ? handed[1] : nil,
-            capturedListeners: Array(handed.dropFirst(2)), engineInterface: message.number,
-            restarts: message.count, ageMicroseconds: Int64(message.code))
+            unixSocket: first, engineNamespace: handed.count > offset ? handed[offset] : nil,
+            capturedListeners: Array(handed.dropFirst(offset + 1)),
+            engineInterface: message.number, restarts: message.count,
+            ageMicroseconds: Int64(message.code), blackBox: offset == 2 ? handed[1] : nil)
     }
 
     /// Opens listening sockets in the node's namespace, or gets them again.

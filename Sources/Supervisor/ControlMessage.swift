@@ -30,7 +30,14 @@ public struct ControlMessage: Equatable, Sendable {
         /// Child: a sock_diag socket of the network namespace of process `number`. Answered by
         /// `sockets`.
         case diagnose
+        /// A second supervisor: give me all that you hold. Answered by `inheritance`, one `held`
+        /// each and `end`; `number` is `takeoverVersion`. Here two binaries meet, so this number
+        /// and those of the answers never change.
+        case takeover = 100
     }
+
+    /// Of what two supervisors say to each other; goes up with any change of it.
+    public static let takeoverVersion: UInt32 = 1
 
     /// Of `open`: who asks. Sockets of different purposes are never the same.
     public enum Purpose: UInt32, Sendable {
@@ -47,6 +54,7 @@ public struct ControlMessage: Equatable, Sendable {
     public var number: UInt32
     /// Descriptors in this packet. `inheritance`: restarts so far.
     public var count: UInt32
+    /// `inheritance`: 1 where a black box is handed over.
     public var port: UInt16
     /// A positive errno, 0 for success. `inheritance`: microseconds since the child was started.
     public var code: Int32

@@ -41,6 +41,13 @@ public struct EngineNamespace: ~Copyable {
         self.listeners = listeners
     }
 
+    /// What another supervisor of the same node made.
+    init(descriptor: Int32, interfaceIndex: UInt32, listeners: [Int32]) {
+        self.descriptor = Descriptor(adopting: descriptor)
+        self.interfaceIndex = interfaceIndex
+        self.listeners = listeners
+    }
+
     deinit { for one in listeners { close(one) } }
 
     /// Brings the node's end up: what leaves the engine flows from now on.

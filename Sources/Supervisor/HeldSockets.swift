@@ -41,6 +41,13 @@ struct HeldSockets {
         for socket in held.removeValue(forKey: request.key)?.sockets ?? [] { Glibc.close(socket) }
     }
 
+    /// What another supervisor held.
+    mutating func adopt(_ request: ControlMessage, _ sockets: [Int32]) {
+        held[request.key] = (request, sockets)
+    }
+
+    func sockets(of request: ControlMessage) -> [Int32] { held[request.key]?.sockets ?? [] }
+
     /// The requests that opened what is held.
     var requests: [ControlMessage] { held.values.map(\.request) }
 }

@@ -7,7 +7,7 @@ internal import Glibc
 /// - Owns: a locked file, a listening unix socket, an abstract socket. The kernel frees all three
 ///   when the process ends, however it ends.
 struct NodeLock: ~Copyable {
-    private let state: Descriptor
+    let state: Descriptor
     private let node: Descriptor?
     /// The agent's unix socket, which the child serves.
     let socket: Descriptor
@@ -21,6 +21,22 @@ struct NodeLock: ~Copyable {
         self.node = node
         self.socket = socket
         socketPath = path
+    }
+
+    /// What another agent of the same options held, which hands it over: both hold it for a moment.
+    init(state: Int32, node: Int32?, socket: Int32, socketPath: String) {
+        Self.writePID(state)
+        self.state = Descriptor(adopting: state)
+        self.node = node.map { Descriptor(adopting: $0) }
+        self.socket = Descriptor(adopting: socket)
+        self.socketPath = socketPath
+    }
+
+    var nodeNumber: Int32? {
+        switch node {
+        case .some(let node): node.number
+        case .none: nil
+        }
     }
 
     /// Removes the socket's name; what is connected stays so.
@@ -46,11 +62,15 @@ struct NodeLock: ~Copyable {
             close(file)
             throw .taken(what: "the state directory \(directory)", pid: holder)
         }
+        writePID(file)
+        return file
+    }
+
+    private static func writePID(_ file: Int32) {
         let line = Array("\(getpid())\n".utf8)
         ftruncate(file, 0)
         // The array outlives the call. The number is for people; the lock is what counts.
-        _ = unsafe write(file, line, line.count)
-        return file
+        _ = unsafe pwrite(file, line, line.count, 0)
     }
 
     private static func readPID(_ file: Int32) -> Int32 {

@@ -14,13 +14,18 @@ public struct SupervisorOptions: Sendable {
     public var hasDatapath: Bool
     /// The child's command line behind its name.
     public var childArguments: [String]
+    /// Take everything over from the agent that runs with the same socket.
+    public var takesOver: Bool
+    /// What a new child runs: the program's file, which an upgrade replaces.
+    public var programPath: String
     /// Where the datapath looks for the engine's interface: 0 is written when no child has served
     /// for two seconds, so that the kernel applies each workload's choice. `nil`: nowhere.
     public var engineSlot: PinnedWord?
 
     public init(
         statePath: String, socketPath: String, workers: Int, hasDatapath: Bool,
-        childArguments: [String], engineSlot: PinnedWord? = nil
+        childArguments: [String], engineSlot: PinnedWord? = nil, takesOver: Bool = false,
+        programPath: String = "/proc/self/exe"
     ) {
         self.statePath = statePath
         self.socketPath = socketPath
@@ -28,6 +33,8 @@ public struct SupervisorOptions: Sendable {
         self.hasDatapath = hasDatapath
         self.childArguments = childArguments
         self.engineSlot = engineSlot
+        self.takesOver = takesOver
+        self.programPath = programPath
     }
 }
 
@@ -46,7 +53,7 @@ public struct PinnedWord: Sendable, Equatable {
     }
 }
 
-/// Starts the child, keeps what must outlive it, starts it again.
+/// Starts the child, keeps what must outlive it, starts it again, or starts the next beside it.
 ///
 /// - Threads: one, and never another in this process.
 public struct Supervisor: ~Copyable {
@@ -56,92 +63,78 @@ public struct Supervisor: ~Copyable {
 
     private let options: SupervisorOptions
     private let log: (String) -> Void
-    private let lock: NodeLock
-    private var engine: EngineNamespace?
-    /// The namespace and its listeners, as the child gets them; they belong to `engine`.
-    private let engineDescriptors: [Int32]
-    private var engineInterface: UInt32
     private let signals: Descriptor
+    private var held: Holdings
 
-    private var sockets = HeldSockets()
     private var restarts = Restarts()
-    private var child: pid_t = 0
-    private var control: ControlSocket?
-    private var startedAt: Int64 = 0
-    /// The same, for what the child is told.
-    private var startedMicroseconds: Int64 = 0
+    private var suspects = Suspects()
+    /// It serves, or is to serve.
+    private var child: ChildProcess?
+    /// Started to take the place of `child` once it serves.
+    private var next: ChildProcess?
+    /// Told to end, and draining.
+    private var leaving: [ChildProcess] = []
+    /// The supervisor that comes after us, until it serves.
+    private var successor: ControlSocket?
+    private var isHandedOver = false
+    private var isStopping = false
     private var nextStart: Int64? = 0
-    private var hasServed = false
-    private var killAt: Int64?
     /// When the engine's slot is cleared; `nil` while a child serves or once it is clear.
     private var clearSlotAt: Int64?
     private var outcome: SupervisorError?
 
-    /// Takes the locks and makes what the child will inherit.
+    /// Takes the locks and makes what the child will inherit, or gets all of it.
     public init(
         _ options: SupervisorOptions, log: @escaping (String) -> Void
     ) throws(SupervisorError) {
         let missing = options.hasDatapath ? Privileges.missing() : []
         guard missing.isEmpty else { throw .lacksCapabilities(missing) }
-        let lock = try NodeLock(
-            state: options.statePath, socket: options.socketPath, ownsNode: options.hasDatapath)
+        let held = try options.takesOver ? Holdings(takingOver: options) : Holdings(options)
         let signals = malla_signals_open()
         guard signals >= 0 else { throw .refused(doing: "take signals", errno: -signals) }
-        if options.hasDatapath {
-            let engine = try EngineNamespace(workers: options.workers)
-            engineDescriptors = [engine.descriptor.number] + engine.listeners
-            engineInterface = engine.interfaceIndex
-            self.engine = consume engine
-        } else {
-            engineDescriptors = []
-            engineInterface = 0
-            engine = nil
-        }
 
         self.options = options
         self.log = log
-        self.lock = lock
         self.signals = Descriptor(adopting: signals)
+        self.held = held
     }
 
-    /// Serves until SIGTERM or SIGINT.
+    /// Serves until SIGTERM or SIGINT, or until another supervisor has taken over.
     public mutating func run() throws(SupervisorError) {
         while true {
             startIfDue()
             if let outcome {
-                lock.removeSocket()
+                // What was taken over is still served by its owner.
+                if !held.hasPredecessor { held.removeNames(options) }
                 throw outcome
             }
-            if child == 0, nextStart == nil { break }
+            if child == nil, next == nil, leaving.isEmpty, nextStart == nil { break }
             waitForEvents()
             while case let signal = malla_signals_next(signals.number), signal != 0 {
-                if signal != SIGCHLD { stop() }
+                take(signal)
             }
             reap()
             passDeadlines()
         }
-        lock.removeSocket()
+        if !isHandedOver { held.removeNames(options) }
     }
 
+    private mutating func take(_ signal: Int32) {
+        switch signal {
+        case SIGCHLD: break
+        case SIGUSR2: startNext()
+        default: stop()
+        }
+    }
+
+    // MARK: Starting
+
     private mutating func startIfDue() {
-        guard child == 0, let due = nextStart, now() >= due else { return }
+        guard child == nil, next == nil, let due = nextStart, now() >= due else { return }
         do throws(SupervisorError) {
-            let (ours, theirs) = try ControlSocket.pair()
-            let end = Descriptor(adopting: theirs)
-            control = ControlSocket(adopting: ours)
-            let arguments = ["malla-agent"] + options.childArguments
-            let block = arguments.flatMap { Array($0.utf8) + [0] }.map { CChar(bitPattern: $0) }
-            startedMicroseconds = microseconds()
-            // The block holds `arguments.count` strings, a NUL after each, and outlives the call.
-            let started = unsafe malla_spawn(
-                "/proc/self/exe", block, arguments.count, end.number)
-            guard started > 0 else {
-                throw SupervisorError.refused(doing: "start the agent", errno: -started)
-            }
-            child = started
-            startedAt = startedMicroseconds / 1_000
+            child = try start("/proc/self/exe")
             nextStart = nil
-            clearSlotAt = clearSlotAt ?? startedAt + Self.slotMilliseconds
+            clearSlotAt = clearSlotAt ?? now() + Self.slotMilliseconds
         } catch {
             if restarts.count == 0 { outcome = error }
             log("\(error)")
@@ -149,119 +142,238 @@ public struct Supervisor: ~Copyable {
         }
     }
 
+    private func start(_ path: String) throws(SupervisorError) -> ChildProcess {
+        try ChildProcess.start(
+            path, options.childArguments, suspects: suspects.quarantined(at: now()),
+            at: microseconds())
+    }
+
+    /// SIGUSR2: the next child beside this one, of the program as it is on the disk now.
+    private mutating func startNext() {
+        guard !isStopping, next == nil, let child, child.hasServed else {
+            log("a restart was asked for while another is under way")
+            return
+        }
+        do throws(SupervisorError) {
+            let next = try start(options.programPath)
+            self.next = next
+            log("the agent (pid \(next.pid)) starts beside pid \(child.pid)")
+        } catch {
+            log("\(error); the agent (pid \(child.pid)) goes on")
+        }
+    }
+
+    // MARK: Events
+
     private mutating func waitForEvents() {
-        var events = [
-            pollfd(fd: signals.number, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: control?.descriptor.number ?? -1, events: Int16(POLLIN), revents: 0),
-        ]
-        let due = [nextStart, killAt, clearSlotAt].compactMap { $0 }.min()
+        var events = [pollfd(fd: signals.number, events: Int16(POLLIN), revents: 0)]
+        let door = held.doorNumber
+        events.append(
+            pollfd(fd: isHandedOver ? -1 : door, events: Int16(POLLIN), revents: 0))
+        events.append(
+            pollfd(fd: successor?.descriptor.number ?? -1, events: Int16(POLLIN), revents: 0))
+        let children = all
+        for child in children {
+            let number = child.isConnected ? child.control.descriptor.number : -1
+            events.append(pollfd(fd: number, events: Int16(POLLIN), revents: 0))
+        }
+        let kills = leaving.compactMap(\.killAt).min()
+        let due = [nextStart, kills, clearSlotAt].compactMap { $0 }.min()
         let wait = due.map { max(0, min(60_000, $0 - now())) } ?? -1
-        // The array outlives the call, which fills in two records.
-        _ = unsafe poll(&events, 2, Int32(wait))
-        guard events[1].revents != 0 else { return }
-        if let (message, descriptors) = control?.receive() {
-            for one in descriptors { close(one) }
-            answer(message)
-        } else {
-            control = nil
-        }
-    }
-
-    private mutating func answer(_ message: ControlMessage) {
-        switch message.kind {
-        case .hello: sendInheritance()
-        case .open:
-            let (error, opened) = sockets.open(message)
-            send(ControlMessage(.sockets, count: UInt32(opened.count), code: error), opened)
-        case .close: sockets.close(message)
-        case .list:
-            for var held in sockets.requests {
-                held.kind = .held
-                send(held)
+        // The array outlives the call, which fills in as many records.
+        _ = unsafe poll(&events, nfds_t(events.count), Int32(wait))
+        if events[1].revents != 0 { handOver() }
+        if events[2].revents != 0 { hearSuccessor() }
+        for (index, child) in children.enumerated() where events[3 + index].revents != 0 {
+            if let (message, descriptors) = child.control.receive() {
+                for one in descriptors { close(one) }
+                answer(message, child)
+            } else {
+                child.isConnected = false
             }
-            send(ControlMessage(.end))
-        case .serving:
-            hasServed = true
-            clearSlotAt = nil
-            // It may have been cleared while this child was slow to start.
-            _ = setEngineSlot(engineInterface)
-        case .linkUp: send(ControlMessage(.end, code: EngineNamespace.setLinkUp()))
-        case .verify: verifyEngine()
-        case .diagnose:
-            let opened = malla_diagnose_open_of(pid_t(bitPattern: message.number))
-            send(
-                ControlMessage(.sockets, count: opened < 0 ? 0 : 1, code: opened < 0 ? -opened : 0),
-                opened < 0 ? [] : [opened])
-            if opened >= 0 { close(opened) }
-        case .inheritance, .sockets, .held, .end, .verified: break
         }
     }
 
-    private mutating func verifyEngine() {
+    private var all: [ChildProcess] { [child, next].compactMap { $0 } + leaving }
+
+    private mutating func answer(_ message: ControlMessage, _ child: ChildProcess) {
+        switch message.kind {
+        case .hello: sendInheritance(to: child)
+        case .open:
+            let (error, opened) = held.sockets.open(message)
+            let answer = ControlMessage(.sockets, count: UInt32(opened.count), code: error)
+            send(answer, opened, to: child)
+        case .close:
+            // One that drains knows an older configuration than the one that serves.
+            if child.killAt == nil { held.sockets.close(message) }
+        case .list:
+            for var each in held.sockets.requests {
+                each.kind = .held
+                send(each, to: child)
+            }
+            send(ControlMessage(.end), to: child)
+        case .serving: serves(child)
+        case .linkUp:
+            send(ControlMessage(.end, code: EngineNamespace.setLinkUp()), to: child)
+        case .verify: verifyEngine(for: child)
+        case .diagnose: diagnose(message, for: child)
+        case .inheritance, .sockets, .held, .end, .verified, .takeover: break
+        }
+    }
+
+    private mutating func serves(_ one: ChildProcess) {
+        one.hasServed = true
+        if let next, next === one {
+            if let child { retire(child, isReplaced: true) }
+            child = next
+            self.next = nil
+        }
+        clearSlotAt = nil
+        // It may have been cleared while this child was slow to start.
+        _ = setEngineSlot(held.engineNumbers?.interface ?? 0)
+        held.tellPredecessor()
+    }
+
+    private mutating func verifyEngine(for child: ChildProcess) {
         var answer = ControlMessage(.verified)
         do throws(SupervisorError) {
-            answer.count = try engine?.repair().rawValue ?? 0
+            answer.count = try held.engine?.repair().rawValue ?? 0
         } catch {
             if case .refused(_, let errno) = error { answer.code = errno }
         }
-        engineInterface = engine?.interfaceIndex ?? 0
-        answer.number = engineInterface
-        send(answer)
+        answer.number = held.engineNumbers?.interface ?? 0
+        send(answer, to: child)
     }
 
-    private func sendInheritance() {
-        var descriptors = [lock.socket.number]
-        descriptors += engineDescriptors
-        let age = Int32(clamping: microseconds() - startedMicroseconds)
+    private func diagnose(_ message: ControlMessage, for child: ChildProcess) {
+        let opened = malla_diagnose_open_of(pid_t(bitPattern: message.number))
+        let isOpen = opened >= 0
+        let answer = ControlMessage(
+            .sockets, count: isOpen ? 1 : 0, code: isOpen ? 0 : -opened)
+        send(answer, isOpen ? [opened] : [], to: child)
+        if isOpen { close(opened) }
+    }
+
+    private func sendInheritance(to child: ChildProcess) {
+        var descriptors = [held.lock.socket.number]
+        if let box = child.boxNumber { descriptors.append(box) }
+        descriptors += held.engineNumbers?.descriptors ?? []
+        let age = Int32(clamping: microseconds() - child.startedAt)
         let message = ControlMessage(
-            .inheritance, number: engineInterface, count: restarts.count, code: age)
-        send(message, descriptors)
+            .inheritance, number: held.engineNumbers?.interface ?? 0, count: restarts.count,
+            port: child.boxNumber == nil ? 0 : 1, code: age)
+        send(message, descriptors, to: child)
     }
 
-    private func send(_ message: ControlMessage, _ descriptors: [Int32] = []) {
-        let error = control?.send(message, descriptors) ?? EPIPE
+    private func send(
+        _ message: ControlMessage, _ descriptors: [Int32] = [], to child: ChildProcess
+    ) {
+        let error = child.control.send(message, descriptors)
         // EPIPE: the child has just died, which SIGCHLD tells.
         if error != 0, error != EPIPE { log("cannot answer the agent: \(systemText(error))") }
     }
 
+    // MARK: Handing over
+
+    private mutating func handOver() {
+        guard let successor = held.handOver() else { return }
+        guard !isStopping else { return }
+        self.successor = consume successor
+        log("another agent asks for everything; this one serves until that one does")
+    }
+
+    private mutating func hearSuccessor() {
+        guard let (message, descriptors) = successor?.receive() else {
+            successor = nil
+            return
+        }
+        for one in descriptors { close(one) }
+        guard message.kind == .serving else { return }
+        successor = nil
+        isHandedOver = true
+        clearSlotAt = nil
+        log("the other agent serves: draining")
+        stop()
+    }
+
+    // MARK: Ending
+
+    private mutating func retire(_ child: ChildProcess, isReplaced: Bool) {
+        child.tellToEnd(killAt: now() + Self.stopMilliseconds, isReplaced: isReplaced)
+        leaving.append(child)
+    }
+
     private mutating func stop() {
+        isStopping = true
         nextStart = nil
-        guard child > 0, killAt == nil else { return }
-        kill(child, SIGTERM)
-        killAt = now() + Self.stopMilliseconds
+        for one in [child, next].compactMap({ $0 }) { retire(one, isReplaced: isHandedOver) }
+        child = nil
+        next = nil
     }
 
     private mutating func reap() {
-        guard child > 0 else { return }
-        var code: Int32 = 0
-        var signal: Int32 = 0
-        // The call writes one number to each.
-        guard unsafe malla_child_gone(child, &code, &signal) != 0 else { return }
-        let pid = child
-        child = 0
-        control = nil
-        if killAt != nil {
-            if signal != 0 { log("the agent (pid \(pid)) was ended by signal \(signal)") }
-            return
+        for one in all {
+            var code: Int32 = 0
+            var signal: Int32 = 0
+            // The call writes one number to each.
+            guard unsafe malla_child_gone(one.pid, &code, &signal) != 0 else { continue }
+            let how = signal != 0 ? "was ended by signal \(signal)" : "ended with \(code)"
+            if one.killAt != nil {
+                leaving.removeAll { $0 === one }
+                if signal != 0 { log("the agent (pid \(one.pid)) \(how) while it drained") }
+                continue
+            }
+            remember(one, signal)
+            if one === next {
+                next = nil
+                log("the new agent (pid \(one.pid)) \(how) before it served; the old one goes on")
+                continue
+            }
+            child = nil
+            died(one, code, signal, how)
         }
+    }
+
+    private mutating func died(
+        _ one: ChildProcess, _ code: Int32, _ signal: Int32, _ how: String
+    ) {
         // What ended by itself before it ever served would do so again: say why and end too.
-        if !hasServed, signal == 0 {
+        if !one.hasServed, signal == 0, restarts.count == 0 {
             outcome = .child(code: code == 0 ? 70 : code)
             return
         }
-        let wait = restarts.died(afterMilliseconds: now() - startedAt)
+        let wait = restarts.died(afterMilliseconds: now() - one.startedAt / 1_000)
         clearSlotAt = clearSlotAt ?? now() + Self.slotMilliseconds
+        if let next {
+            log("the agent (pid \(one.pid)) \(how); pid \(next.pid) takes its place")
+            child = next
+            self.next = nil
+            return
+        }
         nextStart = now() + wait
-        let how = signal != 0 ? "was ended by signal \(signal)" : "ended with \(code)"
-        log("the agent (pid \(pid)) \(how); restart \(restarts.count) in \(wait) ms")
+        log("the agent (pid \(one.pid)) \(how); restart \(restarts.count) in \(wait) ms")
+    }
+
+    /// Whom it served when it crashed: the black box says.
+    private mutating func remember(_ one: ChildProcess, _ signal: Int32) {
+        let names = one.served(whenEndedBy: signal)
+        guard !names.isEmpty else { return }
+        let before = suspects.quarantined(at: now())
+        suspects.crashed(names, at: now())
+        log("it served \(names.joined(separator: ", ")) when it crashed")
+        for name in suspects.quarantined(at: now()) where !before.contains(name) {
+            log("\(name) is quarantined: two crashes named it")
+        }
     }
 
     private mutating func passDeadlines() {
         let time = now()
-        if let due = killAt, time >= due, child > 0 {
-            log("the agent did not end in \(Self.stopMilliseconds / 1_000) s: killed")
-            kill(child, SIGKILL)
-            killAt = .max
+        for one in leaving {
+            guard let due = one.killAt, time >= due else { continue }
+            let seconds = Self.stopMilliseconds / 1_000
+            log("the agent (pid \(one.pid)) did not end in \(seconds) s: killed")
+            kill(one.pid, SIGKILL)
+            one.killAt = .max
         }
         guard let due = clearSlotAt, time >= due else { return }
         clearSlotAt = nil

@@ -10,12 +10,14 @@ public enum SupervisorError: Error, Equatable, Sendable, CustomStringConvertible
     case path(String, doing: String, errno: Int32)
     /// A system call of the start failed.
     case refused(doing: String, errno: Int32)
+    /// There is nobody to take over from, or it does not hand over.
+    case noPredecessor(String, errno: Int32)
     /// The child ended before it ever served.
     case child(code: Int32)
 
     public var exitCode: Int32 {
         switch self {
-        case .taken: 69
+        case .taken, .noPredecessor: 69
         case .lacksCapabilities: 77
         case .path(_, _, let errno), .refused(_, let errno):
             errno == EACCES || errno == EPERM ? 77 : 71
@@ -28,6 +30,9 @@ public enum SupervisorError: Error, Equatable, Sendable, CustomStringConvertible
         case .taken(let what, let pid):
             "another agent\(pid > 0 ? " (pid \(pid))" : "") already serves \(what); "
                 + "stop it, or give this one its own --state and --socket on another node"
+        case .noPredecessor(let why, let errno):
+            "cannot take over: \(why): \(systemText(errno)); start without --takeover, or stop the "
+                + "other agent first"
         case .lacksCapabilities(let names):
             "the datapath needs \(names.joined(separator: ", ")): run as root, or grant them "
                 + "(deploy/daemonset.yaml lists all), or serve Gateways only with --datapath off"

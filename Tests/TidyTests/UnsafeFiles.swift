@@ -19,7 +19,7 @@ enum UnsafeFiles {
             "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
         ],
         "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID"],
-        "Sources/L7Engine/Metrics/": ["AccessLog", "Accounts", "Tally"],
+        "Sources/L7Engine/Metrics/": ["AccessLog", "Accounts", "BlackBox", "Tally"],
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Downstream",
@@ -37,8 +37,8 @@ enum UnsafeFiles {
         "Sources/NodeAgent/Command/": ["AgentOptions", "Mounts", "Run"],
         "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
         "Sources/Supervisor/": [
-            "ControlSocket", "EngineNamespace", "HeldSockets", "NodeLock", "Privileges",
-            "Supervisor", "SupervisorError", "Sysctl",
+            "BlackBoxPage", "ChildProcess", "ControlSocket", "EngineNamespace", "HeldSockets",
+            "NodeLock", "Privileges", "Supervisor", "SupervisorError", "Sysctl", "Takeover",
         ],
     ]
 
@@ -49,6 +49,7 @@ enum UnsafeFiles {
     static let unchecked: Set<String> = [
         "Sources/L7Engine/Metrics/AccessLog.swift",
         "Sources/L7Engine/Metrics/Accounts.swift",
+        "Sources/L7Engine/Metrics/BlackBox.swift",
         "Sources/L7Engine/Metrics/Tally.swift",
         "Sources/MeshModel/Route/RegularExpression.swift",
     ]

@@ -31,6 +31,7 @@ struct Status: ParsableCommand {
         lines += item.reasons.map { "  not ready: \($0)" }
         lines += item.config.unreadableFiles.map { "  unreadable: \($0)" }
         lines += item.config.lastGood.problems.map { "  state: \($0)" }
+        lines += item.quarantined.map { "  quarantined: \($0) (two crashes named it)" }
         if !item.listeners.isEmpty {
             lines += [""] + listeners(item.listeners).lines(colour: colour)
         }

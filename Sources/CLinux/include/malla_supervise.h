@@ -14,8 +14,8 @@ int malla_control_send(int socket, const void *bytes, size_t count, const int *d
 ssize_t malla_control_receive(int socket, void *bytes, size_t room, int *descriptors,
 			      size_t *descriptor_count);
 
-/* SIGTERM, SIGINT and SIGCHLD as a non-blocking descriptor; the calling thread and those that it
- * starts no longer take them. SIGPIPE is ignored. */
+/* SIGTERM, SIGINT, SIGUSR2 and SIGCHLD as a non-blocking descriptor; the calling thread and those
+ * that it starts no longer take them. SIGPIPE is ignored. */
 int malla_signals_open(void);
 /* The next signal, 0 if there is none. */
 int malla_signals_next(int descriptor);

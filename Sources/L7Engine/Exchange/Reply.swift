@@ -7,6 +7,7 @@ enum ResponseFlag: UInt8, BitwiseCopyable {
     case none, noRoute, noCluster, noHealthy, connectFailed, connectionTermination, timeout
     case downstreamGone, downstreamInvalid, upstreamInvalid, overflow, retriesExceeded
     case streamIdle
+    case overload
 
     var label: StaticString {
         switch self {
@@ -23,6 +24,7 @@ enum ResponseFlag: UInt8, BitwiseCopyable {
         case .overflow: "UO"
         case .retriesExceeded: "UF,URX"
         case .streamIdle: "SI"
+        case .overload: "OM"
         }
     }
 }
@@ -55,13 +57,14 @@ enum Failure: Equatable, BitwiseCopyable {
     case slowReader
     case overloaded
     case tooLarge
+    case quarantined
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
         .noRoute, .noListener, .unresolvedBackend, .unsupportedFilter, .noEndpoints,
         .connectFailed, .connectTimeout, .retriesExceeded, .upstreamEnded, .upstreamInvalid,
         .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
-        .tooLarge,
+        .tooLarge, .quarantined,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -132,6 +135,10 @@ enum Failure: Equatable, BitwiseCopyable {
             Row("slow_reader", 0, .streamIdle, .never, "the client does not read the answer")
         case .overloaded:
             Row("overloaded", 503, .overflow, .never, "too busy; try again in a second")
+        case .quarantined:
+            Row(
+                "quarantined", 503, .overload, .never,
+                "this workload is not served now: the proxy failed while it served it")
         case .tooLarge:
             Row("rewritten_head", 500, .overflow, .never, "the rewritten head is too large")
         }

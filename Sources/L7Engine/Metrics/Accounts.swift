@@ -28,6 +28,8 @@ internal import MeshModel
     var last = Link.none
     /// It is in the order of service: it has something to do, or is being served.
     var isActive = false
+    /// The engine has died twice of serving it: it is refused unread.
+    var isQuarantined = false
     /// The account served after it; -1: none.
     var next: Int32 = -1
 

@@ -28,6 +28,11 @@ extension Worker {
             current = configs.count - 1
         }
         if previous >= 0 { release(previous) }
+        // An account never leaves quarantine while this process lives.
+        for number in config.quarantined where Int(number) < accounts.count {
+            accounts[number].isQuarantined = true
+            hasQuarantine = true
+        }
         replaceListeners(config.listeners.map { number < $0.count ? $0[number] : -1 })
     }
 
@@ -140,10 +145,13 @@ extension Worker {
     private func startDrain(_ until: UInt64) {
         drainUntil = until
         for link in listeners { _ = engine_unwatch(set, link.it.descriptor) }
-        // Every idle connection waits with a deadline, so the wheel knows them all.
+        // Every idle connection waits with a deadline, so the wheel knows them all. A request may
+        // be on its way to each: it is answered with `Connection: close`, and only who stays
+        // silent for a while is closed.
+        let deadline = now + limits.drainIdleNanosecondsMax
         for link in timers.all()
         where link.it.role == .downstream && link.it.phase == .head && link.it.input.isEmpty {
-            close(link)
+            timers.arm(link, at: min(until, deadline))
         }
     }
 }

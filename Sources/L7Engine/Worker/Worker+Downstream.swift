@@ -68,6 +68,11 @@ extension Worker {
     private func takeHead(
         _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
     ) -> Int {
+        if hasQuarantine, accounts[link.it.account].isQuarantined {
+            // Unread: what it sends is what we died of.
+            turnAway(link, .quarantined)
+            return -1
+        }
         switch unsafe HTTP1Parser.request(base, start, end, &head) {
         case .incomplete:
             if !link.it.needsMore, link.it.deadline > now + limits.headNanosecondsMax {
@@ -89,6 +94,7 @@ extension Worker {
         beginExchange(link)
         unsafe keepLogText(link, base)
         unsafe keepRequestID(link, base)
+        if !trapPath.isEmpty { unsafe springTrap(base) }
         link.it.framing = BodyFraming.request(head)
         let bodyEnd = unsafe link.it.framing.advance(base, head.end, end)
         if bodyEnd < 0 {
@@ -103,6 +109,16 @@ extension Worker {
             unsafe route(link, base, bodyEnd)
         }
         return link.it.phase == .lingering || link.it.phase == .dead ? -1 : bodyEnd
+    }
+
+    /// Only where a test of the black box has asked for it.
+    private func springTrap(_ base: UnsafeMutablePointer<UInt8>) {
+        guard head.path.count == trapPath.count else { return }
+        for (offset, byte) in trapPath.enumerated()
+        where unsafe base[head.path.lower + offset] != byte {
+            return
+        }
+        fatalError("the trap that a test has asked for")
     }
 
     private func beginExchange(_ link: Link) {
@@ -152,10 +168,10 @@ extension Worker {
     /// A head or body that must not be served; the connection ends with the answer.
     func refuse(_ link: Link, _ refusal: Refusal) {
         tally.count(refusal)
-        fail(link, .refused(refusal))
+        turnAway(link, .refused(refusal))
     }
 
-    private func fail(_ link: Link, _ failure: Failure) {
+    private func turnAway(_ link: Link, _ failure: Failure) {
         if !link.it.exchange.isActive, link.it.phase == .head {
             head.reset()
             link.it.framing = BodyFraming()
@@ -262,6 +278,6 @@ extension Worker {
             close(link)
             return
         }
-        fail(link, .headTimeout)
+        turnAway(link, .headTimeout)
     }
 }

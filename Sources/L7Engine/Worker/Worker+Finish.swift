@@ -128,7 +128,9 @@ extension Worker {
         if link.it.keepsAlive, link.it.framing.isDone {
             link.it.phase = .head
             link.it.needsMore = false
-            timers.arm(link, at: now + limits.idleNanosecondsMax)
+            let idle =
+                drainUntil == nil ? limits.idleNanosecondsMax : limits.drainIdleNanosecondsMax
+            timers.arm(link, at: now + idle)
             if !link.it.input.isEmpty || link.it.canRead { makeReady(link) }
             return
         }

@@ -52,6 +52,7 @@ extension Worker {
         guard hasReady else { return }
         var at = engine_cycles()
         let end = at &+ UInt64(turn)
+        defer { slot.rest() }
         while activeFirst >= 0 {
             let index = activeFirst
             let link = accounts[index].first
@@ -59,6 +60,7 @@ extension Worker {
             link.it.isReady = false
             if link.it.phase != .dead {
                 charge(index)
+                slot.serve(index)
                 let events = link.it.events
                 link.it.events = 0
                 movedBytes = 0

@@ -159,6 +159,7 @@ extension Worker {
 
     /// `Connection`, where the version's default is not what happens.
     func writeConnection(_ client: Link) {
+        if drainUntil != nil { client.it.keepsAlive = false }
         if !client.it.keepsAlive {
             writer.append("Connection: close\r\n")
         } else if client.it.minor == 0 {

@@ -68,6 +68,12 @@ internal import MeshModel
     /// Moved for the connection that is served now.
     var movedBytes = 0
 
+    /// Says to the black box whom this worker serves.
+    var slot = BlackBoxSlot.blank()
+    /// Not empty in a test of the black box only.
+    var trapPath: [UInt8] = []
+    var hasQuarantine = false
+
     var gone: [Link] = []
     var free: [Link] = []
     private let events: UnsafeMutablePointer<epoll_event>

@@ -13,7 +13,13 @@ final class WorkerConfig: Sendable {
     /// Each worker's own descriptor of `snapshot.gatewaySockets[i]`; -1: not open.
     let listeners: [[Int32]]
 
-    init(snapshot: Snapshot, sources: [UInt32], ports: [UInt32], listeners: [[Int32]]) {
+    /// Accounts that are not served.
+    let quarantined: [Int32]
+
+    init(
+        snapshot: Snapshot, sources: [UInt32], ports: [UInt32], listeners: [[Int32]],
+        quarantined: [Int32]
+    ) {
         self.snapshot = snapshot
         self.sources = sources
         destinations = snapshot.endpoints.map { endpoint in
@@ -21,5 +27,6 @@ final class WorkerConfig: Sendable {
         }
         self.ports = ports
         self.listeners = listeners
+        self.quarantined = quarantined
     }
 }

@@ -1,6 +1,7 @@
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
+internal import Synchronization
 
 /// The HTTP server of metrics, probes and listings: one thread, two listening sockets.
 ///
@@ -9,12 +10,19 @@ final class AdminServer: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let questions: Questions
 
+    private let listening = Mutex<[any Channel]>([])
+
     init(_ questions: Questions) { self.questions = questions }
+
+    /// Lets go of the listening sockets, which another process has too; open connections go on.
+    func stopListening() {
+        for channel in listening.withLock({ $0 }) { channel.close(promise: nil) }
+    }
 
     /// Serves on a listening socket, which is NIO's from now on.
     func serve(_ socket: Int32) throws {
         let questions = self.questions
-        _ = try ServerBootstrap(group: group)
+        let channel = try ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 128)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -24,6 +32,7 @@ final class AdminServer: Sendable {
                 }
             }
             .withBoundSocket(socket).wait()
+        listening.withLock { $0.append(channel) }
     }
 }
 

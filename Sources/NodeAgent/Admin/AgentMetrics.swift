@@ -19,6 +19,10 @@ extension Agent {
             "malla_agent_restarts_total", .counter, "Agent processes that died and were replaced.",
             UInt64(inheritance.restarts))
         out.family(
+            "malla_accounts_quarantined", .gauge,
+            "Workloads that are refused, because two crashes of the engine named them.",
+            UInt64(engine.quarantined.count))
+        out.family(
             "malla_agent_start_seconds", "How long this process took from its start to serving.",
             seconds: startDuration)
         out.family(

@@ -37,7 +37,8 @@ extension Agent {
                 lastReload: config.lastReload.map { $0.ISO8601Format() } ?? "",
                 lastGood: .init(
                     objects: kept.objects, bytes: kept.bytes, problems: kept.problems)),
-            listeners: listenerItems() + unservedItems(), repairs: repairItems())
+            listeners: listenerItems() + unservedItems(), repairs: repairItems(),
+            quarantined: engine.quarantined)
     }
 
     private func repairItems() -> [StatusItem.Repair] {

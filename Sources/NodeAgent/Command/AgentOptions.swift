@@ -116,6 +116,9 @@ struct AgentOptions: ParsableArguments {
             valueName: "map=n"))
     var mapEntries: [MapEntries] = []
 
+    /// For tests of the black box: a request for this path traps its worker.
+    @Option(name: .customLong("trap-path"), help: .hidden) var trapPath: String?
+
     func validate() throws {
         if let workers, !(1...128).contains(workers) {
             throw ValidationError("--workers takes 1 to 128, not \(workers)")
@@ -158,6 +161,7 @@ struct AgentOptions: ParsableArguments {
         if let cgroup { list += ["--cgroup", cgroup] }
         if let ca { list += ["--ca", ca] }
         if let accessLog { list += ["--access-log", accessLog] }
+        if let trapPath { list += ["--trap-path", trapPath] }
         for one in mapEntries { list += ["--map-entries", "\(one.map)=\(one.rows)"] }
         return list
     }

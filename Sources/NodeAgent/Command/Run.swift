@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import BPFLoader
+internal import Foundation
 internal import Glibc
 internal import Logging
 internal import Supervisor
@@ -26,6 +27,12 @@ struct Run: ParsableCommand {
               malla-agent run --config ./gateways --datapath off --state ./state \\
                 --socket ./agent.sock --admin 127.0.0.1:0
             """)
+
+    @Flag(
+        help: ArgumentHelp(
+            "Take the listening sockets over from the agent that runs with the same --socket; it "
+                + "drains and ends when this one serves."))
+    var takeover: Bool = false
 
     @OptionGroup var options: AgentOptions
 
@@ -63,7 +70,15 @@ struct Run: ParsableCommand {
             statePath: options.state, socketPath: options.socket, workers: options.workerCount,
             hasDatapath: options.datapath == .on,
             childArguments: ["child", "--supervisor", "\(getpid())"] + options.arguments,
-            engineSlot: options.datapath == .on ? word : nil)
+            engineSlot: options.datapath == .on ? word : nil, takesOver: takeover,
+            programPath: Self.programPath)
+    }
+
+    /// The program's file as it was named: an upgrade puts another in its place, and SIGUSR2 starts
+    /// that one.
+    private static var programPath: String {
+        let path = Bundle.main.executablePath ?? ""
+        return path.isEmpty ? "/proc/self/exe" : path
     }
 }
 

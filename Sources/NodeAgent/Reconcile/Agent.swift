@@ -77,11 +77,12 @@ final class Agent {
         datapath = DatapathState(options.datapath, datapathOptions)
         listeners = GatewayListeners(link, workers: options.workerCount)
         do throws(EngineError) {
-            engine = try Engine(
-                EngineOptions(
-                    workers: options.workerCount,
-                    capturedListeners: inheritance.capturedListeners,
-                    engineNamespace: inheritance.engineNamespace))
+            var engineOptions = EngineOptions(
+                workers: options.workerCount, capturedListeners: inheritance.capturedListeners,
+                engineNamespace: inheritance.engineNamespace)
+            engineOptions.blackBox = inheritance.blackBox
+            engineOptions.trapPath = options.trapPath ?? ""
+            engine = try Engine(engineOptions)
         } catch {
             throw StartError.engine("the engine cannot start: \(error)")
         }
@@ -94,6 +95,11 @@ final class Agent {
             waitForEvents()
             let signal = malla_signals_next(signals)
             if signal == SIGTERM || signal == SIGINT { break }
+            if signal == SIGUSR2 {
+                // Another child serves already.
+                server?.stopListening()
+                break
+            }
             if watch.wait(timeoutMilliseconds: 0) { reload() }
             answer()
             tick()

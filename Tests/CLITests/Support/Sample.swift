@@ -27,7 +27,7 @@ enum Sample {
                 .init(
                     what: "link", count: 2, subject: "pod shop/cart-1", message: "was detached",
                     time: "2026-11-21T14:01:00Z")
-            ])
+            ], quarantined: ["shop/cart"])
     ])
 
     static let endpoints = AdminAPI.endpoints.listing([

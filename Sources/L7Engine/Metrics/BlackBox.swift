@@ -1,0 +1,67 @@
+internal import CLinux
+internal import Glibc
+
+/// The engine's side of the black box: whom each worker serves now, and whom not to serve because
+/// the engine has died of serving it.
+///
+/// - Owns: a mapping that lives as long as the process.
+/// - Threads: each worker writes its own slot; names are written by `Engine.adopt`'s thread.
+@safe final class BlackBox: @unchecked Sendable {
+    private let page: OpaquePointer
+    /// Names of the accounts that two crashes have named.
+    let suspects: [String]
+
+    /// `nil`: the page cannot be mapped; the engine works without.
+    init?(descriptor: Int32) {
+        guard let page = unsafe malla_blackbox_map(descriptor) else { return nil }
+        unsafe self.page = page
+        var suspects: [String] = []
+        let count = unsafe malla_blackbox_suspects(page)
+        for place in 0..<count {
+            var count = 0
+            // The call answers text of `count` bytes inside of the page.
+            let text = unsafe malla_blackbox_suspect(page, place, &count)
+            let bytes = (0..<count).map { unsafe UInt8(bitPattern: text![$0]) }
+            suspects.append(String(decoding: bytes, as: UTF8.self))
+        }
+        self.suspects = suspects
+    }
+
+    /// From now on a trap of a worker is noted before it ends the process.
+    func watch() { unsafe malla_blackbox_watch(page) }
+
+    /// Says whose number is whose; `names[i]` is account `i`.
+    func name(_ names: [String]) {
+        for (number, name) in names.enumerated() where number > 0 {
+            // The text outlives the call, which copies it.
+            unsafe malla_blackbox_set_name(page, UInt32(number), name, name.utf8.count)
+        }
+    }
+
+    func slot(_ worker: Int) -> BlackBoxSlot {
+        unsafe BlackBoxSlot(malla_blackbox_slot(page, UInt32(worker)))
+    }
+}
+
+/// One worker's word in the page, or a word of nobody's.
+@safe struct BlackBoxSlot: @unchecked Sendable {
+    private let word: UnsafeMutablePointer<UInt64>
+
+    init(_ word: UnsafeMutablePointer<UInt64>) { unsafe self.word = word }
+
+    /// Where there is no page.
+    static func blank() -> BlackBoxSlot {
+        let word = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+        unsafe word.initialize(to: 0)
+        return unsafe BlackBoxSlot(word)
+    }
+
+    /// One store an event: whoever looks after a crash finds who was served.
+    @inline(__always)
+    func serve(_ account: Int32) {
+        unsafe malla_blackbox_serve(word, UInt64(truncatingIfNeeded: account) &+ 1)
+    }
+
+    @inline(__always)
+    func rest() { unsafe malla_blackbox_serve(word, 0) }
+}

@@ -1,0 +1,45 @@
+internal import CLinux
+internal import Glibc
+
+/// The supervisor's side of one child's black box.
+///
+/// - Owns: the page's descriptor and a mapping.
+@safe struct BlackBoxPage: ~Copyable {
+    let descriptor: Descriptor
+    private let page: OpaquePointer
+
+    /// `nil`: the system gives no memory; the child runs without.
+    init?(suspects: [String]) {
+        let descriptor = Descriptor(adopting: malla_blackbox_create())
+        guard descriptor.number >= 0, let page = unsafe malla_blackbox_map(descriptor.number) else {
+            return nil
+        }
+        for (place, name) in suspects.enumerated() {
+            // The text outlives the call, which copies it.
+            unsafe malla_blackbox_set_suspect(page, UInt32(place), name, name.utf8.count)
+        }
+        self.descriptor = descriptor
+        unsafe self.page = page
+    }
+
+    deinit { unsafe malla_blackbox_unmap(page) }
+
+    /// Whom a child that is dead served: the worker that trapped, else every worker.
+    func served() -> [String] {
+        let trapped = unsafe malla_blackbox_trapped(page)
+        let workers =
+            trapped > 0 ? [trapped - 1] : Array(0..<UInt32(MALLA_BLACKBOX_WORKERS))
+        var names: [String] = []
+        for worker in workers {
+            // A child that went mad may have written any number: the calls check it.
+            let account = unsafe malla_blackbox_slot(page, worker).pointee
+            guard account > 0, account <= UInt64(UInt32.max) else { continue }
+            var count = 0
+            let text = unsafe malla_blackbox_name(page, UInt32(account - 1), &count)
+            let bytes = (0..<count).map { unsafe UInt8(bitPattern: text![$0]) }
+            let name = String(decoding: bytes, as: UTF8.self)
+            if !name.isEmpty, !names.contains(name) { names.append(name) }
+        }
+        return names
+    }
+}

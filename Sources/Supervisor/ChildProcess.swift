@@ -1,0 +1,80 @@
+internal import CLinux
+internal import Glibc
+
+/// One child from its start to its end.
+///
+/// - Owns: our end of its control socket, and its black box.
+/// - Threads: the supervisor's one.
+final class ChildProcess {
+    let pid: pid_t
+    let control: ControlSocket
+    let box: BlackBoxPage?
+    /// Microseconds of the monotonic clock.
+    let startedAt: Int64
+    /// The other end of the control socket is there.
+    var isConnected = true
+    var hasServed = false
+    /// When it is killed, for it was told to end.
+    var killAt: Int64?
+    /// Processes of the node that the kernel had killed for want of memory when it began.
+    let memoryKills: UInt64
+
+    init(
+        pid: pid_t, control: consuming ControlSocket, box: consuming BlackBoxPage?, startedAt: Int64
+    ) {
+        self.pid = pid
+        self.control = control
+        self.box = box
+        self.startedAt = startedAt
+        memoryKills = Self.memoryKills()
+    }
+
+    /// Starts `path` with these arguments behind the program's name.
+    static func start(
+        _ path: String, _ arguments: [String], suspects: [String], at time: Int64
+    ) throws(SupervisorError) -> ChildProcess {
+        let (ours, theirs) = try ControlSocket.pair()
+        let end = Descriptor(adopting: theirs)
+        let control = ControlSocket(adopting: ours)
+        let list = ["malla-agent"] + arguments
+        let block = list.flatMap { Array($0.utf8) + [0] }.map { CChar(bitPattern: $0) }
+        // The block holds `list.count` strings, a NUL after each, and outlives the call.
+        let started = unsafe malla_spawn(path, block, list.count, end.number)
+        guard started > 0 else { throw .refused(doing: "start the agent", errno: -started) }
+        return ChildProcess(
+            pid: started, control: control, box: BlackBoxPage(suspects: suspects), startedAt: time)
+    }
+
+    var boxNumber: Int32? {
+        switch box {
+        case .some(let box): box.descriptor.number
+        case .none: nil
+        }
+    }
+
+    /// `isReplaced`: another serves already, so it answers no new questions while it drains.
+    func tellToEnd(killAt time: Int64, isReplaced: Bool) {
+        guard killAt == nil else { return }
+        kill(pid, isReplaced ? SIGUSR2 : SIGTERM)
+        killAt = time
+    }
+
+    /// Whom it served when `signal` ended it: by a trap, or for want of memory. Another signal
+    /// comes from people and says nothing of whom it served.
+    func served(whenEndedBy signal: Int32) -> [String] {
+        switch signal {
+        case SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGABRT: box?.served() ?? []
+        case SIGKILL where Self.memoryKills() > memoryKills: box?.served() ?? []
+        default: []
+        }
+    }
+
+    /// Source: `oom_kill` of /proc/vmstat, Linux 4.13.
+    private static func memoryKills() -> UInt64 {
+        for line in textFile("/proc/vmstat").split(separator: "\n")
+        where line.hasPrefix("oom_kill ") {
+            return UInt64(line.dropFirst(9)) ?? 0
+        }
+        return 0
+    }
+}
