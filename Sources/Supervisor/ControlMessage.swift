@@ -27,12 +27,13 @@ public struct ControlMessage: Equatable, Sendable {
         /// of the veth's end on the node, `count` an `EngineRepairs`, `code` why all is not right.
         case verify
         case verified
-        /// A second supervisor: give me all that you hold. Answered by `inheritance`, one `held`
-        /// each and `end`; `number` is `takeoverVersion`, for here two binaries meet.
-        case takeover
         /// Child: a sock_diag socket of the network namespace of process `number`. Answered by
         /// `sockets`.
         case diagnose
+        /// A second supervisor: give me all that you hold. Answered by `inheritance`, one `held`
+        /// each and `end`; `number` is `takeoverVersion`. Here two binaries meet, so this number
+        /// and those of the answers never change.
+        case takeover = 100
     }
 
     /// Of what two supervisors say to each other; goes up with any change of it.

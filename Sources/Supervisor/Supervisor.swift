@@ -216,12 +216,7 @@ public struct Supervisor: ~Copyable {
         case .linkUp:
             send(ControlMessage(.end, code: EngineNamespace.setLinkUp()), to: child)
         case .verify: verifyEngine(for: child)
-        case .diagnose:
-            let opened = malla_diagnose_open_of(pid_t(bitPattern: message.number))
-            let answer = ControlMessage(
-                .sockets, count: opened < 0 ? 0 : 1, code: opened < 0 ? -opened : 0)
-            send(answer, opened < 0 ? [] : [opened], to: child)
-            if opened >= 0 { close(opened) }
+        case .diagnose: diagnose(message, for: child)
         case .inheritance, .sockets, .held, .end, .verified, .takeover: break
         }
     }
@@ -248,6 +243,15 @@ public struct Supervisor: ~Copyable {
         }
         answer.number = held.engineNumbers?.interface ?? 0
         send(answer, to: child)
+    }
+
+    private func diagnose(_ message: ControlMessage, for child: ChildProcess) {
+        let opened = malla_diagnose_open_of(pid_t(bitPattern: message.number))
+        let isOpen = opened >= 0
+        let answer = ControlMessage(
+            .sockets, count: isOpen ? 1 : 0, code: isOpen ? 0 : -opened)
+        send(answer, isOpen ? [opened] : [], to: child)
+        if isOpen { close(opened) }
     }
 
     private func sendInheritance(to child: ChildProcess) {

@@ -1,8 +1,8 @@
 internal import AdminAPI
-internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
+internal import Synchronization
 
 /// The HTTP server of metrics, probes and listings: one thread, two listening sockets.
 ///
@@ -11,13 +11,13 @@ final class AdminServer: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let questions: Questions
 
-    private let listening = NIOLockedValueBox<[any Channel]>([])
+    private let listening = Mutex<[any Channel]>([])
 
     init(_ questions: Questions) { self.questions = questions }
 
     /// Lets go of the listening sockets, which another process has too; open connections go on.
     func stopListening() {
-        for channel in listening.withLockedValue({ $0 }) { channel.close(promise: nil) }
+        for channel in listening.withLock({ $0 }) { channel.close(promise: nil) }
     }
 
     /// Serves on a listening socket, which is NIO's from now on.
@@ -35,7 +35,7 @@ final class AdminServer: Sendable {
                 }
             }
             .withBoundSocket(socket).wait()
-        listening.withLockedValue { $0.append(channel) }
+        listening.withLock { $0.append(channel) }
     }
 }
 

@@ -32,7 +32,7 @@ struct Run: ParsableCommand {
         help: ArgumentHelp(
             "Take the listening sockets over from the agent that runs with the same --socket; it "
                 + "drains and ends when this one serves."))
-    var takeover = false
+    var takeover: Bool = false
 
     @OptionGroup var options: AgentOptions
 
