@@ -43,6 +43,7 @@ struct ProgramTests {
                       not ready: broken.yaml cannot be read
                       unreadable: broken.yaml
                       state: a.good is damaged
+                      quarantined: shop/cart (two crashes named it)
 
                     GATEWAY   LISTENER  ADDRESS   PORT  PROGRAMMED  MESSAGE
                     shop/web  http      *         8080  yes         -
