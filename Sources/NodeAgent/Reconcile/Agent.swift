@@ -139,7 +139,7 @@ final class Agent {
         if config.problem.isEmpty { keeper.keep(store.inForce) }
         guard !isFirst else { return }
         try loadAndOpen()
-        if let snapshot { datapath.apply(snapshot) }
+        if let snapshot { apply(snapshot) }
         bringLinkUp()
         report()
     }
@@ -247,7 +247,7 @@ final class Agent {
         lines += repairs.note(found, at: now)
         for line in lines { logger.warning("\(line)") }
         if found.contains(where: { $0.what == .interface }), let snapshot {
-            datapath.apply(snapshot)
+            apply(snapshot)
             report()
         }
     }
