@@ -276,11 +276,11 @@ public final class Datapath {
         }
         let count = UInt32(descriptors.count)
         let before = setting.listeners
-        // Fewer than before: the count shrinks first, so that no row without a socket is chosen.
         if let first = descriptors.first {
             setting.engine_cookie = malla_socket_netns_cookie(first)
             try settings.set(0, to: setting)
         }
+        // Fewer than before: the count shrinks first, so that no row without a socket is chosen.
         if count < before { try setListeners(count) }
         for (index, descriptor) in descriptors.enumerated() {
             try listeners.set(UInt32(index), to: descriptor)

@@ -148,14 +148,6 @@ int engine_socket_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) ? -errno : -error;
 }
 
-void engine_abort(int fd)
-{
-	struct linger now = { .l_onoff = 1, .l_linger = 0 };
-
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	close(fd);
-}
-
 int engine_enter_namespace(int fd)
 {
 	return setns(fd, CLONE_NEWNET) ? -errno : 0;

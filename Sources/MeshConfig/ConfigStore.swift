@@ -274,3 +274,18 @@ extension ConfigObject {
             message: finding.message + (finding.severity == .error ? stays : ""))
     }
 }
+
+extension [Diagnostic] {
+    /// What resolving references found about an object.
+    mutating func note(
+        _ object: ConfigObject, _ severity: Diagnostic.Severity,
+        _ category: Diagnostic.Category, _ field: String, _ line: Int, _ message: String,
+        _ condition: Diagnostic.Condition? = nil
+    ) {
+        append(
+            object.diagnostic(
+                .init(
+                    severity: severity, category: category, line: line, field: field,
+                    condition: condition, message: message)))
+    }
+}

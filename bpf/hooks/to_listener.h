@@ -12,18 +12,6 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 
-static __always_inline __u32 listener_hash(const struct malla_flow_key *flow)
-{
-	__u32 hash = flow->source.words_be[0] ^ flow->source.words_be[1] ^
-		     flow->source.words_be[2] ^ flow->source.words_be[3];
-
-	hash = hash * 0x9e3779b1u + flow->target.words_be[3];
-	hash = hash * 0x9e3779b1u + ((__u32)flow->source_port_be << 16 | flow->target_port_be);
-	hash ^= hash >> 16;
-	hash *= 0x85ebca6bu; /* MurmurHash3's finaliser */
-	return hash ^ hash >> 13;
-}
-
 static __always_inline struct malla_flow_key listener_flow(struct bpf_sk_lookup *ctx)
 {
 	struct malla_flow_key flow = {
@@ -63,7 +51,7 @@ static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *
 		return MALLA_VERDICT_NO_FLOW;
 	if (!values || !values->listeners)
 		return MALLA_VERDICT_NO_LISTENER;
-	index = listener_hash(&key) % values->listeners;
+	index = flow_hash(&key) % values->listeners;
 	listener = bpf_map_lookup_elem(&malla_listen, &index);
 	if (!listener)
 		return MALLA_VERDICT_NO_LISTENER;

@@ -140,14 +140,8 @@ __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 /* A tuple's hash, the same on every node: Maglev's number. */
 static __always_inline __u32 nat_hash(const struct malla_flow_key *flow)
 {
-	__u32 hash = flow->source.words_be[0] ^ flow->source.words_be[1] ^
-		     flow->source.words_be[2] ^ flow->source.words_be[3];
+	__u32 hash = flow_hash(flow);
 
-	hash = hash * 0x9e3779b1u + flow->target.words_be[3];
-	hash = hash * 0x9e3779b1u + ((__u32)flow->source_port_be << 16 | flow->target_port_be);
-	hash ^= hash >> 16;
-	hash *= 0x85ebca6bu; /* MurmurHash3's finaliser */
-	hash ^= hash >> 13;
 	hash *= 0xc2b2ae35u;
 	return hash ^ hash >> 16;
 }

@@ -82,6 +82,19 @@ static __always_inline struct malla_flow_key flow_reversed(const struct malla_fl
 	return back;
 }
 
+/* The same for a tuple on every node; spread well enough to choose among a few. */
+static __always_inline __u32 flow_hash(const struct malla_flow_key *flow)
+{
+	__u32 hash = flow->source.words_be[0] ^ flow->source.words_be[1] ^
+		     flow->source.words_be[2] ^ flow->source.words_be[3];
+
+	hash = hash * 0x9e3779b1u + flow->target.words_be[3];
+	hash = hash * 0x9e3779b1u + ((__u32)flow->source_port_be << 16 | flow->target_port_be);
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6bu; /* MurmurHash3's finaliser */
+	return hash ^ hash >> 13;
+}
+
 static __always_inline struct malla_end flow_target(const struct malla_flow_key *flow)
 {
 	struct malla_end end = {

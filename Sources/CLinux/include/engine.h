@@ -91,8 +91,6 @@ int engine_bind_source(int fd, struct engine_address source, uint16_t lowest, ui
 /* 0, -EINPROGRESS or another error. */
 int engine_connect(int fd, struct engine_address target);
 int engine_socket_error(int fd);
-/* Close by reset: no lingering state. */
-void engine_abort(int fd);
 /* Enters the network namespace: the calling thread only. */
 int engine_enter_namespace(int fd);
 /* The caller's name in /proc; at most 15 bytes. */

@@ -47,8 +47,6 @@ struct Exchange: BitwiseCopyable, Equatable {
 
     var isDialing: Bool { state == .dialing }
     var isActive: Bool { state != .idle && state != .done }
-    /// Nothing of a response has gone to the client yet.
-    var canReply: Bool { state == .dialing || state == .awaiting || state == .idle }
 
     mutating func on(_ event: Event) -> Action {
         switch state {

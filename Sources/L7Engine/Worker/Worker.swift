@@ -47,7 +47,6 @@ internal import MeshModel
     var dialsOpen = 0
     var drainUntil: UInt64?
     var isDone = false
-    var drainAnswers = 0
 
     /// Received bytes that nobody holds yet; the head being written; its fields.
     let scratch: UnsafeMutablePointer<UInt8>

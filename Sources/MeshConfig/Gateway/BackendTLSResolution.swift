@@ -171,10 +171,6 @@ struct BackendTLSResolution {
         _ object: ConfigObject, _ field: String, _ line: Int, _ message: String,
         _ condition: Diagnostic.Condition
     ) {
-        diagnostics.append(
-            object.diagnostic(
-                .init(
-                    severity: .warning, category: .reference, line: line, field: field,
-                    condition: condition, message: message)))
+        diagnostics.note(object, .warning, .reference, field, line, message, condition)
     }
 }

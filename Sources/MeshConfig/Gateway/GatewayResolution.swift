@@ -53,7 +53,7 @@ struct GatewayState {
 struct GatewayResolution {
     let objects: ObjectSet
     private(set) var listeners: [Listener] = []
-    private(set) var diagnostics: [Diagnostic] = []
+    var diagnostics: [Diagnostic] = []
     var certificates: CertificateResolution
     var gateways: [ObjectName: GatewayState] = [:]
     /// Gateways of other classes, by name: their routes are not Malla's.
@@ -74,7 +74,7 @@ struct GatewayResolution {
             let className = object.root["spec"]?["gatewayClassName"]?.text ?? ""
             guard classes.isOurs(className) else {
                 foreign[object.name] = className
-                note(
+                diagnostics.note(
                     object, .info, .ignored, "spec.gatewayClassName", object.line,
                     "class '\(className)' is not Malla's (no GatewayClass of that name with "
                         + "controllerName \(gatewayControllerName)); the Gateway is ignored")
@@ -91,7 +91,7 @@ struct GatewayResolution {
         for object in objects["GatewayClass"] {
             let controller = object.root["spec"]?["controllerName"]?.text ?? ""
             guard controller != gatewayControllerName else { continue }
-            note(
+            diagnostics.note(
                 object, .info, .ignored, "spec.controllerName", object.line,
                 "belongs to '\(controller)', not to Malla; ignored")
         }
@@ -108,7 +108,7 @@ struct GatewayResolution {
                     "addresses of type \(type) are not supported by this build; the Gateway is "
                     + "not served: give an IPAddress or none"
                 state.accepted = Condition("Accepted", .isFalse, "UnsupportedAddress", message)
-                note(
+                diagnostics.note(
                     state.object, .warning, .unsupported, "spec.addresses[\(index)]", entry.line,
                     message, .init(type: "Accepted", reason: "UnsupportedAddress"))
                 continue
@@ -171,7 +171,7 @@ struct GatewayResolution {
         listener.accepted = Condition("Accepted", .isFalse, "UnsupportedProtocol", message)
         listener.allowed.allowsHTTPRoute = false
         listener.supportedKinds = []
-        note(
+        diagnostics.note(
             object, .warning, .unsupported, path + ".protocol",
             value["protocol"]?.line ?? value.line,
             message, .init(type: "Accepted", reason: "UnsupportedProtocol"))
@@ -184,7 +184,7 @@ struct GatewayResolution {
         let text = message + "; the listener is not served: change one of them"
         listener.conflicted = Condition("Conflicted", .isTrue, reason, text)
         listener.accepted = Condition("Accepted", .isFalse, reason, text)
-        note(
+        diagnostics.note(
             object, .error, .invalid, path, value.line, text,
             .init(type: "Conflicted", reason: reason))
     }
@@ -236,21 +236,9 @@ struct GatewayResolution {
             let message = "routes of kind \(name) are not supported by this build"
             listener.resolvedRefs = Condition(
                 "ResolvedRefs", .isFalse, "InvalidRouteKinds", message)
-            note(
+            diagnostics.note(
                 object, .warning, .unsupported, "\(path).allowedRoutes.kinds[\(index)]", kind.line,
                 message, .init(type: "ResolvedRefs", reason: "InvalidRouteKinds"))
         }
-    }
-
-    mutating func note(
-        _ object: ConfigObject, _ severity: Diagnostic.Severity,
-        _ category: Diagnostic.Category, _ field: String, _ line: Int, _ message: String,
-        _ condition: Diagnostic.Condition? = nil
-    ) {
-        diagnostics.append(
-            object.diagnostic(
-                .init(
-                    severity: severity, category: category, line: line, field: field,
-                    condition: condition, message: message)))
     }
 }

@@ -21,7 +21,7 @@ extension GatewayResolution {
                 if !indices.contains(found) { indices.append(found) }
             } catch {
                 refusals.append(error)
-                note(
+                diagnostics.note(
                     object, .warning, .reference, "\(path).tls.certificateRefs[\(index)]",
                     reference.line, error.message + "; the listener serves without it, if at all",
                     .init(type: "ResolvedRefs", reason: error.reason))
@@ -30,7 +30,7 @@ extension GatewayResolution {
         if references.isEmpty {
             let message = "an HTTPS listener needs tls.certificateRefs"
             refusals.append(.init(reason: "InvalidCertificateRef", message: message))
-            note(
+            diagnostics.note(
                 object, .error, .reference, "\(path).tls", tls?.line ?? value.line, message,
                 .init(type: "ResolvedRefs", reason: "InvalidCertificateRef"))
         }
@@ -58,7 +58,7 @@ extension GatewayResolution {
                 isVersion
                 ? "'\(text)' is neither 1.2 nor 1.3; 1.2 is the least version"
                 : "is not supported by this build: it is ignored"
-            note(
+            diagnostics.note(
                 object, .warning, .unsupported, "\(path).tls.options[\(option.name)]", option.line,
                 message)
         }

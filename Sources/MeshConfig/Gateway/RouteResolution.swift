@@ -37,7 +37,7 @@ struct RouteResolution {
             let parent = ParentReference(ref, path: "spec.parentRefs[\(index)]", of: object)
             guard var status = attach(object, parent, hostnames, &attachments) else { continue }
             if let accepted = status.conditions.first, accepted.status != .isTrue {
-                note(
+                diagnostics.note(
                     object, .warning, .reference, parent.path, ref.line,
                     accepted.message, .init(type: "Accepted", reason: accepted.reason))
             }
@@ -45,7 +45,7 @@ struct RouteResolution {
             parents.append(status)
         }
         if refs.isEmpty {
-            note(
+            diagnostics.note(
                 object, .warning, .reference, "spec.parentRefs", object.line,
                 "the route names no parent and takes no effect: add a parentRef")
         }
@@ -80,7 +80,7 @@ struct RouteResolution {
         switch (parent.group, parent.kind) {
         case (Kind.gatewayGroup, "Gateway"):
             if let className = gateways.foreign[parent.name] {
-                note(
+                diagnostics.note(
                     object, .info, .ignored, parent.path, parent.line,
                     "Gateway \(parent.name) is of class '\(className)', not Malla's; this parent "
                         + "is ignored")
@@ -89,13 +89,13 @@ struct RouteResolution {
             status.conditions = [attach(object, toGateway: parent, hostnames, &attachments)]
         case ("", "Service"):
             if !hostnames.isEmpty {
-                note(
+                diagnostics.note(
                     object, .info, .ignored, "spec.hostnames", parent.line,
                     "hostnames do not count for the parent Service \(parent.name)")
             }
             status.conditions = [attach(object, toService: parent, &attachments)]
         default:
-            note(
+            diagnostics.note(
                 object, .warning, .unsupported, parent.path, parent.line,
                 "a parent of kind \(parent.kind) (group '\(parent.group)') is not supported by "
                     + "this build; it is ignored")
@@ -206,18 +206,6 @@ struct RouteResolution {
         }
         attachments += ports.map { .service(index, port: $0) }
         return Condition("Accepted", .isTrue, "Accepted")
-    }
-
-    private mutating func note(
-        _ object: ConfigObject, _ severity: Diagnostic.Severity,
-        _ category: Diagnostic.Category, _ field: String, _ line: Int, _ message: String,
-        _ condition: Diagnostic.Condition? = nil
-    ) {
-        diagnostics.append(
-            object.diagnostic(
-                .init(
-                    severity: severity, category: category, line: line, field: field,
-                    condition: condition, message: message)))
     }
 }
 

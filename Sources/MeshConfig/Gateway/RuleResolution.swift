@@ -102,12 +102,10 @@ struct RuleResolution {
         if resolvedRefs.status == .isTrue {
             resolvedRefs = Condition("ResolvedRefs", .isFalse, reason, message)
         }
-        diagnostics.append(
-            object.diagnostic(
-                .init(
-                    severity: .warning, category: .reference, line: value.line, field: field,
-                    condition: .init(type: "ResolvedRefs", reason: reason),
-                    message: message + "; its share of the requests is answered with 500")))
+        diagnostics.note(
+            object, .warning, .reference, field, value.line,
+            message + "; its share of the requests is answered with 500",
+            .init(type: "ResolvedRefs", reason: reason))
         return .unresolved(message)
     }
 
