@@ -36,7 +36,7 @@ struct HookTests {
     func `a captured connection is redirected into the engine, its answers into the pod`(
         _ family: Family
     ) throws {
-        let object = try node(family, meshed: true)
+        let object = try Self.node(family, meshed: true)
         let syn = PacketBuilder(
             source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
             flags: PacketBuilder.syn)
@@ -46,26 +46,26 @@ struct HookTests {
 
         #expect(try object.run("malla_from_pod", packet: syn.frame).answer == redirect)
         #expect(try object.run("malla_from_eng", packet: answer.frame).answer == redirect)
-        #expect(try count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_CAPTURED) == 1)
-        #expect(try count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_TO_LOCAL_POD) == 1)
+        #expect(try Self.count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_CAPTURED) == 1)
+        #expect(try Self.count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_TO_LOCAL_POD) == 1)
     }
 
     @Test(arguments: families)
     func `what the engine sends about no local pod is dropped`(_ family: Family) throws {
-        let object = try node(family, meshed: true)
+        let object = try Self.node(family, meshed: true)
         let foreign = PacketBuilder(
             source: family.service, sourcePort: 80, target: family.server, targetPort: 4,
             flags: PacketBuilder.syn)
 
         #expect(try object.run("malla_from_eng", packet: foreign.frame).answer == drop)
-        #expect(try count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_FOREIGN) == 1)
+        #expect(try Self.count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_FOREIGN) == 1)
     }
 
     @Test(arguments: families)
     func `an unmeshed pod's packet gets the endpoint's address, the answer the service's`(
         _ family: Family
     ) throws {
-        let object = try node(family, meshed: false)
+        let object = try Self.node(family, meshed: false)
         var packet = PacketBuilder(
             source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
             flags: PacketBuilder.syn)
@@ -90,7 +90,7 @@ struct HookTests {
     func `on its way to the engine through an egress hook a packet bears the engine's MAC`(
         _ family: Family
     ) throws {
-        let object = try node(family, meshed: true)
+        let object = try Self.node(family, meshed: true)
         let dial = PacketBuilder(
             source: family.pod, sourcePort: 61000, target: family.server, targetPort: 8080,
             flags: PacketBuilder.syn)
@@ -108,7 +108,7 @@ struct HookTests {
         throws
     {
         let family = Self.families[0]
-        let object = try node(family, meshed: true)
+        let object = try Self.node(family, meshed: true)
         let stranger = PacketBuilder(
             source: family.server, sourcePort: 8080, target: family.pod, targetPort: 61000,
             flags: PacketBuilder.ack)
@@ -131,7 +131,8 @@ struct HookTests {
 
         // As the kernel's programs order it: the greater end is the source.
         let key = malla_flow_key(
-            source: address([10, 1, 0, 10]), target: address([10, 96, 0, 1]),
+            source: malla_address(bytes: [10, 1, 0, 10]),
+            target: malla_address(bytes: [10, 96, 0, 1]),
             source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
             protocol: 6, pad: (0, 0, 0))
         var flow = malla_flow()
@@ -166,10 +167,12 @@ struct HookTests {
     }
 
     /// A pod at `lo`, a captured service with one endpoint, an engine.
-    private func node(_ family: Family, meshed: Bool) throws -> KernelObject {
+    static func node(_ family: Family, meshed: Bool) throws -> KernelObject {
         let object = try KernelObject("malla")
         var setting = malla_setting()
-        setting.engine = 99
+        // The interface must exist.
+        setting.engine = 1
+        setting.listeners = 1
         setting.engine_mac = (2, 0, 0, 0, 0, 1)
         try object.put("malla_setting", UInt32(0), setting)
         var pod = malla_pod()
@@ -179,28 +182,22 @@ struct HookTests {
         var quota = malla_quota()
         quota.flows = 64
         for endpoint in UInt32(0)...2 { try object.put("malla_quota", endpoint, quota) }
-        try object.put("malla_pod", address(family.pod), pod)
+        try object.put("malla_pod", malla_address(bytes: family.pod), pod)
         let key = malla_end(
-            address: address(family.service), port_be: UInt16(80).bigEndian, protocol: 6, pad: 0)
+            address: malla_address(bytes: family.service), port_be: UInt16(80).bigEndian,
+            protocol: 6, pad: 0)
         let service = malla_service(
             inside: malla_group(id: 1, endpoints: 1, positions: 0), outside: malla_group(),
             flags: UInt32(MALLA_SERVICE_CAPTURED), affinity_seconds: 0)
         try object.put("malla_service", key, service)
         let endpoint = malla_end(
-            address: address(family.server), port_be: UInt16(8080).bigEndian, protocol: 6, pad: 0)
+            address: malla_address(bytes: family.server), port_be: UInt16(8080).bigEndian,
+            protocol: 6, pad: 0)
         try object.put("malla_endpoint", malla_endpoint_key(group: 1, slot: 0), endpoint)
         return object
     }
 
-    private func address(_ bytes: [UInt8]) -> malla_address {
-        let all = bytes.count == 4 ? [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] + bytes : bytes
-        func word(_ at: Int) -> UInt32 {
-            all[at..<at + 4].reduce(0) { $0 << 8 | UInt32($1) }.bigEndian
-        }
-        return malla_address(words_be: (word(0), word(4), word(8), word(12)))
-    }
-
-    private func count(
+    static func count(
         _ object: KernelObject, _ hook: malla_hook, _ verdict: malla_verdict
     ) throws -> UInt64 {
         let index = hook.rawValue * UInt32(MALLA_VERDICTS_MAX) + verdict.rawValue

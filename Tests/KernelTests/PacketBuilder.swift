@@ -11,7 +11,7 @@ struct PacketBuilder {
     var targetPort: UInt16
     var flags: UInt8
 
-    private static func bytes(_ value: UInt16) -> [UInt8] {
+    static func bytes(_ value: UInt16) -> [UInt8] {
         [UInt8(value >> 8), UInt8(value & 255)]
     }
 
@@ -41,7 +41,7 @@ struct PacketBuilder {
     }
 
     /// - Source: RFC 1071.
-    private static func checksum(_ bytes: [UInt8]) -> UInt16 {
+    static func checksum(_ bytes: [UInt8]) -> UInt16 {
         var sum: UInt32 = 0
         for index in stride(from: 0, to: bytes.count, by: 2) {
             let low = index + 1 < bytes.count ? UInt32(bytes[index + 1]) : 0

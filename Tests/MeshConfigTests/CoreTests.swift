@@ -25,6 +25,25 @@ struct CoreTests {
         #expect(result.diagnostics.isEmpty)
     }
 
+    /// annotation, whether the pod fails closed; nil: it is refused
+    static let failureModes: [(String, Bool?)] = [
+        ("", false), ("malla.io/failure-mode: open", false),
+        ("malla.io/failure-mode: closed", true),
+        ("malla.io/failure-mode: ajar", nil),
+    ]
+
+    @Test(arguments: failureModes) func `a pod says what becomes of its calls without an engine`(
+        _ annotation: String, _ failsClosed: Bool?
+    ) throws {
+        let result = try TestDirectory.load(
+            """
+            {apiVersion: v1, kind: Pod, metadata: {name: p, annotations: {\(annotation)}},
+             status: {podIP: 10.0.0.1}}
+            """)
+        #expect(result.mesh.workloads.first?.engineUse.failsClosed == failsClosed)
+        #expect(result.diagnostics.isEmpty == (failsClosed != nil))
+    }
+
     /// labels of the namespace, labels of the pod, whether it is in the mesh
     static let members: [(String, String, Bool)] = [
         ("{}", "{}", true),

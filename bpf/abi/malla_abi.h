@@ -54,7 +54,7 @@
  * to_engine         a packet of a connection that the engine holds
  * icmp_to_engine    an ICMP error about such a connection
  * stray_to_engine   mid-stream to a captured service, unknown here: the engine answers, if it can
- * no_engine         dropped: the engine has no interface now (fail closed)
+ * no_engine         dropped: mid-stream, and the engine has no interface now
  * pod_met_engine    dropped: the pod dials from a port that the engine holds towards the same end
  * engine_met_pod    dropped: the engine dials from a port that the pod holds towards the same end
  * uplink_met_engine dropped: another node's connection on a tuple that the engine holds
@@ -93,6 +93,8 @@
  * snat_ports        dropped: no port is free from which to dial the endpoint
  * too_long          answered: the packet exceeds the MTU of the way to the endpoint
  * no_way            dropped: the node's routes know no way to the endpoint or the client
+ * past_engine       no engine serves, and the pod fails open: an endpoint's address written
+ * engine_refused    reset: no engine serves, and the pod fails closed
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -143,7 +145,9 @@
 	X(BROUGHT_HOME, 45, "brought_home")                                                        \
 	X(SNAT_PORTS, 46, "snat_ports")                                                            \
 	X(TOO_LONG, 47, "too_long")                                                                \
-	X(NO_WAY, 48, "no_way")
+	X(NO_WAY, 48, "no_way")                                                                    \
+	X(PAST_ENGINE, 49, "past_engine")                                                          \
+	X(ENGINE_REFUSED, 50, "engine_refused")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -262,6 +266,8 @@ MALLA_ABI_SIZE(struct malla_affinity, 32);
 #define MALLA_POD_MESHED 1
 /* Some of what it dials is not captured: rows of malla_exclude say what. */
 #define MALLA_POD_EXCLUDES 2
+/* While no engine serves, what would be captured is reset; else it passes the engine. */
+#define MALLA_POD_FAILS_CLOSED 4
 
 /* malla_pod: a local pod's address to this. */
 struct malla_pod {

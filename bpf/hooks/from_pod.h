@@ -7,7 +7,8 @@
  * engine dialled, and errors about either.
  *
  * Fails closed: what cannot be read or is not the pod's to send is dropped; a captured connection
- * is never sent past the engine.
+ * is never sent past the engine. Where no engine serves, the pod says whether a new one is reset or
+ * gets an endpoint here.
  */
 #pragma once
 #include "lib/capture.h"
@@ -20,8 +21,11 @@
 
 /* Where a packet is sent after its verdict; 0: up the node's stack. */
 struct from_pod {
+	struct __sk_buff *skb;
 	__u32 interface; /* that it came from */
 	__u32 target;	 /* of the local pod that it goes to */
+	__u8 is_past_engine;
+	__u8 pad[7];
 };
 
 static __always_inline int from_pod_is_own(const struct malla_address *address, __u32 interface)
@@ -37,8 +41,6 @@ from_pod_capture(struct sight *sight, const struct packet *packet, const struct 
 {
 	struct malla_flow *flow = flow_blank(MALLA_FLOW_CAPTURED);
 
-	if (!setting_engine())
-		return MALLA_VERDICT_NO_ENGINE;
 	if (!flow)
 		return MALLA_VERDICT_FAILED;
 	flow->interfaces[0] = pod->interface;
@@ -73,24 +75,13 @@ static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
-/*
- * To a service: past the engine where it is not captured, or not for this pod. PASS: nothing of it
- * that is begun here.
- */
-static __always_inline enum malla_verdict from_pod_serve(struct sight *sight,
-							 const struct packet *packet,
-							 const struct malla_service *service,
-							 const struct malla_pod *pod)
+/* Whether what the pod sends to a service is for the engine. */
+static __always_inline int from_pod_is_captured(const struct malla_service *service,
+						const struct malla_pod *pod,
+						const struct malla_end *end)
 {
-	struct malla_end end = flow_target(&packet->flow);
-
-	if (!service_is_captured(service) || !(pod->flags & MALLA_POD_MESHED) ||
-	    exclude_holds(pod, &end))
-		return nat_begins(packet) ? from_pod_balance(sight, packet, service, pod)
-					  : MALLA_VERDICT_PASS;
-	if (packet_opens(packet))
-		return from_pod_capture(sight, packet, pod);
-	return setting_engine() ? MALLA_VERDICT_STRAY_TO_ENGINE : MALLA_VERDICT_NO_ENGINE;
+	return service && service_is_captured(service) && (pod->flags & MALLA_POD_MESHED) &&
+	       !exclude_holds(pod, end);
 }
 
 /* Nothing knows the flow, or a connection opens: judged by what is configured now. */
@@ -109,11 +100,18 @@ from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod 
 	if (!packet_opens(packet) && nat_find(&packet->flow, MALLA_NAT_HOME))
 		return MALLA_VERDICT_BROUGHT_HOME;
 	service = service_meant(&end, 0);
-	if (service) {
-		verdict = from_pod_serve(sight, packet, service, pod);
-		if (verdict != MALLA_VERDICT_PASS)
-			return verdict;
+	if (from_pod_is_captured(service, pod, &end)) {
+		if (!packet_opens(packet))
+			return setting_engine() ? MALLA_VERDICT_STRAY_TO_ENGINE
+						: MALLA_VERDICT_NO_ENGINE;
+		if (capture_is_served(way->skb))
+			return from_pod_capture(sight, packet, pod);
+		if (pod->flags & MALLA_POD_FAILS_CLOSED)
+			return MALLA_VERDICT_ENGINE_REFUSED;
+		way->is_past_engine = 1;
 	}
+	if (service && nat_begins(packet))
+		return from_pod_balance(sight, packet, service, pod);
 	verdict = judge_open(sight, packet, MALLA_FLOW_OWN, 0);
 	if (judge_allows(verdict) && sight->flow)
 		way->target = flow_receiver(sight->flow, sight->is_back);
@@ -148,19 +146,33 @@ from_pod_follow(struct sight *sight, const struct packet *packet, struct from_po
 	return way->target ? MALLA_VERDICT_DIRECT : MALLA_VERDICT_PASS;
 }
 
-/* An error about a flow: it goes where the flow's packets go. */
-static __always_inline enum malla_verdict from_pod_relate(struct __sk_buff *skb,
-							  const struct sight *sight,
-							  struct packet *packet, __u32 interface)
+/*
+ * An error about a flow: it goes where the flow's packets go, and bears in itself what they bear
+ * there.
+ */
+static __always_inline enum malla_verdict
+from_pod_relate(struct sight *sight, struct packet *packet, struct from_pod *way)
 {
-	enum malla_verdict verdict = MALLA_VERDICT_RELATED;
+	struct malla_address source;
 
-	if (flow_is_engines(sight->flow, sight->is_back))
-		verdict = capture_packet(packet);
-	if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS ||
-	    !from_pod_is_own(&packet->flow.source, interface))
+	if (packet_sender(way->skb, packet, &source) || !from_pod_is_own(&source, way->interface))
 		return MALLA_VERDICT_SPOOFED;
-	return verdict;
+	if (!sight->flow)
+		return nat_home(way->skb, packet) ? MALLA_VERDICT_FAILED
+						  : MALLA_VERDICT_BROUGHT_HOME;
+	if (flow_is_engines(sight->flow, sight->is_back))
+		return capture_packet(packet);
+	if (sight->flow->kind == MALLA_FLOW_TRANSLATED && !sight->is_back) {
+		if (rewrite_target(way->skb, packet, &sight->flow->other))
+			return MALLA_VERDICT_FAILED;
+		flow_see(&packet->flow, sight);
+		if (!sight->flow)
+			return MALLA_VERDICT_RELATED;
+	} else if (flow_is_shown(sight) && rewrite_source(way->skb, packet, &sight->flow->other)) {
+		return MALLA_VERDICT_FAILED;
+	}
+	way->target = flow_receiver(sight->flow, sight->is_back);
+	return MALLA_VERDICT_RELATED;
 }
 
 /* What a link needs by itself: from an address of the link, or the pod's own. */
@@ -210,8 +222,8 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 
 	flow_see(&packet->flow, &sight);
 	if (packet->is_icmp) {
-		if (sight.flow)
-			return from_pod_relate(skb, &sight, packet, way->interface);
+		if (sight.flow || nat_find(&packet->flow, MALLA_NAT_HOME))
+			return from_pod_relate(&sight, packet, way);
 		if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS)
 			return MALLA_VERDICT_MALFORMED;
 		flow_see(&packet->flow, &sight);
@@ -253,7 +265,8 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb, s
 	verdict = from_pod_judge(skb, &packet, way);
 	/* What nobody serves is answered, and what goes home too: back into the pod. */
 	if (verdict == MALLA_VERDICT_BROUGHT_HOME ||
-	    (verdict == MALLA_VERDICT_NO_ENDPOINT && !refuse(skb, &packet, 0)))
+	    ((verdict == MALLA_VERDICT_NO_ENDPOINT || verdict == MALLA_VERDICT_ENGINE_REFUSED) &&
+	     !refuse(skb, &packet, 0)))
 		way->target = way->interface;
 	return verdict;
 }
@@ -261,18 +274,20 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb, s
 SEC("tc")
 int malla_from_pod(struct __sk_buff *skb)
 {
-	struct from_pod way = {.interface = skb->ifindex};
+	struct from_pod way = {.skb = skb, .interface = skb->ifindex};
 	enum malla_verdict verdict = from_pod_meet(skb, &way);
 
-	count_verdict(MALLA_HOOK_FROM_POD, verdict);
+	count_verdict(MALLA_HOOK_FROM_POD, way.is_past_engine && verdict == MALLA_VERDICT_TRANSLATED
+					       ? MALLA_VERDICT_PAST_ENGINE
+					       : verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
 	switch (verdict) {
 	case MALLA_VERDICT_PASS:
 	case MALLA_VERDICT_RETURNED:
-	case MALLA_VERDICT_RELATED:
 	case MALLA_VERDICT_LINK_LOCAL:
 		return TCX_NEXT;
+	case MALLA_VERDICT_RELATED:
 	case MALLA_VERDICT_DIRECT:
 	case MALLA_VERDICT_AUDITED:
 	case MALLA_VERDICT_TRANSLATED:
@@ -280,6 +295,7 @@ int malla_from_pod(struct __sk_buff *skb)
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_NEXT;
 	case MALLA_VERDICT_BROUGHT_HOME:
 	case MALLA_VERDICT_NO_ENDPOINT:
+	case MALLA_VERDICT_ENGINE_REFUSED:
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	default:
 		return TCX_DROP;

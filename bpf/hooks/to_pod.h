@@ -42,6 +42,17 @@ static __always_inline enum malla_verdict to_pod_open(struct sight *sight,
 	return verdict;
 }
 
+/* An error about a flow: it bears in itself what the flow's packets bear. */
+static __always_inline enum malla_verdict
+to_pod_relate(struct __sk_buff *skb, const struct sight *sight, const struct packet *packet)
+{
+	if (flow_is_engines(sight->flow, sight->is_back))
+		return capture_packet(packet);
+	if (flow_is_shown(sight) && rewrite_source(skb, packet, &sight->flow->other))
+		return MALLA_VERDICT_FAILED;
+	return MALLA_VERDICT_RELATED;
+}
+
 static __always_inline enum malla_verdict to_pod_judge(struct __sk_buff *skb, struct packet *packet)
 {
 	struct sight sight;
@@ -50,8 +61,7 @@ static __always_inline enum malla_verdict to_pod_judge(struct __sk_buff *skb, st
 	flow_see(&packet->flow, &sight);
 	if (packet->is_icmp) {
 		if (sight.flow)
-			return flow_is_engines(sight.flow, sight.is_back) ? capture_packet(packet)
-									  : MALLA_VERDICT_RELATED;
+			return to_pod_relate(skb, &sight, packet);
 		if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS)
 			return MALLA_VERDICT_MALFORMED;
 		flow_see(&packet->flow, &sight);

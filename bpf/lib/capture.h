@@ -21,6 +21,20 @@ struct {
 	__type(value, __u64);
 } malla_listen SEC(".maps");
 
+/*
+ * Whether a new connection may be given to the engine: somebody listens, and the interface is
+ * there. Of those only the interface can go without a word; bpf_check_mtu looks for it. Linux 5.12.
+ */
+static __always_inline int capture_is_served(struct __sk_buff *skb)
+{
+	const struct malla_setting *values = setting();
+	__u32 mtu = 0;
+
+	if (!values || !values->engine || !values->listeners)
+		return 0;
+	return bpf_check_mtu(skb, values->engine, &mtu, 0, 0) != -ENODEV;
+}
+
 /* Which verdict a packet of the engine's gets; `is_peer` says how the hook will send it. */
 static __always_inline enum malla_verdict capture_packet(const struct packet *packet)
 {

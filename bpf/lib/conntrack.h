@@ -163,6 +163,12 @@ static __always_inline int flow_is_engines(const struct malla_flow *flow, int is
 	return flow->kind == (is_back ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED);
 }
 
+/* A packet in this direction is shown to its receiver with the service's address as its source. */
+static __always_inline int flow_is_shown(const struct sight *sight)
+{
+	return sight->flow->kind == MALLA_FLOW_TRANSLATED_BACK && sight->is_back;
+}
+
 /* The engine, or a pod, still speaks on this tuple. */
 static __always_inline int flow_is_held(const struct malla_flow *flow, enum malla_flow_kind kind)
 {

@@ -19,6 +19,7 @@
 
 #define AF_INET	     2
 #define AF_INET6     10
+#define ENODEV	     19
 #define ECONNREFUSED 111
 #define ICMPV6	     58
 

@@ -9,7 +9,7 @@
 __attribute__((noinline)) int pod_sends(struct __sk_buff *skb, struct packet *packet,
 					__u32 interface)
 {
-	struct from_pod way = {.interface = interface};
+	struct from_pod way = {.skb = skb, .interface = interface};
 
 	if (!packet)
 		return MALLA_VERDICT_FAILED;

@@ -88,7 +88,7 @@ int every_later_packet_follows_the_verdict_of_the_syn(struct __sk_buff *skb)
 }
 
 SEC("tc")
-int without_an_engine_captured_connections_are_dropped(struct __sk_buff *skb)
+int without_an_engine_a_pod_that_fails_closed_is_refused(struct __sk_buff *skb)
 {
 	static struct packet syn, ack;
 
@@ -96,10 +96,46 @@ int without_an_engine_captured_connections_are_dropped(struct __sk_buff *skb)
 	ack = packet_between(end4(POD, 40001), end4(SERVICE, 80), TCP_ACK);
 	put_setting(0);
 	put_service(MALLA_SERVICE_CAPTURED, 1);
-	put_pod(MALLA_POD_MESHED);
-	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_NO_ENGINE);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_FAILS_CLOSED);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
 	EXPECT(!flow_of(&syn));
 	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_NO_ENGINE);
+	return 0;
+}
+
+SEC("tc")
+int without_an_engine_a_pod_that_fails_open_gets_an_endpoint(struct __sk_buff *skb)
+{
+	static struct packet syn, sent, later;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	later = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
+	put_setting(0);
+	put_service(MALLA_SERVICE_CAPTURED, 1);
+	put_pod(MALLA_POD_MESHED);
+	sent = syn;
+	EXPECT(pod_sends(skb, &sent, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(sent.flow.target_port_be == bpf_htons(8080));
+	/* It stays with its endpoint when the engine is back. */
+	put_setting(ENGINE_INTERFACE);
+	EXPECT(pod_sends(skb, &later, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}
+
+SEC("tc")
+int an_interface_that_is_gone_and_no_listener_are_no_engine(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_service(MALLA_SERVICE_CAPTURED, 1);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_FAILS_CLOSED);
+	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	put_engine(ENGINE_INTERFACE, 0);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
+	put_setting(0x7fffffff);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
+	put_setting(ENGINE_INTERFACE);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
 	return 0;
 }
 

@@ -10,6 +10,8 @@ enum Annotation {
     static let excludedBlocks = [
         "malla.io/exclude-outbound-cidrs", "traffic.sidecar.istio.io/excludeOutboundIPRanges",
     ]
+    /// Pod: `open` or `closed`, what becomes of new connections that no engine can serve.
+    static let failureMode = "malla.io/failure-mode"
     /// Pod or Namespace: `enabled` or `disabled`.
     static let mesh = "malla.io/mesh"
     /// The same in Istio's words: `ambient` or `none`.

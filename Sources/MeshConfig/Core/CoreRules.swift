@@ -13,7 +13,8 @@ enum PodRules {
         }
         checkHostPorts(root["spec"], &check)
         let annotations = root["metadata"]?["annotations"]
-        for (name, problem) in Exclusions.read(annotations?.texts ?? [:]).problems {
+        let texts = annotations?.texts ?? [:]
+        for (name, problem) in Exclusions.read(texts).problems + EngineUse.read(texts).problems {
             check.error(
                 "metadata.annotations[\(name)]", annotations?[name]?.line ?? root.line, problem)
         }

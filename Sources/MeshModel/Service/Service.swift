@@ -59,12 +59,14 @@ public struct Workload: Hashable, Sendable {
     public var ports: [NamedPort]
     /// What of its connections to L7 services is not captured.
     public var exclusions: Exclusions
+    /// What of it needs the engine, and what becomes of that while none serves.
+    public var engineUse: EngineUse
 
     public init(
         name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
         addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String,
         hostPorts: [HostPort] = [], ports: [NamedPort] = [],
-        exclusions: Exclusions = Exclusions()
+        exclusions: Exclusions = Exclusions(), engineUse: EngineUse = EngineUse()
     ) {
         self.name = name
         self.serviceAccount = serviceAccount
@@ -77,6 +79,7 @@ public struct Workload: Hashable, Sendable {
         self.hostPorts = hostPorts
         self.ports = ports
         self.exclusions = exclusions
+        self.engineUse = engineUse
     }
 }
 
