@@ -1,5 +1,7 @@
 // What each workload cost the engine, summed over the workers.
 
+internal import MeshModel
+
 /// One workload's account. Units: nanoseconds, counts, bytes.
 public struct AccountTotals: Sendable, Equatable {
     /// As Istio's metrics name it; `unknown`: clients outside of the mesh.
@@ -19,22 +21,32 @@ extension Exposition {
     /// Every account that was ever used, those outside of the mesh first.
     static func accounts(_ tables: [Accounts], names: MetricNames) -> [AccountTotals] {
         let count = min(names.sources.count, tables.first?.count ?? 0)
-        return (0..<count).compactMap { index in
+        // Versions of one workload have accounts of their own and are one line here.
+        var places: [ObjectName: Int] = [:]
+        var sums: [AccountTotals] = []
+        for index in 0..<count {
             let source = names.sources[index]
-            var sum = AccountTotals(workload: source.workload, namespace: source.namespace)
-            for table in tables {
-                let words = table.words(index)
-                let seconds = Double(words[1]) / Double(max(1, table.cyclesPerSecond))
-                sum.bufferBytes += words[0]
-                sum.cpuNanoseconds += UInt64(seconds * 1e9)
-                sum.requests += words[2]
-                sum.receivedBytes += words[3]
-                sum.sentBytes += words[4]
-                sum.connections += words[5] > words[6] ? words[5] - words[6] : 0
-                sum.shed += words[7]
+            let name = ObjectName(source.namespace, source.workload)
+            let place = places[name] ?? sums.count
+            if place == sums.count {
+                places[name] = place
+                sums.append(AccountTotals(workload: source.workload, namespace: source.namespace))
             }
-            return sum.cpuNanoseconds == 0 && sum.shed == 0 ? nil : sum
+            for table in tables { add(table, index, to: &sums[place]) }
         }
+        return sums.filter { $0.cpuNanoseconds > 0 || $0.shed > 0 }
+    }
+
+    private static func add(_ table: Accounts, _ index: Int, to sum: inout AccountTotals) {
+        let words = table.words(index)
+        let seconds = Double(words[1]) / Double(max(1, table.cyclesPerSecond))
+        sum.bufferBytes += words[0]
+        sum.cpuNanoseconds += UInt64(seconds * 1e9)
+        sum.requests += words[2]
+        sum.receivedBytes += words[3]
+        sum.sentBytes += words[4]
+        sum.connections += words[5] > words[6] ? words[5] - words[6] : 0
+        sum.shed += words[7]
     }
 
     static func text(ofAccounts accounts: [AccountTotals]) -> String {

@@ -4,9 +4,43 @@ internal import MeshModel
 
 /// Numbers under which the workers count workloads and service ports; they outlive snapshots.
 struct MetricNames: Sendable {
-    struct Source: Sendable {
+    /// What Istio's labels say of a workload. Source: istio.io, Istio Standard Metrics, Labels.
+    struct Source: Sendable, Hashable {
         var workload: String
         var namespace: String
+        var app = "unknown"
+        var version = "unknown"
+        var canonicalService = "unknown"
+        var canonicalRevision = "latest"
+
+        static let unknown = Source(workload: "unknown", namespace: "unknown")
+
+        init(workload: String, namespace: String) {
+            self.workload = workload
+            self.namespace = namespace
+        }
+
+        init(_ pod: Workload) {
+            self.init(workload: pod.workloadName, namespace: pod.name.namespace)
+            let labels = pod.labels
+            app = labels["app"] ?? app
+            version = labels["version"] ?? version
+            canonicalService =
+                labels["service.istio.io/canonical-name"] ?? labels["app.kubernetes.io/name"]
+                ?? labels["app"] ?? workload
+            canonicalRevision =
+                labels["service.istio.io/canonical-revision"]
+                ?? labels["app.kubernetes.io/version"] ?? labels["version"] ?? canonicalRevision
+        }
+
+        /// With the side's prefix, `source` or `destination`.
+        func labels(_ side: String) -> String {
+            "\(side)_workload=\"\(workload)\",\(side)_workload_namespace=\"\(namespace)\""
+                + ",\(side)_principal=\"unknown\",\(side)_app=\"\(app)\""
+                + ",\(side)_version=\"\(version)\""
+                + ",\(side)_canonical_service=\"\(canonicalService)\""
+                + ",\(side)_canonical_revision=\"\(canonicalRevision)\""
+        }
     }
     struct Destination: Sendable {
         var name: String
@@ -15,17 +49,17 @@ struct MetricNames: Sendable {
         var host: String { name == "unknown" ? name : "\(name).\(namespace).svc.cluster.local" }
     }
 
-    private(set) var sources = [Source(workload: "unknown", namespace: "unknown")]
+    private(set) var sources = [Source.unknown]
     private(set) var destinations = [Destination(name: "unknown", namespace: "unknown", port: 0)]
-    private var sourceNumbers: [ObjectName: UInt32] = [:]
+    private var sourceNumbers: [Source: UInt32] = [:]
     private var destinationNumbers: [String: UInt32] = [:]
 
     mutating func numbers(of snapshot: Snapshot) -> (sources: [UInt32], ports: [UInt32]) {
         let sources = snapshot.mesh.workloads.map { workload -> UInt32 in
-            let key = ObjectName(workload.name.namespace, workload.workloadName)
+            let key = Source(workload)
             if let known = sourceNumbers[key] { return known }
             let number = UInt32(self.sources.count)
-            self.sources.append(Source(workload: workload.workloadName, namespace: key.namespace))
+            self.sources.append(key)
             sourceNumbers[key] = number
             return number
         }
@@ -92,10 +126,8 @@ enum Exposition {
         let destination = names.destinations[Int(row[0] & 0xffff_ffff)]
         let workload = names.sources[Int(row[1] >> 32)]
         let flag = ResponseFlag(rawValue: UInt8(truncatingIfNeeded: row[1])) ?? .none
-        return "reporter=\"source\",source_workload=\"\(source.workload)\""
-            + ",source_workload_namespace=\"\(source.namespace)\""
-            + ",destination_workload=\"\(workload.workload)\""
-            + ",destination_workload_namespace=\"\(workload.namespace)\""
+        return "reporter=\"source\",\(source.labels("source"))"
+            + ",\(workload.labels("destination"))"
             + ",destination_service=\"\(destination.host)\""
             + ",destination_service_name=\"\(destination.name)\""
             + ",destination_service_namespace=\"\(destination.namespace)\""

@@ -6,10 +6,16 @@ import Synchronization
 
 /// Blocking sockets on 127.0.0.1 with a time limit on every call: the other ends of the engine.
 enum Loopback {
-    static func listen(backlog: Int32 = 128) -> (descriptor: Int32, port: UInt16) {
+    /// - Parameter port: 0: a free one; else one that other listeners share.
+    static func listen(backlog: Int32 = 128, port: UInt16 = 0) -> (descriptor: Int32, port: UInt16)
+    {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var one: Int32 = 1
+        // Safe: the call reads one number.
+        unsafe _ = setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &one, 4)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
         address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
         var size = socklen_t(MemoryLayout<sockaddr_in>.size)
         // Safe: the calls read and write this one address.
@@ -266,7 +272,8 @@ extension Workload {
     /// A pod that a test's client is.
     static func client(_ namespace: String, _ name: String, _ address: String) -> Workload {
         Workload(
-            name: ObjectName(namespace, name), serviceAccount: "default", node: "n", labels: [:],
+            name: ObjectName(namespace, name), serviceAccount: "default", node: "n",
+            labels: ["app": "shop-web", "version": "v2"],
             addresses: [IPAddress(address)].compactMap(\.self), interface: nil, isMeshed: true,
             workloadName: name)
     }
