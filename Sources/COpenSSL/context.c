@@ -289,6 +289,8 @@ static int on_hello(SSL *session, int *alert, void *argument)
 		SSL_set_SSL_CTX(session, chosen);
 		/* Not part of what a context hands over. */
 		SSL_set_min_proto_version(session, SSL_CTX_get_min_proto_version(chosen));
+		SSL_set_verify(session, SSL_CTX_get_verify_mode(chosen),
+			       SSL_CTX_get_verify_callback(chosen));
 	}
 	return SSL_CLIENT_HELLO_SUCCESS;
 }
@@ -385,8 +387,7 @@ SSL_CTX *tls_client_context(const char *hosts, size_t hosts_count, const char *u
 	extra->hosts_count = hosts_count;
 	extra->uris = copy(uris, uris_count);
 	extra->uris_count = uris_count;
-	/* The worker keeps sessions by endpoint itself. */
-	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+	tls_context_keep_sessions(context);
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_cert_verify_callback(context, verify_peer, extra);
 	if (!extra->hosts || !extra->uris ||

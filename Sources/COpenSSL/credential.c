@@ -173,6 +173,24 @@ int malla_authorities_check(const uint8_t *bundle, size_t bytes, int64_t now,
 	return 0;
 }
 
+int64_t malla_credential_expiry(const uint8_t *pem, size_t bytes)
+{
+	BIO *bio = BIO_new_mem_buf(pem, (int)bytes);
+	X509 *certificate;
+	int64_t first = 0;
+
+	while (bio && (certificate = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
+		int64_t at = seconds(X509_get0_notAfter(certificate));
+
+		if (!first || at < first)
+			first = at;
+		X509_free(certificate);
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return first;
+}
+
 static size_t put(const char *text, size_t length, char *out, size_t used, size_t room)
 {
 	/* A name with a line feed or a NUL is nobody's. */

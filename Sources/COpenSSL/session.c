@@ -94,6 +94,7 @@ void tls_wire_free(struct tls_wire *wire)
 	if (wire) {
 		free(wire->bytes);
 		free(wire->staging);
+		tls_kept_free(wire);
 	}
 	free(wire);
 }
@@ -119,6 +120,8 @@ struct tls_session {
 	uint8_t failure;
 	uint8_t offers_ticket;
 	uint8_t is_done;
+	uint32_t identity; /* of the endpoint; 0 for clients */
+	uint64_t endpoint;
 	uint32_t burst; /* bytes sent since something was last received */
 	/* Records that the socket did not take. */
 	uint8_t *rest;
@@ -180,6 +183,8 @@ static enum tls_failure reason(const SSL *session, unsigned long error)
 		return TLS_FAILURE_NAME_UNKNOWN;
 	case SSL_R_NO_APPLICATION_PROTOCOL:
 		return TLS_FAILURE_PROTOCOL;
+	case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+		return TLS_FAILURE_NO_CERTIFICATE;
 	case SSL_R_CERTIFICATE_VERIFY_FAILED:
 		return verification(session);
 	default:
@@ -504,13 +509,34 @@ struct engine_session *tls_accept_new(SSL_CTX *context, struct tls_wire *wire, i
 	return &session->base;
 }
 
+/* The contract is that of SSL_CTX_sess_set_new_cb(3): 1 keeps the reference. */
+static int keep_session(SSL *ssl, SSL_SESSION *offered)
+{
+	struct tls_session *session = SSL_get_app_data(ssl);
+
+	return session && session->identity &&
+	       tls_kept_put(session->wire, session->endpoint, session->identity, offered,
+			    SSL_session_reused(ssl));
+}
+
+void tls_context_keep_sessions(SSL_CTX *context)
+{
+	SSL_CTX_set_session_cache_mode(context,
+				       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(context, keep_session);
+}
+
 struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, int fd,
-				       const char *name, SSL_SESSION *previous)
+				       const char *name, uint64_t endpoint, uint32_t identity)
 {
 	struct tls_session *session = session_new(context, wire, fd);
+	SSL_SESSION *previous = tls_kept_find(wire, endpoint, identity);
 
 	if (!session)
 		return NULL;
+	session->endpoint = endpoint;
+	session->identity = identity;
+	SSL_set_app_data(session->ssl, session);
 	SSL_set_connect_state(session->ssl);
 	if ((name && *name && SSL_set_tlsext_host_name(session->ssl, name) != 1) ||
 	    (previous && SSL_set_session(session->ssl, previous) != 1)) {

@@ -162,6 +162,7 @@ public final class Engine: Sendable {
         let names = names.withLock { $0 }
         return Exposition.text(tallies, names: names)
             + Exposition.text(ofAccounts: Exposition.accounts(accountTables, names: names))
+            + Exposition.text(ofCertificates: adoption.withLock { $0.expiries })
     }
 
     /// What each workload cost, summed over the workers: `malla top`.

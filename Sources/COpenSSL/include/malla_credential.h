@@ -21,6 +21,10 @@ int malla_credential_check(const uint8_t *chain, size_t chain_bytes, const uint8
 int malla_authorities_check(const uint8_t *bundle, size_t bytes, int64_t now,
 			    struct malla_credential *out);
 
+/* When the first certificate to expire of a chain or a bundle does, seconds since 1970; 0: there is
+ * none that can be read. */
+int64_t malla_credential_expiry(const uint8_t *pem, size_t bytes);
+
 /* The DNS names of a chain's first certificate, each followed by a line feed; the common name
  * where there is none. Answers the bytes written, at most `room`. */
 size_t malla_credential_names(const uint8_t *chain, size_t bytes, char *out, size_t room);

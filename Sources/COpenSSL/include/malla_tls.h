@@ -26,9 +26,21 @@ enum tls_failure {
 	TLS_FAILURE_UNTRUSTED,
 	TLS_FAILURE_EXPIRED,
 	TLS_FAILURE_NAME_MISMATCH,
+	TLS_FAILURE_NO_CERTIFICATE, /* the client showed none, and must */
 };
 
-/* What the sessions of one worker share: the records of the call that is under way. */
+/* A session of an earlier connection to an endpoint, for the next one. */
+struct tls_kept {
+	uint64_t endpoint; /* the caller's number of the endpoint */
+	uint32_t identity; /* whom it was verified as: never resumed as another */
+	int64_t until;	   /* seconds of CLOCK_MONOTONIC */
+	SSL_SESSION *session;
+};
+
+enum { TLS_KEPT_MAX = 256 };
+
+/* What the sessions of one worker share: the records of the call that is under way, and sessions
+ * that endpoints offered to resume, one for each. */
 struct tls_wire {
 	int fd;		/* of the session that is being worked on */
 	int is_drained; /* the last read took less than it could: nothing is left now */
@@ -38,11 +50,19 @@ struct tls_wire {
 	size_t capacity;
 	uint8_t *bytes;
 	uint8_t *staging; /* a record's worth of plain bytes */
+	struct tls_kept kept[TLS_KEPT_MAX]; /* by endpoint, modulo; the newest wins a place */
 };
 
 /* `capacity`: bytes of records that one call may make; NULL without memory. */
 struct tls_wire *tls_wire_new(size_t capacity);
 void tls_wire_free(struct tls_wire *wire);
+
+/* Takes over a reference if it answers 1. */
+int tls_kept_put(struct tls_wire *wire, uint64_t endpoint, uint32_t identity, SSL_SESSION *session,
+		 int is_resumed);
+/* NULL: none. The wire keeps its reference. */
+SSL_SESSION *tls_kept_find(struct tls_wire *wire, uint64_t endpoint, uint32_t identity);
+void tls_kept_free(struct tls_wire *wire);
 
 /* ---- contexts: NULL or a negative result comes with the reason of `tls_error_text` ---- */
 
@@ -57,6 +77,9 @@ SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uin
 			    unsigned int identity_bytes);
 int tls_context_use(SSL_CTX *context, const uint8_t *chain, size_t chain_bytes, const uint8_t *key,
 		    size_t key_bytes);
+/* Clients are asked for a certificate that one of the bundle's authorities (PEM) signed; with
+ * `is_optional` those without a good one pass, too: 0 or -1. */
+int tls_context_ask_clients(SSL_CTX *context, const uint8_t *bundle, size_t bytes, int is_optional);
 /* Asks `choose` for each new connection who serves the name (NULL, 0: none was given): 1 with the
  * context in `chosen` (left NULL: the one asked), 0 to refuse. `release` gets the argument when the
  * context is freed. */
@@ -76,9 +99,12 @@ void tls_error_text(char *out, size_t room);
 
 /* NULL without memory. The socket stays the caller's. */
 struct engine_session *tls_accept_new(SSL_CTX *context, struct tls_wire *wire, int fd);
-/* `name` is sent as SNI, NUL-terminated; NULL or empty: none. `previous` may be resumed. */
+/* `name` is sent as SNI, NUL-terminated; NULL or empty: none. A session with the same endpoint and
+ * identity is resumed if the endpoint agrees; it may be an hour old. */
 struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, int fd,
-				       const char *name, SSL_SESSION *previous);
+				       const char *name, uint64_t endpoint, uint32_t identity);
+/* Has sessions of a client's context kept, in the wire of the worker that they belong to. */
+void tls_context_keep_sessions(SSL_CTX *context);
 
 /* Why the last step failed. */
 enum tls_failure tls_session_failure(const struct engine_session *session);

@@ -47,6 +47,7 @@ struct TLSStore {
     private struct ServerKey: Hashable {
         var certificates: [Certificate]
         var version: ListenerTLS.Version
+        var clients: ClientValidation?
         var identity: String
     }
     private struct SocketKey: Hashable {
@@ -58,6 +59,8 @@ struct TLSStore {
     }
 
     let tickets = TicketKeys()
+    /// When each certificate of the snapshot's listeners expires, seconds since 1970.
+    private(set) var expiries: [Certificate: Int64] = [:]
     private var contexts: [ServerKey: TLSContext] = [:]
     /// Each with the contexts that it uses.
     private var servers: [SocketKey: (server: TLSServer, contexts: [ServerKey])] = [:]
@@ -69,7 +72,10 @@ struct TLSStore {
         var table = TLSTable()
         table.tickets = tickets
         let old = self
-        (contexts, servers, clients) = ([:], [:], [:])
+        (contexts, servers, clients, expiries) = ([:], [:], [:], [:])
+        for certificate in snapshot.mesh.certificates {
+            expiries[certificate] = old.expiries[certificate] ?? Self.expiry(certificate)
+        }
         for socket in snapshot.gatewaySockets {
             table.servers.append(server(of: socket, snapshot.mesh, old))
         }
@@ -99,7 +105,8 @@ struct TLSStore {
                     hostname: listener.hostname,
                     server: ServerKey(
                         certificates: tls.certificates.map { mesh.certificates[$0] },
-                        version: tls.versionMin, identity: "\(listener.gateway)/\(listener.name)")))
+                        version: tls.versionMin, clients: tls.clients,
+                        identity: "\(listener.gateway)/\(listener.name)")))
         }
         guard !key.listeners.isEmpty else { return .plain }
         if let known = servers[key] ?? old.servers[key] {
@@ -161,7 +168,11 @@ struct TLSStore {
     /// `nil` only for what MeshConfig should have refused.
     private func makeContext(_ key: ServerKey) -> TLSContext? {
         let minimum = key.version == .v13 ? TLS1_3_VERSION : TLS1_2_VERSION
-        var identity = Self.digest(key.identity)
+        // A session begun under other rules for clients must not be resumed under these.
+        var identity = Self.digest(key.identity.utf8)
+        if let clients = key.clients {
+            identity += Self.digest(clients.authorities + [clients.isOptional ? 1 : 0])
+        }
         // Safe: the calls copy what they read.
         guard
             let pointer = unsafe tls_server_context(
@@ -177,13 +188,21 @@ struct TLSStore {
                 return nil
             }
         }
+        if let clients = key.clients {
+            let result = unsafe tls_context_ask_clients(
+                pointer, clients.authorities, clients.authorities.count, clients.isOptional ? 1 : 0)
+            guard result == 0 else {
+                _ = TLSError()
+                return nil
+            }
+        }
         return context
     }
 
     /// FNV-1a: tells listeners apart, no more.
-    private static func digest(_ text: String) -> [UInt8] {
+    private static func digest(_ bytes: some Sequence<UInt8>) -> [UInt8] {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
         return (0..<8).map { UInt8(truncatingIfNeeded: hash >> (8 * UInt64($0))) }
     }
 
@@ -222,6 +241,12 @@ struct TLSStore {
             }
         }
         return Set(text.lowercased().split(separator: "\n").map(String.init)).sorted()
+    }
+
+    /// Of the chain's first certificate to expire: then clients stop trusting it.
+    private static func expiry(_ certificate: Certificate) -> Int64 {
+        // Safe: the call reads the array.
+        unsafe malla_credential_expiry(certificate.chain, certificate.chain.count)
     }
 
     // MARK: Clients

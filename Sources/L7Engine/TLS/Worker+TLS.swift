@@ -45,7 +45,8 @@ extension Worker {
             return false
         }
         let session = unsafe tls_connect_new(
-            client.context.pointer, wire.pointer, upstream.it.descriptor, client.hostname, nil)
+            client.context.pointer, wire.pointer, upstream.it.descriptor, client.hostname,
+            upstream.it.pool.it.hash, identity)
         upstream.it.session = unsafe Session(session)
         return unsafe session != nil
     }

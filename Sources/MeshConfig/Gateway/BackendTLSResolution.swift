@@ -74,53 +74,23 @@ struct BackendTLSResolution {
                 .init(type: "Accepted", reason: "Invalid"))
             return .unresolved(message)
         }
+        let bundles = AuthorityBundles(objects: objects, kindReason: "InvalidKind")
         var bundle: [UInt8] = []
         var problem = ""
         for (index, reference) in references.enumerated() {
-            let (pem, reason, message) = self.bundle(reference, object.name.namespace)
-            if let pem {
-                bundle += pem + [UInt8(ascii: "\n")]
-                continue
+            do throws(CertificateResolution.Refusal) {
+                bundle += try bundles.pem(reference, in: object.name.namespace)
+            } catch {
+                problem = error.message
+                status.refuse("ResolvedRefs", error.reason, problem)
+                note(
+                    object, "spec.validation.caCertificateRefs[\(index)]", reference.line, problem,
+                    .init(type: "ResolvedRefs", reason: error.reason))
             }
-            problem = message
-            status.refuse("ResolvedRefs", reason, message)
-            note(
-                object, "spec.validation.caCertificateRefs[\(index)]", reference.line, message,
-                .init(type: "ResolvedRefs", reason: reason))
         }
         guard bundle.isEmpty else { return .bundle(bundle) }
         status.refuse("Accepted", "NoValidCACertificate", problem)
         return .unresolved(problem)
-    }
-
-    private func bundle(
-        _ reference: Value, _ namespace: String
-    ) -> (pem: [UInt8]?, reason: String, message: String) {
-        let (group, kind) = (reference["group"]?.text ?? "", reference["kind"]?.text ?? "")
-        let name = ObjectName(namespace, reference["name"]?.text ?? "")
-        guard group.isEmpty, kind == "ConfigMap" || kind == "Secret" else {
-            return (
-                nil, "InvalidKind",
-                "authorities of kind \(kind) (group '\(group)') are not supported: refer to a "
-                    + "ConfigMap or a Secret"
-            )
-        }
-        guard let found = objects[kind].first(where: { $0.name == name }) else {
-            return (
-                nil, "InvalidCACertificateRef", "\(kind) \(name) does not exist (or was refused)"
-            )
-        }
-        let pem =
-            kind == "Secret"
-            ? PEMText.secret(found.root, PEMText.authoritiesKey)
-            : PEMText.configMap(found.root, PEMText.authoritiesKey)
-        guard let pem, !pem.isEmpty else {
-            return (
-                nil, "InvalidCACertificateRef",
-                "\(kind) \(name) has no \(PEMText.authoritiesKey)"
-            )
-        }
-        return (pem, "", "")
     }
 
     // MARK: Targets

@@ -123,6 +123,7 @@ struct GatewayResolution {
         _ state: inout GatewayState, _ taken: inout [[String]: ObjectName]
     ) {
         let values = state.object.root["spec"]?["listeners"]?.list ?? []
+        let frontend = FrontendValidation(state.object, &self)
         var protocols: [Int: Set<String>] = [:]
         for value in values {
             protocols[value["port"]?.integer ?? 0, default: []].insert(family(value))
@@ -143,7 +144,10 @@ struct GatewayResolution {
                     "port \(listener.port) is asked for with protocols "
                         + used.sorted().joined(separator: " and "))
             }
-            if listener.isHTTPS { readTLS(value, path, state.object, &listener) }
+            if listener.isHTTPS {
+                readTLS(value, path, state.object, &listener)
+                validateClients(frontend[listener.port], &listener)
+            }
             if listener.isAccepted, listener.problem.isEmpty, state.accepted.status == .isTrue {
                 take(&listener, value, path, state, &taken)
             }

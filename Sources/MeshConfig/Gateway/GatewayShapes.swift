@@ -40,9 +40,38 @@ extension Shape {
                 .honoured("addresses", .list(.fields(gatewayAddress), counts: 0...16)),
                 .unsupported("allowedListeners", "ListenerSets attach nowhere"),
                 .unsupported("infrastructure", "no resources are made for a Gateway"),
-                .unsupported("tls", "neither client nor backend certificates are checked"),
+                .honoured("tls", gatewayTLS),
                 .unsupported("defaultScope", "routes attach by their parentRefs only"),
             ])), .harmless("status"))
+
+    private static let gatewayTLS: Shape = .fields([
+        .honoured(
+            "frontend",
+            .fields([
+                .required("default", .fields([.honoured("validation", clientValidation)])),
+                .honoured(
+                    "perPort",
+                    .list(
+                        .fields([
+                            .required("port", .integer(1...65535)),
+                            .required(
+                                "tls", .fields([.honoured("validation", clientValidation)])),
+                        ]), counts: 0...64, uniqueBy: "port")),
+            ])),
+        .unsupported("backend", "backends are shown no certificate"),
+    ])
+
+    private static let clientValidation: Shape = .fields([
+        .required(
+            "caCertificateRefs",
+            .list(
+                .fields([
+                    .required("group", .text(.group)), .required("kind", .text(.kind)),
+                    .required("name", .text(.objectName)),
+                    .honoured("namespace", .text(.label)),
+                ]), counts: 1...16)),
+        .honoured("mode", .oneOf(["AllowValidOnly", "AllowInsecureFallback"])),
+    ])
 
     private static let gatewayAddress: [ShapeField] = [
         .honoured("type", .text(.nonEmpty(bytesMax: 253))),

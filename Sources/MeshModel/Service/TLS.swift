@@ -32,10 +32,29 @@ public struct ListenerTLS: Hashable, Sendable {
     /// Into `Mesh.certificates`; never empty. The first is for names that none of them has.
     public var certificates: [Int]
     public var versionMin: Version
+    /// `nil`: clients are not asked for a certificate.
+    public var clients: ClientValidation?
 
-    public init(certificates: [Int], versionMin: Version = .v12) {
+    public init(
+        certificates: [Int], versionMin: Version = .v12, clients: ClientValidation? = nil
+    ) {
         self.certificates = certificates
         self.versionMin = versionMin
+        self.clients = clients
+    }
+}
+
+/// Whose certificates a listener's clients must bring. Source: FrontendTLSValidation.
+public struct ClientValidation: Hashable, Sendable {
+    /// PEM of those who may sign for clients; never empty.
+    public var authorities: [UInt8]
+    /// Clients without a certificate, or with one that is no good, are served all the same
+    /// (mode AllowInsecureFallback).
+    public var isOptional: Bool
+
+    public init(authorities: [UInt8], isOptional: Bool = false) {
+        self.authorities = authorities
+        self.isOptional = isOptional
     }
 }
 

@@ -89,6 +89,34 @@ struct OriginationTests {
         #expect(gateway.handshakes(.upstream, .none) == 1)
     }
 
+    /// TLS 1.2 and 1.3 offer sessions at different moments.
+    @Test(arguments: ["TLSv1.2", "TLSv1.3"])
+    func `a second connection to an endpoint resumes the first one's session`(
+        _ version: String
+    ) throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = try SecureOrigin(
+            authority, try authority.issue("DNS:back.example"), keepsAlive: false,
+            versions: version)
+        defer { origin.stop() }
+        let policy = Self.policy([.host("back.example")], .bundle(authority.bundle))
+        let gateway = try Self.gateway(authority, origin.port, policy)
+        defer { gateway.stop() }
+
+        for _ in 0..<4 { #expect(gateway.curl("a.example", authority).hasSuffix("\n200")) }
+        #expect(gateway.handshakes(.upstream, .none) == 1)
+        #expect(gateway.handshakes(.upstream, .resumed) == 3)
+
+        var other = policy
+        other.names = [.host("other.example")]
+        let site = SecureGateway.Site(
+            hostname: nil, certificates: [try authority.issue("DNS:a.example").certificate()])
+        gateway.adopt([site], version: 2, backend: other)
+        #expect(gateway.curl("a.example", authority).hasSuffix("\n503"), "no session vouches there")
+        #expect(gateway.handshakes(.upstream, .resumed) == 3)
+    }
+
     @Test func `an endpoint that speaks plain HTTP gets no request`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }

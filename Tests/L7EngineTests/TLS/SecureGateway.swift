@@ -12,6 +12,7 @@ struct SecureGateway {
         var hostname: String?
         var certificates: [Certificate]
         var versionMin = ListenerTLS.Version.v12
+        var clients: ClientValidation?
     }
 
     let engine: Engine
@@ -54,7 +55,7 @@ struct SecureGateway {
                     addresses: [.loopbackV4], port: port, hostname: site.hostname,
                     tls: ListenerTLS(
                         certificates: Array(first..<mesh.certificates.count),
-                        versionMin: site.versionMin)))
+                        versionMin: site.versionMin, clients: site.clients)))
             attachments.append(.listener(index, hostnames: [site.hostname ?? "*"]))
         }
         mesh.routes = [

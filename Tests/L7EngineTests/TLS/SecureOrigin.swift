@@ -6,7 +6,10 @@ final class SecureOrigin {
     let port: UInt16
     private let process = Process()
 
-    init(_ authority: TestAuthority, _ pair: TestAuthority.Pair) throws {
+    init(
+        _ authority: TestAuthority, _ pair: TestAuthority.Pair, keepsAlive: Bool = true,
+        versions: String = "TLSv1.2 TLSv1.3"
+    ) throws {
         let (descriptor, port) = Loopback.listen()
         Loopback.end(descriptor)
         self.port = port
@@ -22,7 +25,7 @@ final class SecureOrigin {
               server {
                 listen 127.0.0.1:\(port) ssl;
                 ssl_certificate \(files.chain); ssl_certificate_key \(files.key);
-                ssl_protocols TLSv1.2 TLSv1.3;
+                ssl_protocols \(versions); keepalive_timeout \(keepsAlive ? 75 : 0);
                 return 200 "tls $ssl_protocol sni $ssl_server_name\\n";
               }
             }

@@ -122,6 +122,25 @@ struct TerminationTests {
         }
     }
 
+    @Test func `metrics say when a listener's certificate expires`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try SecureGateway(
+            [
+                .init(
+                    hostname: nil,
+                    certificates: [try authority.issue("DNS:a.example").certificate("web-tls")])
+            ], origin: origin.port)
+        defer { gateway.stop() }
+
+        // 2070-01-01T00:00:00Z, as `TestAuthority.issue` says.
+        let line =
+            "malla_certificate_expiry_timestamp_seconds"
+            + "{namespace=\"shop\",secret=\"web-tls\"} 3155760000\n"
+        #expect(gateway.engine.exposition().contains(line))
+    }
+
     @Test func `a client that knows RSA only gets the RSA certificate`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
