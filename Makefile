@@ -63,6 +63,11 @@ fuzz: ## looks for bytes that break the engine, FUZZ_SECONDS=60 for each of four
 	MALLA_FUZZ=1 $(SWIFT) build $(CONFIGURATION) -Xswiftc -use-ld=lld --scratch-path .build/fuzz --product Fuzz
 	Tests/Fuzz/fuzz.sh .build/fuzz/release/Fuzz $(FUZZ_SECONDS)
 
+SOAK_FUZZ_SECONDS := 900
+soak: build ## long runs: restarts, floods, idle connections, changes; then an hour of fuzzing
+	.build/release/Soak
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(SOAK_FUZZ_SECONDS)
+
 demo: build ## the shop on two nodes, step by step on the screen
 	@demo/demo.sh
 
@@ -86,6 +91,8 @@ bench: ## measures Malla beside HAProxy and Envoy on this machine (about 15 minu
 	@$(MAKE) --no-print-directory build
 	-@$(MAKE) --no-print-directory build/peers/bin/envoy
 	ENVOY=$(ENVOY) Benchmarks/bench.py --json build/bench.json
+	Benchmarks/routes.py
+	.build/release/Soak fairness idle
 
 fmt: ## formats Swift and C
 	$(SWIFT) format --in-place --recursive Sources Tests Package.swift
@@ -94,4 +101,4 @@ fmt: ## formats Swift and C
 clean: ## removes what was built
 	rm -rf .build build $(INCLUDED)
 
-.PHONY: help prepare bpf build programs test fuzz demo demo-up demo-down bench fmt clean
+.PHONY: help prepare bpf build programs test fuzz soak demo demo-up demo-down bench fmt clean

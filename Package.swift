@@ -17,7 +17,8 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOHTTP1", package: "swift-nio"),
 ]
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
-let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let arguments: Target.Dependency = .product(
+    name: "ArgumentParser", package: "swift-argument-parser")
 
 let package = Package(
     name: "malla",
@@ -36,7 +37,8 @@ let package = Package(
         // C: the kernel's side of the ABI, the embedded eBPF object, libbpf, and what Glibc's module leaves out.
         .target(name: "CMallaABI", path: "bpf/abi", publicHeadersPath: "."),
         .target(name: "CMallaObject"),
-        .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev", "libelf-dev"])]),
+        .systemLibrary(
+            name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev", "libelf-dev"])]),
         .target(name: "CLinux"),
         .target(
             name: "COpenSSL", dependencies: ["CLinux"],
@@ -45,7 +47,9 @@ let package = Package(
         // The arrows of ARCHITECTURE.md; there are no others.
         .target(name: "MeshModel"),
         .target(name: "MeshConfig", dependencies: ["MeshModel", "Yams", "CLinux", "COpenSSL"]),
-        .target(name: "BPFLoader", dependencies: ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux"]),
+        .target(
+            name: "BPFLoader",
+            dependencies: ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux"]),
         // A worker's state is one thread's: run-time exclusivity checks cost 3 % of a request there.
         .target(
             name: "L7Engine", dependencies: ["MeshModel", "CLinux", "COpenSSL"],
@@ -55,26 +59,36 @@ let package = Package(
         .executableTarget(
             name: "NodeAgent",
             dependencies: [
-                "MeshModel", "MeshConfig", "BPFLoader", "L7Engine", "Supervisor", "AdminAPI", "CLinux",
+                "MeshModel", "MeshConfig", "BPFLoader", "L7Engine", "Supervisor", "AdminAPI",
+                "CLinux",
                 logging, arguments,
             ] + nio),
         .executableTarget(
-            name: "CLI", dependencies: ["MeshModel", "MeshConfig", "AdminAPI", "CLinux", arguments] + nio),
+            name: "CLI",
+            dependencies: ["MeshModel", "MeshConfig", "AdminAPI", "CLinux", arguments] + nio),
 
         // Tests. TestSupport makes nodes and pods of network namespaces; Testbed is the same by hand.
         .target(name: "TestSupport", path: "Tests/TestSupport"),
         .executableTarget(name: "Testbed", dependencies: ["TestSupport"], path: "Tests/Testbed"),
+        // `make soak`: long runs on a mesh, and the steady load that they use.
+        .executableTarget(name: "Soak", dependencies: ["TestSupport"], path: "Tests/Soak"),
+        .executableTarget(name: "Pace", path: "Tests/Pace"),
         .testTarget(name: "MeshModelTests", dependencies: ["MeshModel"]),
-        .testTarget(name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel", "TestSupport"]),
+        .testTarget(
+            name: "MeshConfigTests", dependencies: ["MeshConfig", "MeshModel", "TestSupport"]),
         .testTarget(name: "BPFLoaderTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI"]),
         .target(name: "AllocationCount", path: "Tests/AllocationCount"),
         .testTarget(
             name: "L7EngineTests",
             dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount", "TestSupport"]),
         .testTarget(
-            name: "NodeAgentTests", dependencies: ["NodeAgent", "BPFLoader", "Supervisor", "MeshModel", arguments]),
-        .testTarget(name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
-        .testTarget(name: "KernelTests", dependencies: ["BPFLoader", "MeshModel", "CMallaABI", "CBPF", "CLinux"]),
+            name: "NodeAgentTests",
+            dependencies: ["NodeAgent", "BPFLoader", "Supervisor", "MeshModel", arguments]),
+        .testTarget(
+            name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
+        .testTarget(
+            name: "KernelTests",
+            dependencies: ["BPFLoader", "MeshModel", "CMallaABI", "CBPF", "CLinux"]),
         .testTarget(name: "NodeTests", dependencies: ["TestSupport"]),
         .testTarget(name: "TidyTests"),
     ],
@@ -87,11 +101,13 @@ if Context.environment["MALLA_FUZZ"] != nil {
     for target in package.targets where target.name == "L7Engine" { target.swiftSettings = fuzzer }
     package.targets.append(
         .executableTarget(
-            name: "Fuzz", dependencies: ["L7Engine", "MeshModel", "CLinux"], path: "Tests/Fuzz/Target",
+            name: "Fuzz", dependencies: ["L7Engine", "MeshModel", "CLinux"],
+            path: "Tests/Fuzz/Target",
             swiftSettings: fuzzer, linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
 }
 
-for target in package.targets where target.type == .regular || target.type == .executable || target.type == .test {
+for target in package.targets
+where target.type == .regular || target.type == .executable || target.type == .test {
     if target.name.hasPrefix("C") && target.name != "CLI" && target.name != "CLITests" { continue }
     target.swiftSettings = (target.swiftSettings ?? []) + strict
 }

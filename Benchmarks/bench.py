@@ -36,6 +36,7 @@ class Scenario:
     fields: int = 0
     closes: bool = False
     tls: bool = False
+    host: str | None = None  # asked for instead of the address
 
 
 SCENARIOS = [

@@ -73,6 +73,8 @@ def load(scenario, port: int, seconds: int) -> tuple[int, int, float, str]:
     scheme = "https" if scenario.tls else "http"
     command = ["taskset", "-c", "0", "wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds}s"]
     command += ["--latency"] + (["-H", "Connection: close"] if scenario.closes else [])
+    if scenario.host:
+        command += ["-H", f"Host: {scenario.host}"]
     for number in range(scenario.fields):
         command += ["-H", f"x-field-{number}: {'v' * 48}"]
     command.append(f"{scheme}://127.0.0.1:{port}{scenario.path}")
