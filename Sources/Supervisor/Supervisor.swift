@@ -232,6 +232,7 @@ public struct Supervisor: ~Copyable {
         // It may have been cleared while this child was slow to start.
         _ = setEngineSlot(held.engineNumbers?.interface ?? 0)
         held.tellPredecessor()
+        malla_memory_release()
     }
 
     private mutating func verifyEngine(for child: ChildProcess) {
