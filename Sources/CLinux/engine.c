@@ -96,7 +96,14 @@ int engine_accept(int listener, struct engine_address *peer)
 	if (fd < 0)
 		return -errno;
 	to_address(&from, peer);
-	return no_delay(fd);
+	return fd;
+}
+
+int engine_prepare_listener(int fd)
+{
+	/* tcp(7): accepted sockets have the listener's options. */
+	no_delay(fd);
+	return engine_set_nonblocking(fd);
 }
 
 int engine_local_address(int fd, struct engine_address *local)

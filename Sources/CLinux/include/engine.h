@@ -81,7 +81,9 @@ static inline void engine_store_release(uint64_t *word, uint64_t value)
 
 int engine_watch(int set, int fd, uint32_t events, uint64_t token);
 int engine_unwatch(int set, int fd);
-/* Never blocks; the new descriptor is non-blocking, close-on-exec, without Nagle's delay. */
+/* What `engine_accept` relies on: never blocks, and what it accepts is without Nagle's delay. */
+int engine_prepare_listener(int fd);
+/* The new descriptor is non-blocking and close-on-exec. */
 int engine_accept(int listener, struct engine_address *peer);
 int engine_local_address(int fd, struct engine_address *local);
 /* A non-blocking stream socket of the family (AF_INET, AF_INET6), without Nagle's delay. */

@@ -18,14 +18,14 @@ internal import MeshModel
     var room: Int { capacity - end }
 }
 
-/// Blocks of three sizes, kept in lists of one worker.
+/// Blocks of four sizes, kept in lists of one worker. The smallest holds most requests, so that many
+/// of them share a page.
 ///
 /// - Threads: one worker's.
 @safe struct BufferPool: ~Copyable {
-    private static let sizes = (4 * 1024, 20 * 1024, 136 * 1024)
-    /// The next free block is written in the first word of each.
-    private var free: (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?)
-    private var kept = (0, 0, 0)
+    /// The first free block of each size; the next one is written in the first word of each.
+    private var free: [4 of UnsafeMutableRawPointer?]
+    private var kept: [4 of Int]
     /// Of each size, free.
     private static let keptBytesMax = 4 << 20
     /// Bytes of blocks that are in use.
@@ -34,75 +34,65 @@ internal import MeshModel
     var charged: UnsafeMutablePointer<UInt64>
 
     init(charged: UnsafeMutablePointer<UInt64>) {
-        unsafe free = (nil, nil, nil)
+        unsafe free = .init(repeating: nil)
+        kept = .init(repeating: 0)
         unsafe self.charged = unsafe charged
     }
 
     deinit {
-        unsafe Self.freeAll(free.0)
-        unsafe Self.freeAll(free.1)
-        unsafe Self.freeAll(free.2)
-    }
-
-    private static func freeAll(_ first: UnsafeMutableRawPointer?) {
-        var next = unsafe first
-        while let current = unsafe next {
-            unsafe next = unsafe current.load(as: UnsafeMutableRawPointer?.self)
-            unsafe Glibc.free(current)
+        for index in 0..<4 {
+            var next = unsafe free[index]
+            while let current = unsafe next {
+                unsafe next = unsafe current.load(as: UnsafeMutableRawPointer?.self)
+                unsafe Glibc.free(current)
+            }
         }
     }
 
+    @inline(__always)
     private static func size(_ index: Int) -> Int {
-        index == 0 ? sizes.0 : index == 1 ? sizes.1 : sizes.2
+        switch index {
+        case 0: 1024
+        case 1: 4 * 1024
+        case 2: 20 * 1024
+        default: 136 * 1024
+        }
+    }
+
+    @inline(__always)
+    private static func index(_ capacity: Int) -> Int {
+        capacity <= size(0) ? 0 : capacity <= size(1) ? 1 : capacity <= size(2) ? 2 : 3
     }
 
     private mutating func take(_ index: Int) -> UnsafeMutableRawPointer {
-        let head = unsafe index == 0 ? free.0 : index == 1 ? free.1 : free.2
         heldBytes += Self.size(index)
         unsafe charged.pointee &+= UInt64(Self.size(index))
-        guard let block = unsafe head else {
+        guard let block = unsafe free[index] else {
             guard let fresh = unsafe malloc(Self.size(index)) else { fatalError("out of memory") }
             return unsafe fresh
         }
-        let next = unsafe block.load(as: UnsafeMutableRawPointer?.self)
-        switch index {
-        case 0: unsafe (free.0, kept.0) = unsafe (next, kept.0 - 1)
-        case 1: unsafe (free.1, kept.1) = unsafe (next, kept.1 - 1)
-        default: unsafe (free.2, kept.2) = unsafe (next, kept.2 - 1)
-        }
+        unsafe free[index] = unsafe block.load(as: UnsafeMutableRawPointer?.self)
+        kept[index] -= 1
         return unsafe block
     }
 
     private mutating func give(_ block: UnsafeMutableRawPointer, _ index: Int) {
         heldBytes -= Self.size(index)
         unsafe charged.pointee &-= UInt64(Self.size(index))
-        let count = index == 0 ? kept.0 : index == 1 ? kept.1 : kept.2
-        if count * Self.size(index) > Self.keptBytesMax {
+        if kept[index] * Self.size(index) > Self.keptBytesMax {
             unsafe Glibc.free(block)
             return
         }
-        switch index {
-        case 0:
-            unsafe block.storeBytes(of: free.0, as: UnsafeMutableRawPointer?.self)
-            unsafe (free.0, kept.0) = unsafe (block, count + 1)
-        case 1:
-            unsafe block.storeBytes(of: free.1, as: UnsafeMutableRawPointer?.self)
-            unsafe (free.1, kept.1) = unsafe (block, count + 1)
-        default:
-            unsafe block.storeBytes(of: free.2, as: UnsafeMutableRawPointer?.self)
-            unsafe (free.2, kept.2) = unsafe (block, count + 1)
-        }
-    }
-
-    private static func index(_ capacity: Int) -> Int {
-        capacity <= sizes.0 ? 0 : capacity <= sizes.1 ? 1 : 2
+        unsafe block.storeBytes(of: free[index], as: UnsafeMutableRawPointer?.self)
+        unsafe free[index] = unsafe block
+        kept[index] += 1
     }
 
     /// Makes room for `count` more bytes; `false`: more than the largest block holds.
     mutating func reserve(_ buffer: inout ByteBuffer, _ count: Int) -> Bool {
         if buffer.room >= count { return true }
         let held = buffer.count
-        guard held + count <= Self.sizes.2 else { return false }
+        guard held + count <= Self.size(3) else { return false }
         if held + count <= buffer.capacity, let base = unsafe buffer.base {
             unsafe memmove(base, base + buffer.start, held)
         } else {

@@ -73,7 +73,7 @@ enum Phase: UInt8, BitwiseCopyable {
     var timerNext = Link.none
     var timerPrevious = Link.none
 
-    // Upstream.
+    // Upstream; the links are those of its pool, downstream those of `Worker.unwatched`.
     var pool = PoolLink.none
     var idleNext = Link.none
     var idlePrevious = Link.none
@@ -85,7 +85,12 @@ enum Phase: UInt8, BitwiseCopyable {
     var waiter = Link.none
     var waiterSince: UInt64 = 0
 
-    // Downstream: whom it speaks to and from where.
+    /// Listener: how many connections are taken in a row.
+    var batch: UInt8 = 1
+    /// Downstream: in the epoll set. One that ends soon never is (Worker+Watch).
+    var isWatched = true
+
+    // Downstream: whom it speaks to and from where; a listener's own address.
     var peer = SocketAddress(.anyV6, 0)
     var target = SocketAddress(.anyV6, 0)
     /// Came through the engine's namespace; else by a Gateway's socket.

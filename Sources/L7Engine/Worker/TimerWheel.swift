@@ -7,11 +7,14 @@
     static let tickShift: UInt64 = 24
 
     private var heads: [Link]
+    /// A bit for each slot: something is in it.
+    private var taken: [UInt64]
     private var tick: UInt64
     private(set) var count = 0
 
     init(now: UInt64) {
         heads = Array(repeating: .none, count: Self.slots)
+        taken = Array(repeating: 0, count: Self.slots / 64)
         tick = now >> Self.tickShift
     }
 
@@ -36,6 +39,7 @@
         link.it.timerNext = heads[slot]
         if !heads[slot].isNone { heads[slot].it.timerPrevious = link }
         heads[slot] = link
+        taken[slot >> 6] |= 1 << UInt64(slot & 63)
         count += 1
     }
 
@@ -43,7 +47,9 @@
         guard link.it.timerSlot >= 0 else { return }
         let (previous, next) = (link.it.timerPrevious, link.it.timerNext)
         if previous.isNone {
-            heads[Int(link.it.timerSlot)] = next
+            let slot = Int(link.it.timerSlot)
+            heads[slot] = next
+            if next.isNone { taken[slot >> 6] &= ~(1 << UInt64(slot & 63)) }
         } else {
             previous.it.timerNext = next
         }
@@ -87,10 +93,16 @@
     /// Milliseconds until something may expire; -1: nothing waits.
     func milliseconds(now: UInt64) -> Int32 {
         guard count > 0 else { return -1 }
+        // Asked before every wait: 64 slots a step.
         var at = tick
-        for _ in 0..<Self.slots {
-            if !heads[Int(at & UInt64(Self.slots - 1))].isNone { break }
-            at += 1
+        while at < tick + UInt64(Self.slots) {
+            let slot = Int(at & UInt64(Self.slots - 1))
+            let ahead = taken[slot >> 6] >> UInt64(slot & 63)
+            if ahead != 0 {
+                at += UInt64(ahead.trailingZeroBitCount)
+                break
+            }
+            at += UInt64(64 - slot & 63)
         }
         let due = at << Self.tickShift
         guard due > now else { return 1 }

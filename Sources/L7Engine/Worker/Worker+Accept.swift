@@ -67,15 +67,20 @@ extension Worker {
         let link = makeConnection(descriptor, .listener)
         link.it.table = Int32(gateway)
         link.it.isCaptured = gateway < 0
-        _ = engine_set_nonblocking(descriptor)
+        _ = engine_prepare_listener(descriptor)
+        link.it.target = localAddress(descriptor)
         _ = engine_watch(set, descriptor, EPOLLIN.rawValue, link.token)
         listeners.append(link)
     }
 
-    /// Level-triggered: what is not accepted now is reported again.
+    /// Level-triggered: what is not accepted now is reported again. As many are taken in a row as
+    /// came the last time, so that few calls find nobody.
     func accept(_ listener: Link) {
         guard listener.it.phase != .dead else { return }
-        for _ in 0..<8 {
+        let batch = listener.it.batch
+        var accepted: UInt8 = 0
+        defer { listener.it.batch = accepted < batch ? max(1, accepted) : min(batch * 2, 32) }
+        while accepted < batch {
             var peer = engine_address()
             let descriptor = unsafe engine_accept(listener.it.descriptor, &peer)
             if descriptor == -EMFILE || descriptor == -ENFILE || descriptor == -ENOMEM
@@ -84,8 +89,9 @@ extension Worker {
                 pause(listener)
                 return
             }
-            if descriptor == -ECONNABORTED || descriptor == -EINTR { continue }
-            guard descriptor >= 0 else { return }
+            guard descriptor != -EAGAIN else { return }
+            accepted += 1
+            guard descriptor >= 0 else { continue }
             tally.count(.connections)
             let account = account(of: IPAddress(high: peer.high, low: peer.low))
             if let reason = excess(account) {
@@ -105,23 +111,28 @@ extension Worker {
         link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
         link.it.isCaptured = listener.it.isCaptured
         link.it.peer = SocketAddress(IPAddress(high: peer.high, low: peer.low), peer.port)
-        var local = engine_address()
-        unsafe _ = engine_local_address(descriptor, &local)
         link.it.account = account
         accounts[account].connections &+= 1
-        link.it.target = SocketAddress(IPAddress(high: local.high, low: local.low), local.port)
+        // A listener of one address accepts for no other, but where the kernel was told to.
+        let isSpecific = !listener.it.isCaptured && !listener.it.target.address.isUnspecified
+        link.it.target = isSpecific ? listener.it.target : localAddress(descriptor)
         link.it.phase = .head
-        let edges =
-            EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
-        guard engine_watch(set, descriptor, edges, link.token) == 0 else {
-            close(link)
-            return
-        }
         guard secure(link, from: listener) else {
             close(link)
             return
         }
+        if link.it.session.isNone {
+            watchLater(link)
+        } else if !watch(link) {
+            return
+        }
         if begin(link) { timers.arm(link, at: now + limits.headNanosecondsMax) }
+    }
+
+    private func localAddress(_ descriptor: Int32) -> SocketAddress {
+        var local = engine_address()
+        unsafe _ = engine_local_address(descriptor, &local)
+        return SocketAddress(IPAddress(high: local.high, low: local.low), local.port)
     }
 
     /// Out of descriptors: the listener is left alone for a tenth of a second, so that nothing

@@ -139,6 +139,7 @@ extension Worker {
         link.it.phase = .flushing
         timers.arm(link, at: now + limits.idleNanosecondsMax)
         if !link.it.isBlocked { endAfterReply(link) }
+        if !link.it.isWatched { settle(link) }
     }
 
     private func endAfterReply(_ link: Link) {
@@ -222,6 +223,7 @@ extension Worker {
         if isHeld, let second = unsafe second, rest < secondCount {
             isHeld = unsafe buffers.append(&link.it.output, second + rest, secondCount - rest)
         }
+        if !link.it.isWatched { return watch(link) && isHeld }
         return isHeld
     }
 

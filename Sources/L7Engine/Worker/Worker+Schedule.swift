@@ -65,6 +65,7 @@ extension Worker {
                 link.it.events = 0
                 movedBytes = 0
                 dispatchStream(link, events)
+                if !link.it.isWatched { settle(link) }
             }
             let now = engine_cycles()
             let spent = now &- at

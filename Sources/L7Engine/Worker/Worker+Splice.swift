@@ -91,7 +91,7 @@ extension Worker {
     func drainPipe(_ to: Link) -> Bool {
         while to.it.pipe.held > 0 {
             let sent = engine_splice(to.it.pipe.read, to.it.descriptor, to.it.pipe.held)
-            if sent == -Int(EAGAIN) { return true }
+            if sent == -Int(EAGAIN) { return to.it.isWatched || watch(to) }
             guard sent > 0 else { return false }
             to.it.pipe.held -= sent
         }

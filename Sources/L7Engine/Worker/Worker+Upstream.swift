@@ -226,10 +226,19 @@ extension Worker {
         }
     }
 
+    /// Nothing lies behind the response: no edge would tell of it, and the next exchange would take
+    /// it for its answer. Where the last read took all there was, that is known.
+    private func isSpent(_ link: Link) -> Bool {
+        guard link.it.canRead else { return true }
+        guard isQuiet(link) else { return false }
+        link.it.canRead = false
+        return true
+    }
+
     private func finishResponse(_ link: Link, _ client: Link) {
         let isReusable =
             link.it.keepsAlive && client.it.framing.isDone && !link.it.isEnding
-            && !link.it.isBlocked && link.it.input.isEmpty && drainUntil == nil
+            && !link.it.isBlocked && link.it.input.isEmpty && drainUntil == nil && isSpent(link)
         // The rest of a request that nobody waits for cannot be skipped safely.
         if !client.it.framing.isDone { client.it.keepsAlive = false }
         client.it.partner = .none

@@ -43,6 +43,7 @@ internal import MeshModel
     var current = -1
     var listeners: [Link] = []
     var connectionsOpen = 0
+    var unwatched = Unwatched()
     /// Upstreams being dialled.
     var dialsOpen = 0
     var drainUntil: UInt64?
@@ -136,6 +137,7 @@ internal import MeshModel
             var wait = hasReady ? 0 : timers.milliseconds(now: now)
             // A drain ends by the clock, not only by events.
             if drainUntil != nil, wait < 0 || wait > 50 { wait = 50 }
+            if !unwatched.first.isNone, wait < 0 || wait > 5 { wait = 5 }
             let count = unsafe engine_wait(set, events, Int32(Self.eventsMax), wait)
             tick()
             var index: Int32 = 0
@@ -146,6 +148,7 @@ internal import MeshModel
                 index += 1
             }
             serve()
+            watchOverdue()
             expireTimers()
             freeGone()
             checkDrain()
@@ -282,6 +285,7 @@ extension Worker {
     func close(_ link: Link) {
         guard link.it.phase != .dead else { return }
         if link.it.phase == .idle { pools.removeIdle(link) }
+        if !link.it.isWatched { leaveUnwatched(link) }
         if !link.it.pool.isNone { countUpstream(link, -1) }
         if link.it.phase == .handshaking, link.it.role == .downstream { handshakesOpen -= 1 }
         link.it.phase = .dead

@@ -65,7 +65,7 @@ struct AccountTests {
         var buffer = ByteBuffer()
         worker.charge(3)
         #expect(worker.buffers.reserve(&buffer, 100))
-        #expect(worker.accounts[3].bufferBytes == 4096)
+        #expect(worker.accounts[3].bufferBytes == 1024)
         worker.buffers.release(&buffer)
         #expect(worker.accounts[3].bufferBytes == 0)
     }

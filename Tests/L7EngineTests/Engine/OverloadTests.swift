@@ -199,9 +199,41 @@ struct OverloadTests {
         #expect(Loopback.message(other).hasSuffix("ok"))
     }
 
-    @Test func `dials beyond the limit get 503 at once`() throws {
+    @Test func `when the worker holds too many buffers, whoever asks next gets 503`() throws {
+        let origin = Origin { connection, _ in
+            while !Loopback.message(connection).isEmpty {
+                Loopback.send(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                Loopback.send(connection, "2000000\r\n")
+                Loopback.send(connection, [UInt8](repeating: 7, count: 32 << 20))
+            }
+        }
+        let gateway = try TimeoutTests.gateway([origin.port]) { $0.bufferBytesMax = 1024 }
+        defer { gateway.stop() }
+        let slow = Loopback.connect(gateway.port)
+        defer { close(slow) }
+        Loopback.send(slow, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        // From an address of no workload, as soon as the kernel takes no more for the slow one.
+        var answer = ""
+        #expect(
+            Loopback.eventually {
+                let other = Loopback.connect(gateway.port, from: 0x7f00_0009)
+                defer { close(other) }
+                Loopback.send(other, "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                answer = String(decoding: Loopback.receive(other), as: UTF8.self)
+                return answer.hasPrefix("HTTP/1.1 503 ")
+            })
+        #expect(answer.contains("Retry-After: 1"))
+        #expect(TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"buffers\"} 1"))
+    }
+
+    @Test(arguments: [(true, "account_dials"), (false, "dials")])
+    func `dials beyond the limit get 503 at once`(isAccount: Bool, reason: String) throws {
         let hole = BlackHole()
-        let gateway = try TimeoutTests.gateway([hole.port]) { $0.dialsMax = 1 }
+        let gateway = try TimeoutTests.gateway(
+            [hole.port], workloads: [.client("shop", "web", "127.0.0.1")]
+        ) {
+            if isAccount { $0.accountDialsMax = 1 } else { $0.dialsMax = 1 }
+        }
         defer { gateway.stop() }
         let waiting = Loopback.connect(gateway.port)
         defer { close(waiting) }
@@ -211,7 +243,7 @@ struct OverloadTests {
         let answer = gateway.get()
         #expect(answer.contains("Retry-After: 1"))
         #expect(answer.contains("overloaded"))
-        #expect(TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"dials\"} 1"))
+        #expect(TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"\(reason)\"} 1"))
     }
 
     @Test func `without descriptors the worker rests, and serves when there are some again`() throws

@@ -198,7 +198,7 @@ enum HTTP1Parser {
                 return .complete
             }
             let nameStart = index
-            while index < end, unsafe isToken(base[index]) { index += 1 }
+            index = unsafe scanToken(base, index, end)
             guard index < end else { return .incomplete }
             guard unsafe base[index] == 0x3a, index > nameStart else {
                 return .refused(unsafe nameReason(base[index], isFirst: index == nameStart))

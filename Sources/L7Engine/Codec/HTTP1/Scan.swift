@@ -29,6 +29,36 @@ func scanValue(_ base: UnsafePointer<UInt8>, _ start: Int, _ end: Int) -> Int {
     return end
 }
 
+/// The first byte at or after `start` that is no `tchar`; `end` if there is none. Letters, digits and
+/// hyphens, of which names are made, go eight a step.
+@inline(__always)
+func scanToken(_ base: UnsafePointer<UInt8>, _ start: Int, _ end: Int) -> Int {
+    let raw = unsafe UnsafeRawPointer(base)
+    let ones: UInt64 = 0x0101_0101_0101_0101
+    let tops: UInt64 = 0x8080_8080_8080_8080
+    var index = start
+    while index + 8 <= end {
+        // Inside: eight bytes are left before `end`.
+        let word = unsafe raw.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+        // Without its top bit no byte's sum reaches the next; those with one are out at the end.
+        let low = word & ~tops
+        let folded = low | (ones &* 0x20)
+        let letter = (folded &+ ones &* (0x80 - 0x61)) & ~(folded &+ ones &* (0x80 - 0x7b))
+        let digit = (low &+ ones &* (0x80 - 0x30)) & ~(low &+ ones &* (0x80 - 0x3a))
+        let hyphen = ~((low ^ (ones &* 0x2d)) &+ ones &* 0x7f)
+        let other = ~((letter | digit | hyphen) & ~word) & tops
+        if other == 0 {
+            index += 8
+            continue
+        }
+        index += other.trailingZeroBitCount >> 3
+        guard unsafe isToken(base[index]) else { return index }
+        index += 1
+    }
+    while index < end, unsafe isToken(base[index]) { index += 1 }
+    return index
+}
+
 /// `tchar` of RFC 9110 section 5.6.2.
 @inline(__always)
 func isToken(_ byte: UInt8) -> Bool {
