@@ -25,8 +25,8 @@ static int is_of(const struct tls_kept *place, uint64_t endpoint, uint32_t ident
 	return place->session && place->endpoint == endpoint && place->identity == identity;
 }
 
-/* RFC 8446 appendix C.4 would use a session once, so that nobody links connections; endpoints are no
- * persons, and many connections are dialled at once. */
+/* RFC 8446 appendix C.4 would use a session once, so that nobody links connections; endpoints are
+ * no persons, and many connections are dialled at once. */
 int tls_kept_put(struct tls_wire *wire, uint64_t endpoint, uint32_t identity, SSL_SESSION *session,
 		 int is_resumed)
 {

@@ -41,8 +41,8 @@ struct Limits: Sendable {
     var dialsMax = 4096
     /// Of one workload at one worker.
     var accountDialsMax = 1024
-    /// How long a client that asks for one answer only stays out of the epoll set: for so long it is
-    /// not noticed if it leaves.
+    /// How long a client that asks for one answer only stays out of the epoll set: for so long it
+    /// is not noticed if it leaves.
     var unwatchedNanosecondsMax: UInt64 = 10_000_000
     /// Idle connections kept to one endpoint from one source.
     var idleUpstreamsMax = 256

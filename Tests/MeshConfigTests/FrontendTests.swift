@@ -30,11 +30,13 @@ struct FrontendTests {
             isOptional: true),
         Row(
             testDescription: "a port of its own",
-            frontend: "default: {}, perPort: [{port: 8443, tls: {validation: \(reference("ca"))}}]",
+            frontend: "default: {}, "
+                + "perPort: [{port: 8443, tls: {validation: \(reference("ca"))}}]",
             isOptional: false),
         Row(
             testDescription: "a port that takes itself out",
-            frontend: "default: {validation: \(reference("ca"))}, perPort: [{port: 8443, tls: {}}]"),
+            frontend: "default: {validation: \(reference("ca"))}, "
+                + "perPort: [{port: 8443, tls: {}}]"),
         Row(
             testDescription: "another port's rule",
             frontend: "default: {}, perPort: [{port: 443, tls: {validation: \(reference("ca"))}}]"),

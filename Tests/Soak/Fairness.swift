@@ -1,6 +1,6 @@
-// What a pod feels of a neighbour that floods: pod `a` asks for 64 KiB answers over 256 connections,
-// once the server itself and once through the engine; pod `b` asks 500 times a second through the
-// engine in both cases. The engine may make `b` wait half as long again, and no longer.
+// What a pod feels of a neighbour that floods: pod `a` asks for 64 KiB answers by 256 connections,
+// once of the server itself and once through the engine; pod `b` asks 500 times a second through
+// the engine in both cases. The engine may make `b` wait half as long again, and no longer.
 
 import Foundation
 import TestSupport

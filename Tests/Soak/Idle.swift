@@ -45,7 +45,8 @@ enum Idle {
             figures: "idle RssAnon \(rounded(idle.anonymous, 1)) MiB (at most \(anonymousMiBMax)), "
                 + "VmRSS \(rounded(idle.resident, 1)) MiB (at most \(residentMiBMax)); "
                 + "\(connections) kept connections add \(rounded(added, 1)) MiB "
-                + "(at most \(addedMiBMax)); failed: \(Pace(load.text).isClean ? "none" : load.text)",
+                + "(at most \(addedMiBMax)); "
+                + (Pace(load.text).isClean ? "no request failed" : load.text),
             holds: idle.anonymous <= anonymousMiBMax && idle.resident <= residentMiBMax
                 && added <= addedMiBMax && Pace(load.text).isClean)
     }

@@ -18,8 +18,8 @@ internal import MeshModel
     var room: Int { capacity - end }
 }
 
-/// Blocks of four sizes, kept in lists of one worker. The smallest holds most requests, so that many
-/// of them share a page.
+/// Blocks of four sizes, kept in lists of one worker. The smallest holds most requests, so that
+/// several of them share a page.
 ///
 /// - Threads: one worker's.
 @safe struct BufferPool: ~Copyable {

@@ -15,7 +15,8 @@ struct WatchTests {
     }
 
     @Test func `a request that comes in pieces is answered`() throws {
-        let gateway = try gateway(Origin.echo())
+        let origin = Origin.echo()
+        let gateway = try gateway(origin)
         defer { gateway.stop() }
         for cut in 1..<Self.last.count {
             let client = Loopback.connect(gateway.port)

@@ -29,8 +29,8 @@ func scanValue(_ base: UnsafePointer<UInt8>, _ start: Int, _ end: Int) -> Int {
     return end
 }
 
-/// The first byte at or after `start` that is no `tchar`; `end` if there is none. Letters, digits and
-/// hyphens, of which names are made, go eight a step.
+/// The first byte at or after `start` that is no `tchar`; `end` if there is none. Letters, digits
+/// and hyphens, of which names are made, go eight a step.
 @inline(__always)
 func scanToken(_ base: UnsafePointer<UInt8>, _ start: Int, _ end: Int) -> Int {
     let raw = unsafe UnsafeRawPointer(base)
