@@ -153,17 +153,26 @@ int malla_die_with_parent(pid_t parent)
 	return getppid() == parent ? 0 : -ESRCH;
 }
 
-int malla_drop_sys_admin(void)
+int malla_gain_nothing(void)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+int malla_drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct sets[2];
+	/* The first word holds capabilities 0 to 31, the second the rest. */
+	static const uint32_t kept[2] = {1u << CAP_NET_ADMIN,
+					 1u << (CAP_BPF - 32) | 1u << (CAP_PERFMON - 32)};
 
 	if (syscall(SYS_capget, &header, sets) < 0)
 		return -errno;
-	/* The first word holds capabilities 0 to 31; SYS_ADMIN is 21. */
-	sets[0].effective &= ~(1u << CAP_SYS_ADMIN);
-	sets[0].permitted &= ~(1u << CAP_SYS_ADMIN);
-	sets[0].inheritable &= ~(1u << CAP_SYS_ADMIN);
+	for (int i = 0; i < 2; i++) {
+		sets[i].effective &= kept[i];
+		sets[i].permitted &= kept[i];
+		sets[i].inheritable = 0;
+	}
 	return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
 }
 

@@ -82,7 +82,7 @@ public final class Engine: Sendable {
         if let nodeSockets {
             try Thread.start {
                 // It stays in the node's namespace: it never needs to enter another.
-                _ = malla_drop_sys_admin()
+                _ = malla_drop_capabilities()
                 nodeSockets.run()
             }
         }
@@ -108,9 +108,9 @@ public final class Engine: Sendable {
                 mailboxes[number].acknowledge()
                 return
             }
-            // A worker reads what strangers send: it keeps no privilege that it is done with.
-            _ = malla_drop_sys_admin()
         }
+        // A worker reads what strangers send: it keeps no privilege that it is done with.
+        _ = malla_drop_capabilities()
         let captured =
             number < options.capturedListeners.count ? options.capturedListeners[number] : -1
         let worker = Worker(

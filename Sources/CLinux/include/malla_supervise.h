@@ -25,8 +25,12 @@ int malla_signals_next(int descriptor);
 int malla_spawn(const char *path, const char *arguments, size_t count, int control);
 /* Ends the calling process with SIGKILL when the thread that started it ends. */
 int malla_die_with_parent(pid_t parent);
-/* Takes CAP_SYS_ADMIN from the calling thread and those that it starts; 0 or -errno. */
-int malla_drop_sys_admin(void);
+/* No program that the calling thread, or one that it starts, executes has more privileges than it:
+ * root's programs get no capabilities back. 0 or -errno. */
+int malla_gain_nothing(void);
+/* Leaves the calling thread, and those that it starts, NET_ADMIN, BPF and PERFMON of the
+ * capabilities that it has; 0 or -errno. */
+int malla_drop_capabilities(void);
 /* 1: the child is gone and *code (exit) or *signal says how; 0: it lives. */
 int malla_child_gone(pid_t child, int *code, int *signal);
 

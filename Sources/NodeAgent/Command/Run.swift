@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import BPFLoader
+internal import CLinux
 internal import Foundation
 internal import Glibc
 internal import Logging
@@ -94,6 +95,8 @@ struct Child: ParsableCommand {
         let logger = Log.start("agent")
         do {
             try ChildLink.dieWithSupervisor(pid: supervisor)
+            // Before any other thread is started, so that it holds for all.
+            _ = malla_gain_nothing()
             let agent = try Agent(options, supervisor: supervisor, logger: logger)
             try agent.run()
         } catch let error as StartError {

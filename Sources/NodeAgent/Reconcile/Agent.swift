@@ -114,8 +114,8 @@ final class Agent {
         } catch {
             throw StartError.engine("the engine cannot start: \(error)")
         }
-        // The workers are where they belong; nothing here enters a namespace from now on.
-        _ = malla_drop_sys_admin()
+        // The workers are where they belong; what is left to do here is to load, attach and repair.
+        _ = malla_drop_capabilities()
         // A later child serves first: meanwhile the kernel goes on with what is pinned.
         let isFirst = inheritance.restarts == 0
         if isFirst { try loadAndOpen() }
