@@ -250,6 +250,8 @@ public final class Datapath {
         try known.apply(snapshot, pods: rows.current.pods.keys)
         try hold(&wanted, &problems)
         try links.keepOnly(wanted)
+        // Until all is in force here, an agent of another ABI before us serves by its programs.
+        if isFirst { try pins.removeOthers() }
         return problems
     }
 
@@ -359,9 +361,11 @@ public final class Datapath {
         }
     }
 
-    /// Takes away every program, link and map that this ABI's agents pinned below `bpffsPath`.
-    public static func remove(bpffsPath: String) throws(BPFError) {
+    /// Takes away every program, link and map that agents pinned below `bpffsPath`, and what of
+    /// Malla's is attached to the cgroup.
+    public static func remove(bpffsPath: String, cgroupPath: String?) throws(BPFError) {
         try PinDirectory.removeAll(bpffsPath: bpffsPath)
+        if let cgroupPath { try LeftLinks.remove(cgroupPath: cgroupPath) }
     }
 }
 
@@ -466,6 +470,7 @@ extension Datapath {
         let others = snapshot.mesh.nodes.filter { $0.name != snapshot.node }.flatMap(\.addresses)
         return Uplinks.choose(
             links: all, own: snapshot.nodeAddresses, others: others,
+            pods: snapshot.mesh.workloads.filter { !snapshot.isLocal($0) }.flatMap(\.addresses),
             excluded: pods.union([options.engineInterface]))
     }
 }

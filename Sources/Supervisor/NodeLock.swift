@@ -81,9 +81,11 @@ struct NodeLock: ~Copyable {
             ?? 0
     }
 
+    static let nodeName = Array("\0malla-agent".utf8).map { CChar(bitPattern: $0) }
+
     /// An abstract unix name is scoped to the network namespace: it is the node's own lock.
     private static func lockNode() throws(SupervisorError) -> Int32 {
-        let name = Array("\0malla-agent".utf8).map { CChar(bitPattern: $0) }
+        let name = nodeName
         // The array outlives both calls, which read `name.count` bytes.
         let lock = unsafe malla_unix_listen(name, name.count, 8)
         if lock == -EADDRINUSE {

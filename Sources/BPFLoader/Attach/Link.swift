@@ -63,7 +63,7 @@ final class Link {
     /// - Parameter program: the id of the program that it should run.
     func fault(program: UInt32) -> Fault? {
         guard Self.isAttached(descriptor.number, to: attachment) else { return .detached }
-        guard Self.shape(descriptor.number)?.program == program else { return .replaced }
+        guard LinkShape.of(descriptor.number)?.program == program else { return .replaced }
         return PinDirectory.isPinned(pin) ? nil : .unpinned
     }
 
@@ -77,15 +77,8 @@ final class Link {
 
     func repin() throws(BPFError) { try PinDirectory.pin(descriptor.number, at: pin) }
 
-    private static func shape(_ descriptor: CInt) -> LinkShape? {
-        var kernel = LinkShape()
-        var bytes = UInt32(MemoryLayout<LinkShape>.size)
-        // The kernel writes at most `bytes`.
-        return unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes) == 0 ? kernel : nil
-    }
-
     private static func isAttached(_ descriptor: CInt, to attachment: Attachment) -> Bool {
-        guard let kernel = shape(descriptor) else { return false }
+        guard let kernel = LinkShape.of(descriptor) else { return false }
         return attachment.isCgroup
             ? kernel.place == attachment.place
             : UInt64(UInt32(truncatingIfNeeded: kernel.place)) == attachment.place
@@ -109,11 +102,21 @@ final class Link {
 /// The beginning of the kernel's struct bpf_link_info, which Debian 12's header has without TCX:
 /// what follows the program's id is a cgroup's id (64 bits), an interface's index or a namespace's
 /// inode (32 bits and the attach type).
-private struct LinkShape: BitwiseCopyable {
+struct LinkShape: BitwiseCopyable {
     var type: UInt32 = 0
     var id: UInt32 = 0
     var program: UInt32 = 0
     var pad: UInt32 = 0
     var place: UInt64 = 0
-    var rest: (UInt64, UInt64, UInt64) = (0, 0, 0)
+    private var rest: (UInt64, UInt64, UInt64) = (0, 0, 0)
+
+    /// BPF_LINK_TYPE_CGROUP.
+    var isCgroup: Bool { type == 3 }
+
+    static func of(_ descriptor: CInt) -> LinkShape? {
+        var kernel = LinkShape()
+        var bytes = UInt32(MemoryLayout<LinkShape>.size)
+        // The kernel writes at most `bytes`.
+        return unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes) == 0 ? kernel : nil
+    }
 }

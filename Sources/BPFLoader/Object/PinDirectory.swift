@@ -9,11 +9,13 @@ internal import Glibc
 /// - Throws: `.notBPFFileSystem`, or what mkdir(2) and the like refused.
 struct PinDirectory {
     let path: String
+    private let bpffsPath: String
     var links: String { path + "/link" }
     var programs: String { path + "/programs" }
 
     init(bpffsPath: String) throws(BPFError) {
         try Self.requireBPFFileSystem(bpffsPath)
+        self.bpffsPath = bpffsPath
         path = Self.path(in: bpffsPath)
         for directory in [bpffsPath + "/malla", path, links, programs] {
             guard unsafe mkdir(directory, 0o700) == 0 || errno == EEXIST else {
@@ -81,20 +83,40 @@ struct PinDirectory {
 
     static func isPinned(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
 
-    /// Detaches every link and removes every pin of this build's ABI.
+    /// Detaches every link and removes every pin, of whatever ABI.
     static func removeAll(bpffsPath: String) throws(BPFError) {
         try requireBPFFileSystem(bpffsPath)
-        let path = path(in: bpffsPath)
+        for version in versions(in: bpffsPath) { try removeAll(version) }
+        try removeDirectory(bpffsPath + "/malla")
+    }
+
+    /// Takes away what agents of other ABIs attached and pinned: theirs and ours would both act.
+    func removeOthers() throws(BPFError) {
+        for other in Self.versions(in: bpffsPath) where other != path { try Self.removeAll(other) }
+    }
+
+    /// The directories of all ABIs.
+    static func versions(in bpffsPath: String) -> [String] {
+        names(in: bpffsPath + "/malla").filter { $0.hasPrefix("v") }.sorted()
+            .map { "\(bpffsPath)/malla/\($0)" }
+    }
+
+    /// Detaches the links and removes the pins of one ABI's directory, and the directory.
+    static func removeAll(_ path: String) throws(BPFError) {
         for name in names(in: path + "/link") { try Link.remove(pin: "\(path)/link/\(name)") }
         for name in names(in: path + "/programs") { try remove("\(path)/programs/\(name)") }
         for name in names(in: path) where name != "link" && name != "programs" {
             try remove("\(path)/\(name)")
         }
-        for directory in [path + "/link", path + "/programs", path, bpffsPath + "/malla"] {
-            // malla/ stays where another ABI's pins do.
-            guard unsafe rmdir(directory) == 0 || errno == ENOENT || errno == ENOTEMPTY else {
-                throw .refused(call: .unpin, object: directory, errno: errno)
-            }
+        for directory in [path + "/link", path + "/programs", path] {
+            try removeDirectory(directory)
+        }
+    }
+
+    /// One that holds what is not ours stays.
+    private static func removeDirectory(_ path: String) throws(BPFError) {
+        guard unsafe rmdir(path) == 0 || errno == ENOENT || errno == ENOTEMPTY else {
+            throw .refused(call: .unpin, object: path, errno: errno)
         }
     }
 }
