@@ -1,18 +1,35 @@
 // Which interfaces lead to other nodes or to the world. An interface is an uplink if it carries one
-// of the node's InternalIPs, or a default route, or the route to another node's InternalIP. Never
-// loopback, the engine's veth, or a pod's.
+// of the node's InternalIPs, or a default route, or the route to another node's InternalIP, or a
+// route to pods of other nodes (a tunnel). Never loopback, the engine's veth, or a pod's.
 
 internal import MeshModel
 
 enum Uplinks {
-    /// - Parameter others: InternalIPs of the other nodes.
+    /// - Parameters:
+    ///   - others: InternalIPs of the other nodes.
+    ///   - pods: addresses of pods of other nodes.
+    /// - Complexity: for each interface that is no uplink by other means, its routes by `pods`.
     static func choose(
-        links: [NetworkLink], own: [IPAddress], others: [IPAddress], excluded: Set<UInt32>
+        links: [NetworkLink], own: [IPAddress], others: [IPAddress],
+        pods: @autoclosure () -> [IPAddress], excluded: Set<UInt32>
     ) -> [NetworkLink] {
-        var names = Set(Route.ipv4() + Route.ipv6(), leadingTo: others)
+        let routes = Route.ipv4() + Route.ipv6()
+        var names = Set(routes, leadingTo: others)
         var indices: Set<UInt32> = []
         for row in NetworkLink.addresses() where own.contains(row.address) {
             indices.insert(row.index)
+        }
+        let known = Set(
+            links.filter { excluded.contains($0.index) || indices.contains($0.index) }.map(\.name))
+        let more = routes.filter {
+            !$0.isDefault && $0.interface != "lo" && !names.contains($0.interface)
+                && !known.contains($0.interface)
+        }
+        if !more.isEmpty {
+            let all = pods()
+            for route in more where !names.contains(route.interface) {
+                if all.contains(where: route.leads) { names.insert(route.interface) }
+            }
         }
         names.remove("lo")
         return links.filter { link in
