@@ -10,7 +10,6 @@
 #include <linux/sock_diag.h>
 #include <sched.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -35,11 +34,8 @@ int malla_diagnose_open(void)
 	return fd;
 }
 
-int malla_diagnose_open_of(pid_t process)
+int malla_diagnose_open_at(const char *path)
 {
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)process);
 	int theirs = open(path, O_RDONLY | O_CLOEXEC);
 	if (theirs < 0)
 		return -errno;

@@ -107,8 +107,17 @@ public final class ChildLink {
     ///
     /// - Returns: a positive errno, or 0 and the descriptor.
     public func diagnose(process: UInt32) -> (errno: Int32, descriptor: Int32) {
-        guard socket.send(ControlMessage(.diagnose, number: process)) == 0,
-            let (answer, handed) = socket.receive(), answer.kind == .sockets
+        diagnose(ControlMessage(.diagnose, number: process))
+    }
+
+    /// The same in the namespace with this cookie, if a container runtime has pinned it.
+    public func diagnose(cookie: UInt64) -> (errno: Int32, descriptor: Int32) {
+        diagnose(ControlMessage.diagnose(cookie: cookie))
+    }
+
+    private func diagnose(_ question: ControlMessage) -> (errno: Int32, descriptor: Int32) {
+        guard socket.send(question) == 0, let (answer, handed) = socket.receive(),
+            answer.kind == .sockets
         else { return (EPROTO, -1) }
         guard answer.code == 0, let descriptor = handed.first else { return (answer.code, -1) }
         return (0, descriptor)

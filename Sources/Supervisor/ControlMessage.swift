@@ -27,8 +27,8 @@ public struct ControlMessage: Equatable, Sendable {
         /// of the veth's end on the node, `count` an `EngineRepairs`, `code` why all is not right.
         case verify
         case verified
-        /// Child: a sock_diag socket of the network namespace of process `number`. Answered by
-        /// `sockets`.
+        /// Child: a sock_diag socket of the network namespace of process `number`, or, for 0, of
+        /// the pinned one with this `cookie`. Answered by `sockets`.
         case diagnose
         /// A second supervisor: give me all that you hold. Answered by `inheritance`, one `held`
         /// each and `end`; `number` is `takeoverVersion`. Here two binaries meet, so this number
@@ -80,6 +80,14 @@ public struct ControlMessage: Equatable, Sendable {
 
     public var isDual: Bool { flags & 1 == 1 }
     public var purpose: Purpose { Purpose(rawValue: flags >> 1) ?? .gateway }
+
+    /// Of a network namespace: the first eight bytes of `address`.
+    var cookie: UInt64 { address.prefix(8).reduce(0) { $0 << 8 | UInt64($1) } }
+
+    static func diagnose(cookie: UInt64) -> ControlMessage {
+        let bytes = (0..<8).map { UInt8(truncatingIfNeeded: cookie >> (56 - 8 * UInt64($0))) }
+        return ControlMessage(.diagnose, address: bytes + [UInt8](repeating: 0, count: 8))
+    }
 
     /// What names a listener: the same key is the same sockets.
     struct Key: Hashable {

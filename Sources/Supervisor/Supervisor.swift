@@ -247,7 +247,10 @@ public struct Supervisor: ~Copyable {
     }
 
     private func diagnose(_ message: ControlMessage, for child: ChildProcess) {
-        let opened = malla_diagnose_open_of(pid_t(bitPattern: message.number))
+        let opened =
+            message.number == 0
+            ? NamespaceSearch.diagnose(cookie: message.cookie)
+            : NamespaceSearch.diagnose(process: message.number)
         let isOpen = opened >= 0
         let answer = ControlMessage(
             .sockets, count: isOpen ? 1 : 0, code: isOpen ? 0 : -opened)

@@ -4,9 +4,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* A netlink socket of the caller's namespace, or of `process`'s (CAP_SYS_ADMIN); or -errno. */
+/* A netlink socket of the caller's namespace, or of the one at `path` (CAP_SYS_ADMIN); or -errno. */
 int malla_diagnose_open(void);
-int malla_diagnose_open_of(pid_t process);
+int malla_diagnose_open_at(const char *path);
 /* The cookie of the namespace that a socket belongs to; 0: unknown. Linux 5.14. */
 uint64_t malla_diagnose_namespace(int descriptor);
 /*

@@ -59,15 +59,18 @@ struct SocketResets {
             if malla_diagnose_namespace(own) == cookie { return own }
             close(own)
         }
-        for process in Set(processes) {
+        for process in Set(processes) where process != 0 {
             let (errno, descriptor) = link.diagnose(process: process)
-            guard errno == 0 else {
-                lastProblem = "the namespace of process \(process): \(systemText(errno))"
-                continue
-            }
+            guard errno == 0 else { continue }
             if malla_diagnose_namespace(descriptor) == cookie { return descriptor }
             close(descriptor)
         }
+        let (errno, descriptor) = link.diagnose(cookie: cookie)
+        if errno == 0 { return descriptor }
+        let names = processes.map(String.init).joined(separator: ", ")
+        lastProblem =
+            "the network namespace of process \(names) is neither its own nor pinned below "
+            + "/run/netns: \(systemText(errno))"
         return nil
     }
 }
