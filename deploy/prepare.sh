@@ -48,7 +48,7 @@ packages=(
     binutils git libcurl4 libgcc-12-dev libncurses6 libsqlite3-0 libstdc++-12-dev libxml2 tzdata
     clang-14 llvm-14 libbpf-dev libelf-dev libssl-dev libnghttp2-dev zlib1g-dev linux-libc-dev
     libc6-dev pkg-config make
-    iproute2 nftables bpftool procps util-linux libcap2-bin tcpdump
+    iproute2 iptables nftables ipvsadm bpftool procps util-linux libcap2-bin tcpdump
     netbase nginx-light wrk curl openssl ca-certificates python3 python3-venv prometheus
     "$@"
 )

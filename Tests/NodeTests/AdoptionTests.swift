@@ -76,6 +76,9 @@ struct AdoptionTests {
         #expect(
             replaced.allSatisfy { $0 == "to_listener" || $0.hasPrefix("from_engine") },
             "\(replaced)")
+        let adopted = before.links.keys.filter { after.links[$0] == before.links[$0] }
+        let kept = adopted.filter { after.programs[$0] == before.programs[$0] }
+        #expect(kept.isEmpty, "every adopted link runs the next agent's program: \(kept)")
         #expect(!after.links.isEmpty && after.links.keys.contains("cgroup_connect4"))
         for (series, count) in zip([balanced, captured], counts) {
             #expect(try node.metric(series) >= count, "\(series) goes on counting")
@@ -106,10 +109,11 @@ struct AdoptionTests {
         }
     }
 
-    /// Ids of what a node has pinned, by name; a link's by its pin.
+    /// Ids of what a node has pinned, by name; a link's, and its program's, by the link's pin.
     private struct Pinned {
         var maps: [String: Int] = [:]
         var links: [String: Int] = [:]
+        var programs: [String: Int] = [:]
 
         init(_ node: TestNode) throws {
             let script = """
@@ -123,7 +127,12 @@ struct AdoptionTests {
                     let object = try? JSONSerialization.jsonObject(with: Data(words[2].utf8)),
                     let id = (object as? [String: Any])?["id"] as? Int
                 else { throw CommandFailure(description: "bpftool said: \(line)") }
-                if words[0] == "map" { maps[words[1]] = id } else { links[words[1]] = id }
+                if words[0] == "map" {
+                    maps[words[1]] = id
+                } else {
+                    links[words[1]] = id
+                    programs[words[1]] = (object as? [String: Any])?["prog_id"] as? Int
+                }
             }
         }
     }

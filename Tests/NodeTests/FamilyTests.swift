@@ -1,3 +1,4 @@
+import Foundation
 import TestSupport
 import Testing
 
@@ -34,5 +35,71 @@ struct FamilyTests {
         #expect(outside.headers["x-pod"] == "far", "\(outside)\n\(agent.text)")
         #expect(try node.metric("malla_datapath_problems") == 0, "\(agent.text)")
         #expect(!agent.text.contains("warning"), "\(agent.text)")
+    }
+
+    @Test func `and one without IPv4 serves all that is IPv6`() throws {
+        let quiet = try SmallMesh.bed { bed in
+            try bed.configure("bed.yaml", Self.withoutIPv4(bed))
+            try bed.configure("gateway.yaml", RouteTests.gateway)
+            try bed.route(
+                "front", parent: "{name: front}",
+                rules: "- backendRefs: [{name: engine-far, port: 80}]")
+        }
+        defer { quiet.bed.close() }
+        for place in ["n1", "n2", "client", "near", "far"] {
+            try Command.shell(
+                """
+                for device in eth0 lxc-client lxc-near lxc-far; do
+                  ip -n malla-\(quiet.bed.name)-\(place) -4 addr flush dev $device || true
+                done
+                """)
+        }
+        let node = quiet.bed[node: "n1"]
+        let client = quiet.bed["client"]
+        #expect(try client.run(["ip", "-4", "route"]).output.isEmpty)
+
+        let agent = try node.startAgent()
+
+        for service in SmallMesh.services where service.portName != "udp" {
+            let answer = try client.curl(service.urls[1])
+            #expect(answer.status == 200, "\(service.name): \(answer.problem)\n\(agent.text)")
+            #expect(answer.headers["x-client"] == client.v6)
+        }
+        let outside = Curl.response(
+            try quiet.bed.outside(["curl", "-sSi", "-m", "5", "http://[\(node.v6)]/"]))
+        #expect(outside.headers["x-pod"] == "far", "\(outside)\n\(agent.text)")
+        #expect(try node.metric("malla_datapath_problems") == 0, "\(agent.text)")
+        #expect(!agent.text.contains("warning"), "\(agent.text)")
+    }
+
+    /// The bed's objects with IPv6 addresses only.
+    private static func withoutIPv4(_ bed: Testbed) throws -> String {
+        var text = Command.text(bed.configuration + "/bed.yaml")
+        for pod in bed.topology.pods {
+            text = text.replacing(
+                "podIP: \(pod.v4)\n  podIPs: [{ip: \(pod.v4)}, ",
+                with: "podIP: \"\(pod.v6)\"\n  podIPs: [")
+        }
+        for service in SmallMesh.services {
+            text = text.replacing(
+                """
+                clusterIP: \(service.v4)
+                  clusterIPs: [\(service.v4), "\(service.v6)"]
+                  ipFamilies: [IPv4, IPv6]
+                """,
+                with: """
+                    clusterIP: "\(service.v6)"
+                      clusterIPs: ["\(service.v6)"]
+                      ipFamilies: [IPv6]
+                    """)
+        }
+        for node in bed.topology.nodes {
+            text = text.replacing("    - {type: InternalIP, address: \(node.v4)}\n", with: "")
+        }
+        let objects = text.components(separatedBy: "\n---\n")
+            .filter { !$0.contains("addressType: IPv4") }
+        let left = objects.joined(separator: "\n---\n")
+        #expect(!left.contains("10.7") && !left.contains("10.9"), "\(left)")
+        return left
     }
 }

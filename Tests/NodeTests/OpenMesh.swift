@@ -76,9 +76,9 @@ enum OpenMesh {
     }
 
     /// A mesh of "n1: client, near; n2: far" with the service of `text`, whose selector says which
-    /// of the servers are behind it.
+    /// of the servers are behind it. `wrapper` is the command that starts the agents.
     static func running(
-        _ text: String, _ configure: (Testbed) throws -> Void = { _ in }
+        _ text: String, wrapper: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }
     ) throws -> Running {
         let bed = try Testbed("n1: client, near; n2: far")
         do {
@@ -97,7 +97,13 @@ enum OpenMesh {
                   ip -n \(short(bed)) route add $net via fd00:76::1
                 done
                 """)
-            let agents = try bed.topology.nodes.map { try bed[node: $0.name].startAgent() }
+            let agents = try bed.topology.nodes.map { each in
+                let node = bed[node: each.name]
+                return try node.start("agent", wrapper + node.agentArguments())
+            }
+            for (node, agent) in zip(bed.topology.nodes, agents) {
+                try bed[node: node.name].waitUntilReady(agent)
+            }
             return Running(bed: bed, agents: agents)
         } catch {
             bed.close()

@@ -2,7 +2,8 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite("What another program breaks is found, repaired and reported (docs/operations.md)", .serialized)
+@Suite(
+    "What another program breaks is found, repaired and reported (docs/operations.md)", .serialized)
 struct RepairTests {
     /// Seconds from the fault to the repair: the agent looks every two.
     private static let patience = 8.0
@@ -13,16 +14,21 @@ struct RepairTests {
 
     /// Requests on one kept connection, one every 100 ms: what each was answered with.
     private static func startSlowClient(_ mesh: SmallMesh.Running) throws -> TestProcess {
-        try mesh.client.start("slow", ["/usr/bin/python3", "-uc", """
-            import http.client, time
-            link = http.client.HTTPConnection('\(SmallMesh.engineNear.v4)', 80, timeout=20)
-            for number in range(70):
-                link.request('GET', '/')
-                answer = link.getresponse()
-                answer.read()
-                print(answer.status, flush=True)
-                time.sleep(0.1)
-            """])
+        try mesh.client.start(
+            "slow",
+            [
+                "/usr/bin/python3", "-uc",
+                """
+                import http.client, time
+                link = http.client.HTTPConnection('\(SmallMesh.engineNear.v4)', 80, timeout=20)
+                for number in range(70):
+                    link.request('GET', '/')
+                    answer = link.getresponse()
+                    answer.read()
+                    print(answer.status, flush=True)
+                    time.sleep(0.1)
+                """,
+            ])
     }
 
     /// what is counted, what is broken, whether connections through the engine outlive it
@@ -30,6 +36,7 @@ struct RepairTests {
         ("link", "a pod's program detached", true),
         ("link", "a cgroup's program detached", true),
         ("link", "the engine's program detached", true),
+        ("program", "a pod's program replaced by another", true),
         // Its flows belong to the interface that is gone: a pod that is set up again has none.
         ("interface", "a pod's interface made anew", false),
         ("pin", "every pin removed", true),
@@ -37,6 +44,7 @@ struct RepairTests {
         ("engine_link", "the engine's interface set down", true),
         ("engine_routes", "the engine's routes flushed", true),
         ("engine_routes", "the engine's rules flushed", true),
+        ("engine_routes", "the engine's addresses flushed", true),
         ("engine_settings", "the engine's port range changed", true),
     ]
 
@@ -45,6 +53,25 @@ struct RepairTests {
             .split(separator: "\n")[0]
         try Command.shell("bpftool link detach pinned \(directory)/\(pin)")
     }
+
+    /// Has the links whose pins begin so run another of the pinned programs: BPF_LINK_UPDATE.
+    private static let replace = """
+        import ctypes, glob, struct, sys
+        libc = ctypes.CDLL(None, use_errno=True)
+        def bpf(command, *words):
+            attributes = ctypes.create_string_buffer(struct.pack(*words), 64)
+            result = libc.syscall(321, command, attributes, 64)
+            if result < 0: raise OSError(ctypes.get_errno(), "bpf(%d)" % command)
+            return result
+        def opened(path):
+            text = ctypes.create_string_buffer(path.encode())
+            return bpf(7, "=QII", ctypes.addressof(text), 0, 0)
+        home = glob.glob(sys.argv[1] + "/malla/v*")[0]
+        program = opened(home + "/programs/" + sys.argv[3])
+        for pin in glob.glob(home + "/link/" + sys.argv[2] + "*"):
+            bpf(29, "=IIII", opened(pin), program, 0, 0)
+            print("replaced", pin)
+        """
 
     private static func cause(_ fault: String, _ mesh: SmallMesh.Running) throws {
         switch fault {
@@ -59,6 +86,13 @@ struct RepairTests {
             for pin in pins.split(separator: "\n") where pin.hasPrefix("from_engine_") {
                 try detach(mesh, String(pin))
             }
+        case "a pod's program replaced by another":
+            let replaced = try mesh.node.run(
+                [
+                    "/usr/bin/python3", "-c", Self.replace, mesh.node.bpffs, "from_pod_",
+                    "malla_back",
+                ])
+            #expect(replaced.output.hasPrefix("replaced "), "\(replaced)")
         case "a pod's interface made anew": try mesh.client.replug()
         case "every pin removed": try Command.shell("rm -r \(mesh.node.bpffs)/malla/")
         case "the engine's veth deleted":
@@ -69,6 +103,9 @@ struct RepairTests {
                 "the engine's routes flushed":
                     "ip route flush table main; ip -6 route flush table main; "
                     + "ip route flush table local",
+                "the engine's addresses flushed":
+                    "ip addr flush dev lo; ip addr flush dev eth0; ip -6 addr flush dev lo; "
+                    + "ip route flush table local; ip -6 route flush table local",
                 "the engine's rules flushed": "ip rule flush; ip -6 rule flush",
                 "the engine's port range changed":
                     "echo 20000 30000 > /proc/sys/net/ipv4/ip_local_port_range",
@@ -129,26 +166,31 @@ struct RepairTests {
     @Test func `a pod whose program is gone reaches no captured service past the engine`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
-        let client = try mesh.client.start("many", ["/usr/bin/python3", "-uc", """
-            import socket, time
-            end = time.time() + 7
-            while time.time() < end:
-                s = socket.socket()
-                s.settimeout(0.3)
-                try:
-                    s.connect(('\(SmallMesh.engineNear.v4)', 80))
-                    s.sendall(b'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n')
-                    text = b''
-                    while True:
-                        got = s.recv(65536)
-                        if not got: break
-                        text += got
-                    print('answer' if b'x-pod' in text else 'nothing', flush=True)
-                except OSError as error:
-                    print('refused', flush=True)
-                s.close()
-                time.sleep(0.02)
-            """])
+        let client = try mesh.client.start(
+            "many",
+            [
+                "/usr/bin/python3", "-uc",
+                """
+                import socket, time
+                end = time.time() + 7
+                while time.time() < end:
+                    s = socket.socket()
+                    s.settimeout(0.3)
+                    try:
+                        s.connect(('\(SmallMesh.engineNear.v4)', 80))
+                        s.sendall(b'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n')
+                        text = b''
+                        while True:
+                            got = s.recv(65536)
+                            if not got: break
+                            text += got
+                        print('answer' if b'x-pod' in text else 'nothing', flush=True)
+                    except OSError as error:
+                        print('refused', flush=True)
+                    s.close()
+                    time.sleep(0.02)
+                """,
+            ])
         try eventually("answers come") { client.text.contains("answer") }
         let requests = try mesh.node.metric("malla_requests_total")
         let served = try mesh.quiet.near.requests()
@@ -162,8 +204,11 @@ struct RepairTests {
         // What the server saw is what the engine sent it.
         let through = try mesh.node.metric("malla_requests_total") - requests
         let seen = try mesh.quiet.near.requests() - served
-        #expect(Double(seen) <= through + 2, "\(seen) requests at the server, \(through) by the engine")
+        #expect(
+            Double(seen) <= through + 2, "\(seen) requests at the server, \(through) by the engine")
         let endpoints = try mesh.node.malla("endpoints", "-o", "json")
-        #expect(endpoints.output.contains("\"repairs\" : 1") || endpoints.output.contains("\"repairs\":1"))
+        #expect(
+            endpoints.output.contains("\"repairs\" : 1")
+                || endpoints.output.contains("\"repairs\":1"))
     }
 }

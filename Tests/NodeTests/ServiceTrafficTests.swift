@@ -158,7 +158,7 @@ struct ServiceTrafficTests {
         }
     }
 
-    private static let datagramServer = [
+    static let datagramServer = [
         "/usr/bin/python3", "-c",
         """
         import os, socket
@@ -170,7 +170,7 @@ struct ServiceTrafficTests {
             s.sendto(b"answer from " + pod.encode(), peer)
         """,
     ]
-    private static let askDatagram = [
+    static let askDatagram = [
         "/usr/bin/python3", "-c",
         """
         import socket, sys
@@ -185,7 +185,7 @@ struct ServiceTrafficTests {
         """,
     ]
     /// Asks ten times a second over one socket; over a new one when that is reset.
-    private static let patientDatagrams = [
+    static let patientDatagrams = [
         "/usr/bin/python3", "-u", "-c",
         """
         import errno, socket, sys, time
@@ -203,7 +203,7 @@ struct ServiceTrafficTests {
         """,
     ]
     /// Asks five times a second over one connection.
-    private static let patientConnection = [
+    static let patientConnection = [
         "/usr/bin/python3", "-u", "-c",
         """
         import errno, socket, sys, time

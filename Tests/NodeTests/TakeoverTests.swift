@@ -6,20 +6,13 @@ import Testing
 struct TakeoverTests {
     static let restarts = 10
 
-    /// The pid of the process that serves, by its own word; 0 if none answers.
-    private func serving(_ node: TestNode) throws -> Int {
-        let status = try node.curl("http://\(TestNode.admin)/v1/status").body
-        guard let place = status.firstRange(of: "\"pid\":") else { return 0 }
-        return Int(status[place.upperBound...].prefix { $0.isNumber }) ?? 0
-    }
-
     /// Restarts in turn by SIGUSR2 and by a second agent, under load; answers what wrk said.
     private func restartUnderLoad(
         _ node: TestNode, _ agent: TestProcess, arguments: [String], load: TestProcess
     ) throws -> String {
         var agent = agent
         for number in 1...Self.restarts {
-            let before = try serving(node)
+            let before = try node.serving()
             var next: TestProcess?
             if number.isMultiple(of: 2) {
                 next = try node.start("agent-\(number)", arguments + ["--takeover"])
@@ -27,7 +20,7 @@ struct TakeoverTests {
                 agent.signal(SIGUSR2)
             }
             try eventually("restart \(number); \(agent.text.suffix(2000))", within: 30) {
-                let now = try serving(node)
+                let now = try node.serving()
                 return now != before && now != 0
             }
             guard let next else { continue }

@@ -5,7 +5,7 @@ enum UnsafeFiles {
     /// Files of `Sources` that may say `unsafe`, by folder.
     private static let folders: [String: [String]] = [
         "Sources/BPFLoader/": ["BPFError", "Datapath"],
-        "Sources/BPFLoader/Attach/": ["Link", "OwnSockets"],
+        "Sources/BPFLoader/Attach/": ["LeftLinks", "Link", "OwnSockets"],
         "Sources/BPFLoader/Flow/": ["FlowClock"],
         "Sources/BPFLoader/Map/": ["BPFMap", "PerCPUArray", "SocketMap"],
         "Sources/BPFLoader/Object/": ["BPFObject", "PinDirectory"],
@@ -42,7 +42,8 @@ enum UnsafeFiles {
         "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
         "Sources/Supervisor/": [
             "BlackBoxPage", "ChildProcess", "ControlSocket", "EngineNamespace", "HeldSockets",
-            "NodeLock", "Privileges", "Supervisor", "SupervisorError", "Sysctl", "Takeover",
+            "NamespaceSearch", "NodeLock", "Privileges", "Remains", "Supervisor", "SupervisorError", "Sysctl",
+            "Takeover",
         ],
     ]
 

@@ -1,0 +1,221 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("Which endpoints serve (docs/configuration.md)", .serialized)
+struct ServiceChoiceTests {
+    private static let service = "http://10.96.0.1/"
+
+    /// Who answers ten calls of the client, one connection each.
+    private static func answering(_ mesh: OpenMesh.Running) throws -> Set<String> {
+        var pods: Set<String> = []
+        for _ in 1...10 {
+            let answer = try mesh.bed["client"].run(OpenMesh.ask + [service])
+            pods.insert(Curl.response(answer).headers["x-pod"] ?? "curl \(answer.status)")
+        }
+        return pods
+    }
+
+    private static func expect(
+        _ pods: Set<String>, _ mesh: OpenMesh.Running, _ why: String
+    ) throws {
+        var last: Set<String> = []
+        do {
+            try eventually(why) {
+                last = try answering(mesh)
+                return last == pods
+            }
+        } catch {
+            Issue.record("\(why): \(last) answer, not \(pods)\n\(mesh.logs)")
+        }
+    }
+
+    /// Changes one object of the bed: that of kind `kind` and this name.
+    private static func edit(
+        _ bed: Testbed, _ kind: String, _ name: String, _ change: (String) -> String
+    ) throws {
+        let objects = Command.text(bed.configuration + "/bed.yaml")
+            .components(separatedBy: "\n---\n")
+        let changed = objects.map { text in
+            text.contains("kind: \(kind)\n")
+                && (text.contains("  name: \(name)\n") || text.contains("{name: \(name)"))
+                ? change(text) : text
+        }
+        #expect(changed != objects, "\(kind) \(name) was to change")
+        try bed.configure("bed.yaml", changed.joined(separator: "\n---\n"))
+    }
+
+    private static func zone(_ bed: Testbed, _ node: String, _ zone: String) throws {
+        try edit(bed, "Node", node) { text in
+            let line = text.split(separator: "\n").first { $0.hasPrefix("metadata:") } ?? ""
+            return text.replacing(
+                line,
+                with: "metadata: {name: \(node), labels: {topology.kubernetes.io/zone: \(zone)}}")
+        }
+    }
+
+    private static func ready(_ bed: Testbed, _ pod: String, _ isReady: Bool) throws {
+        let (old, new) = isReady ? ("False", "True") : ("True", "False")
+        try edit(bed, "Pod", pod) {
+            $0.replacing(
+                "{type: Ready, status: \"\(old)\"}", with: "{type: Ready, status: \"\(new)\"}")
+        }
+    }
+
+    private static func both(_ more: String) -> String {
+        OpenMesh.service("web", pods: ["near", "far"], more: more)
+    }
+
+    @Test func `the same zone or node is preferred, where it has one; hints are followed`() throws {
+        let mesh = try OpenMesh.running(Self.both("trafficDistribution: PreferSameZone")) { bed in
+            try Self.zone(bed, "n1", "a")
+            try Self.zone(bed, "n2", "b")
+        }
+        defer { mesh.close() }
+        let bed = mesh.bed
+        try Self.expect(["near"], mesh, "PreferSameZone, another zone is there")
+        try Self.zone(bed, "n2", "a")
+        try Self.expect(["near", "far"], mesh, "PreferSameZone, all in one zone")
+        try bed.configure("service.yaml", Self.both("trafficDistribution: PreferSameNode"))
+        try Self.expect(["near"], mesh, "PreferSameNode")
+        try Self.ready(bed, "near", false)
+        try Self.expect(["far"], mesh, "PreferSameNode, none is ready here")
+        try Self.ready(bed, "near", true)
+        try Self.expect(["near"], mesh, "PreferSameNode, it is ready again")
+
+        let bare = OpenMesh.service("web", pods: []).replacing(
+            "  selector: {app: none}\n", with: "")
+        func hinted(_ near: String, _ far: String) -> String {
+            let ends = [("near", near), ("far", far)].map { name, zone in
+                """
+                - addresses: ["\(bed[name].v4)"]
+                  nodeName: \(bed[name].node)
+                  conditions: {ready: true}
+                  targetRef: {kind: Pod, name: \(name), namespace: \(Testbed.space)}
+                  hints: {forZones: [{name: \(zone)}]}
+                """
+            }
+            return bare + """
+                ---
+                apiVersion: discovery.k8s.io/v1
+                kind: EndpointSlice
+                metadata:
+                  name: web-1
+                  namespace: \(Testbed.space)
+                  labels: {kubernetes.io/service-name: web}
+                addressType: IPv4
+                endpoints:
+                \(ends.joined(separator: "\n"))
+                ports: [{name: tcp, port: 8080, protocol: TCP}]
+
+                """
+        }
+        try bed.configure("service.yaml", hinted("b", "a"))
+        try Self.expect(["far"], mesh, "a hint for this node's zone")
+        try bed.configure("service.yaml", hinted("b", "b"))
+        try Self.expect(["near", "far"], mesh, "no hint for this node's zone: all")
+    }
+
+    @Test func `who is not ready is not served, unless the service publishes it`() throws {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
+        defer { mesh.close() }
+        try Self.ready(mesh.bed, "near", false)
+        try Self.expect(["curl \(OpenMesh.refused)"], mesh, "it is not ready")
+        try mesh.bed.configure(
+            "service.yaml",
+            OpenMesh.service("web", pods: ["near"], more: "publishNotReadyAddresses: true"))
+        try Self.expect(["near"], mesh, "the service publishes it")
+    }
+
+    @Test
+    func
+        `who is being deleted keeps connections, gets no new ones, and serves if nobody else does`()
+        throws
+    {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
+        defer { mesh.close() }
+        let client = try mesh.bed["client"].start(
+            "tcp", ServiceTrafficTests.patientConnection + ["10.96.0.1"])
+        try eventually("it is connected: \(client.text)") { client.text.contains("x-pod: near") }
+        try mesh.bed.configure("service.yaml", Self.both(""))
+        try Self.expect(["near", "far"], mesh, "both are ready")
+
+        try Self.edit(mesh.bed, "Pod", "near") {
+            $0.replacing(
+                "  name: near\n",
+                with: "  name: near\n  deletionTimestamp: \"2026-01-01T00:00:00Z\"\n")
+        }
+        try Self.expect(["far"], mesh, "new connections go elsewhere")
+        func answers() -> Int { client.text.components(separatedBy: "x-pod: near").count }
+        let before = answers()
+        try eventually("the connection lives: \(client.text.suffix(300))") {
+            answers() > before + 2
+        }
+        try Self.ready(mesh.bed, "far", false)
+        try Self.expect(["near"], mesh, "nobody else is left")
+        #expect(client.exitStatus == nil, "\(client.text.suffix(300))")
+    }
+
+    @Test func `UDP to a service without endpoints is refused, at the socket and at the interface`()
+        throws
+    {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service("dns", pods: [], port: 53, target: 5353, transport: "UDP"))
+        defer { mesh.close() }
+        for address in ["10.96.0.1", "fd00:96::1"] {
+            let ask = ServiceTrafficTests.askDatagram + [address, "53"]
+            let seen = try mesh.bed["client"].run(ask)
+            #expect(seen.output == "refused\n", "\(address): \(seen)")
+            let unseen = try Command.run(
+                ["nsenter", "--net=" + mesh.bed.namespace("client")] + ask)
+            #expect(unseen.output == "refused\n", "\(address): \(unseen)\n\(mesh.counters)")
+        }
+    }
+
+    @Test func `a captured service is captured at all of its addresses, node ports too`() throws {
+        let mesh = try OpenMesh.running(Self.both("")) { bed in
+            try bed.route("web", of: "web", rules: "- backendRefs: [{name: web, port: 80}]")
+        }
+        defer { mesh.close() }
+        func requests() throws -> Double { try mesh.node.metric("malla_requests_total") }
+        for url in OpenMesh.urls {
+            let before = try requests()
+            let answer = try mesh.bed["client"].curl(url)
+            #expect(answer.status == 200, "\(url): \(answer.problem)\n\(mesh.counters)")
+            #expect(try requests() == before + 1, "\(url) passed the engine")
+            let own = url.contains("[") ? mesh.bed["client"].v6 : mesh.bed["client"].v4
+            #expect(answer.headers["x-client"] == own, "\(url): \(answer.headers)")
+        }
+        // Neither the node nor somebody outside is in the mesh.
+        for url in OpenMesh.outerUrls {
+            let node = Curl.response(try mesh.node.run(OpenMesh.ask + [url]))
+            #expect(node.status == 200, "\(url): \(node.problem)")
+            let outside = Curl.response(try mesh.bed.outside(OpenMesh.ask + [url]))
+            #expect(outside.status == 200, "\(url): \(outside.problem)\n\(mesh.counters)")
+        }
+    }
+
+    @Test func `a socket in a pod is reset by an agent that does not see the pod's processes`()
+        throws
+    {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service("dns", pods: ["near"], port: 53, target: 5353, transport: "UDP"),
+            wrapper: ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        ) { bed in
+            for pod in ["near", "far"] {
+                try bed[pod].start("udp", ServiceTrafficTests.datagramServer)
+            }
+        }
+        defer { mesh.close() }
+        let client = try mesh.bed["client"].start(
+            "udp", ServiceTrafficTests.patientDatagrams + ["10.96.0.1"])
+        try eventually("near answers: \(client.text)") { client.text.contains("from near") }
+
+        try mesh.bed.configure(
+            "service.yaml",
+            OpenMesh.service("dns", pods: ["far"], port: 53, target: 5353, transport: "UDP"))
+        try eventually("far answers: \(mesh.logs)", within: 20) { client.text.contains("from far") }
+        #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"reset\"}") == 1)
+        #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"failed\"}") == 0)
+    }
+}
