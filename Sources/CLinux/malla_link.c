@@ -9,12 +9,44 @@
 #include <netinet/in.h>
 #include <netpacket/packet.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
+
+/* 1: it is an interface, not one of its IP addresses. */
+static int describe(const struct ifaddrs *each, struct malla_link *to)
+{
+	const struct sockaddr_ll *link = (const void *)each->ifa_addr;
+
+	memset(to, 0, sizeof(*to));
+	to->is_loopback = (each->ifa_flags & IFF_LOOPBACK) != 0;
+	strncpy(to->name, each->ifa_name, sizeof(to->name) - 1);
+	if (link && link->sll_family == AF_PACKET) {
+		to->index = (uint32_t)link->sll_ifindex;
+		to->type = link->sll_hatype;
+		if (link->sll_halen == 6)
+			memcpy(to->mac, link->sll_addr, 6);
+		return 1;
+	}
+	if (link)
+		return 0;
+	/* One without an address of the link layer (TUN, WireGuard): glibc leaves all of it out. */
+	struct ifreq request = {0};
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0)
+		return 0;
+	memcpy(request.ifr_name, to->name, sizeof(request.ifr_name));
+	if (ioctl(s, SIOCGIFHWADDR, &request) == 0)
+		to->type = request.ifr_hwaddr.sa_family;
+	close(s);
+	to->index = if_nametoindex(to->name);
+	return to->index != 0 && to->type != 0;
+}
 
 int malla_links(struct malla_link *links, int max)
 {
@@ -24,21 +56,12 @@ int malla_links(struct malla_link *links, int max)
 	if (getifaddrs(&all))
 		return -errno;
 	for (each = all; each; each = each->ifa_next) {
-		const struct sockaddr_ll *link = (const void *)each->ifa_addr;
+		struct malla_link link;
 
-		if (!link || link->sll_family != AF_PACKET)
+		if (!describe(each, &link))
 			continue;
-		if (count < max) {
-			struct malla_link *to = &links[count];
-
-			memset(to, 0, sizeof(*to));
-			to->index = (uint32_t)link->sll_ifindex;
-			to->type = link->sll_hatype;
-			to->is_loopback = (each->ifa_flags & IFF_LOOPBACK) != 0;
-			if (link->sll_halen == 6)
-				memcpy(to->mac, link->sll_addr, 6);
-			strncpy(to->name, each->ifa_name, sizeof(to->name) - 1);
-		}
+		if (count < max)
+			links[count] = link;
 		count++;
 	}
 	freeifaddrs(all);
