@@ -205,6 +205,12 @@ public final class Datapath {
         var wanted = fixed
         let all = NetworkLink.all()
         let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        // What the programs look for is there before them: else they would drop what pods that
+        // exist already send, until their rows come.
+        if !hasApplied {
+            _ = try project(
+                MapRows(snapshot, interfaces: byName.mapValues(\.index), after: rows.current))
+        }
         var interfaces: [String: UInt32] = [:]
         places = [:]
         for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
@@ -234,12 +240,7 @@ public final class Datapath {
         }
         let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
         problems += desired.problems
-        let before = rows.changes
-        problems += try rows.apply(desired)
-        if rows.changes != before {
-            setting.generation &+= 1
-            try settings.set(0, to: setting)
-        }
+        problems += try project(desired)
         let outcome = try services.apply(snapshot)
         problems += outcome.problems
         // What went while no agent ran is found by what sockets dialled.
@@ -252,6 +253,17 @@ public final class Datapath {
         try links.keepOnly(wanted)
         // Until all is in force here, an agent of another ABI before us serves by its programs.
         if isFirst { try pins.removeOthers() }
+        return problems
+    }
+
+    /// Known flows are judged anew where rows have changed.
+    private func project(_ desired: MapRows) throws(BPFError) -> [ApplyProblem] {
+        let before = rows.changes
+        let problems = try rows.apply(desired)
+        if rows.changes != before {
+            setting.generation &+= 1
+            try settings.set(0, to: setting)
+        }
         return problems
     }
 
