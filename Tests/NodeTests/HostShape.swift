@@ -74,7 +74,8 @@ struct HostShape: Sendable {
         }
         return HostShape(
             name: "IPVS' addresses: every service's is the node's own",
-            apply: (["ip link add kube-ipvs0 type dummy"] + adds).joined(separator: "\n"),
+            // kube-proxy makes a dummy, which not every kernel has; it is never up.
+            apply: (["ip link add kube-ipvs0 type bridge"] + adds).joined(separator: "\n"),
             undo: "ip link del kube-ipvs0")
     }
 

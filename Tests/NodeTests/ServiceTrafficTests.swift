@@ -176,8 +176,8 @@ struct ServiceTrafficTests {
         import socket, sys
         s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
         s.settimeout(2)
-        s.connect((sys.argv[1], int(sys.argv[2])))
         try:
+            s.connect((sys.argv[1], int(sys.argv[2])))
             s.send(b"hello")
             print(s.recv(2048).decode())
         except ConnectionRefusedError: print("refused")
