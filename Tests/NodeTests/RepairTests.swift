@@ -36,7 +36,6 @@ struct RepairTests {
         ("link", "a pod's program detached", true),
         ("link", "a cgroup's program detached", true),
         ("link", "the engine's program detached", true),
-        ("program", "a pod's program replaced by another", true),
         // Its flows belong to the interface that is gone: a pod that is set up again has none.
         ("interface", "a pod's interface made anew", false),
         ("pin", "every pin removed", true),
