@@ -65,7 +65,7 @@ struct AdoptionTests {
         let alone = try Pinned(node)
         let gone = try mesh.client.curl(SmallMesh.engineFar.urls[0], seconds: 2)
         #expect(held.wait(seconds: 5) == 0 && held.text.hasSuffix("ended\n"), "\(held.text)")
-        #expect(gone.status == 0, "nobody serves it: \(gone)")
+        #expect(gone.headers["x-pod"] == "far", "past the engine, as its pod chose: \(gone)")
         let next = try node.startAgent()
         let after = try Pinned(node)
 

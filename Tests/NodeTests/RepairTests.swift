@@ -89,7 +89,7 @@ struct RepairTests {
             let replaced = try mesh.node.run(
                 [
                     "/usr/bin/python3", "-c", Self.replace, mesh.node.bpffs, "from_pod_",
-                    "malla_back",
+                    "malla_outside",
                 ])
             #expect(replaced.output.hasPrefix("replaced "), "\(replaced)")
         case "a pod's interface made anew": try mesh.client.replug()
