@@ -83,7 +83,7 @@ let package = Package(
             dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount", "TestSupport"]),
         .testTarget(
             name: "NodeAgentTests",
-            dependencies: ["NodeAgent", "BPFLoader", "Supervisor", "MeshModel", arguments]),
+            dependencies: ["NodeAgent", "BPFLoader", "Supervisor", "MeshModel", "AdminAPI", arguments]),
         .testTarget(
             name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
         .testTarget(

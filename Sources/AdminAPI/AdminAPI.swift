@@ -56,6 +56,9 @@ public enum AdminAPI {
         path: "/v1/bpf/policy", kind: "PolicyRowList")
     public static let diagnostics = AdminResource<DiagnosticItem>(
         path: "/v1/config/diagnostics", kind: "DiagnosticList")
+    /// `asking`: last, follow, pod, namespace, verdict, port, protocol, from, to.
+    public static let flowEvents = AdminResource<FlowEventItem>(
+        path: "/v1/flows", kind: "FlowEventList")
     public static let policies = AdminResource<PolicyItem>(
         path: "/v1/policies", kind: "PolicyList")
     public static let policyTrace = AdminResource<PolicyTraceItem>(

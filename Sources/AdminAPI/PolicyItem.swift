@@ -86,14 +86,20 @@ public struct PolicyTraceItem: Codable, Sendable, Equatable {
         public var rule: String
         /// Policies that select the pod in this direction, in the order of evaluation.
         public var policies: [String]
+        /// Denied by default: the rule that came nearest to allowing it, and what it lacked.
+        public var nearest: String
+        public var why: String
         /// The other end's identity, and what it stands for.
         public var peerIdentity: Int
         public var peerLabels: [String]
 
         public init(
             direction: String, pod: String, node: String, verdict: String, rule: String,
-            policies: [String], peerIdentity: Int, peerLabels: [String]
+            policies: [String], peerIdentity: Int, peerLabels: [String], nearest: String = "",
+            why: String = ""
         ) {
+            self.nearest = nearest
+            self.why = why
             self.direction = direction
             self.pod = pod
             self.node = node

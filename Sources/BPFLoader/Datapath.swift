@@ -20,6 +20,8 @@ public struct DatapathOptions: Sendable {
     public var isHostAllowed = true
     /// Sockets below `cgroupPath` in namespaces that no snapshot knows are silent.
     public var holdsNewPods = false
+    /// Of new flows that are admitted, one of so many is an event; 0: none.
+    public var flowSample: UInt32 = 0
     /// Names of the uplinks; empty: see `Uplinks`.
     public var uplinks: [String]
     /// Rows of the maps, where they are made anew; pinned maps keep their own.
@@ -67,6 +69,10 @@ public struct DatapathLimits: Sendable {
     public var translationsMax: UInt32 = 262_144
     /// One a client of a service with affinity.
     public var affinitiesMax: UInt32 = 65536
+    /// Bytes of the ring of flow events, 80 each; a power of two.
+    public var eventBytesMax: UInt32 = 1 << 20
+    /// One a refused tuple that an event told of lately.
+    public var deniedMax: UInt32 = 16384
     /// What the operator chose instead, by map.
     private var chosen: [String: UInt32] = [:]
 
@@ -81,6 +87,7 @@ public struct DatapathLimits: Sendable {
             "malla_flow": flowsMax, "malla_dialled": dialledMax,
             "malla_maglev": maglevMax, "malla_snat": translationsMax,
             "malla_affinity": affinitiesMax,
+            "malla_event": eventBytesMax, "malla_denied": deniedMax,
         ]
         var sizes = standard.merging(chosen) { $1 }
         // One row for each number of a pod, and one for the node.
@@ -92,8 +99,17 @@ public struct DatapathLimits: Sendable {
     /// The maps whose size can be chosen.
     public static var mapNames: [String] { DatapathLimits().byMap.keys.sorted() }
 
-    /// Chooses the rows of one of `mapNames`.
-    public mutating func choose(_ rows: UInt32, of map: String) { chosen[map] = rows }
+    /// Chooses the rows of one of `mapNames`. The ring has bytes instead, of which the kernel wants
+    /// a power of two of pages: the next one is taken.
+    public mutating func choose(_ rows: UInt32, of map: String) {
+        guard map == "malla_event" else {
+            chosen[map] = rows
+            return
+        }
+        var bytes: UInt32 = 4096
+        while bytes < rows, bytes < 1 << 30 { bytes *= 2 }
+        chosen[map] = bytes
+    }
 }
 
 public struct VerdictCount: Sendable, Equatable {
@@ -150,6 +166,7 @@ public final class Datapath {
     var flows: FlowTable
     private let listeners: SocketMap
     private let counters: PerCPUArray
+    let events: EventMaps
     private var setting: malla_setting
     let pins: PinDirectory
     /// Of the cgroup, open as long as something may have to be attached to it again.
@@ -175,6 +192,7 @@ public final class Datapath {
         let known = try KnownAddresses(object)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
         let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
+        let events = try EventMaps(object)
 
         self.options = options
         self.object = object
@@ -184,6 +202,7 @@ public final class Datapath {
         self.known = known
         self.listeners = listeners
         self.counters = counters
+        self.events = events
         // The number of listeners stays: the supervisor's sockets outlive the agent before this
         // one.
         setting = settings.value(of: 0, placeholder: malla_setting()) ?? malla_setting()
@@ -358,7 +377,7 @@ public final class Datapath {
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
             usage(
                 "malla_count", "percpu_array", UInt64(counters.entriesMax), counters.entriesMax, 0),
-        ]
+        ] + events.usage() + programMapUsage()
     }
 
     public func programs() -> [ProgramState] {
@@ -387,6 +406,7 @@ extension Datapath {
         setting.node_cookie = malla_netns_cookie()
         setting.engine = options.engineInterface
         setting.flags = options.isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0
+        setting.flow_sample = options.flowSample
         // A flow that another agent's rows judged is judged by this one's.
         setting.generation &+= 1
         let engine = NetworkLink.all().first { $0.index == options.engineInterface }

@@ -33,7 +33,7 @@ struct Malla: ParsableCommand {
         version: "malla \(mallaVersion)",
         subcommands: [
             Check.self, Status.self, Endpoints.self, Services.self, Routes.self, Top.self,
-            Policy.self, BPF.self, Config.self, Version.self,
+            Policy.self, Observe.self, BPF.self, Config.self, Version.self,
         ])
 
     @OptionGroup var connection: ConnectionOptions

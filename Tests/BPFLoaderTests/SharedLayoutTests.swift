@@ -49,6 +49,10 @@ struct SharedLayoutTests {
         Row("a dialled key is thirty-two", MemoryLayout<malla_dialled_key>.size, 32),
         Row("the setting is fifty-six", MemoryLayout<malla_setting>.size, 56),
         Row("its MAC is at 44", MemoryLayout<malla_setting>.offset(of: \.engine_mac), 44),
+        Row("its sample is at 52", MemoryLayout<malla_setting>.offset(of: \.flow_sample), 52),
+        Row("an event is seventy-two", MemoryLayout<malla_event>.size, 72),
+        Row("its rule is at 56", MemoryLayout<malla_event>.offset(of: \.rule), 56),
+        Row("what was told is sixteen", MemoryLayout<malla_denied>.size, 16),
     ]
 
     @Test(arguments: rows)

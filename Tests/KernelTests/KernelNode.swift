@@ -6,8 +6,8 @@ internal import CMallaABI
 final class KernelNode {
     let object: KernelObject
 
-    init(_ hook: String = "malla_from_pod") throws {
-        object = try KernelObject("malla", only: hook)
+    init(_ hook: String = "malla_from_pod", ringBytes: UInt32 = 1 << 20) throws {
+        object = try KernelObject("malla", only: hook, ringBytes: ringBytes)
         try put(RawPacket.client4, interface: 1, endpoint: 1)
         try put(RawPacket.client6, interface: 1, endpoint: 1)
         try put(RawPacket.server4, interface: 9, endpoint: 2)
@@ -17,8 +17,13 @@ final class KernelNode {
         for endpoint in UInt32(0)...2 { try object.put("malla_quota", endpoint, quota) }
     }
 
-    private func put(_ address: [UInt8], interface: UInt32, endpoint: UInt32) throws {
+    func put(
+        _ address: [UInt8], interface: UInt32, endpoint: UInt32, identity: UInt32 = 0,
+        set: UInt32 = 0
+    ) throws {
         var pod = malla_pod()
+        pod.identity = identity
+        pod.set = set
         pod.interface = interface
         pod.endpoint = endpoint
         try object.put("malla_pod", malla_address(bytes: address), pod)

@@ -10,7 +10,8 @@ internal import Foundation
 
     /// - Parameter name: of a file in build/bpf, without `.bpf.o`.
     /// - Parameter only: the one program to load; all of them otherwise.
-    init(_ name: String, only: String? = nil) throws {
+    /// - Parameter ringBytes: of the flow events.
+    init(_ name: String, only: String? = nil, ringBytes: UInt32 = 1 << 20) throws {
         let path = Self.root + "/build/bpf/\(name).bpf.o"
         guard FileManager.default.fileExists(atPath: path) else {
             throw KernelFailure("\(path) is missing: run `make bpf`")
@@ -25,10 +26,14 @@ internal import Foundation
             "malla_service", "malla_endpoint", "malla_pod", "malla_flow", "malla_dialled",
             "malla_ipcache", "malla_policy", "malla_set", "malla_ring", "malla_fragment",
             "malla_share", "malla_quota", "malla_snat", "malla_affinity",
+            "malla_denied",
         ]
         for map in tables {
             guard let found = unsafe bpf_object__find_map_by_name(object, map) else { continue }
             _ = unsafe bpf_map__set_max_entries(found, 1024)
+        }
+        if let ring = unsafe bpf_object__find_map_by_name(object, "malla_event") {
+            _ = unsafe bpf_map__set_max_entries(ring, ringBytes)
         }
         var program = unsafe only == nil ? nil : bpf_object__next_program(object, nil)
         while let each = unsafe program {

@@ -6,6 +6,7 @@ enum UnsafeFiles {
     private static let folders: [String: [String]] = [
         "Sources/BPFLoader/": ["BPFError", "Datapath"],
         "Sources/BPFLoader/Attach/": ["LeftLinks", "Link", "OwnSockets"],
+        "Sources/BPFLoader/Event/": ["EventRing"],
         "Sources/BPFLoader/Flow/": ["FlowClock"],
         "Sources/BPFLoader/Map/": ["BPFMap", "PerCPUArray", "SocketMap"],
         "Sources/BPFLoader/Object/": ["BPFObject", "PinDirectory"],

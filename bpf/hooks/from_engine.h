@@ -15,6 +15,7 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 #include "lib/judge.h"
+#include "lib/tell.h"
 
 /* The interfaces of the local pods at both ends of a packet; 0: that end is no local pod. */
 struct ends {
@@ -117,22 +118,21 @@ struct onward {
 	__u32 interface;
 };
 
-static __always_inline enum malla_verdict from_engine_meet(struct __sk_buff *skb,
-							   struct onward *onward)
+static __always_inline enum malla_verdict
+from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *onward)
 {
-	struct packet packet = {};
 	struct ends ends;
 	enum malla_verdict verdict;
 	long answer;
 
-	if (packet_read(skb, sizeof(struct ethhdr), &packet) != MALLA_VERDICT_PASS ||
-	    packet.is_icmp || packet.flow.protocol != IPPROTO_TCP)
+	if (packet_read(skb, sizeof(struct ethhdr), packet) != MALLA_VERDICT_PASS ||
+	    packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
 		return MALLA_VERDICT_FOREIGN;
-	ends.source = pod_interface(&packet.flow.source);
-	ends.target = pod_interface(&packet.flow.target);
+	ends.source = pod_interface(&packet->flow.source);
+	ends.target = pod_interface(&packet->flow.target);
 	if (!ends.source && !ends.target)
 		return MALLA_VERDICT_FOREIGN;
-	verdict = from_engine_record(&packet, &ends);
+	verdict = from_engine_record(packet, &ends);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	if (ends.target) {
@@ -140,7 +140,7 @@ static __always_inline enum malla_verdict from_engine_meet(struct __sk_buff *skb
 		return MALLA_VERDICT_TO_LOCAL_POD;
 	}
 	onward->interface = ends.source;
-	answer = from_engine_route(skb, &packet, &onward->route);
+	answer = from_engine_route(skb, packet, &onward->route);
 	return answer ? from_engine_refused(answer) : MALLA_VERDICT_FORWARDED;
 }
 
@@ -163,7 +163,8 @@ SEC("tc")
 int malla_from_eng(struct __sk_buff *skb)
 {
 	struct onward onward = {};
-	enum malla_verdict verdict = from_engine_meet(skb, &onward);
+	struct packet packet = {.hook = MALLA_HOOK_FROM_ENGINE};
+	enum malla_verdict verdict = from_engine_meet(skb, &packet, &onward);
 
 	count_verdict(MALLA_HOOK_FROM_ENGINE, verdict);
 	switch (verdict) {
@@ -176,6 +177,7 @@ int malla_from_eng(struct __sk_buff *skb)
 	case MALLA_VERDICT_AS_POD_NO_ROUTE:
 		return from_engine_as_pod(skb, &onward);
 	default:
+		tell_refused(&packet, verdict);
 		return TCX_DROP;
 	}
 }

@@ -11,6 +11,7 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 #include "lib/judge.h"
+#include "lib/tell.h"
 
 static __always_inline enum malla_verdict from_fabric_judge(const struct packet *packet)
 {
@@ -35,7 +36,7 @@ static __always_inline enum malla_verdict from_fabric_judge(const struct packet 
 
 static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network)
 {
-	struct packet packet = {};
+	struct packet packet = {.hook = MALLA_HOOK_UPLINK};
 	enum malla_verdict verdict = MALLA_VERDICT_PASS;
 
 	if (packet_read(skb, network, &packet) == MALLA_VERDICT_PASS)
@@ -43,7 +44,10 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 	count_verdict(MALLA_HOOK_UPLINK, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
-	return verdict == MALLA_VERDICT_PASS ? TCX_NEXT : TCX_DROP;
+	if (verdict == MALLA_VERDICT_PASS)
+		return TCX_NEXT;
+	tell_refused(&packet, verdict);
+	return TCX_DROP;
 }
 
 SEC("tc")

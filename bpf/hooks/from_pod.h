@@ -18,6 +18,7 @@
 #include "lib/nat.h"
 #include "lib/refuse.h"
 #include "lib/rewrite.h"
+#include "lib/tell.h"
 
 /* Where a packet is sent after its verdict; 0: up the node's stack. */
 struct from_pod {
@@ -45,8 +46,10 @@ from_pod_capture(struct sight *sight, const struct packet *packet, const struct 
 		return MALLA_VERDICT_FAILED;
 	flow->interfaces[0] = pod->interface;
 	flow->owner = pod->endpoint;
-	return flow_open(sight, packet, flow, 0) ? MALLA_VERDICT_CAPTURED
-						 : MALLA_VERDICT_FLOW_REFUSED;
+	if (!flow_open(sight, packet, flow, 0))
+		return MALLA_VERDICT_FLOW_REFUSED;
+	event_taken(packet, MALLA_VERDICT_CAPTURED);
+	return MALLA_VERDICT_CAPTURED;
 }
 
 /*
@@ -247,9 +250,9 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 	return verdict;
 }
 
-static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb, struct from_pod *way)
+static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
+							struct packet *packet, struct from_pod *way)
 {
-	struct packet packet = {};
 	enum malla_verdict verdict;
 
 	if (skb->mark == MALLA_MARK_RETURNED) {
@@ -257,16 +260,16 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb, s
 		/* 0 is PACKET_HOST: the stack shall take it for its own. */
 		return bpf_skb_change_type(skb, 0) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_RETURNED;
 	}
-	verdict = packet_read(skb, sizeof(struct ethhdr), &packet);
+	verdict = packet_read(skb, sizeof(struct ethhdr), packet);
 	if (verdict == MALLA_VERDICT_LINK_LOCAL)
-		return from_pod_link(skb, &packet, way->interface);
+		return from_pod_link(skb, packet, way->interface);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
-	verdict = from_pod_judge(skb, &packet, way);
+	verdict = from_pod_judge(skb, packet, way);
 	/* What nobody serves is answered, and what goes home too: back into the pod. */
 	if (verdict == MALLA_VERDICT_BROUGHT_HOME ||
 	    ((verdict == MALLA_VERDICT_NO_ENDPOINT || verdict == MALLA_VERDICT_ENGINE_REFUSED) &&
-	     !refuse(skb, &packet, 0)))
+	     !refuse(skb, packet, 0)))
 		way->target = way->interface;
 	return verdict;
 }
@@ -275,7 +278,8 @@ SEC("tc")
 int malla_from_pod(struct __sk_buff *skb)
 {
 	struct from_pod way = {.skb = skb, .interface = skb->ifindex};
-	enum malla_verdict verdict = from_pod_meet(skb, &way);
+	struct packet packet = {.hook = MALLA_HOOK_FROM_POD};
+	enum malla_verdict verdict = from_pod_meet(skb, &packet, &way);
 
 	count_verdict(MALLA_HOOK_FROM_POD, way.is_past_engine && verdict == MALLA_VERDICT_TRANSLATED
 					       ? MALLA_VERDICT_PAST_ENGINE
@@ -294,10 +298,13 @@ int malla_from_pod(struct __sk_buff *skb)
 	case MALLA_VERDICT_TRANSLATED_BACK:
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_NEXT;
 	case MALLA_VERDICT_BROUGHT_HOME:
+		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	case MALLA_VERDICT_NO_ENDPOINT:
 	case MALLA_VERDICT_ENGINE_REFUSED:
+		tell_refused(&packet, verdict);
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	default:
+		tell_refused(&packet, verdict);
 		return TCX_DROP;
 	}
 }

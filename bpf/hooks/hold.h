@@ -13,6 +13,7 @@
 #include "lib/pod.h"
 #include "lib/service.h"
 #include "lib/setting.h"
+#include "lib/tell.h"
 
 #define HOLD_PASS 1
 #define HOLD_DROP 0
@@ -53,6 +54,14 @@ static __always_inline enum malla_verdict hold_judge(__u64 namespace_cookie,
 	return MALLA_VERDICT_NOT_READY;
 }
 
+static __always_inline void hold_tell(struct __sk_buff *skb, enum malla_hook hook)
+{
+	struct packet packet = {.hook = (__u8)hook};
+
+	if (packet_read(skb, 0, &packet) == MALLA_VERDICT_PASS)
+		tell_refused(&packet, MALLA_VERDICT_NOT_READY);
+}
+
 /* `at4` and `at6`: where the IP headers have the socket's own address. */
 static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook, __u32 at4,
 				     __u32 at6)
@@ -74,6 +83,7 @@ static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook
 	if (verdict == MALLA_VERDICT_PASS)
 		return HOLD_PASS;
 	count_verdict(hook, verdict);
+	hold_tell(skb, hook);
 	return HOLD_DROP;
 }
 

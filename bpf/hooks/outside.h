@@ -16,6 +16,7 @@
 #include "lib/nat.h"
 #include "lib/refuse.h"
 #include "lib/setting.h"
+#include "lib/tell.h"
 #include "lib/way.h"
 
 /* Nothing of this node is served to anybody outside. */
@@ -94,10 +95,16 @@ static __always_inline int outside_send(struct __sk_buff *skb, const struct pack
 	return found == WAY_STACK ? TCX_NEXT : way_take(skb, packet, &way);
 }
 
+static __always_inline int outside_refuses(enum malla_verdict verdict)
+{
+	return verdict != MALLA_VERDICT_TRANSLATED && verdict != MALLA_VERDICT_TRANSLATED_BACK &&
+	       verdict != MALLA_VERDICT_TOO_LONG;
+}
+
 static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 {
 	struct malla_flow_key becomes;
-	struct packet packet = {};
+	struct packet packet = {.hook = MALLA_HOOK_OUTSIDE};
 	enum malla_verdict verdict;
 	int answer;
 
@@ -118,6 +125,8 @@ static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 		answer = TCX_DROP;
 	}
 	count_verdict(MALLA_HOOK_OUTSIDE, verdict);
+	if (outside_refuses(verdict))
+		tell_refused(&packet, verdict);
 	return answer;
 }
 
@@ -138,7 +147,7 @@ SEC("tc")
 int malla_back(struct __sk_buff *skb)
 {
 	enum malla_verdict verdict = MALLA_VERDICT_TRANSLATED_BACK;
-	struct packet packet = {};
+	struct packet packet = {.hook = MALLA_HOOK_BACK};
 	struct malla_snat *entry;
 	struct malla_flow_key becomes;
 	int answer;
@@ -152,13 +161,15 @@ int malla_back(struct __sk_buff *skb)
 	becomes = entry->becomes;
 	answer = outside_send(skb, &packet, &becomes, &verdict);
 	count_verdict(MALLA_HOOK_BACK, verdict);
+	if (outside_refuses(verdict))
+		tell_refused(&packet, verdict);
 	return answer;
 }
 
 /* tc egress at an uplink: the answer of a server of this node's own. */
 static __always_inline int leaving_meet(struct __sk_buff *skb, __u32 network)
 {
-	struct packet packet = {};
+	struct packet packet = {.hook = MALLA_HOOK_LEAVING};
 	struct malla_snat *entry;
 	struct malla_flow_key becomes;
 	int failed;
@@ -173,7 +184,10 @@ static __always_inline int leaving_meet(struct __sk_buff *skb, __u32 network)
 	failed = translate(skb, &packet, &becomes) != 0;
 	count_verdict(MALLA_HOOK_LEAVING,
 		      failed ? MALLA_VERDICT_FAILED : MALLA_VERDICT_TRANSLATED_BACK);
-	return failed ? TCX_DROP : TCX_NEXT;
+	if (!failed)
+		return TCX_NEXT;
+	tell_refused(&packet, MALLA_VERDICT_FAILED);
+	return TCX_DROP;
 }
 
 SEC("tc")

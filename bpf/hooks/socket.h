@@ -17,6 +17,7 @@
 #include "lib/dialled.h"
 #include "lib/endpoint.h"
 #include "lib/setting.h"
+#include "lib/tell.h"
 
 #define SOCKET_PROCEED 1
 #define SOCKET_REFUSE  0
@@ -144,12 +145,28 @@ static __always_inline struct socket socket_of(struct bpf_sock_addr *ctx, int is
 	return socket;
 }
 
+/* A socket that dials has no address yet: the event's source is unspecified. */
+static __always_inline void socket_tell(enum malla_hook hook, enum malla_verdict verdict,
+					const struct malla_end *end)
+{
+	struct packet packet = {.hook = (__u8)hook};
+
+	packet.flow.target = end->address;
+	packet.flow.target_port_be = end->port_be;
+	packet.flow.protocol = end->protocol;
+	if (address_is_ip4(&end->address))
+		packet.flow.source.words_be[2] = end->address.words_be[2];
+	tell_refused(&packet, verdict);
+}
+
 /* What the kernel shall do, and the errno if it is to refuse. */
-static __always_inline int socket_answer(enum malla_hook hook, enum malla_verdict verdict)
+static __always_inline int socket_answer(enum malla_hook hook, enum malla_verdict verdict,
+					 const struct malla_end *end)
 {
 	count_verdict(hook, verdict);
 	if (verdict != MALLA_VERDICT_NO_ENDPOINT)
 		return SOCKET_PROCEED;
+	socket_tell(hook, verdict, end);
 	bpf_set_retval(-ECONNREFUSED);
 	return SOCKET_REFUSE;
 }
@@ -162,7 +179,7 @@ static __always_inline int socket_dial4(struct bpf_sock_addr *ctx, enum malla_ho
 
 	if (verdict == MALLA_VERDICT_BALANCED)
 		socket_write4(ctx, &end);
-	return socket_answer(hook, verdict);
+	return socket_answer(hook, verdict, &end);
 }
 
 static __always_inline int socket_dial6(struct bpf_sock_addr *ctx, enum malla_hook hook)
@@ -173,7 +190,7 @@ static __always_inline int socket_dial6(struct bpf_sock_addr *ctx, enum malla_ho
 
 	if (verdict == MALLA_VERDICT_BALANCED)
 		socket_write6(ctx, &end);
-	return socket_answer(hook, verdict);
+	return socket_answer(hook, verdict, &end);
 }
 
 static __always_inline int socket_show4(struct bpf_sock_addr *ctx, enum malla_hook hook)

@@ -11,6 +11,7 @@
 
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/tell.h"
 
 static __always_inline struct malla_flow_key listener_flow(struct bpf_sk_lookup *ctx)
 {
@@ -37,21 +38,21 @@ static __always_inline struct malla_flow_key listener_flow(struct bpf_sk_lookup 
 }
 
 /* Assigns the listener when it answers MALLA_VERDICT_ASSIGNED. */
-static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *ctx)
+static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *ctx,
+							  const struct malla_flow_key *key)
 {
-	struct malla_flow_key key = listener_flow(ctx);
 	struct sight sight;
 	const struct malla_setting *values = setting();
 	struct bpf_sock *listener;
 	__u32 index;
 	long refused;
 
-	flow_see(&key, &sight);
+	flow_see(key, &sight);
 	if (!sight.flow || !flow_is_engines(sight.flow, sight.is_back))
 		return MALLA_VERDICT_NO_FLOW;
 	if (!values || !values->listeners)
 		return MALLA_VERDICT_NO_LISTENER;
-	index = flow_hash(&key) % values->listeners;
+	index = flow_hash(key) % values->listeners;
 	listener = bpf_map_lookup_elem(&malla_listen, &index);
 	if (!listener)
 		return MALLA_VERDICT_NO_LISTENER;
@@ -64,8 +65,14 @@ static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *
 SEC("sk_lookup")
 int malla_listener(struct bpf_sk_lookup *ctx)
 {
-	enum malla_verdict verdict = listener_assign(ctx);
+	struct packet packet = {.hook = MALLA_HOOK_TO_LISTENER};
+	enum malla_verdict verdict;
 
+	packet.flow = listener_flow(ctx);
+	verdict = listener_assign(ctx, &packet.flow);
 	count_verdict(MALLA_HOOK_TO_LISTENER, verdict);
-	return verdict == MALLA_VERDICT_ASSIGNED ? SK_PASS : SK_DROP;
+	if (verdict == MALLA_VERDICT_ASSIGNED)
+		return SK_PASS;
+	tell_refused(&packet, verdict);
+	return SK_DROP;
 }

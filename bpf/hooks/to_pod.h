@@ -12,6 +12,7 @@
 #include "lib/count.h"
 #include "lib/judge.h"
 #include "lib/rewrite.h"
+#include "lib/tell.h"
 
 static __always_inline enum malla_verdict to_pod_follow(const struct sight *sight,
 							const struct packet *packet)
@@ -79,18 +80,18 @@ static __always_inline enum malla_verdict to_pod_judge(struct __sk_buff *skb, st
 	return verdict;
 }
 
-static __always_inline enum malla_verdict to_pod_meet(struct __sk_buff *skb)
+static __always_inline enum malla_verdict to_pod_meet(struct __sk_buff *skb, struct packet *packet)
 {
-	struct packet packet = {};
-	enum malla_verdict verdict = packet_read(skb, sizeof(struct ethhdr), &packet);
+	enum malla_verdict verdict = packet_read(skb, sizeof(struct ethhdr), packet);
 
-	return verdict == MALLA_VERDICT_PASS ? to_pod_judge(skb, &packet) : verdict;
+	return verdict == MALLA_VERDICT_PASS ? to_pod_judge(skb, packet) : verdict;
 }
 
 SEC("tc")
 int malla_to_pod(struct __sk_buff *skb)
 {
-	enum malla_verdict verdict = to_pod_meet(skb);
+	struct packet packet = {.hook = MALLA_HOOK_TO_POD};
+	enum malla_verdict verdict = to_pod_meet(skb, &packet);
 
 	count_verdict(MALLA_HOOK_TO_POD, verdict);
 	if (capture_is_engines(verdict))
@@ -104,6 +105,7 @@ int malla_to_pod(struct __sk_buff *skb)
 	case MALLA_VERDICT_TRANSLATED_BACK:
 		return TCX_NEXT;
 	default:
+		tell_refused(&packet, verdict);
 		return TCX_DROP;
 	}
 }

@@ -22,7 +22,8 @@ struct judgement {
 	struct malla_flow_key tuple; /* in the direction in which it is opened */
 	__u32 interfaces[2];
 	__u32 owner;
-	__u32 rule;
+	__u32 rule;	 /* that decided; 0: none */
+	__u32 direction; /* enum malla_direction: whose policies that was, else the opener's way */
 };
 
 /* What the stack has no room for: a judgement, and the entry that is made of it. */

@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "lib/conntrack.h"
+#include "lib/event.h"
 #include "lib/ipcache.h"
 #include "lib/pod.h"
 #include "lib/policy.h"
@@ -45,8 +46,10 @@ static __always_inline enum malla_verdict judge_end(struct judgement *judgement,
 	if (question.protocol != IPPROTO_TCP && question.protocol != IPPROTO_UDP)
 		question.port_be = 0;
 	answer = policy_ask(&question);
-	if (answer.rule)
+	if (answer.rule || answer.verdict != MALLA_POLICY_ALLOW) {
 		judgement->rule = answer.rule;
+		judgement->direction = direction;
+	}
 	if (answer.verdict == MALLA_POLICY_ALLOW)
 		return MALLA_VERDICT_PASS;
 	if (answer.is_audited)
@@ -63,13 +66,14 @@ __attribute__((noinline)) int judge(struct judgement *judgement)
 	const struct malla_pod *target;
 	enum malla_verdict egress = MALLA_VERDICT_PASS;
 	enum malla_verdict ingress = MALLA_VERDICT_PASS;
-	__u32 peer;
+	__u32 peer, rule;
 
 	if (!judgement || !values)
 		return MALLA_VERDICT_FAILED;
 	source = pod_find(&judgement->tuple.source);
 	target = pod_find(&judgement->tuple.target);
 	judgement->rule = 0;
+	judgement->direction = source ? MALLA_EGRESS : MALLA_INGRESS;
 	judgement->interfaces[0] = source ? source->interface : 0;
 	judgement->interfaces[1] = target ? target->interface : 0;
 	judgement->owner = source ? source->endpoint : target ? target->endpoint : 0;
@@ -83,8 +87,14 @@ __attribute__((noinline)) int judge(struct judgement *judgement)
 		return egress;
 	if (target && target->set) {
 		peer = judge_identity(source, &judgement->tuple.source);
+		rule = judgement->rule;
 		if (!judge_is_host(peer) || !(values->flags & MALLA_SETTING_HOST_ALLOWED))
 			ingress = judge_end(judgement, target, peer, MALLA_INGRESS);
+		/* Who only tries to deny is named, not who allows. */
+		if (ingress == MALLA_VERDICT_PASS && egress == MALLA_VERDICT_AUDITED) {
+			judgement->rule = rule;
+			judgement->direction = MALLA_EGRESS;
+		}
 	}
 	return ingress == MALLA_VERDICT_PASS ? egress : ingress;
 }
@@ -191,7 +201,10 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 		flow->flags = MALLA_FLOW_STRAIGHT;
 	if (verdict == MALLA_VERDICT_AUDITED)
 		flow->flags |= MALLA_FLOW_AUDITED;
-	return flow_open(sight, packet, flow, is_back) ? verdict : MALLA_VERDICT_FLOW_REFUSED;
+	if (!flow_open(sight, packet, flow, is_back))
+		return MALLA_VERDICT_FLOW_REFUSED;
+	event_opened(packet, &row->judgement, verdict);
+	return verdict;
 }
 
 /* Policies or pods have changed since the flow was judged: its next packet has it judged anew. */
@@ -231,7 +244,8 @@ static __always_inline enum malla_verdict judge_known(const struct sight *sight,
 	if (flow->kind == MALLA_FLOW_CAPTURED || flow->kind == MALLA_FLOW_TRANSLATED)
 		return MALLA_VERDICT_PASS;
 	generation = judge_generation();
-	if (flow->generation != generation)
+	/* What is cut is judged each time, so that it can be told who did it. */
+	if (flow->generation != generation || flow->flags & MALLA_FLOW_CUT)
 		judge_again(sight, packet, generation);
 	return flow->flags & MALLA_FLOW_CUT ? MALLA_VERDICT_CUT : MALLA_VERDICT_PASS;
 }

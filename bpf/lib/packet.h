@@ -29,7 +29,8 @@ struct packet {
 	__u8 icmp_type;
 	__u8 is_answer;	  /* an echo's reply, which opens nothing */
 	__u8 is_fragment; /* a later one: there is no transport header in it */
-	__u8 pad[3];
+	__u8 hook;	  /* that meets it: enum malla_hook */
+	__u8 pad[2];
 };
 
 /* A connection's first packet: SYN without ACK. */

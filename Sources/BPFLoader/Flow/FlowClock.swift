@@ -5,10 +5,16 @@ internal import Glibc
 enum FlowClock {
     /// Ticks of 2^30 ns of CLOCK_MONOTONIC.
     static func now() -> UInt32 {
+        UInt32(truncatingIfNeeded: nanoseconds(CLOCK_MONOTONIC) >> Int64(MALLA_TICK_SHIFT))
+    }
+
+    /// Nanoseconds from CLOCK_MONOTONIC to Unix time.
+    static func unixOffset() -> Int64 { nanoseconds(CLOCK_REALTIME) - nanoseconds(CLOCK_MONOTONIC) }
+
+    private static func nanoseconds(_ clock: clockid_t) -> Int64 {
         var time = timespec()
-        // The kernel fills one timespec, and this clock always exists.
-        _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        let nanoseconds = UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-        return UInt32(truncatingIfNeeded: nanoseconds >> UInt64(MALLA_TICK_SHIFT))
+        // The kernel fills one timespec, and these clocks always exist.
+        _ = unsafe clock_gettime(clock, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
     }
 }

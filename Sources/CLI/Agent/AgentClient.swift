@@ -77,24 +77,30 @@ struct AgentClient {
         }
     }
 
-    private func exchange(_ path: String, _ method: String) throws(Failure) -> [UInt8] {
-        let connection: UnixSocket
+    private func connect() throws(Failure) -> UnixSocket {
         do {
-            connection = try UnixSocket(
-                connectingTo: socket, timeoutMilliseconds: timeoutMilliseconds)
+            return try UnixSocket(connectingTo: socket, timeoutMilliseconds: timeoutMilliseconds)
         } catch {
             throw .unreachable(errno: error.number)
         }
-        let request = """
-            \(method) \(path) HTTP/1.1\r
-            Host: malla-agent\r
-            User-Agent: malla/\(mallaVersion)\r
-            Accept: application/json\r
-            Connection: close\r
-            Content-Length: 0\r
-            \r
+    }
 
-            """
+    private static func request(_ path: String, _ method: String, version: String) -> String {
+        """
+        \(method) \(path) HTTP/\(version)\r
+        Host: malla-agent\r
+        User-Agent: malla/\(mallaVersion)\r
+        Accept: application/json\r
+        Connection: close\r
+        Content-Length: 0\r
+        \r
+
+        """
+    }
+
+    private func exchange(_ path: String, _ method: String) throws(Failure) -> [UInt8] {
+        let connection = try connect()
+        let request = Self.request(path, method, version: "1.1")
         do {
             try connection.send(Array(request.utf8))
             var answer: [UInt8] = []
@@ -120,6 +126,63 @@ struct AgentClient {
 }
 
 extension AgentClient {
+    /// Hands on each item of an answer that does not end, and its line, until the agent ends it;
+    /// then the program ends with one line that says so.
+    func follow<Item>(
+        _ resource: AdminResource<Item>, _ body: (_ item: Item, _ line: String) throws -> Void
+    ) throws -> Never {
+        let failure: Failure
+        do throws(Failure) {
+            let connection = try connect()
+            failure = try Self.follow(connection, resource, body)
+        } catch {
+            failure = error
+        }
+        throw fail(describe(failure), exitCode(failure))
+    }
+
+    /// Asked as HTTP/1.0, which frames nothing: after the head there are lines only. Answers how it
+    /// ended.
+    private static func follow<Item>(
+        _ connection: borrowing UnixSocket, _ resource: AdminResource<Item>,
+        _ body: (_ item: Item, _ line: String) throws -> Void
+    ) throws(Failure) -> Failure {
+        var lines = FollowedLines()
+        do {
+            try connection.send(Array(request(resource.path, "GET", version: "1.0").utf8))
+        } catch {
+            throw .silent(errno: error.number)
+        }
+        while true {
+            guard let bytes = try receive(connection) else { continue }
+            guard !bytes.isEmpty else {
+                guard let status = lines.status, status != 200 else {
+                    return .silent(errno: ECONNRESET)
+                }
+                return .refused(status: status, lines.rest)
+            }
+            for line in lines.take(bytes) {
+                do {
+                    try body(JSONDecoder().decode(Item.self, from: Data(line.utf8)), line)
+                } catch {
+                    throw .notUnderstood("a line of \(resource.kind)")
+                }
+            }
+        }
+    }
+
+    /// `nil`: nothing came for a while, which is no failure here.
+    private static func receive(
+        _ connection: borrowing UnixSocket
+    ) throws(Failure) -> [UInt8]? {
+        do {
+            return try connection.receive()
+        } catch {
+            guard error.number == EAGAIN else { throw .silent(errno: error.number) }
+            return nil
+        }
+    }
+
     /// One line: which socket, what is wrong, what to do.
     func describe(_ failure: Failure) -> String {
         switch failure {

@@ -161,7 +161,15 @@ struct Policy: ParsableCommand {
                         ends + ["both", "", verdict(item.verdict), Cell(item.note), ""]
                     ]
                 })
-            return table.lines(colour: colour)
+            return table.lines(colour: colour) + nearest(items)
+        }
+
+        /// What would have allowed what is denied by default.
+        private static func nearest(_ items: [PolicyTraceItem]) -> [String] {
+            let lines = items.flatMap(\.sides).filter { !$0.nearest.isEmpty }.map {
+                "Nearest to \($0.direction) of \($0.pod): \($0.nearest): \($0.why)."
+            }
+            return lines.isEmpty ? [] : [""] + lines
         }
 
         private static func verdict(_ word: String) -> Cell {

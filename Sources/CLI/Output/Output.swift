@@ -38,7 +38,7 @@ struct Output {
         return String(decoding: try encoder.encode(listing), as: UTF8.self) + "\n"
     }
 
-    private func write(_ text: String) {
+    func write(_ text: String) {
         FileHandle.standardOutput.write(Data(text.utf8))
     }
 }

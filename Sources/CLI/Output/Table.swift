@@ -50,6 +50,8 @@ struct Table: Equatable {
 
     var columns: [Column]
     var rows: [[Cell]] = []
+    /// Of columns that are to be wider than their cells; empty: none.
+    var widthsMin: [Int] = []
 
     init(_ columns: [Column], rows: [[Cell]] = []) {
         self.columns = columns
@@ -61,7 +63,9 @@ struct Table: Equatable {
         let heading = columns.map { Cell($0.title) }
         let all = [heading] + rows
         let widths = columns.indices.map { column in
-            all.map { $0[column].text.count }.max() ?? 0
+            max(
+                all.map { $0[column].text.count }.max() ?? 0,
+                column < widthsMin.count ? widthsMin[column] : 0)
         }
         return all.map { row in
             var line = ""

@@ -10,10 +10,14 @@ internal import Synchronization
 final class AdminServer: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let questions: Questions
+    private let flows: FlowReader
 
     private let listening = Mutex<[any Channel]>([])
 
-    init(_ questions: Questions) { self.questions = questions }
+    init(_ questions: Questions, _ flows: FlowReader) {
+        self.questions = questions
+        self.flows = flows
+    }
 
     /// Lets go of the listening sockets, which another process has too; open connections go on.
     func stopListening() {
@@ -25,13 +29,14 @@ final class AdminServer: Sendable {
     /// - Parameter mayChange: whether who can connect may also tell the agent to do something.
     func serve(_ socket: Int32, mayChange: Bool = false) throws {
         let questions = self.questions
+        let flows = self.flows
         let channel = try ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 128)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     try pipeline.configureHTTPServerPipeline()
-                    try pipeline.addHandler(AdminConnection(questions, mayChange: mayChange))
+                    try pipeline.addHandler(AdminConnection(questions, flows, mayChange: mayChange))
                 }
             }
             .withBoundSocket(socket).wait()
@@ -50,10 +55,18 @@ private final class AdminConnection: ChannelInboundHandler {
     /// Requests carry no body that means anything; more than this ends the connection.
     private static let bodyBytesMax = 65_536
     private var bodyBytes = 0
+    private let flows: FlowReader
+    private var stream: FlowStream?
 
-    init(_ questions: Questions, mayChange: Bool) {
+    init(_ questions: Questions, _ flows: FlowReader, mayChange: Bool) {
         self.questions = questions
+        self.flows = flows
         self.mayChange = mayChange
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        stream?.end()
+        context.fireChannelInactive()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -85,6 +98,7 @@ private final class AdminConnection: ChannelInboundHandler {
             return write(.text(405, text), context, head)
         }
         if path == "/livez" { return write(.text(200, "ok\n"), context, head) }
+        if path == AdminAPI.flowEvents.path { return observe(query, context, head) }
         let promise = context.eventLoop.makePromise(of: AdminAnswer.self)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         promise.futureResult.whenComplete { result in
@@ -93,6 +107,28 @@ private final class AdminConnection: ChannelInboundHandler {
             connection.write(answer, context, head)
         }
         questions.ask(Question(path: path, query: query, answer: promise))
+    }
+
+    /// Events do not need the agent's thread; who follows them stays.
+    private func observe(
+        _ query: String, _ context: ChannelHandlerContext, _ head: HTTPRequestHead
+    ) {
+        do throws(FlowQuestion.Fault) {
+            let question = try FlowQuestion(query)
+            guard question.follows else {
+                return write(flows.history.answer(question), context, head)
+            }
+            guard mayChange, head.method == .GET else {
+                return write(
+                    .text(405, "follow by GET, at the agent's Unix socket\n"), context, head)
+            }
+            guard let stream = FlowStream(question, flows, context, head.version) else {
+                return write(.text(503, "too many follow already\n"), context, head)
+            }
+            self.stream = stream
+        } catch {
+            write(.text(400, error.text + "\n"), context, head)
+        }
     }
 
     private func write(

@@ -102,6 +102,7 @@ extension Agent {
         out.family(
             "malla_flows_collected_total", .counter, "Flows that were over and taken out.",
             loaded.flowsCollected)
+        addFlows(&out, loaded.eventCounts())
         out.family(
             "malla_datapath_programs", .gauge, "Programs attached.",
             UInt64(loaded.programs().count))
@@ -124,5 +125,19 @@ extension Agent {
         out.family(
             "malla_datapath_apply_failures_total", .counter,
             "Times the datapath refused a configuration.", datapath.appliesFailed)
+    }
+
+    private func addFlows(_ out: inout Exposition, _ counts: FlowEventCounts) {
+        let read = flows.history.counts
+        out.family(
+            "malla_flow_events_total", .counter, "Flow events read from the kernel.",
+            ["allowed", "audited", "denied"].map { ([("verdict", $0)], read[$0] ?? 0) })
+        out.family(
+            "malla_flow_events_lost_total", .counter,
+            "Flow events that were lost: no room in the ring, or too many at once.",
+            [([("reason", "ring_full")], counts.ringFull), ([("reason", "rate")], counts.rate)])
+        out.family(
+            "malla_flow_repeats_total", .counter,
+            "Refused packets of flows of which an event had told lately.", counts.repeated)
     }
 }

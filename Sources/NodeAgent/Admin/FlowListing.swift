@@ -108,4 +108,6 @@ extension Agent {
         1: "host", 2: "world", 3: "unmanaged", 4: "health", 6: "remote-node", 9: "world-ipv4",
         10: "world-ipv6",
     ]
+
+    static func reservedName(_ identity: UInt32) -> String? { reserved[identity] }
 }

@@ -131,14 +131,22 @@ extension PolicyTraceItem {
             protocol: question.name, port: Int(question.port), verdict: trace.verdict.rawValue,
             note: trace.note,
             sides: sides.compactMap { direction, side in
-                side.map { Side($0, direction, snapshot) }
+                side.map { side in
+                    Side(
+                        side, direction, snapshot,
+                        nearest: side.nearest(
+                            snapshot, direction,
+                            peer: direction == .egress ? trace.target : trace.source,
+                            transport: question.transport, port: question.port))
+                }
             })
     }
 }
 
 extension PolicyTraceItem.Side {
     fileprivate init(
-        _ side: PolicyTrace.Side, _ direction: PolicyDirection, _ snapshot: Snapshot
+        _ side: PolicyTrace.Side, _ direction: PolicyDirection, _ snapshot: Snapshot,
+        nearest: PolicyNearest?
     ) {
         let pod = snapshot.mesh.workloads[side.workload]
         let identity = snapshot.policy.identity(numbered: side.peer)
@@ -148,6 +156,20 @@ extension PolicyTraceItem.Side {
             verdict: decision.isAllowed ? "allowed" : decision.isAudited ? "audited" : "denied",
             rule: side.rule.description, policies: side.policies, peerIdentity: Int(side.peer),
             peerLabels: [identity?.kind.rawValue ?? "unknown"] + (identity?.labels ?? [])
-                + (identity?.block.map { ["block:\($0)"] } ?? []))
+                + (identity?.block.map { ["block:\($0)"] } ?? []),
+            nearest: nearest?.rule.description ?? "", why: nearest?.why ?? "")
+    }
+}
+
+extension PolicyTrace.Side {
+    /// Where it is denied by default, the rule that came nearest.
+    fileprivate func nearest(
+        _ snapshot: Snapshot, _ direction: PolicyDirection, peer: IPAddress, transport: UInt8,
+        port: UInt16
+    ) -> PolicyNearest? {
+        guard rule.part == .defaultDeny else { return nil }
+        return snapshot.nearest(
+            workload: workload, direction, peer: peer, transport: transport, port: port,
+            isAudited: decision.isAudited)
     }
 }

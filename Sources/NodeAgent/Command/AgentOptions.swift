@@ -55,6 +55,28 @@ struct MapEntries: ExpressibleByArgument, Equatable, Sendable {
     }
 }
 
+/// Of new flows that are admitted, one of so many is an event, `1/100`; `off`.
+struct FlowSample: ExpressibleByArgument, Equatable, Sendable {
+    static let off = FlowSample(of: 0)
+    /// 0: none.
+    var of: UInt32
+
+    init(of: UInt32) { self.of = of }
+
+    init?(argument: String) {
+        if argument == "off" {
+            of = 0
+            return
+        }
+        guard argument.hasPrefix("1/"), let number = UInt32(argument.dropFirst(2)), number > 0
+        else { return nil }
+        of = number
+    }
+
+    var defaultValueDescription: String { description }
+    var description: String { of == 0 ? "off" : "1/\(of)" }
+}
+
 /// The command line of `run`, which the child gets too.
 struct AgentOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Directory of YAML or JSON objects; watched.", valueName: "dir"))
@@ -128,12 +150,31 @@ struct AgentOptions: ParsableArguments {
             valueName: "map=n"))
     var mapEntries: [MapEntries] = []
 
+    @Option(
+        name: .customLong("flow-sample"),
+        help: ArgumentHelp(
+            "1/N: of new flows that are admitted, one of N is an event too (malla observe).",
+            valueName: "off|1/N"))
+    var flowSample = FlowSample.off
+
+    @Option(
+        name: .customLong("flow-history"),
+        help: ArgumentHelp("Flow events that are kept for malla observe.", valueName: "n"))
+    var flowHistory = AgentOptions.flowHistoryDefault
+
+    /// Some four megabytes.
+    static let flowHistoryDefault = 4096
+    static let flowHistoryMax = 1_000_000
+
     /// For tests of the black box: a request for this path traps its worker.
     @Option(name: .customLong("trap-path"), help: .hidden) var trapPath: String?
 
     func validate() throws {
         if let workers, !(1...128).contains(workers) {
             throw ValidationError("--workers takes 1 to 128, not \(workers)")
+        }
+        guard (1...Self.flowHistoryMax).contains(flowHistory) else {
+            throw ValidationError("--flow-history takes 1 to \(Self.flowHistoryMax)")
         }
         for (name, value) in [
             ("--config", config), ("--state", state), ("--socket", socket), ("--bpffs", bpffs),
@@ -175,6 +216,8 @@ struct AgentOptions: ParsableArguments {
         if let ca { list += ["--ca", ca] }
         if let accessLog { list += ["--access-log", accessLog] }
         if let trapPath { list += ["--trap-path", trapPath] }
+        if flowSample != .off { list += ["--flow-sample", flowSample.description] }
+        if flowHistory != Self.flowHistoryDefault { list += ["--flow-history", "\(flowHistory)"] }
         for one in mapEntries { list += ["--map-entries", "\(one.map)=\(one.rows)"] }
         return list
     }

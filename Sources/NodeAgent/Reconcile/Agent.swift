@@ -47,6 +47,7 @@ final class Agent {
     private(set) var resets = SocketResets()
     private(set) var snapshot: Snapshot?
     let engine: Engine
+    let flows: FlowReader
     private var ticks = 0
     private var lastLog = ""
     private var stateProblems: [String] = []
@@ -74,8 +75,10 @@ final class Agent {
             bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
             engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits)
         datapathOptions.holdsNewPods = options.holdNewPods == .on
+        datapathOptions.flowSample = options.flowSample.of
         datapathOptions.isHostAllowed = options.hostToPod == .allow
         datapath = DatapathState(options.datapath, datapathOptions)
+        flows = FlowReader(node: options.nodeName, historyMax: options.flowHistory)
         listeners = GatewayListeners(link, workers: options.workerCount)
         do throws(EngineError) {
             var engineOptions = EngineOptions(
@@ -164,7 +167,7 @@ final class Agent {
             throw StartError.admin(address.description, errno: errno)
         }
         let port = malla_local_port(socket)
-        let server = AdminServer(questions)
+        let server = AdminServer(questions, flows)
         self.server = server
         try server.serve(socket)
         try server.serve(inheritance.unixSocket, mayChange: true)
@@ -219,6 +222,7 @@ final class Agent {
         lastTick = now
         ticks += 1
         datapath.collect()
+        if let loaded = datapath.datapath { flows.note(loaded.eventCounts()) }
         if let snapshot, listeners.hasFailed { serve(snapshot) }
         tickState()
         if datapath.mode == .on { verify() }
@@ -254,7 +258,10 @@ final class Agent {
 
     /// Into the datapath; and what had to do with endpoints that are gone is ended.
     private func apply(_ snapshot: Snapshot) {
+        // Rules are known before they decide.
+        flows.follow(snapshot)
         datapath.apply(snapshot)
+        if let loaded = datapath.datapath { flows.start(loaded) }
         guard let stale = datapath.datapath?.takeStaleSockets(), !stale.isEmpty else { return }
         resets.reset(stale, link)
         if !resets.lastProblem.isEmpty {
@@ -296,6 +303,7 @@ final class Agent {
         var lines = config.result.diagnostics.filter { $0.severity != .info }.map(\.description)
         if datapath.mode == .on, !datapath.message.isEmpty { lines.append(datapath.message) }
         lines += keeper.report.problems
+        if !flows.failure.isEmpty { lines.append(flows.failure) }
         lines += healthChecks.problems.sorted { $0.key < $1.key }.map {
             "Service \($0.key): \($0.value)"
         }
@@ -309,6 +317,7 @@ final class Agent {
     }
 
     private func drain() {
+        flows.stop()
         logger.notice("draining, at most \(Self.drainSeconds) s")
         let engine = self.engine
         let questions = self.questions

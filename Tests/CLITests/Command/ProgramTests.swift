@@ -22,6 +22,10 @@ struct ProgramTests {
             AdminAPI.flows.path: FakeAgent.json(Output.json(Sample.flows)),
             AdminAPI.ipcache.path: FakeAgent.json(Output.json(Sample.ipcache)),
             AdminAPI.policyRows.path: FakeAgent.json(Output.json(Sample.policyRows)),
+            AdminAPI.flowEvents.path + "?last=20&pod=shop/web-1&verdict=denied&port=8080":
+                FakeAgent.json(Output.json(Sample.flowEvents)),
+            AdminAPI.flowEvents.path + "?last=20&follow=1":
+                "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n" + Self.lines(Sample.flowEvents),
             AdminAPI.flowFlush("all").path: FakeAgent.json(Output.json(Sample.flowFlush)),
         ])
         defer { agent.stop() }
@@ -60,6 +64,36 @@ struct ProgramTests {
         }
     }
 
+    private static func lines(_ listing: Listing<FlowEventItem>) throws -> String {
+        try listing.items.map { String(decoding: try JSONEncoder().encode($0), as: UTF8.self) }
+            .joined(separator: "\n") + "\n"
+    }
+
+    @Test func `observe --follow prints a line an event until the agent ends`() throws {
+        try withAgent { socket in
+            let table = try Program.run(["--socket", socket, "observe", "--follow"])
+            #expect(table.code == 69 && table.complaint.contains("broke off"))
+            #expect(
+                table.output == """
+                    TIME          VERDICT  REASON          PROTOCOL  FROM              TO                \
+                    PACKETS  RULE                    WHY
+                    19:40:01.123  denied   denied_ingress  TCP       shop/web-1:40312  shop/cart-1:8080  \
+                          3  default deny (ingress)  nearest NetworkPolicy shop/cart ingress[0]: shop/\
+                    web-1 is not app=api
+                    19:40:02.000  allowed  captured        TCP       shop/web-1:40313  [fd00:96::1]:80 \
+                    (shop/api)        1  -                       -
+                    19:40:03.5Z   lost     ring_full       -         -                 -               \
+                                     12  -                       -
+
+                    """)
+            let json = try Program.run(["--socket", socket, "observe", "-f", "-o", "json"])
+            let lines = json.output.split(separator: "\n")
+            #expect(lines.count == 3)
+            let first = try JSONDecoder().decode(FlowEventItem.self, from: Data(lines[0].utf8))
+            #expect(first == Sample.flowEvents.items[0])
+        }
+    }
+
     struct Row: CustomTestStringConvertible {
         var arguments: [String]
         var lines: [String]
@@ -74,6 +108,21 @@ struct ProgramTests {
                     + "    LEFT  NOTE",
                 "TCP       10.1.0.10:40312  10.1.0.11:80  own   open   73291      8120   2 s"
                     + "  8587 s  -",
+            ]),
+        Row(
+            arguments: [
+                "observe", "--pod", "shop/web-1", "--verdict", "denied", "--port", "8080",
+            ],
+            lines: [
+                "TIME          VERDICT  REASON          PROTOCOL  FROM              TO             "
+                    + "             PACKETS  RULE                    WHY",
+                "19:40:01.123  denied   denied_ingress  TCP       shop/web-1:40312  shop/cart-1:808"
+                    + "0                  3  default deny (ingress)  nearest NetworkPolicy shop/cart"
+                    + " ingress[0]: shop/web-1 is not app=api",
+                "19:40:02.000  allowed  captured        TCP       shop/web-1:40313  [fd00:96::1]:80"
+                    + " (shop/api)        1  -                       -",
+                "19:40:03.5Z   lost     ring_full       -         -                 -              "
+                    + "                  12  -                       -",
             ]),
         Row(arguments: ["bpf", "ct", "flush", "--all"], lines: ["12 flows forgotten."]),
         Row(
@@ -214,6 +263,8 @@ struct ProgramTests {
                     10.1.0.1  10.1.0.2  8080/TCP  egress   shop/web-1   allowed  no policy (egress)             0
                     10.1.0.1  10.1.0.2  8080/TCP  ingress  shop/cart-1  denied   default deny (ingress)         1
                     10.1.0.1  10.1.0.2  8080/TCP  both     -            denied   -                              -
+
+                    Nearest to ingress of shop/cart-1: NetworkPolicy shop/cart ingress[0]: shop/web-1 is not app=api.
 
                     """)
         }

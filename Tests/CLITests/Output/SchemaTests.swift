@@ -18,7 +18,7 @@ struct SchemaTests {
             Output.json(Sample.accounts),
             Output.json(Sample.diagnostics), Output.json(Sample.checks),
             Output.json(Sample.versions), Output.json(Sample.policies),
-            Output.json(Sample.policyTrace),
+            Output.json(Sample.policyTrace), Output.json(Sample.flowEvents),
         ]
         let found = try documents.flatMap { try Self.fields(of: $0) }.sorted()
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()

@@ -72,6 +72,26 @@ enum Sample {
             outside: .init(id: 5, endpoints: ["[fd00:1::3]:8080"]), affinitySeconds: 60),
     ])
 
+    static let flowEvents = AdminAPI.flowEvents.listing([
+        FlowEventItem(
+            time: "2026-11-21T19:40:01.123456Z", node: "node1", verdict: "denied",
+            reason: "denied_ingress", hook: "from_pod", direction: "ingress", protocol: "TCP",
+            source: "10.1.0.10", sourcePort: 40312, sourcePod: "shop/web-1", sourceIdentity: 257,
+            sourceLabels: ["pod", "pod:app=web"], target: "10.1.0.11", targetPort: 8080,
+            targetPod: "shop/cart-1", targetIdentity: 258, targetLabels: ["pod", "pod:app=cart"],
+            rule: "default deny (ingress)", policies: ["NetworkPolicy shop/cart"],
+            nearest: "NetworkPolicy shop/cart ingress[0]", why: "shop/web-1 is not app=api",
+            packets: 3),
+        FlowEventItem(
+            time: "2026-11-21T19:40:02.000001Z", node: "node1", verdict: "allowed",
+            reason: "captured", hook: "from_pod", direction: "egress", protocol: "TCP",
+            source: "fd00:1::2", sourcePort: 40313, sourcePod: "shop/web-1",
+            target: "fd00:96::1", targetPort: 80, targetService: "shop/api"),
+        FlowEventItem(
+            time: "2026-11-21T19:40:03.5Z", node: "node1", verdict: "lost", reason: "ring_full",
+            packets: 12),
+    ])
+
     static let routes = AdminAPI.routes.listing([
         RouteItem(
             kind: "HTTPRoute", namespace: "shop", name: "catalog-canary",
@@ -145,7 +165,8 @@ enum Sample {
                 .init(
                     direction: "ingress", pod: "shop/cart-1", node: "node1", verdict: "denied",
                     rule: "default deny (ingress)", policies: ["NetworkPolicy shop/cart"],
-                    peerIdentity: 256, peerLabels: ["pod", "pod:app=web"]),
+                    peerIdentity: 256, peerLabels: ["pod", "pod:app=web"],
+                    nearest: "NetworkPolicy shop/cart ingress[0]", why: "shop/web-1 is not app=api"),
             ])
     ])
 

@@ -17,6 +17,7 @@ struct AgentOptionsTests {
         #expect(options.admin.socket.description == "127.0.0.1:15020")
         #expect(options.hostToPod == .allow)
         #expect(options.bpffs == "/sys/fs/bpf")
+        #expect(options.flowSample == .off && options.flowHistory == 4096)
         #expect(options.workerCount >= 1)
         #expect(!options.nodeName.isEmpty)
     }
@@ -26,7 +27,7 @@ struct AgentOptionsTests {
             "--config", "c", "--datapath", "off", "--workers", "3", "--node", "n1", "--state", "s",
             "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b",
             "--hold-new-pods", "off", "--host-to-pod", "policy", "--cgroup", "g", "--ca", "a",
-            "--access-log", "-", "--map-entries", "malla_service=12",
+            "--access-log", "-", "--flow-sample", "1/100", "--flow-history", "50", "--map-entries", "malla_service=12",
             "--map-entries", "malla_flow=34",
         ]
         let options = try AgentOptions.parse(given)
@@ -36,6 +37,8 @@ struct AgentOptionsTests {
 
     @Test(arguments: [
         ["--datapath", "on"], ["--config", "c", "--datapath", "maybe"],
+        ["--config", "c", "--flow-sample", "1/0"], ["--config", "c", "--flow-sample", "2"],
+        ["--config", "c", "--flow-history", "0"],
         ["--config", "c", "--workers", "0"], ["--config", "c", "--workers", "129"],
         ["--config", "c", "--admin", "15020"], ["--config", "c", "--admin", "::1:80"],
         ["--config", "c", "--admin", "127.0.0.1:70000"], ["--config", ""],

@@ -1,0 +1,105 @@
+internal import AdminAPI
+internal import BPFLoader
+internal import Foundation
+internal import MeshModel
+
+/// One generation of the configuration as far as events need it: who has an address, what an
+/// identity stands for, which rule has a number.
+///
+/// - Threads: any; never changes after `init`.
+final class FlowNames: Sendable {
+    let snapshot: Snapshot
+    private let identities: [UInt32: PolicyIdentity]
+    private let services: [IPAddress: ObjectName]
+
+    init(_ snapshot: Snapshot) {
+        self.snapshot = snapshot
+        identities = Dictionary(
+            snapshot.policy.identities.map { ($0.number, $0) },
+            uniquingKeysWith: { first, _ in first })
+        var services: [IPAddress: ObjectName] = [:]
+        for service in snapshot.mesh.services {
+            for address in service.addresses + service.externalAddresses {
+                services[address] = service.name
+            }
+        }
+        self.services = services
+    }
+
+    /// - Parameter before: the generation before, some of whose rules may have decided.
+    func item(_ event: FlowEvent, before: FlowNames?) -> FlowEventItem {
+        var item = FlowEventItem(
+            time: Self.text(event.nanoseconds), node: snapshot.node,
+            verdict: event.outcome.rawValue, reason: event.verdict, hook: event.hook,
+            direction: event.direction.rawValue,
+            protocol: Agent.protocolName(event.protocolNumber),
+            source: "\(event.source.address)", sourcePort: Int(event.source.port),
+            sourcePod: pod(event.source.address), sourceIdentity: Int(event.sourceIdentity),
+            sourceLabels: labels(event.sourceIdentity), target: "\(event.target.address)",
+            targetPort: Int(event.target.port), targetPod: pod(event.target.address),
+            targetService: services[event.target.address]?.description ?? "",
+            targetIdentity: Int(event.targetIdentity), targetLabels: labels(event.targetIdentity),
+            ruleNumber: Int(event.rule), packets: Int(event.packets))
+        if event.isPolicys { decide(event, &item, before) }
+        return item
+    }
+
+    private func pod(_ address: IPAddress) -> String {
+        snapshot.workloadsByAddress[address].map { "\(snapshot.mesh.workloads[$0].name)" } ?? ""
+    }
+
+    private func labels(_ number: UInt32) -> [String] {
+        guard let identity = identities[number] else {
+            return Agent.reservedName(number).map { ["reserved:" + $0] } ?? []
+        }
+        return [identity.kind.rawValue] + identity.labels
+            + (identity.block.map { ["block:\($0)"] } ?? [])
+    }
+
+    // MARK: Who decided
+
+    private func decide(_ event: FlowEvent, _ item: inout FlowEventItem, _ before: FlowNames?) {
+        let isEgress = event.direction == .egress
+        let own = isEgress ? event.source.address : event.target.address
+        let workload = snapshot.workloadsByAddress[own]
+        if let workload {
+            item.policies = snapshot.policyTitles(ofWorkload: workload, event.direction)
+        }
+        let reference =
+            snapshot.policy.reference(of: event.rule)
+            ?? before?.snapshot.policy.reference(of: event.rule)
+        switch (reference, event.outcome) {
+        case (let reference?, _) where reference.part != .defaultDeny:
+            item.rule = reference.description
+            item.policy = reference.policy
+        case (_, .allowed):
+            let none = RuleReference(policy: "", direction: event.direction, part: .defaultAllow)
+            if item.policies.isEmpty { item.rule = none.description }
+        case (nil, _) where event.rule != 0: item.rule = "rule \(event.rule), which is gone"
+        default:
+            let deny = RuleReference(policy: "", direction: event.direction, part: .defaultDeny)
+            item.rule = deny.description
+            guard let workload else { return }
+            explain(event, workload, isEgress ? event.target.address : event.source.address, &item)
+        }
+    }
+
+    private func explain(
+        _ event: FlowEvent, _ workload: Int, _ peer: IPAddress, _ item: inout FlowEventItem
+    ) {
+        let hasPorts = [6, 17, 132].contains(event.protocolNumber)
+        let nearest = snapshot.nearest(
+            workload: workload, event.direction, peer: peer, transport: event.protocolNumber,
+            port: hasPorts ? event.target.port : 0, isAudited: event.outcome == .audited)
+        item.nearest = nearest?.rule.description ?? ""
+        item.why = nearest?.why ?? "none of its policies allows anything"
+    }
+
+    /// RFC 3339 in UTC with microseconds.
+    static func text(_ unixNanoseconds: Int64) -> String {
+        let seconds = unixNanoseconds / 1_000_000_000
+        let micros = String(1_000_000 + unixNanoseconds % 1_000_000_000 / 1_000).dropFirst()
+        let date = Date(timeIntervalSince1970: Double(seconds)).ISO8601Format()
+        return date.dropLast() + ".\(micros)Z"
+    }
+}
