@@ -52,6 +52,19 @@ void engine_push(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
+void engine_end_by_reset(int fd)
+{
+	struct linger none = { .l_onoff = 1, .l_linger = 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
+void engine_close_by_reset(int fd)
+{
+	engine_end_by_reset(fd);
+	close(fd);
+}
+
 void engine_block_pipe_signal(void)
 {
 	sigset_t signals;

@@ -15,6 +15,11 @@ struct Limits: Sendable {
     var pendingBytesMax = 64 * 1024 + 64 * 1024
     /// Bodies of which at least so much is still to come are moved inside the kernel.
     var spliceBytesMin = 16 * 1024
+    /// What one receive of a tunnel must bring before its next bytes are moved and not copied, and
+    /// what a move must bring so that the one after it is a move too.
+    var tunnelSpliceBytesMin = 16 * 1024
+    /// What a tunnel moves by one call: so much at most waits for a slow reader outside of sockets.
+    var tunnelSpliceBytesMax = 256 * 1024
     /// Moved by one call, and a pipe's size.
     var spliceBytesMax = 1024 * 1024
     /// Pipes of one worker at the same time; bodies beyond are copied.

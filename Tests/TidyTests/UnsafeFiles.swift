@@ -15,7 +15,7 @@ enum UnsafeFiles {
         "Sources/CLI/Agent/": ["AgentClient", "UnixSocket"],
         "Sources/CLI/Check/": ["NeighbourChecks"],
         "Sources/L7Engine/": ["Engine"],
-        "Sources/L7Engine/Codec/": ["BodyFraming", "MessageHead"],
+        "Sources/L7Engine/Codec/": ["BodyFraming", "FirstBytes", "MessageHead"],
         "Sources/L7Engine/Codec/HTTP1/": [
             "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
         ],
@@ -27,9 +27,8 @@ enum UnsafeFiles {
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Downstream",
-            "Worker+Finish", "Worker+Forward", "Worker+Overload", "Worker+Route", "Worker+Schedule",
-            "Worker+Splice",
-            "Worker+Transport", "Worker+Tunnel", "Worker+Upstream", "Worker",
+            "Worker+Finish", "Worker+Forward", "Worker+Opaque", "Worker+Overload", "Worker+Route",
+            "Worker+Schedule", "Worker+Sense", "Worker+Splice", "Worker+Transport", "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
         "Sources/MeshConfig/Certificate/": ["PEMText"],
         "Sources/MeshConfig/Directory/": ["FileMark"],

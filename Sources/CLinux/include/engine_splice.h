@@ -11,5 +11,9 @@ ssize_t engine_splice(int from, int to, size_t count);
 ssize_t engine_send_more(int fd, const void *a, size_t a_count, const void *b, size_t b_count);
 /* Takes the promise back: what was held leaves now. */
 void engine_push(int fd);
+/* Closes it, and tells the peer that what came is not all: by a reset. */
+void engine_close_by_reset(int fd);
+/* The next close(2) of it is a reset. */
+void engine_end_by_reset(int fd);
 /* The calling thread gets an error, and no signal, when it writes to what is gone. */
 void engine_block_pipe_signal(void);

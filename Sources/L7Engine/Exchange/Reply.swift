@@ -8,6 +8,7 @@ enum ResponseFlag: UInt8, BitwiseCopyable {
     case downstreamGone, downstreamInvalid, upstreamInvalid, overflow, retriesExceeded
     case streamIdle
     case overload
+    case localReset
 
     var label: StaticString {
         switch self {
@@ -25,6 +26,7 @@ enum ResponseFlag: UInt8, BitwiseCopyable {
         case .retriesExceeded: "UF,URX"
         case .streamIdle: "SI"
         case .overload: "OM"
+        case .localReset: "LR"
         }
     }
 }
@@ -61,6 +63,8 @@ enum Failure: Equatable, BitwiseCopyable {
     case overloaded
     case tooLarge
     case quarantined
+    case idleTimeout
+    case drained
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -68,6 +72,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .connectFailed, .connectTimeout, .retriesExceeded, .upstreamEnded, .upstreamInvalid,
         .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
+        .idleTimeout, .drained,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -142,6 +147,10 @@ enum Failure: Equatable, BitwiseCopyable {
             Row(
                 "quarantined", 503, .overload, .never,
                 "this workload is not served now: the proxy failed while it served it")
+        case .idleTimeout:
+            Row("idle_timeout", 0, .streamIdle, .never, "neither side has sent anything for long")
+        case .drained:
+            Row("drained", 0, .localReset, .never, "the proxy ended before the connection did")
         case .tooLarge:
             Row("rewritten_head", 500, .overflow, .never, "the rewritten head is too large")
         case .handshakeFailed:

@@ -19,6 +19,10 @@ internal import MeshModel
     var pathLength: UInt16
     var failure: UInt8
     var requestIDLength: UInt8
+    /// A connection, not a request.
+    var isOpaque: Bool
+    /// What the client dialled.
+    var target: SocketAddress
 }
 
 /// A ring of fixed records between one worker, which never waits, and the agent.
@@ -118,7 +122,9 @@ internal import MeshModel
             + ",\"flags\":\"\(record.flag.label)\",\"bytes_received\":\(record.receivedBytes)"
             + ",\"bytes_sent\":\(record.sentBytes),\"duration_ms\":\(milliseconds(record.duration))"
             + ",\"source\":\"\(record.peer)\",\"upstream\":\(upstream),\"route\":\(route)"
-            + ",\"reason\":\(reason),\"request_id\":\(requestID)}"
+            + ",\"reason\":\(reason),\"request_id\":\(requestID)"
+            + ",\"protocol\":\"\(record.isOpaque ? "tcp" : "http")\""
+            + ",\"destination\":\"\(record.target)\"}"
     }
 
     private static func milliseconds(_ nanoseconds: UInt64) -> String {

@@ -100,7 +100,9 @@ enum Exposition {
                 }
             }
         }
-        let rows = sums.values.sorted { ($0[0], $0[1]) < ($1[0], $1[1]) }
+        let all = sums.values.sorted { ($0[0], $0[1]) < ($1[0], $1[1]) }
+        opaque(all.filter { $0[1] & Tally.opaqueMark != 0 }, names, &out)
+        let rows = all.filter { $0[1] & Tally.opaqueMark == 0 }
         out += "# HELP istio_requests_total Requests served, by source, destination and outcome.\n"
         out += "# TYPE istio_requests_total counter\n"
         for row in rows { out += "istio_requests_total{\(labels(row, names))} \(row[2])\n" }
@@ -121,7 +123,20 @@ enum Exposition {
         }
     }
 
+    private static func opaque(_ rows: [[UInt64]], _ names: MetricNames, _ out: inout String) {
+        for (word, name, help) in [
+            (2, "istio_tcp_connections_opened_total", "Connections opened that are not HTTP."),
+            (3, "istio_tcp_connections_closed_total", "Connections closed that are not HTTP."),
+            (4, "istio_tcp_sent_bytes_total", "Bytes to clients of such connections."),
+            (5, "istio_tcp_received_bytes_total", "Bytes from clients of such connections."),
+        ] {
+            out += "# HELP \(name) \(help)\n# TYPE \(name) counter\n"
+            for row in rows { out += "\(name){\(labels(row, names))} \(row[word])\n" }
+        }
+    }
+
     private static func labels(_ row: [UInt64], _ names: MetricNames) -> String {
+        let isOpaque = row[1] & Tally.opaqueMark != 0
         let source = names.sources[Int(row[0] >> 32)]
         let destination = names.destinations[Int(row[0] & 0xffff_ffff)]
         let workload = names.sources[Int(row[1] >> 32)]
@@ -131,8 +146,11 @@ enum Exposition {
             + ",destination_service=\"\(destination.host)\""
             + ",destination_service_name=\"\(destination.name)\""
             + ",destination_service_namespace=\"\(destination.namespace)\""
-            + ",destination_port=\"\(destination.port)\",request_protocol=\"http\""
-            + ",response_code=\"\(row[1] >> 8 & 0xff_ffff)\",response_flags=\"\(flag.label)\""
+            + ",destination_port=\"\(destination.port)\""
+            + (isOpaque
+                ? ",request_protocol=\"tcp\""
+                : ",request_protocol=\"http\",response_code=\"\(row[1] >> 8 & 0xffff)\"")
+            + ",response_flags=\"\(flag.label)\""
             + ",connection_security_policy=\"none\""
     }
 

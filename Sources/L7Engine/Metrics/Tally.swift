@@ -133,6 +133,34 @@ enum HandshakeSide: Int, CaseIterable {
         unsafe words[4 + Self.bucket(duration)] &+= 1
     }
 
+    /// In the place of a status: the series is one of connections, not of requests.
+    static let opaqueMark: UInt64 = 1 << 31
+
+    /// What is new of opaque connections. Words of such a series: opened, closed, sent, received.
+    struct OpaqueChange {
+        var opened: UInt64 = 0
+        var closed: UInt64 = 0
+        var sent: UInt64 = 0
+        var received: UInt64 = 0
+    }
+
+    func record(
+        source: UInt32, port: UInt32, destination: UInt32, flag: ResponseFlag,
+        _ change: OpaqueChange
+    ) {
+        let first = UInt64(source) << 32 | UInt64(port)
+        let second = UInt64(destination) << 32 | Self.opaqueMark | UInt64(flag.rawValue)
+        guard let index = find(first, second) else {
+            count(.seriesDropped)
+            return
+        }
+        let words = unsafe series + index * Self.words
+        unsafe words[2] &+= change.opened
+        unsafe words[3] &+= change.closed
+        unsafe words[4] &+= change.sent
+        unsafe words[5] &+= change.received
+    }
+
     private static func bucket(_ duration: UInt64) -> Int {
         // Most requests end in the first bucket.
         if duration <= 500_000 { return 0 }

@@ -18,6 +18,8 @@ enum Phase: UInt8, BitwiseCopyable {
     case handshaking
     /// Upstream: in its pool.
     case idle
+    /// Downstream: neither end has said what it speaks. Upstream: connected for such a client.
+    case sensing
     /// Both: bytes pass as they are.
     case tunnel
     /// Downstream: what is written is flushed, then closed.
@@ -26,6 +28,9 @@ enum Phase: UInt8, BitwiseCopyable {
     case lingering
     case dead
 }
+
+/// What was done to find an upstream for a client that has not spoken (Worker+Sense).
+enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
 
 /// - Owns: its descriptor and buffers, until `Worker.close`.
 /// - Limits: about 900 bytes; a test says so.
@@ -58,6 +63,8 @@ enum Phase: UInt8, BitwiseCopyable {
     var output = ByteBuffer()
     /// Stands before `output` (Worker+Splice).
     var pipe = Pipe.none
+    /// Much comes at once: what comes next is moved and not copied (Worker+Tunnel).
+    var isBulky = false
     /// The socket holds bytes back, because more was promised.
     var isHeldBack = false
     /// Something waits for the socket to take it.
@@ -103,6 +110,18 @@ enum Phase: UInt8, BitwiseCopyable {
     var isPod = false
     /// Of `table`'s scopes, the one that the client chose by SNI.
     var scope: Int32 = -1
+
+    // Downstream: TCP as it comes (Worker+Opaque).
+    /// Not HTTP, or not known to be.
+    var isOpaque = false
+    /// Counted as opened.
+    var isOpened = false
+    var search = Search.none
+    /// The port's number in the metrics.
+    var metricPort: UInt32 = 0
+    // What of the bytes is in the metrics already.
+    var reportedReceived: UInt64 = 0
+    var reportedSent: UInt64 = 0
 
     // Downstream: the exchange.
     var exchange = Exchange()

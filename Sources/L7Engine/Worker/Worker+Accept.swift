@@ -19,12 +19,14 @@ extension Worker {
     private func adopt(_ config: WorkerConfig) {
         let previous = current
         let free = configs.firstIndex { $0.config == nil }
-        let busy = [Int32](repeating: 0, count: config.snapshot.endpoints.count)
+        let slot = ConfigSlot(
+            config: config, busy: [Int32](repeating: 0, count: config.snapshot.endpoints.count),
+            speaksHTTP: [Bool](repeating: false, count: config.snapshot.ports.count))
         if let free {
-            configs[free] = ConfigSlot(config: config, busy: busy)
+            configs[free] = slot
             current = free
         } else {
-            configs.append(ConfigSlot(config: config, busy: busy))
+            configs.append(slot)
             current = configs.count - 1
         }
         if previous >= 0 { release(previous) }
@@ -96,7 +98,12 @@ extension Worker {
             let account = account(of: IPAddress(high: peer.high, low: peer.low))
             if let reason = excess(account) {
                 tally.count(.connectionsClosed)
-                turnAway(descriptor, account, reason)
+                if listener.it.isCaptured, isOpaque(descriptor) {
+                    shed(account, reason)
+                    engine_close_by_reset(descriptor)
+                } else {
+                    turnAway(descriptor, account, reason)
+                }
                 continue
             }
             open(descriptor, peer, account, listener)
@@ -121,12 +128,18 @@ extension Worker {
             close(link)
             return
         }
-        if link.it.session.isNone {
+        let speech = speech(of: link)
+        if speech == .http, link.it.session.isNone {
             watchLater(link)
         } else if !watch(link) {
             return
         }
-        if begin(link) { timers.arm(link, at: now + limits.headNanosecondsMax) }
+        guard begin(link) else { return }
+        switch speech {
+        case .http: timers.arm(link, at: now + limits.headNanosecondsMax)
+        case .detected: startSensing(link)
+        case .opaque: startOpaque(link)
+        }
     }
 
     private func localAddress(_ descriptor: Int32) -> SocketAddress {
@@ -151,6 +164,11 @@ extension Worker {
         return accounts.number(config.sources[index])
     }
 
+    /// Whether a client just accepted, and captured, may not be answered in HTTP.
+    private func isOpaque(_ descriptor: Int32) -> Bool {
+        speech(at: localAddress(descriptor)) != .http
+    }
+
     func resumeListener(_ listener: Link) {
         listener.it.deadline = .max
         guard drainUntil == nil, listener.it.phase != .dead else { return }
@@ -165,7 +183,9 @@ extension Worker {
         // silent for a while is closed.
         let deadline = now + limits.drainIdleNanosecondsMax
         for link in timers.all()
-        where link.it.role == .downstream && link.it.phase == .head && link.it.input.isEmpty {
+        where link.it.role == .downstream && link.it.input.isEmpty
+            && (link.it.phase == .head || link.it.phase == .sensing)
+        {
             timers.arm(link, at: min(until, deadline))
         }
     }

@@ -15,6 +15,7 @@ extension Worker {
                     return
                 }
             case .body: if !streamRequest(link) || yields(link) { return }
+            case .sensing: if !sense(link) { return }
             case .tunnel: if !moveTunnel(link) || yields(link) { return }
             case .lingering: if !discard(link) { return }
             case .waiting, .connecting, .handshaking, .idle, .flushing, .dead: return
@@ -171,7 +172,7 @@ extension Worker {
         turnAway(link, .refused(refusal))
     }
 
-    private func turnAway(_ link: Link, _ failure: Failure) {
+    func turnAway(_ link: Link, _ failure: Failure) {
         if !link.it.exchange.isActive, link.it.phase == .head {
             head.reset()
             link.it.framing = BodyFraming()
@@ -220,7 +221,7 @@ extension Worker {
 
     /// `nil`: no pipe is to be had, the bytes are copied.
     private func spliceRequest(_ link: Link, _ upstream: Link) -> Bool? {
-        let (result, count) = splice(link, upstream)
+        let (result, count) = spliceBody(link, upstream)
         link.it.receivedBytes += UInt64(count)
         switch result {
         case .refused: return nil

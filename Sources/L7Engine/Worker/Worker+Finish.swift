@@ -17,8 +17,16 @@ extension Worker {
         case .finish: finish(link)
         case .reply(let failure):
             dropUpstream(link)
-            reply(link, failure)
+            if link.it.isOpaque {
+                unreachable(link, failure)
+            } else {
+                reply(link, failure)
+            }
         case .abort(let failure):
+            if link.it.isOpaque || link.it.phase == .tunnel {
+                cut(link, failure)
+                return
+            }
             dropUpstream(link)
             note(failure, link)
             account(link)
@@ -51,7 +59,7 @@ extension Worker {
         sendReply(link)
     }
 
-    private func note(_ failure: Failure, _ link: Link) {
+    func note(_ failure: Failure, _ link: Link) {
         link.it.flag = failure.row.flag
         link.it.failure = failure.code
         tally.count(failure)
@@ -160,6 +168,10 @@ extension Worker {
 
     /// Counts and logs the exchange, and lets go of its configuration.
     func account(_ link: Link) {
+        if link.it.isOpaque {
+            accountOpaque(link)
+            return
+        }
         let slot = Int(link.it.configSlot)
         guard slot >= 0 else { return }
         let config = self.config(link)
@@ -174,7 +186,7 @@ extension Worker {
             upstream: link.it.upstreamPeer, status: link.it.status, flag: link.it.flag,
             methodLength: link.it.methodLength, authorityLength: link.it.authorityLength,
             routeLength: 0, pathLength: link.it.pathLength, failure: link.it.failure,
-            requestIDLength: link.it.requestIDLength)
+            requestIDLength: link.it.requestIDLength, isOpaque: false, target: link.it.target)
         var isLogged = false
         if link.it.rule >= 0 {
             let table = self.table(link)
@@ -189,6 +201,13 @@ extension Worker {
         accounts[account].requests &+= 1
         accounts[account].receivedBytes &+= link.it.receivedBytes
         accounts[account].sentBytes &+= link.it.sentBytes
+        letGo(link)
+    }
+
+    /// Lets go of the configuration that the exchange began with.
+    func letGo(_ link: Link) {
+        let slot = Int(link.it.configSlot)
+        guard slot >= 0 else { return }
         leaveEndpoint(link)
         link.it.configSlot = -1
         configs[slot].exchanges -= 1
@@ -269,16 +288,15 @@ extension Worker {
         buffers.release(&link.it.output)
         link.it.canRead = true
         link.it.isEnding = true
+        if link.it.phase == .tunnel { loseReceiver(link) }
         if link.it.phase == .flushing { close(link) }
     }
 
     private func flushed(_ link: Link) {
         if link.it.phase == .flushing {
             endAfterReply(link)
-        } else if link.it.phase == .tunnel, link.it.partner.isNone == false,
-            link.it.partner.it.hasEnded
-        {
-            endSending(link)
+        } else if link.it.phase == .tunnel {
+            tunnelFlushed(link)
         }
         makeReady(link.it.partner)
     }

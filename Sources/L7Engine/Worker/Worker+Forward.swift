@@ -147,6 +147,7 @@ extension Worker {
 
     /// A pooled connection if there is a good one (and `anew` does not forbid it), else a new one.
     func obtain(_ link: Link, anew: Bool) {
+        let anew = anew || link.it.isOpaque
         guard let endpoint = pickEndpoint(link) else {
             perform(link.it.exchange.on(.failed(.noEndpoints)), link)
             return
@@ -305,6 +306,10 @@ extension Worker {
     }
 
     func sendRequest(_ link: Link) {
+        if link.it.isOpaque {
+            reached(link)
+            return
+        }
         let upstream = link.it.partner
         var isSent = true
         if isStaged {

@@ -37,9 +37,13 @@ extension Worker {
         return nil
     }
 
-    func turnAway(_ descriptor: Int32, _ account: Int32, _ reason: Shed) {
+    func shed(_ account: Int32, _ reason: Shed) {
         tally.countShed(reason)
         accounts[account].shed &+= 1
+    }
+
+    func turnAway(_ descriptor: Int32, _ account: Int32, _ reason: Shed) {
+        shed(account, reason)
         // Safe: a constant's bytes. To a client of TLS they are a broken handshake, which fits.
         unsafe engine_turn_away(
             descriptor, Self.turnedAway.utf8Start, Self.turnedAway.utf8CodeUnitCount)
@@ -66,8 +70,7 @@ extension Worker {
     /// Counts a request that is turned away; always true.
     @discardableResult
     func shed(_ link: Link, _ reason: Shed) -> Bool {
-        tally.countShed(reason)
-        accounts[link.it.account].shed &+= 1
+        shed(link.it.account, reason)
         return true
     }
 
@@ -79,6 +82,7 @@ extension Worker {
             perform(link.it.exchange.on(.deadline), link)
             return
         }
+        if link.it.isOpened { report(link) }
         let total = link.it.receivedBytes &+ link.it.sentBytes
         if total != link.it.seenBytes {
             link.it.seenBytes = total
@@ -93,15 +97,16 @@ extension Worker {
     }
 
     private func culprit(_ link: Link) -> Exchange.Event? {
+        let quiet = now &- link.it.quietSince
+        // A client of a tunnel may stop reading while it thinks; what waits for it is bounded.
+        if link.it.phase == .tunnel {
+            return quiet >= limits.silenceNanosecondsMax ? .failed(.idleTimeout) : nil
+        }
         if link.it.isBlocked { return isReading(link) ? nil : .failed(.slowReader) }
         link.it.takenBytes = 0
         let upstream = link.it.partner
         if link.it.phase == .body, !upstream.isNone, !upstream.it.isBlocked {
             return isSending(link) ? nil : .failed(.bodyTimeout)
-        }
-        let quiet = now &- link.it.quietSince
-        if link.it.phase == .tunnel {
-            return quiet >= limits.silenceNanosecondsMax ? .deadline : nil
         }
         let patience =
             link.it.answerStarted

@@ -55,6 +55,15 @@ extension Worker {
             established(upstream)
             return
         }
+        keepIdle(upstream)
+    }
+
+    /// Puts a connection that nobody has spoken on into its pool.
+    func keepIdle(_ upstream: Link) {
+        guard upstream.it.pool.it.idleCount < Int32(limits.idleUpstreamsMax) else {
+            close(upstream)
+            return
+        }
         countUpstream(upstream, -1)
         upstream.it.phase = .idle
         countUpstream(upstream, 1)

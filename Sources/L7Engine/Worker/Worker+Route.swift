@@ -60,7 +60,7 @@ extension Worker {
     }
 
     /// Whom this connection is for, under the current configuration.
-    private func resolve(_ link: Link) {
+    func resolve(_ link: Link) {
         let config = self.config(link)
         if link.it.resolvedVersion == config.snapshot.version { return }
         link.it.resolvedVersion = config.snapshot.version

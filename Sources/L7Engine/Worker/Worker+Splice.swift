@@ -1,5 +1,6 @@
-// Large bodies: pages move from socket to socket through a pipe, and nobody copies them. Only
-// between plain connections and only where the framing knows how many bytes are the body's.
+// Large bodies and tunnels: pages move from socket to socket through a pipe, and nobody copies
+// them. Only between plain connections, and of HTTP only what the framing knows to be a body.
+// (docs/decisions/0006-splice.md)
 //
 // The pipe stands before the receiver's `output`: while it holds anything, the sender is not read.
 
@@ -66,24 +67,30 @@ extension Worker {
     }
 
     /// Moves what the socket has of a body. The receiver must not be blocked.
-    func splice(_ from: Link, _ to: Link) -> (Spliced, Int) {
+    func spliceBody(_ from: Link, _ to: Link) -> (Spliced, Int) {
+        let wanted = min(from.it.framing.spliceable, UInt64(limits.spliceBytesMax))
+        let (result, count) = splice(from, to, Int(wanted))
+        // Body bytes all: the framing only counts them.
+        unsafe _ = from.it.framing.advance(scratch, 0, count)
+        return (result, count)
+    }
+
+    /// Moves at most `wanted` bytes. The receiver must not be blocked.
+    func splice(_ from: Link, _ to: Link, _ wanted: Int) -> (Spliced, Int) {
         if to.it.pipe.isNone { to.it.pipe = pipes.take(limits) }
         if to.it.pipe.isNone { return (.refused, 0) }
-        let wanted = min(from.it.framing.spliceable, UInt64(limits.spliceBytesMax))
-        let count = engine_splice(from.it.descriptor, to.it.pipe.write, Int(wanted))
+        let count = engine_splice(from.it.descriptor, to.it.pipe.write, wanted)
         guard count > 0 else {
             from.it.canRead = false
             push(to)
             if count == -Int(EAGAIN) { return (.nothing, 0) }
             from.it.hasEnded = true
-            from.it.isBroken = count < 0
+            if count < 0 { from.it.isBroken = true }
             return (.ended, 0)
         }
         to.it.pipe.held = count
         movedBytes += count
         to.it.isHeldBack = false
-        // Body bytes all: the framing only counts them.
-        unsafe _ = from.it.framing.advance(scratch, 0, count)
         return (drainPipe(to) ? .moved : .broken, count)
     }
 

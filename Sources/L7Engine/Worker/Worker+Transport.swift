@@ -99,7 +99,7 @@ extension Worker {
         if count == -Int(EAGAIN) { return -1 }
         link.it.hasEnded = true
         // A reset, or TLS without close_notify: nobody said that this was all.
-        link.it.isBroken = count < 0
+        if count < 0 { link.it.isBroken = true }
         return 0
     }
 

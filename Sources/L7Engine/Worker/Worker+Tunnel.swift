@@ -1,4 +1,7 @@
-// After 101: bytes pass as they are, both ways, until both ends have closed.
+// Bytes as they are, both ways, until both ends have closed: after 101, and of opaque connections.
+// Each direction ends by itself, and by the same kind of end that came: an orderly end is passed on
+// when all before it is; a reset resets the other side. While a side takes nothing the other is not
+// read, so what waits outside of the sockets is one receive or one pipe.
 
 internal import CLinux
 internal import Glibc
@@ -23,16 +26,18 @@ extension Worker {
         client.it.requestDeadline = .max
         timers.arm(client, at: now + limits.checkNanoseconds)
         unsafe writeInterim(client, base)
+        client.it.sentBytes += UInt64(end - head.end)
         var isSent = unsafe transmit(
             client, writer.base, writer.count, base + head.end, end - head.end)
         if !client.it.input.isEmpty, let early = unsafe client.it.input.base {
+            client.it.receivedBytes += UInt64(client.it.input.count)
             isSent =
                 unsafe transmit(link, early + client.it.input.start, client.it.input.count)
                 && isSent
             buffers.release(&client.it.input)
         }
         guard isSent else {
-            perform(client.it.exchange.on(.downstreamGone), client)
+            cut(client, .downstreamGone)
             return -1
         }
         makeReady(client)
@@ -46,22 +51,90 @@ extension Worker {
         guard !to.isNone, !to.it.isBlocked, from.it.canRead, !from.it.hasEnded else {
             return false
         }
-        let client = from.it.role == .downstream ? from : to
+        if from.it.isBulky, let answer = spliceTunnel(from, to) { return answer }
         let count = unsafe receive(from, scratch, limits.receiveBytesMax)
         if count < 0 { return false }
         if count == 0 {
-            endSending(to)
-            if to.it.hasEnded { endTunnel(client) }
+            tunnelEnded(from, to)
             return false
         }
-        if from.it.role == .downstream {
-            client.it.receivedBytes += UInt64(count)
-        } else {
-            client.it.sentBytes += UInt64(count)
-        }
+        countMoved(from, count)
+        from.it.isBulky =
+            count >= limits.tunnelSpliceBytesMin && from.it.session.isNone && to.it.session.isNone
         if unsafe transmit(to, scratch, count) { return true }
-        endTunnel(client)
+        loseReceiver(to)
         return false
+    }
+
+    /// `nil`: no pipe is to be had, the bytes are copied.
+    private func spliceTunnel(_ from: Link, _ to: Link) -> Bool? {
+        let (result, count) = splice(from, to, limits.tunnelSpliceBytesMax)
+        countMoved(from, count)
+        switch result {
+        case .refused: return nil
+        case .nothing:
+            from.it.isBulky = false
+            return false
+        case .ended:
+            tunnelEnded(from, to)
+            return false
+        case .broken:
+            loseReceiver(to)
+            return false
+        case .moved:
+            // Little at a time is copied for less.
+            from.it.isBulky = count >= limits.tunnelSpliceBytesMin
+            return true
+        }
+    }
+
+    @inline(__always)
+    private func countMoved(_ from: Link, _ count: Int) {
+        if from.it.role == .downstream {
+            from.it.receivedBytes += UInt64(count)
+        } else {
+            from.it.partner.it.sentBytes += UInt64(count)
+        }
+    }
+
+    /// Nothing more comes from this side, and all that came was passed on.
+    func tunnelEnded(_ from: Link, _ to: Link) {
+        let client = from.it.role == .downstream ? from : to
+        if from.it.isBroken {
+            cut(client, from.it.role == .downstream ? .downstreamGone : .upstreamEnded)
+            return
+        }
+        endSending(to)
+        if to.it.hasEnded, !from.it.isBlocked { endTunnel(client) }
+    }
+
+    /// A side has taken all that waited for it.
+    func tunnelFlushed(_ link: Link) {
+        let other = link.it.partner
+        guard !other.isNone, other.it.hasEnded else { return }
+        endSending(link)
+        if link.it.hasEnded { endTunnel(link.it.role == .downstream ? link : other) }
+    }
+
+    /// This side takes nothing any more. What it has said before is passed on, then both are reset.
+    func loseReceiver(_ link: Link) {
+        let other = link.it.partner
+        guard !other.isNone else { return }
+        if !link.it.pipe.isNone { pipes.give(link.it.pipe, limits) }
+        link.it.pipe = .none
+        buffers.release(&link.it.output)
+        // Nobody will hear more of the other side.
+        other.it.hasEnded = true
+        if link.it.hasEnded {
+            cut(
+                link.it.role == .downstream ? link : other,
+                link.it.role == .downstream ? .downstreamGone : .upstreamEnded)
+            return
+        }
+        link.it.isBroken = true
+        link.it.canRead = true
+        link.it.isEnding = true
+        makeReady(link)
     }
 
     private func endTunnel(_ client: Link) {
@@ -69,8 +142,8 @@ extension Worker {
         upstream.it.partner = .none
         client.it.partner = .none
         close(upstream)
-        _ = client.it.exchange.on(.responseEnded)
         account(client)
+        client.it.exchange = Exchange()
         close(client)
     }
 }

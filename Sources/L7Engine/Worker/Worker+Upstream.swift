@@ -10,6 +10,7 @@ extension Worker {
             switch link.it.phase {
             case .head: if !receiveResponse(link) { return }
             case .body: if !streamResponse(link) || yields(link) { return }
+            case .sensing: if !hear(link) { return }
             case .tunnel: if !moveTunnel(link) || yields(link) { return }
             case .idle:
                 // It ended, or it speaks unasked: of no use any more.
@@ -200,7 +201,7 @@ extension Worker {
 
     /// `nil`: no pipe is to be had, the bytes are copied.
     private func spliceResponse(_ link: Link, _ client: Link) -> Bool? {
-        let (result, count) = splice(link, client)
+        let (result, count) = spliceBody(link, client)
         client.it.sentBytes += UInt64(count)
         switch result {
         case .refused: return nil

@@ -5,7 +5,7 @@
 // The files of this folder, in the order in which a request meets them: Worker (the loop),
 // Worker+Accept, Worker+Downstream (bytes -> request), Worker+Route (request -> rule -> endpoint),
 // Worker+Forward (head rewritten, upstream obtained), Worker+Upstream (response), Worker+Finish
-// (replies, ends, accounts), Worker+Tunnel.
+// (replies, ends, accounts), Worker+Tunnel. What is not HTTP: Worker+Sense, Worker+Opaque.
 
 internal import CLinux
 internal import Glibc
@@ -17,6 +17,8 @@ internal import MeshModel
         var exchanges = 0
         /// Exchanges at each of `Snapshot.endpoints`.
         var busy: [Int32] = []
+        /// By `Snapshot.ports`: the last client of the port whose protocol was sought spoke HTTP.
+        var speaksHTTP: [Bool] = []
     }
 
     let limits: Limits
@@ -203,7 +205,9 @@ internal import MeshModel
             guard link.it.phase != .dead else { return }
         }
         if link.it.role == .downstream {
-            if events & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0, link.it.exchange.isActive {
+            if events & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0, link.it.exchange.isActive,
+                link.it.phase != .tunnel
+            {
                 perform(link.it.exchange.on(.downstreamGone), link)
                 return
             }
@@ -234,7 +238,9 @@ internal import MeshModel
             default: break
             }
         case .downstream:
-            if link.it.exchange.isActive {
+            if link.it.phase == .sensing {
+                senseExpired(link)
+            } else if link.it.exchange.isActive {
                 check(link)
             } else if link.it.phase == .head {
                 headExpired(link)
@@ -325,6 +331,7 @@ extension Worker {
         guard configs[slot].exchanges == 0 else { return }
         configs[slot].config = nil
         configs[slot].busy = []
+        configs[slot].speaksHTTP = []
     }
 
     func closeIdle(_ link: Link) { close(link) }
@@ -345,6 +352,10 @@ extension Worker {
     }
 
     private func closeAll() {
+        // What is cut off must not look complete to anybody.
+        for link in timers.all() where link.it.role == .downstream && link.it.phase == .tunnel {
+            cut(link, .drained)
+        }
         Glibc.close(set)
         mailbox.acknowledge()
     }

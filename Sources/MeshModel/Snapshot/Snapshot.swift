@@ -27,6 +27,22 @@ public struct SnapshotPort: Sendable {
     public let routeTable: Int?
 }
 
+/// What the engine expects on a connection to a port that is captured, or was.
+public enum Speech: Sendable, Equatable {
+    /// HTTP, as declared.
+    case http
+    /// A route of HTTP names the port, and nobody declared what it speaks: the first bytes say it.
+    case detected
+    /// TCP as it comes.
+    case opaque
+}
+
+extension SnapshotPort {
+    public var speech: Speech {
+        application.isSpoken ? .http : isCaptured ? .detected : .opaque
+    }
+}
+
 /// One address and port that a Gateway listens on in the node's namespace: listeners that differ
 /// by hostname only share it.
 public struct GatewaySocket: Sendable, Hashable {

@@ -10,24 +10,50 @@ struct CapturedPort {
     let port: UInt16
     private let descriptor: Int32
 
-    init(origin: UInt16) throws {
+    /// - Parameter application: `.http` is captured as declared, another because an HTTPRoute names
+    ///   the port; `.tcp` without a route was captured before.
+    init(
+        origin: UInt16?, application: ApplicationProtocol = .http, isRouted: Bool = false,
+        limits: Limits = Limits(), workloads: [Workload] = []
+    ) throws {
         (descriptor, port) = Loopback.listen()
-        engine = try Engine(EngineOptions(workers: 1, capturedListeners: [descriptor]))
+        engine = try Engine(
+            EngineOptions(workers: 1, capturedListeners: [descriptor]), limits: limits)
         try engine.start()
-        let service = Service(
+        let endpoints = origin.map { [Endpoint(address: SocketAddress(.loopbackV4, $0))] } ?? []
+        var service = Service(
             name: ObjectName("shop", "catalog"), addresses: [.loopbackV4],
             ports: [
-                ServicePort(
-                    name: "http", port: port, application: .http,
-                    endpoints: [Endpoint(address: SocketAddress(.loopbackV4, origin))])
+                ServicePort(name: "p", port: port, application: .http, endpoints: endpoints)
             ])
-        let mesh = Mesh(services: [service])
-        engine.adopt(SnapshotCompiler.compile(mesh, node: "n", version: 1), sockets: [])
+        let before = SnapshotCompiler.compile(
+            Mesh(workloads: workloads, services: [service]), node: "n", version: 1)
+        service.ports[0].application = application
+        let route = HTTPRoute(
+            name: ObjectName("shop", "all"), attachments: [.service(0, port: 0)],
+            rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let mesh = Mesh(
+            workloads: workloads, services: [service], routes: isRouted ? [route] : [])
+        engine.adopt(
+            SnapshotCompiler.compile(mesh, node: "n", version: 2, after: before), sockets: [])
+    }
+
+    /// A port whose protocol the first bytes say.
+    static func detecting(
+        _ origin: UInt16?, limits: Limits = Limits(), workloads: [Workload] = []
+    ) throws -> CapturedPort {
+        try CapturedPort(
+            origin: origin, application: .undeclared, isRouted: true, limits: limits,
+            workloads: workloads)
     }
 
     func stop() {
         engine.drain(seconds: 1)
         close(descriptor)
+    }
+
+    func counts(_ line: String) -> Bool {
+        Loopback.eventually { engine.exposition().contains(line + "\n") }
     }
 }
 
@@ -37,12 +63,34 @@ extension Loopback {
         let client = connect(port)
         defer { close(client) }
         send(client, text)
+        return String(decoding: rest(client), as: UTF8.self)
+    }
+
+    /// What comes until the other end closes, or five seconds without a byte.
+    static func rest(_ descriptor: Int32) -> [UInt8] {
         var bytes: [UInt8] = []
         while true {
-            let more = receive(client)
-            if more.isEmpty { break }
+            let more = receive(descriptor)
+            if more.isEmpty { return bytes }
             bytes += more
         }
-        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// How the connection ends, after what still comes: 0, or the errno of the last recv.
+    static func ending(_ descriptor: Int32) -> Int32 {
+        while true {
+            var byte: UInt8 = 0
+            // Safe: one byte.
+            let count = unsafe recv(descriptor, &byte, 1, 0)
+            if count <= 0 { return count == 0 ? 0 : errno }
+        }
+    }
+
+    /// Its close will be a reset.
+    static func willReset(_ descriptor: Int32) {
+        var none = linger(l_onoff: 1, l_linger: 0)
+        // Safe: the call reads one record.
+        unsafe _ = setsockopt(
+            descriptor, SOL_SOCKET, SO_LINGER, &none, socklen_t(MemoryLayout<linger>.size))
     }
 }
