@@ -12,6 +12,7 @@ struct Verdict {
 
 let runs: [(name: String, run: () throws -> Verdict)] = [
     ("restart", Restart.run), ("fairness", Fairness.run), ("idle", Idle.run), ("churn", Churn.run),
+    ("streams", Streams.run),
 ]
 
 let wanted = CommandLine.arguments.dropFirst()
