@@ -59,6 +59,13 @@ final class ChildProcess {
         killAt = time
     }
 
+    /// It was told to end, and has less time now.
+    func hasten(killAt time: Int64) {
+        guard let due = killAt, due > time else { return }
+        kill(pid, SIGTERM)
+        killAt = time
+    }
+
     /// Whom it served when `signal` ended it: by a trap, or for want of memory. Another signal
     /// comes from people and says nothing of whom it served.
     func served(whenEndedBy signal: Int32) -> [String] {

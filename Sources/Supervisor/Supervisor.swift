@@ -59,6 +59,10 @@ public struct PinnedWord: Sendable, Equatable {
 public struct Supervisor: ~Copyable {
     /// The child ends by itself before; then it is killed.
     public static let stopMilliseconds: Int64 = 15_000
+    /// The same where another serves already.
+    public static let replacedMilliseconds: Int64 = 615_000
+    /// Replaced ones that may serve their last connections at the same time.
+    static let leavingMax = 4
     static let slotMilliseconds: Int64 = 2_000
 
     private let options: SupervisorOptions
@@ -123,7 +127,9 @@ public struct Supervisor: ~Copyable {
         switch signal {
         case SIGCHLD: break
         case SIGUSR2: startNext()
-        default: stop()
+        default:
+            stop()
+            for one in leaving { hasten(one) }
         }
     }
 
@@ -303,14 +309,24 @@ public struct Supervisor: ~Copyable {
     // MARK: Ending
 
     private mutating func retire(_ child: ChildProcess, isReplaced: Bool) {
-        child.tellToEnd(killAt: now() + Self.stopMilliseconds, isReplaced: isReplaced)
+        let time = isReplaced ? Self.replacedMilliseconds : Self.stopMilliseconds
+        child.tellToEnd(killAt: now() + time, isReplaced: isReplaced)
         leaving.append(child)
+        if leaving.count > Self.leavingMax { hasten(leaving[0]) }
+    }
+
+    private func hasten(_ child: ChildProcess) {
+        child.hasten(killAt: now() + Self.stopMilliseconds)
     }
 
     private mutating func stop() {
         isStopping = true
         nextStart = nil
-        for one in [child, next].compactMap({ $0 }) { retire(one, isReplaced: isHandedOver) }
+        for one in [child, next].compactMap({ $0 }) {
+            retire(one, isReplaced: isHandedOver)
+            // The next supervisor's successor must not find our locks.
+            if isHandedOver { hasten(one) }
+        }
         child = nil
         next = nil
     }
@@ -374,8 +390,7 @@ public struct Supervisor: ~Copyable {
         let time = now()
         for one in leaving {
             guard let due = one.killAt, time >= due else { continue }
-            let seconds = Self.stopMilliseconds / 1_000
-            log("the agent (pid \(one.pid)) did not end in \(seconds) s: killed")
+            log("the agent (pid \(one.pid)) did not end in time: killed")
             kill(one.pid, SIGKILL)
             one.killAt = .max
         }

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import TestSupport
 import Testing
 
@@ -54,5 +55,71 @@ struct StreamTests {
         // HTTP on such a port goes by the route, and the server is no server of HTTP.
         let answer = try mesh.bed["client"].curl("http://\(StreamMesh.clientFirst.v4)/")
         #expect(answer.headers["server"] == "malla", "\(answer)")
+    }
+}
+
+@Suite("A connection that is not HTTP outlives a restart", .serialized)
+struct StreamRestartTests {
+    /// Says a line every tenth of a second and hears it back; ends with the word that breaks it.
+    private static let talk = """
+        import socket, sys, time
+        s = socket.create_connection((sys.argv[1], 80), 10)
+        s.settimeout(5)
+        file = s.makefile("rb")
+        for number in range(1, 100000):
+            try:
+                s.sendall(b"line %d\\n" % number)
+                line = file.readline()
+            except OSError as error:
+                print("cut:", error.strerror, flush=True)
+                break
+            if line != b"line %d\\n" % number:
+                print("wrong:", line, flush=True)
+                break
+            print(number, flush=True)
+            time.sleep(0.1)
+        """
+    private static let echo = """
+        import socket, threading
+        listener = socket.create_server(("::", 8080), family=socket.AF_INET6, backlog=16)
+        def serve(s):
+            while True:
+                part = s.recv(65536)
+                if not part: break
+                s.sendall(part)
+        while True: threading.Thread(target=serve, args=(listener.accept()[0],)).start()
+        """
+
+    @Test func `for longer than a stop may take, and a stop resets it`() throws {
+        let bed = try Testbed("n1: client, near")
+        defer { bed.close() }
+        let service = TestService("talk", 1, "raw", to: ["near"])
+        try bed.describe([service])
+        try bed.route("talk", of: "talk", rules: "- backendRefs: [{name: talk, port: 80}]")
+        try bed["near"].start("echo", ["/usr/bin/python3", "-c", Self.echo])
+        let node = bed[node: "n1"]
+        let agent = try node.startAgent()
+        let talk = try bed["client"].start(
+            "talk", ["/usr/bin/python3", "-c", Self.talk, service.v4])
+        func lines() -> Int { talk.text.split(separator: "\n").count }
+        try eventually("the first words") { lines() > 3 }
+
+        let before = node.child(of: agent)
+        agent.signal(SIGUSR2)
+        try eventually("the next child serves, and the old one drains", within: 20) {
+            agent.text.contains("draining")
+        }
+        // A child that is stopped has 15 s.
+        let heard = lines()
+        try eventually("it goes on: \(talk.text.suffix(200))", within: 40) {
+            lines() > heard + 160 || talk.exitStatus != nil
+        }
+        #expect(talk.exitStatus == nil, "\(talk.text.suffix(200)) \(agent.text)")
+        #expect(before != nil && node.child(of: agent) != before)
+
+        agent.signal(SIGTERM)
+        #expect(agent.wait(seconds: 20) == 0, "\(agent.text)")
+        _ = talk.wait(seconds: 5)
+        #expect(talk.text.contains("cut: Connection reset by peer"), "\(talk.text.suffix(200))")
     }
 }

@@ -14,8 +14,10 @@ internal import Supervisor
 ///
 /// - Threads: one; the engine's workers and NIO's thread are behind `Engine` and `Questions`.
 final class Agent {
-    /// How long requests in flight may take once the agent is told to end.
+    /// How long what is open may go on once the agent is told to end, and where another serves
+    /// already: nobody waits for this one then, and a tunnel cannot be moved.
     static let drainSeconds = 10
+    static let replacedDrainSeconds = 600
     static let tickMilliseconds: Int32 = 2_000
     static let logMilliseconds: Int32 = 200
     /// Ticks between two looks whether the kernel still runs what it should.
@@ -95,6 +97,7 @@ final class Agent {
     /// Serves until SIGTERM or SIGINT.
     func run() throws {
         try start()
+        var seconds = Self.drainSeconds
         while true {
             waitForEvents()
             let signal = malla_signals_next(signals)
@@ -102,13 +105,14 @@ final class Agent {
             if signal == SIGUSR2 {
                 // Another child serves already.
                 server?.stopListening()
+                seconds = Self.replacedDrainSeconds
                 break
             }
             if watch.wait(timeoutMilliseconds: 0) { reload() }
             answer()
             tick()
         }
-        drain()
+        drain(seconds: seconds)
     }
 
     private func start() throws {
@@ -316,20 +320,24 @@ final class Agent {
         for line in lines { logger.warning("\(line)") }
     }
 
-    private func drain() {
+    private func drain(seconds: Int) {
         flows.stop()
-        logger.notice("draining, at most \(Self.drainSeconds) s")
+        logger.notice("draining, at most \(seconds) s")
         let engine = self.engine
         let questions = self.questions
         let done = Done()
         // Probes are answered meanwhile.
         Thread.detachNewThread {
-            engine.drain(seconds: Self.drainSeconds)
+            engine.drain(seconds: seconds)
             done.set()
             questions.wake()
         }
         while !done.isSet {
             waitForEvents()
+            let signal = malla_signals_next(signals)
+            if signal == SIGTERM || signal == SIGINT { engine.hasten(seconds: Self.drainSeconds) }
+            // What changes now is the next agent's.
+            _ = watch.wait(timeoutMilliseconds: 0)
             answer()
             accessLog?.drain(engine)
         }
