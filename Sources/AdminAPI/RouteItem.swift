@@ -2,7 +2,7 @@
 
 /// A route. Source: `GET /v1/routes`, kind `RouteList`.
 public struct RouteItem: Codable, Sendable, Equatable {
-    /// `HTTPRoute`.
+    /// `HTTPRoute` or `TCPRoute`.
     public var kind: String
     public var namespace: String
     public var name: String

@@ -209,7 +209,7 @@ public struct ConfigStore {
                 let firstError = said.first { $0.severity == .error }
                 let good = firstError != nil ? lastGood[key] : object
                 if let firstError, good == nil, object.isHonoured,
-                    ["Gateway", "HTTPRoute"].contains(object.kind)
+                    ["Gateway", "HTTPRoute", "TCPRoute"].contains(object.kind)
                 {
                     refusals.append(Refusal(object, firstError))
                 }
@@ -263,7 +263,8 @@ extension ConfigObject {
         var condition = finding.condition
         if condition == nil, finding.severity == .error, group == Kind.gatewayGroup {
             switch kind {
-            case "HTTPRoute": condition = .init(type: "Accepted", reason: "UnsupportedValue")
+            case "HTTPRoute", "TCPRoute":
+                condition = .init(type: "Accepted", reason: "UnsupportedValue")
             case "Gateway": condition = .init(type: "Accepted", reason: "Invalid")
             default: break
             }

@@ -44,7 +44,7 @@ struct PublicSamplesTests {
         case "Pod": result.mesh.workloads.contains { $0.name == object.name }
         case "Node": result.mesh.nodes.contains { $0.name == object.name.name }
         case "Gateway": result.gatewayStatuses.contains { $0.name == object.name }
-        case "HTTPRoute": result.routeStatuses.contains { $0.name == object.name }
+        case "HTTPRoute", "TCPRoute": result.routeStatuses.contains { $0.name == object.name }
         // Consulted by name while others are resolved; they have no row of their own.
         case "Namespace", "ServiceAccount", "Secret", "GatewayClass", "ReferenceGrant": true
         default: false

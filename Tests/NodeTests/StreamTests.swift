@@ -39,6 +39,28 @@ struct StreamTests {
         #expect(try metric("sent_bytes", StreamMesh.farMail) == 200 * (five + greeting))
     }
 
+    private static let toFar =
+        "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"client\""
+        + ",source_workload_namespace=\"bed\",destination_workload=\"far\""
+    private static let tcpRoute = """
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: TCPRoute
+        metadata: {name: mail, namespace: bed}
+        spec:
+          parentRefs:
+            - {group: "", kind: Service, name: near-mail, port: 81}
+            - {name: front}
+          rules: [{backendRefs: [{name: far-mail, port: 81}]}]
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {name: front, namespace: bed}
+        spec:
+          gatewayClassName: malla
+          listeners: [{name: mail, protocol: TCP, port: 2525}]
+
+        """
+
     @Test func `a server that speaks first is heard at once, on both nodes and both families`()
         throws
     {
@@ -52,6 +74,19 @@ struct StreamTests {
                 #expect(Date().timeIntervalSince(began) < 1, "\(outcome)")
             }
         }
+        // A TCPRoute of the Service moves its connections to the other node.
+        mesh.bed.unconfigure("route-near-mail.yaml")
+        try mesh.bed.configure("tcp.yaml", Self.tcpRoute)
+        try eventually("the TCPRoute is in force") {
+            let before = try mesh.bed[node: "n1"].metric(Self.toFar)
+            _ = try mesh.call(
+                StreamMesh.serverFirst.v4, StreamMesh.serverFirst, count: 1, up: 10, down: 10)
+            return try mesh.bed[node: "n1"].metric(Self.toFar) > before
+        }
+        // And one of a Gateway's listener serves those outside.
+        let outside = try mesh.bed.outside(
+            [mesh.program, "call", mesh.bed[node: "n1"].v4, "2525", "20", "100000", "100000"])
+        #expect(mesh.problem(outside, 20) == nil)
         // HTTP on such a port goes by the route, and the server is no server of HTTP.
         let answer = try mesh.bed["client"].curl("http://\(StreamMesh.clientFirst.v4)/")
         #expect(answer.headers["server"] == "malla", "\(answer)")

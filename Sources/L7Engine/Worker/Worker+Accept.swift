@@ -46,6 +46,7 @@ extension Worker {
                 kept.append(link)
             } else if let index {
                 link.it.table = Int32(index)
+                link.it.isOpaque = isTCP(index)
                 kept.append(link)
             } else {
                 _ = engine_unwatch(set, link.it.descriptor)
@@ -65,10 +66,17 @@ extension Worker {
         }
     }
 
+    /// Whether a Gateway's socket is one for TCP.
+    private func isTCP(_ gateway: Int) -> Bool {
+        guard gateway >= 0, let config = configs[current].config else { return false }
+        return config.snapshot.gatewaySockets[gateway].isTCP
+    }
+
     func addListener(_ descriptor: Int32, gateway: Int) {
         let link = makeConnection(descriptor, .listener)
         link.it.table = Int32(gateway)
         link.it.isCaptured = gateway < 0
+        link.it.isOpaque = isTCP(gateway)
         _ = engine_prepare_listener(descriptor)
         link.it.target = localAddress(descriptor)
         _ = engine_watch(set, descriptor, EPOLLIN.rawValue, link.token)
@@ -98,7 +106,7 @@ extension Worker {
             let account = account(of: IPAddress(high: peer.high, low: peer.low))
             if let reason = excess(account) {
                 tally.count(.connectionsClosed)
-                if listener.it.isCaptured, isOpaque(descriptor) {
+                if listener.it.isOpaque || listener.it.isCaptured && isOpaque(descriptor) {
                     shed(account, reason)
                     engine_close_by_reset(descriptor)
                 } else {
@@ -128,7 +136,7 @@ extension Worker {
             close(link)
             return
         }
-        let speech = speech(of: link)
+        let speech = listener.it.isOpaque ? .opaque : speech(of: link)
         if speech == .http, link.it.session.isNone {
             watchLater(link)
         } else if !watch(link) {

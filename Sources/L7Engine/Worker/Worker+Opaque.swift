@@ -35,20 +35,36 @@ extension Worker {
         link.it.upstreamPeer = SocketAddress(.anyV6, 0)
         link.it.resolvedVersion = .max
         resolve(link)
-        let config = self.config(link)
-        guard let port = config.snapshot.captures[link.it.target] else {
-            cut(link, .noListener)
-            return
-        }
-        link.it.port = Int32(port.value)
-        link.it.metricPort = config.ports[port.value]
-        if hasQuarantine, accounts[link.it.account].isQuarantined {
+        if let failure = choosePort(link) {
+            cut(link, failure)
+        } else if hasQuarantine, accounts[link.it.account].isQuarantined {
             cut(link, .quarantined)
         } else if lacksBuffers(link) {
             cut(link, .overloaded)
         } else {
             perform(link.it.exchange.on(.routed), link)
         }
+    }
+
+    /// The service port whose endpoints the connection is for: the one dialled, or what a TCPRoute
+    /// says. Answers why there is none.
+    private func choosePort(_ link: Link) -> Failure? {
+        let config = self.config(link)
+        link.it.port = -1
+        link.it.metricPort = 0
+        if link.it.isCaptured {
+            guard let port = config.snapshot.captures[link.it.target] else { return .noListener }
+            link.it.port = Int32(port.value)
+            link.it.metricPort = config.ports[port.value]
+            if !config.snapshot.ports[port.value].isTCPRouted { return nil }
+        }
+        guard link.it.table >= 0 else { return .noListener }
+        let table = self.table(link)
+        guard let rule = table.rules.first else { return .noRoute }
+        link.it.rule = 0
+        let failure = choose(link, rule, table)
+        if link.it.port >= 0 { link.it.metricPort = config.ports[Int(link.it.port)] }
+        return failure
     }
 
     /// The upstream is connected.
@@ -156,9 +172,15 @@ extension Worker {
             upstream: link.it.upstreamPeer, status: 0, flag: flag, methodLength: 0,
             authorityLength: 0, routeLength: 0, pathLength: 0, failure: link.it.failure,
             requestIDLength: 0, isOpaque: true, target: link.it.target)
-        if unsafe !accessLog.append(line, text: nil, route: [], .empty) {
-            tally.count(.accessLogDropped)
+        var isLogged = false
+        if link.it.rule >= 0, link.it.configSlot >= 0 {
+            let table = self.table(link)
+            isLogged = unsafe accessLog.append(
+                line, text: nil, route: table.text, table.rules[Int(link.it.rule)].label)
+        } else {
+            isLogged = unsafe accessLog.append(line, text: nil, route: [], .empty)
         }
+        if !isLogged { tally.count(.accessLogDropped) }
         letGo(link)
     }
 }

@@ -89,7 +89,7 @@ extension Worker {
     }
 
     /// Picks the backend by weight; answers why there is none.
-    private func choose(_ link: Link, _ rule: CompiledRule, _ table: CompiledRoutes) -> Failure? {
+    func choose(_ link: Link, _ rule: CompiledRule, _ table: CompiledRoutes) -> Failure? {
         if rule.isUnsupported { return .unsupportedFilter }
         if rule.redirect >= 0 { return nil }
         guard rule.weightTotal > 0 else { return .unresolvedBackend }

@@ -40,7 +40,7 @@ struct Resolution {
             objects: objects, services: mesh.services, serviceIndex: serviceIndex,
             gateways: gateways)
         routes.resolve()
-        noteUnspoken(routes.routes)
+        noteUnspoken(routes.routes.filter { !$0.isTCP })
         mesh.listeners = gateways.listeners
         mesh.routes = routes.routes
         mesh.certificates = gateways.certificates.certificates

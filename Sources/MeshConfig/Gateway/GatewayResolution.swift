@@ -12,7 +12,7 @@ struct AllowedRoutes {
     }
 
     var namespaces: Namespaces = .same
-    var allowsHTTPRoute = true
+    var kinds: Set<String> = []
 }
 
 /// One listener on its way to a status.
@@ -34,6 +34,9 @@ struct ListenerState {
 
     var isAccepted: Bool { accepted.status == .isTrue }
     var isHTTPS: Bool { protocolName == "HTTPS" }
+    var isTCP: Bool { protocolName == "TCP" }
+    /// What may be attached to it.
+    var routeKind: String { isTCP ? "TCPRoute" : "HTTPRoute" }
     /// Why it is not served, as far as that is its own fault.
     var problem: String {
         if !isAccepted { return accepted.message }
@@ -166,14 +169,14 @@ struct GatewayResolution {
     private mutating func judge(
         _ listener: inout ListenerState, _ value: Value, _ path: String, _ object: ConfigObject
     ) {
-        guard !["HTTP", "HTTPS"].contains(listener.protocolName) else { return }
-        let known = ["TLS", "TCP", "UDP"].contains(listener.protocolName)
+        guard !["HTTP", "HTTPS", "TCP"].contains(listener.protocolName) else { return }
+        let known = ["TLS", "UDP"].contains(listener.protocolName)
         let standing = known ? "not supported by this build" : "unknown"
         let message =
             "protocol \(listener.protocolName) is \(standing)"
             + "; the listener is not served"
         listener.accepted = Condition("Accepted", .isFalse, "UnsupportedProtocol", message)
-        listener.allowed.allowsHTTPRoute = false
+        listener.allowed.kinds = []
         listener.supportedKinds = []
         diagnostics.note(
             object, .warning, .unsupported, path + ".protocol",
@@ -206,18 +209,32 @@ struct GatewayResolution {
                 &listener, "HostnameConflict", value, path, state.object,
                 "Gateway \(owner) has the same address, port \(listener.port) and hostname")
         }
+        // What shares a socket is told apart by name, and TCP has none.
+        for address in addresses {
+            let sockets = ["TCP", "HTTP"].map { [address, "\(listener.port)", "", $0] }
+            let (own, other) = listener.isTCP ? (sockets[0], sockets[1]) : (sockets[1], sockets[0])
+            if let owner = taken[other] {
+                return conflict(
+                    &listener, "ProtocolConflict", value, path, state.object,
+                    "Gateway \(owner) has the same address and port \(listener.port), with "
+                        + "another protocol")
+            }
+            taken[own] = state.object.name
+        }
         for key in keys { taken[key] = state.object.name }
         listener.index = listeners.count
         listeners.append(
             Listener(
                 gateway: state.object.name, name: listener.name, addresses: state.addresses,
-                port: listener.port, hostname: listener.hostname, tls: listener.tls))
+                port: listener.port, hostname: listener.hostname, tls: listener.tls,
+                isTCP: listener.isTCP))
     }
 
     private mutating func readAllowed(
         _ value: Value?, _ path: String, _ object: ConfigObject, _ listener: inout ListenerState
     ) {
-        listener.supportedKinds = ["HTTPRoute"]
+        listener.supportedKinds = [listener.routeKind]
+        listener.allowed.kinds = [listener.routeKind]
         switch value?["namespaces"]?["from"]?.text ?? "Same" {
         case "All": listener.allowed.namespaces = .all
         case "Selector":
@@ -228,16 +245,18 @@ struct GatewayResolution {
         let kinds = value?["kinds"]?.list ?? []
         guard !kinds.isEmpty else { return }
         listener.supportedKinds = []
-        listener.allowed.allowsHTTPRoute = false
+        listener.allowed.kinds = []
         for (index, kind) in kinds.enumerated() {
             let group = kind["group"]?.text ?? Kind.gatewayGroup
             let name = kind["kind"]?.text ?? ""
-            if group == Kind.gatewayGroup, name == "HTTPRoute" {
-                listener.supportedKinds = ["HTTPRoute"]
-                listener.allowed.allowsHTTPRoute = true
+            if group == Kind.gatewayGroup, name == listener.routeKind {
+                listener.supportedKinds = [name]
+                listener.allowed.kinds = [name]
                 continue
             }
-            let message = "routes of kind \(name) are not supported by this build"
+            let message =
+                "routes of kind \(name) are not supported by this build for protocol "
+                + listener.protocolName
             listener.resolvedRefs = Condition(
                 "ResolvedRefs", .isFalse, "InvalidRouteKinds", message)
             diagnostics.note(

@@ -74,16 +74,33 @@ enum HTTPRouteRules {
         }
         for (index, backend) in backends.enumerated() {
             let field = "\(path).backendRefs[\(index)]"
-            let isService =
-                (backend["group"]?.text ?? "").isEmpty
-                && backend["kind"]?.text ?? "Service" == "Service"
-            if isService, backend["port"] == nil {
-                check.error(field + ".port", backend.line, "is required for a Service")
-            }
+            checkBackend(backend, field, &check)
             HTTPRouteFilterRules.check(
                 backend["filters"]?.list ?? [], field + ".filters", isPrefix, &check)
         }
         checkTimeouts(rule["timeouts"], path + ".timeouts", &check)
+    }
+
+    private static func checkBackend(
+        _ backend: Value, _ path: String, _ check: inout ShapeCheck
+    ) {
+        let isService =
+            (backend["group"]?.text ?? "").isEmpty
+            && backend["kind"]?.text ?? "Service" == "Service"
+        if isService, backend["port"] == nil {
+            check.error(path + ".port", backend.line, "is required for a Service")
+        }
+    }
+
+    /// The rules of a TCPRoute, which are among these.
+    static func checkTCP(_ root: Value, _ check: inout ShapeCheck) {
+        guard let spec = root["spec"] else { return }
+        checkParents(spec["parentRefs"]?.list ?? [], &check)
+        for (number, rule) in (spec["rules"]?.list ?? []).enumerated() {
+            for (index, backend) in (rule["backendRefs"]?.list ?? []).enumerated() {
+                checkBackend(backend, "spec.rules[\(number)].backendRefs[\(index)]", &check)
+            }
+        }
     }
 
     /// What ReplacePrefixMatch needs; no matches mean the default, a prefix of `/`.

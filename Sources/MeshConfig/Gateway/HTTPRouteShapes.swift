@@ -1,24 +1,50 @@
-// The shape of HTTPRoute. Source: Gateway API v1.6, both channels.
+// The shapes of HTTPRoute and TCPRoute. Source: Gateway API v1.6, both channels.
 
 extension Shape {
     static let httpRoute: Shape = .object(
         .required(
             "spec",
             .fields([
-                .honoured(
-                    "parentRefs",
-                    .list(
-                        .fields([
-                            .honoured("group", .text(.group)), .honoured("kind", .text(.kind)),
-                            .honoured("namespace", .text(.label)),
-                            .required("name", .text(.objectName)),
-                            .honoured("sectionName", .text(.subdomain)),
-                            .honoured("port", .integer(1...65535)),
-                        ]), counts: 0...32)),
+                parentRefs,
                 .honoured("hostnames", .list(.text(.hostname), counts: 0...16)),
                 .honoured("rules", .list(.fields(rule), counts: 1...16)),
                 .unsupported("useDefaultGateways", "routes attach by their parentRefs only"),
             ])), .harmless("status"))
+
+    static let tcpRoute: Shape = .object(
+        .required(
+            "spec",
+            .fields([
+                parentRefs,
+                .required(
+                    "rules",
+                    .list(
+                        .fields([
+                            .honoured("name", .text(.subdomain)),
+                            .required(
+                                "backendRefs", .list(.fields(backendRef), counts: 1...16)),
+                        ]), counts: 1...1)),
+                .unsupported("useDefaultGateways", "routes attach by their parentRefs only"),
+            ])), .harmless("status"))
+
+    private static let parentRefs: ShapeField = .honoured(
+        "parentRefs",
+        .list(
+            .fields([
+                .honoured("group", .text(.group)), .honoured("kind", .text(.kind)),
+                .honoured("namespace", .text(.label)),
+                .required("name", .text(.objectName)),
+                .honoured("sectionName", .text(.subdomain)),
+                .honoured("port", .integer(1...65535)),
+            ]), counts: 0...32))
+
+    private static let backendRef: [ShapeField] = [
+        .honoured("group", .text(.group)), .honoured("kind", .text(.kind)),
+        .required("name", .text(.objectName)),
+        .honoured("namespace", .text(.label)),
+        .honoured("port", .integer(1...65535)),
+        .honoured("weight", .integer(0...1_000_000)),
+    ]
 
     private static let rule: [ShapeField] = [
         .honoured("name", .text(.subdomain)),
@@ -27,14 +53,10 @@ extension Shape {
         .honoured(
             "backendRefs",
             .list(
-                .fields([
-                    .honoured("group", .text(.group)), .honoured("kind", .text(.kind)),
-                    .required("name", .text(.objectName)),
-                    .honoured("namespace", .text(.label)),
-                    .honoured("port", .integer(1...65535)),
-                    .honoured("weight", .integer(0...1_000_000)),
-                    .honoured("filters", .list(.fields(filter), counts: 0...16)),
-                ]), counts: 0...16)),
+                .fields(
+                    backendRef + [
+                        .honoured("filters", .list(.fields(filter), counts: 0...16))
+                    ]), counts: 0...16)),
         .honoured(
             "timeouts",
             .fields([

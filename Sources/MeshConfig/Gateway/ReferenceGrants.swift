@@ -33,11 +33,6 @@ struct ReferenceGrants {
         }
     }
 
-    /// Whether HTTPRoutes of `namespace` may refer to the Service.
-    func permit(routesOf namespace: String, service: ObjectName) -> Bool {
-        permit(from: "HTTPRoute", in: namespace, to: "Service", service)
-    }
-
     /// Whether objects of a kind of Gateway API may refer to a core object.
     func permit(from kind: String, in namespace: String, to target: String, _ name: ObjectName)
         -> Bool

@@ -19,7 +19,7 @@ struct Refusal {
             "\(first.file):\(first.line): \(field)\(first.message)")
     }
 
-    /// Of an HTTPRoute; parents of other controllers are left out. `nil`: it has no others.
+    /// Of a route; parents of other controllers are left out. `nil`: it has no others.
     func routeStatus(_ gateways: GatewayResolution) -> RouteStatus? {
         let spec = object.root["spec"]
         let refs = (spec?["parentRefs"]?.list ?? []).enumerated().map { index, value in
@@ -28,7 +28,8 @@ struct Refusal {
         let ours = refs.filter { gateways.foreign[$0.name] == nil || $0.kind != "Gateway" }
         guard !ours.isEmpty || refs.isEmpty else { return nil }
         return RouteStatus(
-            name: object.name, hostnames: (spec?["hostnames"]?.list ?? []).compactMap(\.text),
+            kind: object.kind, name: object.name,
+            hostnames: (spec?["hostnames"]?.list ?? []).compactMap(\.text),
             ruleCount: 0,
             parents: ours.map {
                 RouteParentStatus(

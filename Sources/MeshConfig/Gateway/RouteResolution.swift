@@ -1,4 +1,4 @@
-// HTTPRoutes -> routes with their attachments, backends as indices, conditions for every parent.
+// HTTPRoutes and TCPRoutes -> routes with their attachments, backends as indices, conditions for every parent.
 
 internal import MeshModel
 
@@ -24,7 +24,7 @@ struct RouteResolution {
     }
 
     mutating func resolve() {
-        for object in objects["HTTPRoute"] { resolve(object) }
+        for object in objects["HTTPRoute"] + objects["TCPRoute"] { resolve(object) }
     }
 
     private mutating func resolve(_ object: ConfigObject) {
@@ -59,14 +59,15 @@ struct RouteResolution {
         if !parents.isEmpty {
             statuses.append(
                 RouteStatus(
-                    name: object.name, hostnames: hostnames, ruleCount: rules.rules.count,
+                    kind: object.kind, name: object.name, hostnames: hostnames,
+                    ruleCount: rules.rules.count,
                     parents: parents))
         }
         guard !attachments.isEmpty else { return }
         routes.append(
             HTTPRoute(
                 name: object.name, created: object.created, attachments: attachments,
-                rules: rules.rules))
+                rules: rules.rules, isTCP: object.kind == "TCPRoute"))
     }
 
     /// `nil`: the parent is not Malla's to judge.
@@ -132,7 +133,7 @@ struct RouteResolution {
         guard !allowing.isEmpty else {
             return refused(
                 "NotAllowedByListeners",
-                "no listener of Gateway \(parent.name) allows HTTPRoutes of namespace "
+                "no listener of Gateway \(parent.name) allows \(object.kind)s of namespace "
                     + "\(object.name.namespace): see its allowedRoutes")
         }
         let matching = allowing.filter {
@@ -164,7 +165,7 @@ struct RouteResolution {
     private func allows(
         _ listener: ListenerState, _ gateway: ConfigObject, _ route: ConfigObject
     ) -> Bool {
-        guard listener.allowed.allowsHTTPRoute else { return false }
+        guard listener.allowed.kinds.contains(route.kind) else { return false }
         switch listener.allowed.namespaces {
         case .all: return true
         case .same: return gateway.name.namespace == route.name.namespace

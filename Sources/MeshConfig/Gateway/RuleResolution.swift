@@ -66,10 +66,12 @@ struct RuleResolution {
         let namespace = value["namespace"]?.text ?? ""
         let name = ObjectName(
             namespace.isEmpty ? object.name.namespace : namespace, value["name"]?.text ?? "")
-        guard context.grants.permit(routesOf: object.name.namespace, service: name) else {
+        let isPermitted = context.grants.permit(
+            from: object.kind, in: object.name.namespace, to: "Service", name)
+        guard isPermitted else {
             return unresolved(
                 "RefNotPermitted", value, path + ".namespace",
-                "no ReferenceGrant in namespace \(name.namespace) permits HTTPRoutes of "
+                "no ReferenceGrant in namespace \(name.namespace) permits \(object.kind)s of "
                     + "\(object.name.namespace) to refer to Service \(name.name)")
         }
         guard let index = context.serviceIndex[name] else {
@@ -104,7 +106,10 @@ struct RuleResolution {
         }
         diagnostics.note(
             object, .warning, .reference, field, value.line,
-            message + "; its share of the requests is answered with 500",
+            message
+                + (object.kind == "TCPRoute"
+                    ? "; its share of the connections is reset"
+                    : "; its share of the requests is answered with 500"),
             .init(type: "ResolvedRefs", reason: reason))
         return .unresolved(message)
     }

@@ -76,8 +76,10 @@ public struct PolicyStatus: Hashable, Sendable {
     }
 }
 
-/// What became of an HTTPRoute. Parents of other controllers are left out.
+/// What became of a route. Parents of other controllers are left out.
 public struct RouteStatus: Hashable, Sendable {
+    /// `HTTPRoute` or `TCPRoute`.
+    public var kind: String
     public var name: ObjectName
     public var hostnames: [String]
     public var ruleCount: Int

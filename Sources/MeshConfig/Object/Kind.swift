@@ -53,6 +53,9 @@ enum Kind {
                 .gatewayClass, isClusterWide: true, versions: gatewayVersions),
             "Gateway": .honoured(.gateway, isClusterWide: false, versions: gatewayVersions),
             "HTTPRoute": .honoured(.httpRoute, isClusterWide: false, versions: gatewayVersions),
+            // Served since v1; one rule, as v1 has it.
+            "TCPRoute": .honoured(
+                .tcpRoute, isClusterWide: false, versions: ["v1", "v1alpha2"]),
             "ReferenceGrant": .honoured(
                 .referenceGrant, isClusterWide: false, versions: gatewayVersions),
             "BackendTLSPolicy": .honoured(
@@ -101,7 +104,7 @@ enum Kind {
         "networking.k8s.io": ["Ingress", "IngressClass"],
         "policy.networking.k8s.io": ["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
         gatewayGroup: [
-            "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "ListenerSet",
+            "GRPCRoute", "TLSRoute", "UDPRoute", "ListenerSet",
             "BackendLBPolicy",
         ],
         "gateway.networking.x-k8s.io": [

@@ -70,6 +70,7 @@ enum ObjectCheck {
         case "BackendTLSPolicy": BackendTLSRules.check(object.root, &check)
         case "Gateway": GatewayRules.check(object.root, &check)
         case "HTTPRoute": HTTPRouteRules.check(object.root, &check)
+        case "TCPRoute": HTTPRouteRules.checkTCP(object.root, &check)
         default: break
         }
     }

@@ -2,24 +2,27 @@
 // case, references have become indices of `Mesh`, defaults are filled in. MeshConfig makes it,
 // RouteTable compiles it.
 
-/// One HTTPRoute and where it is attached.
+/// One HTTPRoute and where it is attached; or a TCPRoute, whose one rule is for every connection.
 ///
-/// - Source: gateway.networking.k8s.io/v1 HTTPRoute.
+/// - Source: gateway.networking.k8s.io/v1 HTTPRoute, TCPRoute.
 public struct HTTPRoute: Hashable, Sendable {
     public var name: ObjectName
     /// `metadata.creationTimestamp` in seconds since 1970; `Int64.max` if absent (ties: by name).
     public var created: Int64
     public var attachments: [RouteAttachment]
     public var rules: [HTTPRouteRule]
+    /// It chooses a backend for connections, which carry anything; only `backends` of its rule count.
+    public var isTCP: Bool
 
     public init(
         name: ObjectName, created: Int64 = .max, attachments: [RouteAttachment],
-        rules: [HTTPRouteRule]
+        rules: [HTTPRouteRule], isTCP: Bool = false
     ) {
         self.name = name
         self.created = created
         self.attachments = attachments
         self.rules = rules
+        self.isTCP = isTCP
     }
 }
 
@@ -189,10 +192,12 @@ public struct Listener: Hashable, Sendable {
     public var hostname: String?
     /// `nil`: plain HTTP.
     public var tls: ListenerTLS?
+    /// Of protocol TCP: its routes are TCPRoutes.
+    public var isTCP: Bool
 
     public init(
         gateway: ObjectName, name: String, addresses: [IPAddress], port: UInt16, hostname: String?,
-        tls: ListenerTLS? = nil
+        tls: ListenerTLS? = nil, isTCP: Bool = false
     ) {
         self.gateway = gateway
         self.name = name
@@ -200,5 +205,6 @@ public struct Listener: Hashable, Sendable {
         self.port = port
         self.hostname = hostname
         self.tls = tls
+        self.isTCP = isTCP
     }
 }

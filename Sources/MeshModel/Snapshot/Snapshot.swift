@@ -25,6 +25,8 @@ public struct SnapshotPort: Sendable {
     public let isCaptured: Bool
     /// Into `Snapshot.routeTables`; for ports that are captured, or were.
     public let routeTable: Int?
+    /// `routeTable` is a TCPRoute's.
+    public let isTCPRouted: Bool
 }
 
 /// What the engine expects on a connection to a port that is captured, or was.
@@ -39,7 +41,8 @@ public enum Speech: Sendable, Equatable {
 
 extension SnapshotPort {
     public var speech: Speech {
-        application.isSpoken ? .http : isCaptured ? .detected : .opaque
+        if isTCPRouted { return .opaque }
+        return application.isSpoken ? .http : isCaptured ? .detected : .opaque
     }
 }
 
@@ -53,6 +56,8 @@ public struct GatewaySocket: Sendable, Hashable {
     public let routeTable: Int
     /// Into `Snapshot.mesh.listeners`.
     public let listeners: [Int]
+    /// Its connections are passed on as they are.
+    public let isTCP: Bool
 }
 
 /// The configuration in force: immutable, compiled, shared by all threads.

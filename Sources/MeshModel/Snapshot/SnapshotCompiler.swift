@@ -90,7 +90,7 @@ public enum SnapshotCompiler {
                     zone: zone)
                 let isLocal = service.traffic.internalPolicy == .local
                 endpoints += (isLocal ? choice.local : choice.cluster).map { port.endpoints[$0] }
-                let attached = routes[[index, portIndex]] ?? []
+                let attached = inForce(routes[[index, portIndex]] ?? [])
                 let isCaptured =
                     port.transport == .tcp && (!attached.isEmpty || port.application.isSpoken)
                 let addresses =
@@ -107,8 +107,21 @@ public enum SnapshotCompiler {
                         application: port.application,
                         addresses: addresses, nodePort: port.nodePort,
                         endpoints: first..<endpoints.count, isCaptured: isCaptured,
-                        routeTable: isServed ? tables.count - 1 : nil))
+                        routeTable: isServed ? tables.count - 1 : nil,
+                        isTCPRouted: attached.contains { mesh.routes[$0].isTCP }))
             }
+        }
+
+        /// Of the routes of one parent those that count: HTTPRoutes if there are any, being the
+        /// more specific (GEP-1294), else the oldest TCPRoute.
+        func inForce(_ attached: [Int]) -> [Int] {
+            let http = attached.filter { !mesh.routes[$0].isTCP }
+            guard http.isEmpty else { return http }
+            return Array(
+                attached.sorted {
+                    let (one, other) = (mesh.routes[$0], mesh.routes[$1])
+                    return (one.created, one.name) < (other.created, other.name)
+                }.prefix(1))
         }
 
         /// GAMMA: with routes, only they decide (no match: 404); without, the service itself.
@@ -139,6 +152,8 @@ public enum SnapshotCompiler {
                 }
             }
             return groups.map { group in
+                let isTCP = group.listeners.allSatisfy { mesh.listeners[$0].isTCP }
+                if isTCP { return appendSocket(group, routes) }
                 let scopes = group.listeners.map { index in
                     RouteTable.Scope(
                         hostname: mesh.listeners[index].hostname, sources: routes[index] ?? [])
@@ -146,8 +161,24 @@ public enum SnapshotCompiler {
                 tables.append(RouteTable(scopes, routes: mesh.routes, portIndex: portIndex))
                 return GatewaySocket(
                     address: group.address, port: group.port, routeTable: tables.count - 1,
-                    listeners: group.listeners)
+                    listeners: group.listeners, isTCP: false)
             }
+        }
+
+        /// A socket for TCP: one route, for every connection.
+        private mutating func appendSocket(
+            _ group: (address: IPAddress?, port: UInt16, listeners: [Int]),
+            _ routes: [Int: [RouteTable.Source]]
+        ) -> GatewaySocket {
+            let attached = inForce(group.listeners.flatMap { routes[$0] ?? [] }.map(\.route))
+            let sources = attached.map { RouteTable.Source(route: $0, hostnames: ["*"]) }
+            tables.append(
+                RouteTable(
+                    [.init(hostname: nil, sources: sources)], routes: mesh.routes,
+                    portIndex: portIndex))
+            return GatewaySocket(
+                address: group.address, port: group.port, routeTable: tables.count - 1,
+                listeners: group.listeners, isTCP: true)
         }
     }
 }

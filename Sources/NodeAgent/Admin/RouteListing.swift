@@ -6,7 +6,8 @@ extension Agent {
     func routeItems() -> [RouteItem] {
         guard let mesh = snapshot?.mesh else { return [] }
         return config.result.routeStatuses.map { status in
-            let route = mesh.routes.first { $0.name == status.name }
+            let isTCP = status.kind == "TCPRoute"
+            let route = mesh.routes.first { $0.name == status.name && $0.isTCP == isTCP }
             var parents = status.parents.map(Self.parent)
             if parents.isEmpty, let refusal = status.refusal {
                 parents = [
@@ -16,9 +17,9 @@ extension Agent {
                 ]
             }
             return RouteItem(
-                kind: "HTTPRoute", namespace: status.name.namespace, name: status.name.name,
+                kind: status.kind, namespace: status.name.namespace, name: status.name.name,
                 hostnames: status.hostnames, parents: parents,
-                rules: (route?.rules ?? []).map { Self.rule($0, mesh) })
+                rules: (route?.rules ?? []).map { Self.rule($0, mesh, isTCP: isTCP) })
         }
     }
 
@@ -35,9 +36,12 @@ extension Agent {
             message: messages.joined(separator: "; "))
     }
 
-    private static func rule(_ rule: HTTPRouteRule, _ mesh: Mesh) -> RouteItem.Rule {
+    private static func rule(
+        _ rule: HTTPRouteRule, _ mesh: Mesh, isTCP: Bool
+    ) -> RouteItem.Rule {
         RouteItem.Rule(
-            name: rule.name, matches: rule.matches.map(text), filters: rule.filters.map(text),
+            name: rule.name, matches: isTCP ? [] : rule.matches.map(text),
+            filters: rule.filters.map(text),
             backends: rule.backends.map { backend in
                 switch backend.target {
                 case .service(let service, let port):
