@@ -246,7 +246,7 @@ struct ResolutionTests {
             0, "ListenersNotValid"
         ),
         (
-            "listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: TCP}]",
+            "listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: UDP}]",
             1,
             "ListenersNotValid"
         ),

@@ -5,6 +5,17 @@ import Testing
 
 @Suite("Streams of bytes through the engine", .serialized)
 struct StreamTests {
+    /// An `istio_tcp_` metric of the first node for a service.
+    private static func metric(
+        _ name: String, _ service: TestService, _ mesh: StreamMesh
+    ) throws -> Int {
+        let page = try mesh.bed[node: "n1"].curl("http://\(TestNode.admin)/metrics").body
+        return page.split(separator: "\n").filter {
+            $0.hasPrefix("istio_tcp_\(name)_total{")
+                && $0.contains("destination_service_name=\"\(service.name)\"")
+        }.compactMap { $0.split(separator: " ").last.flatMap { Int($0) } }.reduce(0, +)
+    }
+
     @Test func `a gigabyte and two hundred streams arrive as they were sent, and are counted`()
         throws
     {
@@ -19,13 +30,8 @@ struct StreamTests {
             StreamMesh.farMail.v6, StreamMesh.farMail, count: 200, up: five, down: five)
         #expect(mesh.problem(many, 200) == nil)
 
-        let node = mesh.bed[node: "n1"]
         func metric(_ name: String, _ service: TestService) throws -> Int {
-            let page = try node.curl("http://\(TestNode.admin)/metrics").body
-            return page.split(separator: "\n").filter {
-                $0.hasPrefix("istio_tcp_\(name)_total{")
-                    && $0.contains("destination_service_name=\"\(service.name)\"")
-            }.compactMap { $0.split(separator: " ").last.flatMap { Int($0) } }.reduce(0, +)
+            try Self.metric(name, service, mesh)
         }
         try eventually("all are closed") {
             try metric("connections_closed", StreamMesh.farMail) == 200
@@ -39,9 +45,6 @@ struct StreamTests {
         #expect(try metric("sent_bytes", StreamMesh.farMail) == 200 * (five + greeting))
     }
 
-    private static let toFar =
-        "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"client\""
-        + ",source_workload_namespace=\"bed\",destination_workload=\"far\""
     private static let tcpRoute = """
         apiVersion: gateway.networking.k8s.io/v1
         kind: TCPRoute
@@ -77,11 +80,11 @@ struct StreamTests {
         // A TCPRoute of the Service moves its connections to the other node.
         mesh.bed.unconfigure("route-near-mail.yaml")
         try mesh.bed.configure("tcp.yaml", Self.tcpRoute)
+        let before = try Self.metric("connections_closed", StreamMesh.farMail, mesh)
         try eventually("the TCPRoute is in force") {
-            let before = try mesh.bed[node: "n1"].metric(Self.toFar)
             _ = try mesh.call(
                 StreamMesh.serverFirst.v4, StreamMesh.serverFirst, count: 1, up: 10, down: 10)
-            return try mesh.bed[node: "n1"].metric(Self.toFar) > before
+            return try Self.metric("connections_closed", StreamMesh.farMail, mesh) > before
         }
         // And one of a Gateway's listener serves those outside.
         let outside = try mesh.bed.outside(

@@ -1,5 +1,5 @@
-// A mesh of peers that check every byte of what passes between them (Tests/Streams/streams.c), behind
-// services whose protocol nobody declares: the engine has to find out what they speak.
+// A mesh of peers that check every byte of what passes between them (Tests/Streams/streams.c),
+// behind services whose protocol nobody declares: the engine has to find out what they speak.
 
 /// A client and a server on one node, a server on another.
 public struct StreamMesh {

@@ -28,7 +28,8 @@ enum UnsafeFiles {
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Downstream",
             "Worker+Finish", "Worker+Forward", "Worker+Opaque", "Worker+Overload", "Worker+Route",
-            "Worker+Schedule", "Worker+Sense", "Worker+Splice", "Worker+Transport", "Worker+Tunnel", "Worker+Upstream", "Worker",
+            "Worker+Schedule", "Worker+Sense", "Worker+Splice", "Worker+Transport",
+            "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
         "Sources/MeshConfig/Certificate/": ["PEMText"],
         "Sources/MeshConfig/Directory/": ["FileMark"],

@@ -27,12 +27,22 @@ extension Worker {
                 cut(link, failure)
                 return
             }
+            if endsByClose(link) { engine_end_by_reset(link.it.descriptor) }
             dropUpstream(link)
             note(failure, link)
             account(link)
             link.it.isBroken = true
             close(link)
         }
+    }
+
+    /// Whether the client takes the connection's orderly end for that of the answer, so that only
+    /// a reset says that it was cut off.
+    private func endsByClose(_ link: Link) -> Bool {
+        let upstream = link.it.partner
+        // A session without close_notify says it already.
+        guard !upstream.isNone, link.it.answerStarted, link.it.session.isNone else { return false }
+        return upstream.it.framing.kind == .untilClose || upstream.it.framing.decodes
     }
 
     private func dropUpstream(_ link: Link) {

@@ -1,4 +1,5 @@
-// HTTPRoutes and TCPRoutes -> routes with their attachments, backends as indices, conditions for every parent.
+// HTTPRoutes and TCPRoutes -> routes with their attachments, backends as indices, conditions for
+// every parent.
 
 internal import MeshModel
 

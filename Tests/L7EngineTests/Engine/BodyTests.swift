@@ -115,6 +115,28 @@ struct BodyTests {
         }
     }
 
+    @Test(arguments: [
+        ("HTTP/1.1", "HTTP/1.0 200 OK\r\n\r\n"),
+        ("HTTP/1.0", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400000\r\n"),
+    ])
+    func `a large answer without a length that breaks off does not look complete`(
+        version: String, head: String
+    ) throws {
+        let origin = Origin { connection, _ in
+            _ = Loopback.message(connection)
+            Loopback.send(connection, head)
+            Loopback.send(connection, Array(Self.pattern.prefix(2 << 20)))
+            Loopback.willReset(connection)
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / \(version)\r\nHost: a\r\n\r\n")
+        #expect(Loopback.receive(client, max: 15) == Array("HTTP/1.1 200 OK".utf8))
+        #expect(Loopback.ending(client) == ECONNRESET)
+    }
+
     @Test func `an answer before the request's end is relayed, then the connection ends`() throws {
         let origin = Origin { connection, _ in
             _ = Loopback.receive(connection, max: 1000)

@@ -78,10 +78,10 @@ extension Loopback {
 
     /// How the connection ends, after what still comes: 0, or the errno of the last recv.
     static func ending(_ descriptor: Int32) -> Int32 {
+        var bytes = [UInt8](repeating: 0, count: 65536)
         while true {
-            var byte: UInt8 = 0
-            // Safe: one byte.
-            let count = unsafe recv(descriptor, &byte, 1, 0)
+            // Safe: the call writes no more than the array holds.
+            let count = unsafe recv(descriptor, &bytes, bytes.count, 0)
             if count <= 0 { return count == 0 ? 0 : errno }
         }
     }
