@@ -46,7 +46,7 @@ enum Fairness {
             holds: ratio <= ratioMax)
     }
 
-    private static func measure(_ bed: Testbed) throws -> Pace {
+    static func measure(_ bed: Testbed) throws -> Pace {
         let address = TestService("web", 1, "http", to: []).v4
         let outcome = try bed["b"].run(
             Pace.command(rate: 500, connections: 16, seconds: seconds, address: address),

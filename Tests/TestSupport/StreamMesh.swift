@@ -22,10 +22,8 @@ public struct StreamMesh {
     public init() throws {
         let bed = try Testbed("n1: client, near; n2: far")
         self.bed = bed
-        let program = bed.directory + "/streams"
+        let program = try Self.program(bed)
         self.program = program
-        try Command.shell(
-            "clang-14 -O2 -pthread \(Binaries.repository)/Tests/Streams/streams.c -o \(program)")
         servers = try ["near", "far"].map { name in
             let server = try bed[name].start("streams", [program, "serve", "8080"])
             try eventually("\(name) listens") {
@@ -47,6 +45,14 @@ public struct StreamMesh {
     }
 
     public func close() { bed.close() }
+
+    /// Compiles the peers' program for a bed.
+    public static func program(_ bed: Testbed) throws -> String {
+        let program = bed.directory + "/streams"
+        try Command.shell(
+            "clang-14 -O2 -pthread \(Binaries.repository)/Tests/Streams/streams.c -o \(program)")
+        return program
+    }
 
     /// `count` streams at once, `up` and `down` bytes each; what the caller printed.
     public func call(

@@ -11,7 +11,7 @@ public struct HTTPRoute: Hashable, Sendable {
     public var created: Int64
     public var attachments: [RouteAttachment]
     public var rules: [HTTPRouteRule]
-    /// It chooses a backend for connections, which carry anything: only its rule's `backends` count.
+    /// It chooses a backend for connections: of its rule only `backends` count.
     public var isTCP: Bool
 
     public init(
