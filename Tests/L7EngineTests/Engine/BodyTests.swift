@@ -44,34 +44,32 @@ struct BodyTests {
         }
     }
 
+    private static let large =
+        Array("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n".utf8)
+        + [UInt8](repeating: 0x61, count: 1 << 20)
+
     @Test func `large answers follow each other on one upstream connection`() throws {
-        let answer = Array("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n".utf8)
         let origin = Origin { connection, _ in
-            while !Loopback.message(connection).isEmpty {
-                Loopback.send(connection, answer + Self.pattern.prefix(1_048_576))
-            }
+            while !Loopback.message(connection).isEmpty { Loopback.send(connection, Self.large) }
         }
         let gateway = try gateway(origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
 
-        for _ in 0..<50 {
+        for _ in 0..<30 {
             Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            #expect(Loopback.message(client).hasPrefix("HTTP/1.1 200 "))
+            #expect(Loopback.message(client).utf8.count > 1 << 20)
         }
 
         #expect(gateway.engine.tallies[0].value(.dials) == 1)
     }
 
     @Test func `what comes behind a large answer is nobody's answer`() throws {
-        let answer = Array("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n".utf8)
+        let more = Array("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsmugly".utf8)
         let origin = Origin { connection, _ in
             while !Loopback.message(connection).isEmpty {
-                Loopback.send(
-                    connection,
-                    answer + Self.pattern.prefix(1_048_576)
-                        + Array("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsmugly".utf8))
+                Loopback.send(connection, Self.large + more)
             }
         }
         let gateway = try gateway(origin)
@@ -81,9 +79,9 @@ struct BodyTests {
 
         for _ in 0..<10 {
             Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            let bytes = Loopback.message(client)
-            #expect(bytes.contains("Content-Length: 1048576"))
-            #expect(!bytes.contains("smugly"))
+            let answer = Loopback.message(client)
+            #expect(answer.utf8.count > 1 << 20)
+            #expect(answer.utf8.last == 0x61)
         }
     }
 
