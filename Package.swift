@@ -20,11 +20,23 @@ let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(
     name: "ArgumentParser", package: "swift-argument-parser")
 
+// Swift's runtime goes into the two programs: where they run there is no toolchain. Static
+// libraries need each other in both directions, which a group lets the linker follow.
+let runtime: [LinkerSetting] = [
+    .unsafeFlags(
+        ["-static-stdlib", "-Xlinker", "--start-group"]
+            + [
+                "Foundation", "CoreFoundation", "FoundationInternationalization",
+                "FoundationEssentials", "_FoundationCollections", "_FoundationCShims",
+                "_FoundationICU", "swiftSynchronization",
+            ].map { "-l" + $0 } + ["-Xlinker", "--end-group"])
+]
+
 let package = Package(
     name: "malla",
     products: [
-        .executable(name: "malla-agent", targets: ["NodeAgent"]),
-        .executable(name: "malla", targets: ["CLI"]),
+        .executable(name: "malla-agent", targets: ["malla-agent"]),
+        .executable(name: "malla", targets: ["malla"]),
         .executable(name: "testbed", targets: ["Testbed"]),
     ],
     dependencies: [
@@ -56,16 +68,23 @@ let package = Package(
             swiftSettings: [.unsafeFlags(["-enforce-exclusivity=unchecked"])]),
         .target(name: "Supervisor", dependencies: ["CLinux"]),
         .target(name: "AdminAPI"),
-        .executableTarget(
+        .target(
             name: "NodeAgent",
             dependencies: [
                 "MeshModel", "MeshConfig", "BPFLoader", "L7Engine", "Supervisor", "AdminAPI",
                 "CLinux",
                 logging, arguments,
             ] + nio),
-        .executableTarget(
+        .target(
             name: "CLI",
             dependencies: ["MeshModel", "MeshConfig", "AdminAPI", "CLinux", arguments] + nio),
+        // Apart from their modules, for tests are linked to Swift's shared libraries.
+        .executableTarget(
+            name: "malla-agent", dependencies: ["NodeAgent"], path: "Sources/Programs/malla-agent",
+            linkerSettings: runtime),
+        .executableTarget(
+            name: "malla", dependencies: ["CLI"], path: "Sources/Programs/malla",
+            linkerSettings: runtime),
 
         // Tests. TestSupport makes nodes and pods of network namespaces; Testbed is the same by hand.
         .target(name: "TestSupport", path: "Tests/TestSupport"),

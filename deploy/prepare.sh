@@ -2,7 +2,7 @@
 # Makes a Debian 12 machine ready to build, test and demonstrate Malla: checks what cannot be
 # installed, installs the Debian packages that are missing, and starts none of their services.
 #
-# Arguments: more packages, for what only some targets need.
+# Arguments: more packages, for what only some targets need; or --check, which only checks.
 #
 # Prints nothing when there is nothing to do. Whatever is missing and cannot be installed ends it
 # with one line that says what and how to get it: exit 77 without privilege, else 69 (sysexits).
@@ -17,13 +17,20 @@ stop() {
     stop 69 "needs Linux (eBPF); run it in a Debian 12 virtual machine"
 [ "$(id -u)" = 0 ] ||
     stop 77 "needs root (eBPF, network namespaces, packages); run it again as root or with sudo"
+capabilities=$((16#$(awk '$1 == "CapEff:" { print $2 }' /proc/self/status)))
+for needed in 12:NET_ADMIN 21:SYS_ADMIN 38:PERFMON 39:BPF; do
+    [ $((capabilities >> ${needed%%:*} & 1)) = 1 ] ||
+        stop 77 "root lacks CAP_${needed#*:} here; run it in a virtual machine or a privileged container"
+done
 [ -r /sys/kernel/btf/vmlinux ] ||
     stop 69 "the kernel has no BTF (/sys/kernel/btf/vmlinux); boot one with CONFIG_DEBUG_INFO_BTF=y"
 awk '$3 == "cgroup2" { found = 1 } END { exit !found }' /proc/mounts ||
     stop 69 "cgroup v2 is not mounted; mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 
+if [ "${1:-}" != --check ]; then only_check=no; else only_check=yes; fi
+
 # Debian's installer writes it; a bare debootstrap does not, and pods get a file of their own there.
-[ -e /etc/hosts ] || printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >/etc/hosts
+[ $only_check = yes ] || [ -e /etc/hosts ] || printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >/etc/hosts
 
 swift=$(command -v swift || true)
 for candidate in /opt/swift/usr/bin/swift /usr/bin/swift; do
@@ -31,6 +38,7 @@ for candidate in /opt/swift/usr/bin/swift /usr/bin/swift; do
 done
 [ -n "$swift" ] ||
     stop 69 "found no swift; install Swift 6.3 or newer from https://www.swift.org/install/linux"
+[ $only_check = no ] || exit 0
 # Ends it unless the toolchain is new enough; answers 1 where it does not run at all.
 require_swift() {
     local version

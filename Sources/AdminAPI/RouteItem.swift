@@ -10,10 +10,13 @@ public struct RouteItem: Codable, Sendable, Equatable {
     public var hostnames: [String]
     public var parents: [Parent]
     public var rules: [Rule]
+    /// Why the object as it stands is refused while an earlier version of it is in force; else
+    /// empty.
+    public var refusal: String
 
     public init(
         kind: String, namespace: String, name: String, hostnames: [String] = [],
-        parents: [Parent] = [], rules: [Rule] = []
+        parents: [Parent] = [], rules: [Rule] = [], refusal: String = ""
     ) {
         self.kind = kind
         self.namespace = namespace
@@ -21,6 +24,7 @@ public struct RouteItem: Codable, Sendable, Equatable {
         self.hostnames = hostnames
         self.parents = parents
         self.rules = rules
+        self.refusal = refusal
     }
 
     /// One parentRef and what became of it, as RouteParentStatus says it.

@@ -128,6 +128,10 @@ public struct StatusItem: Codable, Sendable, Equatable {
         /// Objects refused: their last good version stays in force.
         public var refused: Int
         public var warnings: Int
+        /// Left alone on purpose: Gateways of other classes, kinds that are not for the mesh.
+        public var ignored: Int
+        /// Of each refused object, `kind namespace/name: what is wrong`.
+        public var refusals: [String]
         public var unreadableFiles: [String]
         /// RFC 3339, UTC; empty if never.
         public var lastReload: String
@@ -135,7 +139,8 @@ public struct StatusItem: Codable, Sendable, Equatable {
 
         public init(
             directory: String, generation: UInt64 = 0, objects: Int = 0, refused: Int = 0,
-            warnings: Int = 0, unreadableFiles: [String] = [], lastReload: String = "",
+            warnings: Int = 0, ignored: Int = 0, refusals: [String] = [],
+            unreadableFiles: [String] = [], lastReload: String = "",
             lastGood: LastGood = LastGood()
         ) {
             self.directory = directory
@@ -143,6 +148,8 @@ public struct StatusItem: Codable, Sendable, Equatable {
             self.objects = objects
             self.refused = refused
             self.warnings = warnings
+            self.ignored = ignored
+            self.refusals = refusals
             self.unreadableFiles = unreadableFiles
             self.lastReload = lastReload
             self.lastGood = lastGood

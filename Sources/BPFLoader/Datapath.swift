@@ -18,10 +18,15 @@ public struct DatapathOptions: Sendable {
     public var engineNamespace: Int32?
     /// Whether the node reaches its own pods (probes) whatever their policies say.
     public var isHostAllowed = true
-    /// Sockets below `cgroupPath` in namespaces that no snapshot knows are silent.
-    public var holdsNewPods = false
     /// Of new flows that are admitted, one of so many is an event; 0: none.
     public var flowSample: UInt32 = 0
+    /// Whether the engine serves the port at which nodes meet (HBONE), of local pods in the mesh:
+    /// it has an identity to show there.
+    public var capturesHBONE = false
+    /// Whose sockets below `cgroupPath` are silent until a snapshot knows them.
+    public var heldPods = HeldPods.none
+    /// Whether it is a problem that the kernel cannot hold them.
+    public var mustHold = false
     /// Names of the uplinks; empty: see `Uplinks`.
     public var uplinks: [String]
     /// Rows of the maps, where they are made anew; pinned maps keep their own.
@@ -156,14 +161,25 @@ public final class Datapath {
     private(set) var options: DatapathOptions
     let object: BPFObject
     var links: AttachedLinks
-    private(set) var rows: KernelRows
-    private(set) var services: ServiceRows
+    var rows: KernelRows
+    var services: ServiceRows
     private var stale = StaleEndpoints()
     private var staleSockets: [StaleSocket] = []
     private var hasApplied = false
+    /// The last one that is in force without any problem.
+    private(set) var inForce: Snapshot?
+    /// How long the last `apply` was about programs; for each new one the kernel waits for all
+    /// processors, some milliseconds.
+    public private(set) var attachDuration = Duration.zero
+    /// Of all pods of the mesh that `apply` was last told of.
+    private var podAddresses: Set<malla_address> = []
+    /// Interfaces that `apply` attached to, by index.
+    private(set) var podIndices: Set<UInt32> = []
+    private(set) var uplinkIndices: Set<UInt32> = []
     private var known: KnownAddresses
     private let settings: BPFMap<UInt32, malla_setting>
     var flows: FlowTable
+    private var translations: TranslationTable
     private let listeners: SocketMap
     private let counters: PerCPUArray
     let events: EventMaps
@@ -175,6 +191,9 @@ public final class Datapath {
     private(set) var fixed: Set<String> = []
     /// The interfaces that the last `apply` looked for, by name; index 0: there was none.
     private(set) var places: [String: PodPlace] = [:]
+
+    /// Names of the uplinks that the last `apply` chose.
+    private var uplinkNames: [String] = []
 
     /// Loads the programs, adopting what is pinned, and attaches all that does not depend on the
     /// configuration: the sockets' hooks, the engine's interface and namespace.
@@ -188,6 +207,7 @@ public final class Datapath {
         let settings = try BPFMap<UInt32, malla_setting>(
             adopting: object.map("malla_setting"), name: "malla_setting")
         let flows = try FlowTable(object, quota: options.limits.flowsPerPodMax)
+        let translations = try TranslationTable(object)
         let services = try ServiceRows(object)
         let known = try KnownAddresses(object)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
@@ -198,6 +218,7 @@ public final class Datapath {
         self.object = object
         self.rows = rows
         self.flows = flows
+        self.translations = translations
         self.services = services
         self.known = known
         self.listeners = listeners
@@ -219,17 +240,40 @@ public final class Datapath {
     /// Attaches to the pods' interfaces and reconciles the maps: writes before removals.
     ///
     /// - Throws: what concerns all; what concerns one pod, service or map is in the answer.
+    /// - Complexity: what changed, where that is endpoints and nothing else, and all was in force
+    ///   before; else linear in pods and services.
     public func apply(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
+        let isNext = snapshot.follows(inForce)
+        inForce = nil
+        attachDuration = .zero
+        let problems = isNext ? try applyServices(snapshot) : try applyAll(snapshot)
+        if problems.isEmpty { inForce = snapshot }
+        return problems
+    }
+
+    private func applyServices(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
+        let outcome = try services.apply(snapshot)
+        // What went while no agent ran is found by what sockets dialled.
+        let isFirst = !hasApplied
+        hasApplied = true
+        let left = isFirst ? services.maps.dialledEnds.filter { !services.isAlive($0) } : []
+        end(outcome.gone + left)
+        return outcome.problems
+    }
+
+    private func applyAll(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
         var problems: [ApplyProblem] = []
         var wanted = fixed
         let all = NetworkLink.all()
         let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         // What the programs look for is there before them: else they would drop what pods that
         // exist already send, until their rows come.
-        if !hasApplied {
+        let isFirst = !hasApplied
+        if isFirst {
             _ = try project(
                 MapRows(snapshot, interfaces: byName.mapValues(\.index), after: rows.current))
         }
+        let begun = ContinuousClock.now
         var interfaces: [String: UInt32] = [:]
         places = [:]
         for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
@@ -248,7 +292,13 @@ public final class Datapath {
             ]
             if attach(attachments, &wanted, subject, &problems) { interfaces[name] = link.index }
         }
-        for link in uplinks(snapshot, all, pods: Set(interfaces.values), &problems) {
+        podIndices = Set(interfaces.values)
+        let chosen = uplinks(snapshot, all, &problems)
+        uplinkNames = chosen.map(\.name)
+        podAddresses = Set(snapshot.mesh.workloads.flatMap(\.addresses).map { malla_address($0) })
+        uplinkIndices = []
+        for link in chosen {
+            uplinkIndices.insert(link.index)
             let end = link.hasLinkHeader ? "" : "3"
             let attachments = [
                 TCXAttachment.ingress("malla_uplink" + end, hook: "uplink", of: link),
@@ -257,18 +307,14 @@ public final class Datapath {
             ]
             _ = attach(attachments, &wanted, "uplink \(link.name)", &problems)
         }
+        attachDuration = .now - begun
         let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
         problems += desired.problems
         problems += try project(desired)
-        let outcome = try services.apply(snapshot)
-        problems += outcome.problems
-        // What went while no agent ran is found by what sockets dialled.
-        let isFirst = !hasApplied
-        hasApplied = true
-        let left = isFirst ? services.maps.dialledEnds.filter { !services.isAlive($0) } : []
-        end(outcome.gone + left, snapshot)
+        problems += try applyServices(snapshot)
         try known.apply(snapshot, pods: rows.current.pods.keys)
-        try hold(&wanted, &problems)
+        let holds = try known.hold(options.heldPods, of: snapshot)
+        if holds { try hold(&wanted, &problems) }
         try links.keepOnly(wanted)
         // Until all is in force here, an agent of another ABI before us serves by its programs.
         if isFirst { try pins.removeOthers() }
@@ -279,11 +325,29 @@ public final class Datapath {
     private func project(_ desired: MapRows) throws(BPFError) -> [ApplyProblem] {
         let before = rows.changes
         let problems = try rows.apply(desired)
-        if rows.changes != before {
-            setting.generation &+= 1
-            try settings.set(0, to: setting)
-        }
+        if rows.changes != before { try countGeneration() }
         return problems
+    }
+
+    private func countGeneration() throws(BPFError) {
+        setting.generation &+= 1
+        try settings.set(0, to: setting)
+    }
+
+    /// What was judged by rows that were wrong is judged anew.
+    func judgeAgain() { try? countGeneration() }
+
+    /// Whether the local pod that has this address is in the kernel's map; packets of one that is
+    /// not are dropped as spoofed.
+    public func isInForce(podAt address: IPAddress) -> Bool {
+        rows.current.pods[malla_address(address)] != nil
+    }
+
+    /// Whether something of a service's port did not fit into the maps.
+    public func isShort(
+        _ service: ObjectName, port: UInt16, _ transport: TransportProtocol
+    ) -> Bool {
+        services.isShort(service, port: port, transport)
     }
 
     /// Sockets whose endpoints went since the last call; the caller resets them.
@@ -292,9 +356,8 @@ public final class Datapath {
         return staleSockets
     }
 
-    private func end(_ gone: [malla_end], _ snapshot: Snapshot) {
-        let pods = Set(snapshot.mesh.workloads.flatMap(\.addresses).map { malla_address($0) })
-        let ended = stale.take(gone: gone, isUsed: { services.isAlive($0) }, pods: pods)
+    private func end(_ gone: [malla_end]) {
+        let ended = stale.take(gone: gone, isUsed: { services.isAlive($0) }, pods: podAddresses)
         guard !ended.isEmpty else { return }
         staleSockets += services.maps.takeSockets(to: ended)
         services.maps.dropFlows(to: ended)
@@ -323,7 +386,10 @@ public final class Datapath {
     }
 
     /// Takes out flows that are over; to be called every few seconds.
-    public func collect() { flows.collect() }
+    public func collect() {
+        flows.collect()
+        translations.collect()
+    }
 
     /// Flows that were over and taken out, since this agent started.
     public var flowsCollected: UInt64 { flows.collected }
@@ -342,6 +408,11 @@ public final class Datapath {
         fixed = fixed.filter { !$0.hasPrefix("from_engine_") }
         try describeNode()
         try attachEngine()
+    }
+
+    /// Of the uplink that takes the shortest packets, bytes; 0: there is none.
+    public var uplinkMTU: UInt32 {
+        uplinkNames.map { UInt32(max(0, NetworkLink.mtu(of: $0))) }.filter { $0 > 0 }.min() ?? 0
     }
 
     public func verdictCounts() -> [VerdictCount] { counters.verdictCounts() }
@@ -373,6 +444,7 @@ public final class Datapath {
                 rows.policies.sets.entriesMax, rows.policies.sets.refused),
             usage("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
             usage("malla_known", "hash", known.count, known.entriesMax, 0),
+            usage("malla_held", "lpm_trie", known.blockCount, known.blocksMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
             usage(
@@ -405,7 +477,9 @@ extension Datapath {
     private func describeNode() throws(BPFError) {
         setting.node_cookie = malla_netns_cookie()
         setting.engine = options.engineInterface
-        setting.flags = options.isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0
+        setting.flags =
+            (options.isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0)
+            | (options.capturesHBONE ? UInt32(MALLA_SETTING_HBONE) : 0)
         setting.flow_sample = options.flowSample
         // A flow that another agent's rows judged is judged by this one's.
         setting.generation &+= 1
@@ -454,8 +528,8 @@ extension Datapath {
     private func hold(
         _ wanted: inout Set<String>, _ problems: inout [ApplyProblem]
     ) throws(BPFError) {
-        guard options.holdsNewPods else { return }
         guard BPFObject.canHold else {
+            guard options.mustHold else { return }
             let message = "new pods are not held: that needs Linux 6.15; --hold-new-pods off"
             problems.append(ApplyProblem(subject: "agent", message: message))
             return
@@ -486,9 +560,8 @@ extension Datapath {
         return true
     }
 
-    private func uplinks(
-        _ snapshot: Snapshot, _ all: [NetworkLink], pods: Set<UInt32>,
-        _ problems: inout [ApplyProblem]
+    func uplinks(
+        _ snapshot: Snapshot, _ all: [NetworkLink], _ problems: inout [ApplyProblem]
     ) -> [NetworkLink] {
         guard options.uplinks.isEmpty else {
             return options.uplinks.compactMap { name in
@@ -503,6 +576,6 @@ extension Datapath {
         return Uplinks.choose(
             links: all, own: snapshot.nodeAddresses, others: others,
             pods: snapshot.mesh.workloads.filter { !snapshot.isLocal($0) }.flatMap(\.addresses),
-            excluded: pods.union([options.engineInterface]))
+            excluded: podIndices.union([options.engineInterface]))
     }
 }

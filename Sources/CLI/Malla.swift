@@ -1,5 +1,14 @@
+// The command line `malla`: one file a command, one way to print a table or JSON. It asks the agent
+// over its socket and changes nothing on the node but by `bpf ct flush`.
+
 internal import AdminAPI
 internal import ArgumentParser
+internal import Foundation
+
+/// What the executable runs.
+public enum CommandLineProgram {
+    public static func main() { Malla.main() }
+}
 
 /// `malla`, and what its commands have in common.
 ///
@@ -46,18 +55,20 @@ struct ConnectionOptions: ParsableArguments {
         help: ArgumentHelp(
             """
             The agent's socket; before or after the command. (default: $MALLA_SOCKET, else \
-            \(defaultSocket))
+            \(DefaultPaths.own.socket))
             """,
             valueName: "path"))
     var given: String?
 
-    static let defaultSocket = "/run/malla/agent.sock"
-
-    /// The option, else the environment, else the default.
-    func socket(environment: [String: String]) -> String {
+    /// The option, else the environment, else the user's own agent, else the node's.
+    func socket(
+        environment: [String: String], own: String = DefaultPaths.own.socket,
+        exists: (String) -> Bool = FileManager.default.fileExists(atPath:)
+    ) -> String {
         if let given { return given }
         if let named = environment["MALLA_SOCKET"], !named.isEmpty { return named }
-        return Self.defaultSocket
+        let node = DefaultPaths.node.socket
+        return !exists(own) && exists(node) ? node : own
     }
 }
 

@@ -236,6 +236,28 @@ static int engine_route(int step, int family, const char *device)
 	}
 }
 
+int malla_engine_mtu(int family, const char *device, uint32_t mtu)
+{
+	struct request r;
+	uint16_t flags = NLM_F_CREATE | NLM_F_REPLACE;
+	struct rtmsg *m = begin(&r, RTM_NEWROUTE, flags, sizeof(struct rtmsg));
+	uint32_t index = if_nametoindex(device);
+
+	m->rtm_family = (uint8_t)family;
+	m->rtm_table = RT_TABLE_MAIN;
+	m->rtm_protocol = RTPROT_BOOT;
+	m->rtm_type = RTN_UNICAST;
+	m->rtm_scope = RT_SCOPE_LINK;
+	put(&r, RTA_OIF, &index, sizeof(index));
+	if (mtu) {
+		struct rtattr *metrics = put(&r, RTA_METRICS, NULL, 0);
+
+		put(&r, RTAX_MTU, &mtu, sizeof(mtu));
+		end(&r, metrics);
+	}
+	return ask(&r);
+}
+
 int malla_engine_routes(int family, const char *device)
 {
 	for (int step = 0; step < 6; step++) {

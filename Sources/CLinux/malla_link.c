@@ -68,6 +68,20 @@ int malla_links(struct malla_link *links, int max)
 	return count;
 }
 
+int malla_link_mtu(const char *name)
+{
+	struct ifreq link = {0};
+	int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int result;
+
+	if (s < 0)
+		return -errno;
+	strncpy(link.ifr_name, name, sizeof(link.ifr_name) - 1);
+	result = ioctl(s, SIOCGIFMTU, &link) < 0 ? -errno : link.ifr_mtu;
+	close(s);
+	return result;
+}
+
 static int address_of(const struct sockaddr *from, uint8_t to[16])
 {
 	if (from && from->sa_family == AF_INET6) {

@@ -3,7 +3,9 @@
 #include "malla_watch.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -42,7 +44,42 @@ int malla_watch_add(int descriptor, const char *path)
 				IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ATTRIB |
 				IN_ONLYDIR;
 
-	return inotify_add_watch(descriptor, path, events) >= 0 ? 0 : -errno;
+	int watch = inotify_add_watch(descriptor, path, events);
+
+	return watch >= 0 ? watch : -errno;
+}
+
+static void describe(const struct inotify_event *event, struct malla_change *change)
+{
+	memset(change, 0, sizeof(*change));
+	change->watch = event->wd;
+	change->is_written = (event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO)) != 0;
+	change->is_other = !event->len || (event->mask & (IN_ISDIR | IN_Q_OVERFLOW | IN_IGNORED |
+							  IN_DELETE_SELF | IN_MOVE_SELF |
+							  IN_UNMOUNT)) != 0;
+	if (event->len)
+		strncpy(change->name, event->name, sizeof(change->name) - 1);
+}
+
+int malla_watch_read(int descriptor, struct malla_change *changes)
+{
+	/* Holds the longest event, and no more of the shortest than the caller has room for. */
+	char buffer[MALLA_CHANGES_MAX * sizeof(struct inotify_event)]
+		__attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t got = read(descriptor, buffer, sizeof(buffer));
+	int count = 0;
+
+	_Static_assert(sizeof(buffer) >= sizeof(struct inotify_event) + NAME_MAX + 1,
+		       "an event does not fit");
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= got;) {
+		const struct inotify_event *event = (const void *)(buffer + at);
+
+		describe(event, &changes[count++]);
+		at += (ssize_t)sizeof(*event) + event->len;
+	}
+	return count;
 }
 
 int malla_watch_wait(int descriptor, int milliseconds)

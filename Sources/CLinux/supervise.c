@@ -99,6 +99,7 @@ int malla_signals_open(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGCHLD);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
@@ -112,7 +113,10 @@ int malla_signals_next(int descriptor)
 {
 	struct signalfd_siginfo what;
 
-	return read(descriptor, &what, sizeof(what)) == sizeof(what) ? (int)what.ssi_signo : 0;
+	if (read(descriptor, &what, sizeof(what)) != sizeof(what))
+		return 0;
+	/* A terminal that is gone asks for the same orderly end. */
+	return what.ssi_signo == SIGHUP ? SIGTERM : (int)what.ssi_signo;
 }
 
 int malla_spawn(const char *path, const char *arguments, size_t count, int control)
@@ -143,6 +147,11 @@ int malla_spawn(const char *path, const char *arguments, size_t count, int contr
 	posix_spawn_file_actions_destroy(&actions);
 	free(list);
 	return error ? -error : child;
+}
+
+void malla_name_process(const char *name)
+{
+	prctl(PR_SET_NAME, name);
 }
 
 int malla_die_with_parent(pid_t parent)

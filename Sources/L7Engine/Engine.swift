@@ -18,6 +18,8 @@ public struct EngineOptions: Sendable {
 
     /// The supervisor's page for this process; `nil`: nobody looks.
     public var blackBox: Int32?
+    /// Whether somebody calls `takeAccessLog`: records that nobody takes are not made.
+    public var logsAccess = true
     /// A test's own: a request for this path traps the worker that serves it.
     public var trapPath = ""
 
@@ -49,7 +51,7 @@ public final class Engine: Sendable {
     private let nodeSockets: NodeSockets?
     private let reader = Mutex(0)
     /// One `adopt` at a time, with the TLS contexts of the last.
-    private let adoption = Mutex(TLSStore())
+    private let adoption = Mutex(Adoption())
 
     public convenience init(_ options: EngineOptions) throws(EngineError) {
         try self.init(options, limits: Limits())
@@ -123,6 +125,7 @@ public final class Engine: Sendable {
             malla_blackbox_thread(UInt32(number))
         }
         worker.trapPath = Array(options.trapPath.utf8)
+        worker.logsAccess = options.logsAccess
         worker.run()
     }
 
@@ -131,17 +134,28 @@ public final class Engine: Sendable {
     /// A worker accepts from its own; descriptors that are gone from the list are forgotten, not
     /// closed: the caller owns them and closes them after this returns (workers have let go then).
     public func adopt(_ snapshot: Snapshot, sockets: [[Int32]]) {
-        let (sources, ports, accounts) = names.withLock { names in
-            let (sources, ports) = names.numbers(of: snapshot)
-            return (sources, ports, names.sources.map { "\($0.namespace)/\($0.workload)" })
-        }
-        blackBox?.name(accounts)
         let suspects = blackBox?.suspects ?? []
-        let quarantined = accounts.indices.filter { suspects.contains(accounts[$0]) }
-        adoption.withLock { store in
+        adoption.withLock { adoption in
+            // Names, numbers and TLS do not depend on endpoints.
+            var base = adoption.base
+            if base == nil || base?.shape !== snapshot.shape {
+                let (sources, ports, accounts) = names.withLock { names in
+                    let (sources, ports) = names.numbers(of: snapshot)
+                    return (
+                        sources, ports, names.sources.map { "\($0.namespace)/\($0.workload)" }
+                    )
+                }
+                blackBox?.name(accounts)
+                base = Adoption.Base(
+                    shape: snapshot.shape, sources: sources, ports: ports, accounts: accounts,
+                    tls: adoption.store.table(of: snapshot))
+                adoption.base = base
+            }
+            guard let base else { return }
+            let quarantined = base.accounts.indices.filter { suspects.contains(base.accounts[$0]) }
             let config = WorkerConfig(
-                snapshot: snapshot, sources: sources, ports: ports, listeners: sockets,
-                tls: store.table(of: snapshot), quarantined: quarantined.map { Int32($0) })
+                snapshot: snapshot, sources: base.sources, ports: base.ports, listeners: sockets,
+                tls: base.tls, quarantined: quarantined.map { Int32($0) })
             for mailbox in mailboxes { mailbox.post(waits: true) { $0.config = config } }
         }
     }
@@ -168,7 +182,7 @@ public final class Engine: Sendable {
         let names = names.withLock { $0 }
         return Exposition.text(tallies, names: names)
             + Exposition.text(ofAccounts: Exposition.accounts(accountTables, names: names))
-            + Exposition.text(ofCertificates: adoption.withLock { $0.expiries })
+            + Exposition.text(ofCertificates: adoption.withLock { $0.store.expiries })
     }
 
     /// What each workload cost, summed over the workers: `malla top`.

@@ -25,16 +25,19 @@ public struct ConfigReport: Sendable {
 
     public var errorCount: Int { diagnostics.count { $0.severity == .error } }
     public var warningCount: Int { diagnostics.count { $0.severity == .warning } }
+    /// Objects, and references of objects, that are deliberately left alone.
+    public var ignoredCount: Int { diagnostics.count { $0.category == .ignored } }
 
     /// 0, or 65 (EX_DATAERR) when there are errors. For a directory that cannot be read: 66.
     public var exitCode: Int32 { errorCount > 0 ? 65 : 0 }
 
-    /// `3 files, 12 objects: 1 error, 2 warnings`.
+    /// `3 files, 12 objects: 1 error, 2 warnings`, and `, 4 ignored` where something is.
     public var summary: String {
         func count(_ number: Int, _ noun: String) -> String {
             "\(number) \(noun)\(number == 1 ? "" : "s")"
         }
         return "\(count(result.fileCount, "file")), \(count(result.objectCount, "object")): "
             + "\(count(errorCount, "error")), \(count(warningCount, "warning"))"
+            + (ignoredCount > 0 ? ", \(ignoredCount) ignored" : "")
     }
 }

@@ -37,6 +37,8 @@ public struct ConfigResult: Sendable {
 
     public var errorCount: Int { diagnostics.count { $0.severity == .error } }
     public var warningCount: Int { diagnostics.count { $0.severity == .warning } }
+    /// What is deliberately left alone, such as a Gateway of another class.
+    public var ignored: [Diagnostic] { diagnostics.filter { $0.category == .ignored } }
 }
 
 /// Why there is no configuration at all.
@@ -44,12 +46,19 @@ public enum ConfigError: Error, Equatable, CustomStringConvertible {
     /// The directory cannot be listed: `malla-agent run` ends with 78 (EX_CONFIG), `malla config
     /// validate`, whose input it is, with 66 (EX_NOINPUT).
     case unreadable(directory: String, reason: String)
+    /// Agents ended while they read it, one after another: it is left alone until it changes.
+    case deadly(directory: String, deaths: Int)
 
     public var description: String {
         switch self {
         case .unreadable(let directory, let reason):
             "cannot read the configuration directory '\(directory)': \(reason); "
                 + "create it or give another one with --config"
+        case .deadly(let directory, let deaths):
+            "reading the configuration directory '\(directory)' has ended the agent "
+                + "\(deaths) times: "
+                + "what was in force before is served; take the last change back, or change "
+                + "anything in the directory to have it read again"
         }
     }
 }

@@ -10,17 +10,27 @@ internal import MeshModel
 /// - Threads: one at a time; results are plain values and may go anywhere.
 public struct ConfigStore {
     public let directory: String
-    private var files: [String: StoredFile] = [:]
+    var files: [String: StoredFile] = [:]
     /// The last valid version of every object that is still in the directory.
-    private var lastGood: [ObjectKey: ConfigObject] = [:]
-    private var mesh: Mesh?
+    var lastGood: [ObjectKey: ConfigObject] = [:]
+    /// What the last reading came to; `nil` before the first.
+    var last: Reading?
     /// Asked once, by the first reading that finds something broken; then it is too late.
     private var earlier: (() -> LastGood)?
-    private var readings: UInt64 = 0
+    var readings: UInt64 = 0
     /// What is in force by the last reading, for the next agent.
-    public private(set) var inForce = LastGood()
+    public internal(set) var inForce = LastGood()
 
-    private struct StoredFile {
+    /// A reading, and what a change of endpoints alone is put into.
+    struct Reading {
+        var result: ConfigResult
+        var serviceIndex: [ObjectName: Int]
+        var endpoints: EndpointResolution?
+        /// Files that something was said of.
+        var noted: Set<String>
+    }
+
+    struct StoredFile {
         var mark: FileMark
         /// Read so soon after it was written that the mark alone proves nothing.
         var isFresh: Bool
@@ -63,6 +73,9 @@ public struct ConfigStore {
         return resolved(scan.problems, fileCount: scan.files.count)
     }
 
+    /// The keeper has what is in force: from here on `inForce` says what changes of it.
+    public mutating func settleInForce() { inForce.settle() }
+
     /// What an earlier agent kept, for a directory that cannot be listed at all.
     public mutating func fallBack() -> ConfigResult {
         let kept = earlier?() ?? LastGood()
@@ -87,16 +100,18 @@ public struct ConfigStore {
         diagnostics.sort { ($0.file, $0.line, $0.field) < ($1.file, $1.line, $1.field) }
 
         let unreadable = Set(diagnostics.filter { $0.category == .unreadable }.map(\.file))
-        let isChanged = mesh != resolution.mesh
-        mesh = resolution.mesh
-        return ConfigResult(
+        let result = ConfigResult(
             mesh: resolution.mesh, diagnostics: diagnostics,
             gatewayStatuses: resolution.gatewayStatuses,
             routeStatuses: resolution.routeStatuses,
             policyStatuses: resolution.policyStatuses,
             objectCount: loaded.reduce(0) { $0 + $1.value.document.objects.count },
             fileCount: fileCount, unreadableFiles: unreadable.sorted(),
-            isChanged: isChanged)
+            isChanged: last?.result.mesh != resolution.mesh)
+        last = Reading(
+            result: result, serviceIndex: resolution.serviceIndex,
+            endpoints: resolution.endpoints, noted: Set(diagnostics.map(\.file)))
+        return result
     }
 
     // MARK: Files
@@ -106,11 +121,7 @@ public struct ConfigStore {
         let known = files[entry.relativePath]
         if let known, known.mark == entry.mark, !known.isFresh { return }
         do throws(ParseFailure) {
-            let text = try Self.text(of: entry)
-            let document = try Document(text: text, file: entry.relativePath, stamp: readings)
-            files[entry.relativePath] = StoredFile(
-                mark: entry.mark, isFresh: !entry.mark.isSettled(at: now), document: document,
-                checks: document.objects.map { ObjectCheck.findings($0) }, failure: nil)
+            files[entry.relativePath] = try StoredFile(entry, stamp: readings)
         } catch {
             files[entry.relativePath] = StoredFile(
                 mark: entry.mark, isFresh: !entry.mark.isSettled(at: now),
@@ -129,19 +140,6 @@ public struct ConfigStore {
         return Diagnostic(
             .error, .unreadable, file: file, line: failure.line,
             message: "\(failure.problem); \(consequence): correct the file")
-    }
-
-    private static func text(of entry: FileEntry) throws(ParseFailure) -> String {
-        guard entry.mark.bytes <= Limit.fileBytesMax else {
-            throw ParseFailure(line: 0, problem: "larger than \(Limit.fileBytesMax >> 20) MiB")
-        }
-        guard let bytes = FileManager.default.contents(atPath: entry.path) else {
-            throw ParseFailure(line: 0, problem: "the file cannot be read")
-        }
-        guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw ParseFailure(line: 0, problem: "the file is no UTF-8 text")
-        }
-        return text
     }
 
     // MARK: What an earlier agent kept
@@ -178,7 +176,8 @@ public struct ConfigStore {
             for object in good.objects { lastGood[object.key] = object }
             files[name] = StoredFile(
                 mark: .none, isFresh: true, document: Document(kept: good),
-                checks: good.objects.map { ObjectCheck.findings($0) }, failure: nil)
+                checks: good.checks ?? good.objects.map { ObjectCheck.findings($0) },
+                failure: nil)
         }
     }
 
@@ -255,6 +254,33 @@ public struct ConfigStore {
             .error, .duplicate, file: object.file, line: object.line, object: object.title,
             message: "stands more than once, at \(places)" + stays(object.key)
                 + ": remove all but one")
+    }
+}
+
+extension ConfigStore.StoredFile {
+    /// - Throws: what makes its text unusable.
+    init(_ entry: FileEntry, stamp: UInt64) throws(ParseFailure) {
+        let now = malla_realtime_ns()
+        let text = try Self.text(of: entry)
+        let document = try Document(text: text, file: entry.relativePath, stamp: stamp)
+        self.init(
+            mark: entry.mark, isFresh: !entry.mark.isSettled(at: now), document: document,
+            checks: document.objects.map { ObjectCheck.findings($0) }, failure: nil)
+    }
+
+    private static func text(of entry: FileEntry) throws(ParseFailure) -> String {
+        guard entry.mark.bytes <= Limit.fileBytesMax else {
+            throw ParseFailure(line: 0, problem: "larger than \(Limit.fileBytesMax >> 20) MiB")
+        }
+        guard let bytes = FileManager.default.contents(atPath: entry.path) else {
+            throw ParseFailure(line: 0, problem: "the file cannot be read")
+        }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw ParseFailure(line: 0, problem: "the file is no UTF-8 text")
+        }
+        // YAML 1.2 §5.2: a byte order mark may come first, and is not content.
+        return text.unicodeScalars.first == "\u{FEFF}"
+            ? String(text.unicodeScalars.dropFirst()) : text
     }
 }
 

@@ -4,7 +4,11 @@
 internal import AdminAPI
 internal import ArgumentParser
 
-@main
+/// What the executable runs.
+public enum AgentProgram {
+    public static func main() { MallaAgent.main() }
+}
+
 struct MallaAgent: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "malla-agent",

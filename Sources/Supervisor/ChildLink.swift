@@ -88,16 +88,22 @@ public final class ChildLink {
     ///
     /// - Returns: the index of the veth's end on the node, what was put right, and a positive errno
     ///   where something could not be.
-    public func verifyEngine() -> (interface: UInt32, repairs: EngineRepairs, errno: Int32) {
-        guard socket.send(ControlMessage(.verify)) == 0, let (answer, _) = socket.receive(),
-            answer.kind == .verified
+    public func verifyEngine(
+        mtu: UInt32
+    ) -> (interface: UInt32, repairs: EngineRepairs, errno: Int32) {
+        guard socket.send(ControlMessage(.verify, number: mtu)) == 0,
+            let (answer, _) = socket.receive(), answer.kind == .verified
         else { return (0, [], EPROTO) }
         return (answer.number, EngineRepairs(rawValue: answer.count), answer.code)
     }
 
     /// Brings the engine's veth up. Returns 0 or a positive errno.
-    public func linkUp() -> Int32 {
-        guard socket.send(ControlMessage(.linkUp)) == 0, let (answer, _) = socket.receive() else {
+    ///
+    /// - Parameter mtu: the longest packet that may leave the engine, bytes; 0: what the veth says.
+    public func linkUp(mtu: UInt32) -> Int32 {
+        guard socket.send(ControlMessage(.linkUp, number: mtu)) == 0,
+            let (answer, _) = socket.receive()
+        else {
             return EPROTO
         }
         return answer.code

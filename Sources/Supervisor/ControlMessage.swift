@@ -21,10 +21,12 @@ public struct ControlMessage: Equatable, Sendable {
         case end
         /// Child: I serve. No answer.
         case serving
-        /// Child: the programs are attached, bring the veth up. Answered by `end`.
+        /// Child: the programs are attached, bring the veth up; what leaves has at most `number`
+        /// bytes (0: what the veth says). Answered by `end`.
         case linkUp
-        /// Child: put the engine's namespace right. Answered by `verified`: `number` is the index
-        /// of the veth's end on the node, `count` an `EngineRepairs`, `code` why all is not right.
+        /// Child: put the engine's namespace right; `number` as of `linkUp`. Answered by
+        /// `verified`: `number` is the index of the veth's end on the node, `count` an
+        /// `EngineRepairs`, `code` why all is not right.
         case verify
         case verified
         /// Child: a sock_diag socket of the network namespace of process `number`, or, for 0, of

@@ -18,6 +18,8 @@ public struct EngineNamespace: ~Copyable {
     /// One listening socket a worker; AF_INET6 and bound to ::ffff:127.0.0.1, so that it takes
     /// both families and, but for the sk_lookup program, nothing.
     let listeners: [Int32]
+    /// The longest packet that may leave, bytes; 0: what the veth says; `nil`: not known.
+    private var mtu: UInt32?
 
     /// Makes the namespace, its routes and its listeners; the veth's end on the node stays down
     /// until the programs are attached.
@@ -55,6 +57,24 @@ public struct EngineNamespace: ~Copyable {
         -(unsafe malla_link_set_up(nodeInterface, true))
     }
 
+    /// Says how long packets may be that leave: as short as the shortest of the node's uplinks
+    /// takes, because the engine's TCP does not see those.
+    mutating func setMTU(_ bytes: UInt32) throws(SupervisorError) {
+        guard bytes != mtu else { return }
+        try Self.inside(descriptor.number) { () throws(SupervisorError) in
+            // The least that IPv6 allows is 1280.
+            for (family, most) in [(AF_INET, bytes), (AF_INET6, bytes == 0 ? 0 : max(bytes, 1280))]
+            {
+                let result = unsafe malla_engine_mtu(family, Self.engineInterface, most)
+                if family == AF_INET6, result == -EAFNOSUPPORT || result == -EOPNOTSUPP { continue }
+                guard result == 0 else {
+                    throw .refused(doing: "set the MTU of the engine's routes", errno: -result)
+                }
+            }
+        }
+        mtu = bytes
+    }
+
     /// Puts right what somebody took away: the veth, links that are down, rules, routes, settings.
     ///
     /// - Returns: what was wrong. With `.veth` in it the index is another one, and the node's end
@@ -76,6 +96,10 @@ public struct EngineNamespace: ~Copyable {
         }
         let inner = try Self.inside(namespace) { () throws(SupervisorError) -> EngineRepairs in
             try Self.repairInside()
+        }
+        if !repairs.union(inner).isEmpty, let bytes = mtu {
+            mtu = nil
+            try setMTU(bytes)
         }
         return repairs.union(inner)
     }

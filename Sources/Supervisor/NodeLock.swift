@@ -50,6 +50,18 @@ struct NodeLock: ~Copyable {
                 throw .path(path, doing: "make the directory", errno: errno)
             }
         }
+        try requireTrust(in: path)
+    }
+
+    /// In /tmp anybody may have made a directory of that name before: nothing of ours goes there.
+    /// Root's own are where the operator says.
+    private static func requireTrust(in path: String) throws(SupervisorError) {
+        let user = geteuid()
+        var what = stat()
+        guard user != 0, unsafe lstat(path, &what) == 0 else { return }
+        guard what.st_uid == user || what.st_uid == 0 else {
+            throw .path(path, doing: "use, for it is another user's,", errno: EPERM)
+        }
     }
 
     private static func lockState(_ directory: String) throws(SupervisorError) -> Int32 {

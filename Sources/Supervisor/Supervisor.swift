@@ -220,8 +220,10 @@ public struct Supervisor: ~Copyable {
             send(ControlMessage(.end), to: child)
         case .serving: serves(child)
         case .linkUp:
-            send(ControlMessage(.end, code: EngineNamespace.setLinkUp()), to: child)
-        case .verify: verifyEngine(for: child)
+            let problem = setMTU(message.number)
+            let code = EngineNamespace.setLinkUp()
+            send(ControlMessage(.end, code: code == 0 ? problem : code), to: child)
+        case .verify: verifyEngine(for: child, mtu: message.number)
         case .diagnose: diagnose(message, for: child)
         case .inheritance, .sockets, .held, .end, .verified, .takeover: break
         }
@@ -241,8 +243,18 @@ public struct Supervisor: ~Copyable {
         malla_memory_release()
     }
 
-    private mutating func verifyEngine(for child: ChildProcess) {
-        var answer = ControlMessage(.verified)
+    /// 0 or a positive errno.
+    private mutating func setMTU(_ bytes: UInt32) -> Int32 {
+        do throws(SupervisorError) {
+            try held.engine?.setMTU(bytes)
+        } catch {
+            if case .refused(_, let errno) = error { return errno }
+        }
+        return 0
+    }
+
+    private mutating func verifyEngine(for child: ChildProcess, mtu: UInt32) {
+        var answer = ControlMessage(.verified, code: setMTU(mtu))
         do throws(SupervisorError) {
             answer.count = try held.engine?.repair().rawValue ?? 0
         } catch {

@@ -21,12 +21,16 @@ struct CoreTests {
     @Test(arguments: KernelObject.tests(in: "nat_test"))
     func nat(_ name: String) throws { try expectZero("nat_test", name) }
 
+    @Test(arguments: KernelObject.tests(in: "inbound_test"))
+    func inbound(_ name: String) throws { try expectZero("inbound_test", name) }
+
     @Test func `the kernel's tests are there to be run`() {
         #expect(KernelObject.tests(in: "socket_test").count >= 12)
         #expect(KernelObject.tests(in: "nat_test").count >= 7)
         #expect(KernelObject.tests(in: "flow_test").count >= 9)
         #expect(KernelObject.tests(in: "policy_test").count >= 15)
         #expect(KernelObject.tests(in: "share_test").count >= 8)
+        #expect(KernelObject.tests(in: "inbound_test").count >= 8)
     }
 
     private func expectZero(_ file: String, _ name: String) throws {

@@ -104,6 +104,24 @@ struct HookTests {
         #expect(Array(received.packet.prefix(6)) == [2, 0, 0, 0, 0, 1])
     }
 
+    @Test(arguments: families)
+    func `what the engine dials from a port that the pod holds is reset at once`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, meshed: true)
+        let syn = PacketBuilder(
+            source: family.pod, sourcePort: 61000, target: family.server, targetPort: 8080,
+            flags: PacketBuilder.syn)
+        _ = try object.run("malla_from_pod", packet: syn.frame)
+
+        let answer = try object.run("malla_from_eng", packet: syn.frame)
+        let reset = Array(answer.packet.dropFirst(14 + (family.pod.count == 4 ? 20 : 40)))
+        #expect(answer.answer == redirect, "back into the engine")
+        #expect(Array(reset.prefix(4)) == [0x1f, 0x90, 0xee, 0x48] && reset[13] == 0x14)
+        #expect(
+            try Self.count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_ENGINE_MET_POD) == 1)
+    }
+
     @Test func `answers from another node are the engine's, and nothing else of the uplink is`()
         throws
     {

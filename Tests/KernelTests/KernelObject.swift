@@ -3,10 +3,13 @@
 internal import CBPF
 internal import CMallaABI
 internal import Foundation
+internal import Glibc
 
 /// - Owns: libbpf's object, and with it programs and maps; nothing is pinned or attached.
 @safe final class KernelObject {
     private let object: OpaquePointer
+    /// Of the engine's only worker.
+    private let listener = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
 
     /// - Parameter name: of a file in build/bpf, without `.bpf.o`.
     /// - Parameter only: the one program to load; all of them otherwise.
@@ -43,9 +46,16 @@ internal import Foundation
         }
         let result = unsafe bpf_object__load(object)
         guard result == 0 else { throw KernelFailure("cannot load \(path): errno \(-result)") }
+        guard listen(listener, 8) == 0 else { throw KernelFailure("cannot listen: errno \(errno)") }
+        if unsafe bpf_object__find_map_by_name(object, "malla_listen") != nil {
+            try put("malla_listen", UInt32(0), UInt64(listener))
+        }
     }
 
-    deinit { unsafe bpf_object__close(object) }
+    deinit {
+        close(listener)
+        unsafe bpf_object__close(object)
+    }
 
     /// The repository: MALLA_TEST_ROOT, else where this file was compiled.
     static var root: String {

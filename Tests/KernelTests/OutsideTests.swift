@@ -81,6 +81,25 @@ struct OutsideTests {
         #expect(sent.packet == back.frame)
     }
 
+    @Test func `a flood from outside ends no flow that lives, and is refused by name`() throws {
+        let family = Self.families[0]
+        // 1 024 rows: 512 flows.
+        let object = try Self.node(family, endpoints: 1)
+        var packet = PacketBuilder(
+            source: family.client, sourcePort: 5000, target: family.node, targetPort: 30080,
+            flags: PacketBuilder.syn)
+        for port in UInt16(5000)..<6000 {
+            packet.sourcePort = port
+            let isRefused = try object.run("malla_outside", packet: packet.frame).answer == drop
+            #expect(isRefused == (port >= 5512), "from \(port)")
+        }
+        let full = try HookTests.count(object, MALLA_HOOK_OUTSIDE, MALLA_VERDICT_SNAT_FULL)
+        #expect(full == 488)
+        packet.sourcePort = 5000
+        packet.flags = PacketBuilder.ack
+        #expect(try object.run("malla_outside", packet: packet.frame).answer == redirect)
+    }
+
     @Test func `where nothing is served to anybody outside, nothing is looked at`() throws {
         let family = Self.families[0]
         let object = try Self.node(family, endpoints: 1, serves: false)

@@ -29,7 +29,8 @@ struct CoreTests {
     static let failureModes: [(String, Bool?)] = [
         ("", false), ("malla.io/failure-mode: open", false),
         ("malla.io/failure-mode: closed", true),
-        ("malla.io/failure-mode: ajar", nil),
+        ("malla.io/failure-mode: ajar", nil), ("malla.io/inbound: l7", true),
+        ("malla.io/inbound: l7, malla.io/failure-mode: open", false), ("malla.io/inbound: l4", nil),
     ]
 
     @Test(arguments: failureModes) func `a pod says what becomes of its calls without an engine`(
@@ -177,14 +178,16 @@ struct CoreTests {
         #expect(result.diagnostics.map(\.category) == [.reference, .reference])
     }
 
-    @Test func `two services with one address: the first keeps it, both are served`() throws {
+    @Test func `two services with one address: the first keeps it, the second is refused whole`()
+        throws
+    {
         let result = try TestDirectory.load(
             """
             {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 10.96.0.1}}
             ---
             {apiVersion: v1, kind: Service, metadata: {name: b}, spec: {clusterIP: 10.96.0.1}}
             """)
-        #expect(result.mesh.services.map(\.addresses.count) == [1, 0])
+        #expect(result.mesh.services.map(\.name.name) == ["a"])
         #expect(result.diagnostics.map(\.object) == ["Service default/b"])
     }
 

@@ -269,4 +269,22 @@ struct LastGoodTests {
         #expect(life.outcome.problems.first?.contains("cannot rename") == true)
         #expect(life.outcome.files == 1)
     }
+
+    @Test func `who does not survive reading is counted, who does counts no more`() throws {
+        let state = TestDirectory()
+        var first = ReadingMark(state: state.path)
+        #expect(first.deaths == 0 && !first.isDeadly)
+        first.begin()
+
+        var second = ReadingMark(state: state.path)
+        #expect(second.deaths == 1 && !second.isDeadly)
+        second.begin()
+        var third = ReadingMark(state: state.path)
+        #expect(third.deaths == 2 && third.isDeadly)
+
+        third.begin()
+        third.end()
+        #expect(ReadingMark(state: state.path).deaths == 0)
+        #expect(ReadingMark(state: "/nonexistent").deaths == 0)
+    }
 }

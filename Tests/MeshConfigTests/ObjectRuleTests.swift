@@ -134,6 +134,15 @@ struct ObjectRuleTests {
             "clusterIP is no loopback", "\(service){clusterIP: 127.0.0.1}", "spec.clusterIP",
             "cannot be"),
         .init(
+            "clusterIP is not multicast", "\(service){clusterIP: 224.0.0.1}", "spec.clusterIP",
+            "cannot be"),
+        .init(
+            "clusterIP is not IPv4 in IPv6 dress", "\(service){clusterIP: '::ffff:10.96.0.12'}",
+            "spec.clusterIP", "no IPv4"),
+        .init(
+            "podIP and podIPs agree", "\(pod){podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.2}]}",
+            "status.podIPs[0].ip", "differs"),
+        .init(
             "clusterIPs agree", "\(service){clusterIP: 10.0.0.1, clusterIPs: [10.0.0.2]}",
             "spec.clusterIPs[0]", "differs"),
         .init("port required", "\(service){ports: [{name: a}]}", "spec.ports[0].port", "required"),

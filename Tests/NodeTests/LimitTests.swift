@@ -22,6 +22,11 @@ struct LimitTests {
             try node.malla("status").output.contains("map \(map): full at 64 entries")
         }
         try expectServed(quiet.bed, SmallMesh.services, agent)
+        let listed = try node.malla("services").output.split(separator: "\n")
+        let short = listed.filter { $0.contains("not in force as a whole") }
+        #expect(!short.isEmpty && short.allSatisfy { $0.contains("extra-") }, "\(listed)")
+        let check = try node.malla("check").output
+        #expect(check.contains("map \(map): full at 64 entries"), "\(check)")
         #expect(try node.metric("malla_map_refused_total{map=\"\(map)\"}") > 0)
         #expect(try node.metric("malla_map_entries{map=\"\(map)\"}") == 64)
         #expect(try node.metric("malla_map_entries_max{map=\"\(map)\"}") == 64)
@@ -39,6 +44,22 @@ struct LimitTests {
         }
         try expectServed(quiet.bed, SmallMesh.services + Self.extra.prefix(2), agent)
         #expect(try node.metric("malla_datapath_problems") == 0)
+    }
+
+    /// Two pods of two addresses each: one pod has no row.
+    @Test func `a pod without a row is not called attached`() throws {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let agent = try node.startAgent(more: ["--map-entries", "malla_pod=2"])
+
+        let listed = try node.malla("endpoints", "--local").output.split(separator: "\n")
+            .dropFirst()
+        #expect(listed.count { $0.contains("attached") } < listed.count, "\(listed)")
+        #expect(
+            listed.contains { $0.contains("not in the map malla_pod: its packets are dropped") },
+            "\(listed)\n\(agent.text)")
+        #expect(try node.malla("check").output.contains("map malla_pod: full at 2 entries"))
     }
 
     private func expectServed(

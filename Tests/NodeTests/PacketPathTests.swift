@@ -105,18 +105,27 @@ struct PacketPathTests {
         }
     }
 
-    @Test func `a pod cannot send from an address that is not its own`() throws {
-        let mesh = try SmallMesh.running()
-        defer { mesh.close() }
-        let reason = Self.verdict("from_pod", "spoofed")
-        let before = try mesh.node.metric(reason)
+    /// whether new pods are held, whether the pod's socket may send, where that is counted
+    static let spoofs = [
+        ("off", true, "from_pod", "spoofed"), ("auto", false, "from_socket", "not_ready"),
+    ]
 
-        for source in [mesh.bed["far"].v4, "192.0.2.1"] {
-            let sent = try mesh.client.run(
-                ["/usr/bin/python3", "-c", Self.spoof, source, mesh.bed["near"].v4])
-            #expect(sent.isSuccess, "\(sent)")
+    @Test(arguments: spoofs) func `a pod cannot send from an address that is not its own`(
+        _ hold: String, _ mayTry: Bool, _ hook: String, _ reason: String
+    ) throws {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        try node.startAgent(more: ["--hold-new-pods", hold])
+        let verdict = Self.verdict(hook, reason)
+        let before = try node.metric(verdict)
+
+        for source in [quiet.bed["far"].v4, "192.0.2.1"] {
+            let sent = try quiet.bed["client"].run(
+                ["/usr/bin/python3", "-c", Self.spoof, source, quiet.bed["near"].v4])
+            #expect(sent.isSuccess == mayTry, "\(sent)")
         }
-        #expect(try mesh.node.metric(reason) == before + 2)
+        #expect(try node.metric(verdict) == before + 2)
     }
 
     @Test func `a flush forgets flows, and a connection goes on`() throws {
@@ -194,7 +203,7 @@ struct PacketPathTests {
         let node = bed[node: "n1"]
         let load = try bed["client"].start(
             "wrk", ["wrk", "-t1", "-c2", "-d4s", "http://\(bed["near"].v4):8080/"])
-        let agent = try node.startAgent(more: ["--hold-new-pods", "on"])
+        let agent = try node.startAgent()
 
         let url = "http://\(bed["near"].v4):8080/"
         #expect(try bed["late"].curl(url, seconds: 2).status == 0, "\(agent.text)")
@@ -206,5 +215,41 @@ struct PacketPathTests {
         try eventually("the pod is ready") { try bed["late"].curl(url, seconds: 2).status == 200 }
         #expect(load.wait(seconds: 20) == 0)
         #expect(Load(load.text).errors == 0, "\(load.text)")
+    }
+
+    @Test func `with the node's blocks only its own pods are held, and no other container`() throws
+    {
+        let bed = try Testbed("n1: near, late")
+        defer { bed.close() }
+        _ = try bed["near"].serve()
+        try bed.describe([])
+        let all = try String(contentsOfFile: bed.configuration + "/bed.yaml", encoding: .utf8)
+        let node = bed[node: "n1"]
+        let parts = all.components(separatedBy: "\n---\n").filter {
+            !$0.contains("  name: late\n")
+        }
+        try bed.configure(
+            "bed.yaml",
+            parts.joined(separator: "\n---\n").replacing(
+                "metadata: {name: n1}\n",
+                with: "metadata: {name: n1}\nspec: {podCIDRs: [10.77.1.0/24, \"fd00:77:1::/64\"]}\n"
+            ))
+        let late = bed["late"]
+        for words in [
+            ["ip", "addr", "add", "192.168.77.5/32", "dev", "eth0"],
+            ["ip", "addr", "add", "fd77::5/128", "dev", "eth0", "nodad"],
+        ] { #expect(try late.run(words).status == 0) }
+        for address in ["192.168.77.5/32", "fd77::5/128"] {
+            #expect(try node.run(["ip", "route", "add", address, "dev", "lxc-late"]).status == 0)
+        }
+        try node.startAgent(more: ["--hold-new-pods", "blocks"])
+
+        for (url, own, other) in [
+            ("http://\(bed["near"].v4):8080/", late.v4, "192.168.77.5"),
+            ("http://[\(bed["near"].v6)]:8080/", late.v6, "fd77::5"),
+        ] {
+            #expect(try late.curl("--interface", own, url, seconds: 1).status == 0, "\(own)")
+            #expect(try late.curl("--interface", other, url, seconds: 4).status == 200, "\(other)")
+        }
     }
 }

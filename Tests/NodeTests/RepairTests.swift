@@ -36,9 +36,11 @@ struct RepairTests {
         ("link", "a pod's program detached", true),
         ("link", "a cgroup's program detached", true),
         ("link", "the engine's program detached", true),
+        ("program", "a pod's program replaced by another", true),
         // Its flows belong to the interface that is gone: a pod that is set up again has none.
         ("interface", "a pod's interface made anew", false),
         ("pin", "every pin removed", true),
+        ("row", "rows of pods and services deleted", true),
         ("engine_veth", "the engine's veth deleted", true),
         ("engine_link", "the engine's interface set down", true),
         ("engine_routes", "the engine's routes flushed", true),
@@ -92,6 +94,17 @@ struct RepairTests {
                     "malla_outside",
                 ])
             #expect(replaced.output.hasPrefix("replaced "), "\(replaced)")
+        case "rows of pods and services deleted":
+            for map in ["malla_pod", "malla_service"] {
+                let pin = "$(ls -d \(mesh.node.bpffs)/malla/v*/\(map) | tail -n 1)"
+                try Command.shell(
+                    """
+                    bpftool -j map dump pinned \(pin) | python3 -c '
+                    import json, sys
+                    for row in json.load(sys.stdin): print(*(byte[2:] for byte in row["key"]))' |
+                    while read -r key; do bpftool map delete pinned \(pin) key hex $key; done
+                    """)
+            }
         case "a pod's interface made anew": try mesh.client.replug()
         case "every pin removed": try Command.shell("rm -r \(mesh.node.bpffs)/malla/")
         case "the engine's veth deleted":

@@ -56,6 +56,7 @@ struct RouteTests {
         }
 
         #expect(total >= 100_000)
+        #expect(try mesh.node.metric("malla_access_log_dropped_total") == 0, "nobody takes any")
         let toNear = try mesh.quiet.near.requests() - near
         let toFar = try mesh.quiet.far.requests() - far
         let share = Double(toFar) / Double(toNear + toFar)

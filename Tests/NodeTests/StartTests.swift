@@ -76,6 +76,42 @@ struct StartTests {
         #expect(outcome.errors.components(of: "CAP_") == 1, "\(outcome)")
     }
 
+    /// What `capabilities.add` of the manifest lists, as setpriv(1) wants it.
+    private static func manifestCapabilities() throws -> String {
+        let lines = Command.text(Binaries.repository + "/deploy/daemonset.yaml")
+            .split(separator: "\n").map { $0.drop { $0 == " " } }
+        let start = try #require(lines.firstIndex(of: "add:"))
+        let list = lines[(start + 1)...].prefix { $0.hasPrefix("- ") || $0.hasPrefix("#") }
+            .filter { $0.hasPrefix("- ") }
+        return "-all," + list.map { "+" + $0.dropFirst(2).lowercased() }.joined(separator: ",")
+    }
+
+    @Test func `the capabilities of the manifest are enough, and nothing of it is left undone`()
+        throws
+    {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let capabilities = try Self.manifestCapabilities()
+        #expect(capabilities.contains("+bpf"), "\(capabilities)")
+
+        let agent = try node.start(
+            "agent", ["setpriv", "--bounding-set", capabilities] + node.agentArguments())
+        try node.waitUntilReady(agent)
+
+        for service in SmallMesh.services where service.portName != "udp" {
+            let answer = try quiet.bed["client"].curl(service.urls[0] + "/")
+            #expect(answer.status == 200, "\(service.name): \(answer.problem)\n\(agent.text)")
+        }
+        // An endpoint goes: the sockets that dialled it are looked for in the pods' namespaces.
+        try quiet.bed.describe(SmallMesh.services.filter { $0.name != "kernel-far" })
+        try eventually("the change is in force") {
+            try !node.malla("services").output.contains("kernel-far")
+        }
+        #expect(!agent.text.contains("permitted"), "\(agent.text)")
+        #expect(!agent.text.contains("Permission denied"), "\(agent.text)")
+    }
+
     private func expectOneLine(_ outcome: Outcome, status: Int32, _ words: [String]) {
         #expect(outcome.status == status, "\(outcome)")
         let lines = outcome.errors.split(separator: "\n")

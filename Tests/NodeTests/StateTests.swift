@@ -68,6 +68,50 @@ struct StateTests {
         try mesh.node.waitUntilReady(mesh.agents[0])
     }
 
+    @Test func `a configuration that ends each agent that reads it is left alone until it changes`()
+        throws
+    {
+        let mesh = try SmallMesh.running { bed in
+            try bed.route("shared", of: "shared", rules: Self.toFar)
+        }
+        defer { mesh.close() }
+        try eventually("it is kept") { try mesh.node.metric("malla_state_objects") > 10 }
+        let kept = try mesh.node.metric("malla_state_objects")
+        #expect(mesh.agents[0].stop() == 0)
+
+        // What agents leave that did not survive their reading.
+        try Command.shell("echo 2 > \(mesh.node.state)/reading")
+        mesh.bed.unconfigure("route-shared.yaml")
+        let next = try mesh.node.start("again", mesh.node.agentArguments())
+
+        try eventually("it says so") { next.text.contains("take the last change back") }
+        #expect(try Self.pod(mesh, SmallMesh.shared) == "far", "what was in force is served")
+        let probe = try mesh.node.curl("http://\(TestNode.admin)/readyz")
+        #expect(
+            probe.status == 503 && probe.body.contains("has ended the agent 2 times"), "\(probe)")
+        try mesh.bed.route("other", of: "engine-near", rules: Self.toFar)
+        try mesh.node.waitUntilReady(next)
+        #expect(try Self.pod(mesh, SmallMesh.engineNear) == "far")
+        #expect(try Command.shell("ls \(mesh.node.state)").contains("reading") == false)
+        #expect(try mesh.node.metric("malla_state_objects") == kept, "one removed, one more")
+    }
+
+    @Test func `a child that dies is followed by one with the directory as it is now`() throws {
+        let mesh = try SmallMesh.running { bed in
+            try bed.route("near", of: "engine-near", rules: Self.toFar)
+        }
+        defer { mesh.close() }
+        try eventually("it is kept") { try mesh.node.metric("malla_state_objects") > 10 }
+        let child = try #require(mesh.node.child(of: mesh.agents[0]))
+        kill(child, SIGSTOP)
+        mesh.bed.unconfigure("route-near.yaml")
+
+        kill(child, SIGKILL)
+
+        try eventually("the route is gone") { try Self.pod(mesh, SmallMesh.engineNear) == "near" }
+        #expect(try mesh.node.metric("malla_agent_restarts_total") == 1)
+    }
+
     @Test func `a spoilt or unwritable state is reported, counted, and never fatal`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }

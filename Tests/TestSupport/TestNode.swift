@@ -120,7 +120,17 @@ public enum Binaries {
         return URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent().path
     }()
-    public static var agent: String { repository + "/.build/release/malla-agent" }
-    public static var testbed: String { repository + "/.build/release/testbed" }
-    public static var malla: String { repository + "/.build/release/malla" }
+    public static var agent: String { directory + "/malla-agent" }
+    public static var testbed: String { directory + "/testbed" }
+    public static var malla: String { directory + "/malla" }
+
+    /// All products are built side by side: those beside this one, wherever the tree was copied to.
+    private static let directory: String = {
+        let given = ProcessInfo.processInfo.environment["MALLA_TEST_ROOT"]
+        let own =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+        let beside = URL(fileURLWithPath: own).deletingLastPathComponent().path
+        let isBeside = FileManager.default.isExecutableFile(atPath: beside + "/malla-agent")
+        return given == nil && isBeside ? beside : repository + "/.build/release"
+    }()
 }

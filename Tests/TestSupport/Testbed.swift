@@ -59,7 +59,21 @@ public final class Testbed {
         return try Testbed(name: name, topology: Topology(text), isStanding: true)
     }
 
+    /// Whether a bed may be called so: the name becomes part of paths and of shell lines.
+    public static func isName(_ name: String) -> Bool {
+        (1...32).contains(name.utf8.count)
+            && name.utf8.allSatisfy {
+                (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0 | 0x20)
+                    || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+                    || $0 == UInt8(ascii: "-")
+            }
+    }
+
     private init(name: String, topology: Topology, isStanding: Bool) throws {
+        guard Self.isName(name) else {
+            throw CommandFailure(
+                description: "'\(name)' is no name of a bed: 1 to 32 letters, digits and hyphens")
+        }
         self.name = name
         self.topology = topology
         self.isStanding = isStanding
@@ -99,6 +113,15 @@ public final class Testbed {
     public func outside(_ arguments: [String], seconds: Int = 30) throws -> Outcome {
         try Command.run(
             ["nsenter", "--net=" + namespace(Topology.fabric)] + arguments, seconds: seconds)
+    }
+
+    /// Starts a program there; its output goes to `log-outside-LABEL.txt`.
+    public func startOutside(_ label: String, _ arguments: [String]) throws -> TestProcess {
+        let log = "\(directory)/log-outside-\(label).txt"
+        let chain = Chain.entering(
+            namespace: namespace(Topology.fabric), cgroup: cgroup, arguments)
+        return TestProcess(
+            pid: try Command.start(chain, output: log, errors: log), log: log)
     }
 
     /// Puts a file in the configuration directory, complete at once.

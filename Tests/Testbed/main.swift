@@ -78,11 +78,19 @@ func hold(_ name: String, _ topology: String) throws {
 }
 
 let words = Array(CommandLine.arguments.dropFirst())
+let forAnybody = ["list", "show", "help", "--help"]
+if geteuid() != 0, let word = words.first, usage.contains("testbed \(word) "),
+    !forAnybody.contains(word)
+{
+    fail("testbed: \(word) needs root (network namespaces); run it again as root", status: 77)
+}
 do {
     switch (words.first, words.count) {
     case ("up", 3): show(try Testbed.make(standing: words[1], words[2]))
     case ("hold", 3): try hold(words[1], words[2])
-    case ("down", 2): Leftovers.remove(words[1])
+    case ("down", 2):
+        guard Testbed.isName(words[1]) else { fail(usage, status: 64) }
+        Leftovers.remove(words[1])
     case ("list", 1): for name in Leftovers.names() { print(name) }
     case ("clean", 1): for name in try Leftovers.removeAbandoned() { print("removed \(name)") }
     case ("show", 2): show(try bed(words[1]))

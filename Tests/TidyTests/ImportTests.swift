@@ -6,6 +6,7 @@ import Testing
 struct ImportTests {
     /// What each target may import. MeshModel compiles regular expressions with regcomp(3).
     static let arrows: [String: Set<String>] = [
+        "Programs": ["NodeAgent", "CLI"],
         "MeshModel": ["Glibc"],
         "MeshConfig": ["MeshModel", "Yams", "COpenSSL", "CLinux", "Foundation", "Glibc"],
         "BPFLoader": ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux", "Glibc"],

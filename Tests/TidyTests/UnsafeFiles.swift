@@ -32,7 +32,7 @@ enum UnsafeFiles {
             "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
         "Sources/MeshConfig/Certificate/": ["PEMText"],
-        "Sources/MeshConfig/Directory/": ["FileMark"],
+        "Sources/MeshConfig/Directory/": ["DirectoryWatch", "FileMark"],
         "Sources/MeshConfig/LastGood/": ["LastGoodDirectory"],
         "Sources/MeshModel/Route/": [
             "CompiledRoutes+Conditions", "CompiledRoutes", "RegularExpression", "RequestHead",
@@ -59,6 +59,5 @@ enum UnsafeFiles {
         "Sources/L7Engine/Metrics/Tally.swift",
         "Sources/L7Engine/TLS/TLS.swift",
         "Sources/L7Engine/TLS/TLSStore.swift",
-        "Sources/MeshModel/Route/RegularExpression.swift",
     ]
 }

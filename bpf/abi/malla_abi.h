@@ -56,7 +56,7 @@
  * stray_to_engine   mid-stream to a captured service, unknown here: the engine answers, if it can
  * no_engine         dropped: mid-stream, and the engine has no interface now
  * pod_met_engine    dropped: the pod dials from a port that the engine holds towards the same end
- * engine_met_pod    dropped: the engine dials from a port that the pod holds towards the same end
+ * engine_met_pod    reset: the engine dials from a port that somebody holds towards the same end
  * uplink_met_engine dropped: another node's connection on a tuple that the engine holds
  * foreign           dropped: left the engine, but is not TCP or concerns no local pod
  * to_local_pod      from the engine straight into a local pod
@@ -95,6 +95,7 @@
  * no_way            dropped: the node's routes know no way to the endpoint or the client
  * past_engine       no engine serves, and the pod fails open: an endpoint's address written
  * engine_refused    reset: no engine serves, and the pod fails closed
+ * snat_full         dropped: the table of translations has no room for another flow
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -147,7 +148,8 @@
 	X(TOO_LONG, 47, "too_long")                                                                \
 	X(NO_WAY, 48, "no_way")                                                                    \
 	X(PAST_ENGINE, 49, "past_engine")                                                          \
-	X(ENGINE_REFUSED, 50, "engine_refused")
+	X(ENGINE_REFUSED, 50, "engine_refused")                                                    \
+	X(SNAT_FULL, 51, "snat_full")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -268,6 +270,8 @@ MALLA_ABI_SIZE(struct malla_affinity, 32);
 #define MALLA_POD_EXCLUDES 2
 /* While no engine serves, what would be captured is reset; else it passes the engine. */
 #define MALLA_POD_FAILS_CLOSED 4
+/* What others open towards it goes to the engine. */
+#define MALLA_POD_INBOUND 8
 
 /* malla_pod: a local pod's address to this. */
 struct malla_pod {
@@ -433,7 +437,7 @@ enum malla_flow_state {
 struct malla_flow {
 	__u64 packets[2];
 	__u64 bytes[2];		/* from the IP header on */
-	struct malla_end other; /* of translated flows, else zero */
+	struct malla_end other; /* of translated flows; what an inbound client dialled; else zero */
 	__u32 kind;		/* enum malla_flow_kind */
 	__u32 interfaces[2];	/* of the local pods at its ends; 0: no local pod */
 	__u32 generation;	/* of the policies that judged it */
@@ -537,6 +541,11 @@ MALLA_ABI_SIZE(struct malla_dialled, 32);
 
 /* The node may always reach its own pods (probes), whatever their policies say. */
 #define MALLA_SETTING_HOST_ALLOWED 1
+/* The engine serves MALLA_HBONE_PORT of this node's pods in the mesh. */
+#define MALLA_SETTING_HBONE 2
+
+/* Where nodes meet for each other's pods: a port of each pod's address. Istio's own. */
+#define MALLA_HBONE_PORT 15008
 
 /* malla_setting: one row, written by the loader before anything is attached and at each change. */
 struct malla_setting {

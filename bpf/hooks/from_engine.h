@@ -2,12 +2,14 @@
 /*
  * from_engine.h - tc ingress at the node's side of the engine's veth: a packet comes out of the
  * engine's namespace, and so is the engine's by definition. What it dials is recorded by the tuple
- * that the answers will bear; then the packet goes
+ * that the answers will bear; what it answers bears what its client dialled. Then the packet goes
  *  - into a local pod, straight through its veth;
  *  - elsewhere by the node's routes, to the neighbour that they name, if the packet fits the MTU;
  *  - up the node's stack as if its client had sent it, where the routes refuse: the stack delivers
  *    to the node itself, or answers with the ICMP error that teaches the engine (to_pod gives it
  *    back).
+ *
+ * What it dials from a port that somebody else holds is reset, and it dials again from another.
  *
  * Fails closed: anything that is not TCP, or of which neither end is a local pod, is dropped.
  */
@@ -15,13 +17,35 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 #include "lib/judge.h"
+#include "lib/nat.h"
+#include "lib/refuse.h"
+#include "lib/rewrite.h"
 #include "lib/tell.h"
 
 /* The interfaces of the local pods at both ends of a packet; 0: that end is no local pod. */
 struct ends {
 	__u32 source;
 	__u32 target;
+	struct malla_end
+	    dialled; /* by the client that this answers, if not the pod's own address */
 };
+
+/*
+ * Whether the engine dials, and does not answer, where the table does not know. A service may
+ * listen on such a port too.
+ */
+static __always_inline int from_engine_dials(const struct packet *packet, const struct ends *ends)
+{
+	struct malla_end source = {
+	    .address = packet->flow.source,
+	    .port_be = packet->flow.source_port_be,
+	    .protocol = IPPROTO_TCP,
+	};
+
+	if (!packet_from_engine_port(packet))
+		return 0;
+	return packet_opens(packet) || ends->source || !service_find(&source);
+}
 
 /*
  * Enters what the engine opens here, or puts back what the table lost: the engine speaks on a tuple
@@ -32,37 +56,50 @@ static __always_inline enum malla_verdict
 from_engine_enter(struct sight *sight, const struct packet *packet, const struct ends *ends)
 {
 	struct malla_flow *flow = flow_blank(MALLA_FLOW_CAPTURED);
-	const struct malla_pod *client;
+	const struct malla_pod *pod;
 
 	if (packet->flags & TCP_RST)
 		return MALLA_VERDICT_PASS;
-	if (ends->source && packet_from_engine_port(packet))
+	if (from_engine_dials(packet, ends))
 		return judge_open(sight, packet, MALLA_FLOW_DIALLED, 0);
-	client = pod_find(&packet->flow.target);
+	pod = pod_find(ends->target ? &packet->flow.target : &packet->flow.source);
 	if (!flow)
 		return MALLA_VERDICT_FAILED;
 	flow->interfaces[0] = ends->target;
-	flow->owner = client ? client->endpoint : 0;
+	flow->interfaces[1] = ends->source;
+	flow->owner = pod ? pod->endpoint : 0;
 	return flow_open(sight, packet, flow, 1) ? MALLA_VERDICT_PASS : MALLA_VERDICT_FLOW_REFUSED;
 }
 
+/* The engine dials on a tuple that somebody else speaks on: a pod, or a client of its own. */
+static __always_inline int from_engine_meets(const struct packet *packet, const struct sight *sight)
+{
+	if (flow_is_held(sight->flow, MALLA_FLOW_OWN))
+		return 1;
+	return packet_opens(packet) && !sight->is_back &&
+	       flow_is_held(sight->flow, MALLA_FLOW_CAPTURED);
+}
+
 static __always_inline enum malla_verdict from_engine_record(const struct packet *packet,
-							     const struct ends *ends)
+							     struct ends *ends)
 {
 	struct sight sight;
 	enum malla_verdict verdict;
 
 	flow_see(&packet->flow, &sight);
-	if (flow_is_held(sight.flow, MALLA_FLOW_OWN))
+	if (from_engine_meets(packet, &sight))
 		return MALLA_VERDICT_ENGINE_MET_POD;
 	if (!sight.flow || packet_opens(packet) || !flow_is_engines(sight.flow, !sight.is_back)) {
 		verdict = from_engine_enter(&sight, packet, ends);
 		return judge_allows(verdict) ? MALLA_VERDICT_PASS : verdict;
 	}
 	verdict = judge_known(&sight, packet);
-	if (verdict == MALLA_VERDICT_PASS)
-		flow_follow(packet, &sight);
-	return verdict;
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	flow_follow(packet, &sight);
+	if (sight.flow->kind == MALLA_FLOW_CAPTURED)
+		ends->dialled = sight.flow->other;
+	return MALLA_VERDICT_PASS;
 }
 
 /* The length that the MTU is tested against: of one segment, where the packet is many. */
@@ -116,12 +153,13 @@ static __always_inline enum malla_verdict from_engine_refused(long answer)
 struct onward {
 	struct bpf_fib_lookup route;
 	__u32 interface;
+	__u32 is_refused; /* it is its own answer now */
 };
 
 static __always_inline enum malla_verdict
 from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *onward)
 {
-	struct ends ends;
+	struct ends ends = {};
 	enum malla_verdict verdict;
 	long answer;
 
@@ -133,13 +171,20 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	if (!ends.source && !ends.target)
 		return MALLA_VERDICT_FOREIGN;
 	verdict = from_engine_record(packet, &ends);
+	if (verdict == MALLA_VERDICT_ENGINE_MET_POD && packet_opens(packet))
+		onward->is_refused = !refuse(skb, packet, 0);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	if (ends.target) {
 		onward->interface = ends.target;
+		if (ends.dialled.port_be && rewrite_source(skb, packet, &ends.dialled))
+			return MALLA_VERDICT_FAILED;
 		return MALLA_VERDICT_TO_LOCAL_POD;
 	}
 	onward->interface = ends.source;
+	/* The answer to a client outside who dialled the node: behind from_pod it is translated. */
+	if (!packet_from_engine_port(packet) && nat_find(&packet->flow, MALLA_NAT_OUT_OF_POD))
+		return MALLA_VERDICT_AS_POD;
 	answer = from_engine_route(skb, packet, &onward->route);
 	return answer ? from_engine_refused(answer) : MALLA_VERDICT_FORWARDED;
 }
@@ -172,6 +217,9 @@ int malla_from_eng(struct __sk_buff *skb)
 		return (int)bpf_redirect_peer(onward.interface, 0);
 	case MALLA_VERDICT_FORWARDED:
 		return from_engine_forward(&onward.route);
+	case MALLA_VERDICT_ENGINE_MET_POD:
+		tell_refused(&packet, verdict);
+		return onward.is_refused ? capture_redirect_peer() : TCX_DROP;
 	case MALLA_VERDICT_AS_POD:
 	case MALLA_VERDICT_AS_POD_TOO_LONG:
 	case MALLA_VERDICT_AS_POD_NO_ROUTE:

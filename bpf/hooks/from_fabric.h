@@ -2,27 +2,35 @@
 /*
  * from_fabric.h - tc ingress at the node's uplinks: a packet comes from another node or the world.
  * Answers to what the engine dialled, and ICMP errors about it, go into the engine's namespace
- * before the node's stack sees them. There are two programs, because a device without a link-layer
- * header (TUN, WireGuard, ipip) begins with the IP header.
+ * before the node's stack sees them; so do new connections to pods that need the engine. There are
+ * two programs, because a device without a link-layer header (TUN, WireGuard, ipip) begins with the
+ * IP header.
  *
  * The engine's packets fail closed; all else passes, and is judged at the pod it is for.
  */
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/inbound.h"
 #include "lib/judge.h"
+#include "lib/refuse.h"
 #include "lib/tell.h"
 
-static __always_inline enum malla_verdict from_fabric_judge(const struct packet *packet)
+static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *skb,
+							    const struct packet *packet)
 {
 	struct sight sight;
 	enum malla_verdict verdict;
+	enum inbound place;
 
 	flow_see(&packet->flow, &sight);
-	if (!sight.flow)
-		return MALLA_VERDICT_PASS;
 	if (flow_engine_holds(packet, &sight))
 		return MALLA_VERDICT_UPLINK_MET_ENGINE;
+	place = (enum inbound)inbound(skb, packet);
+	if (place != INBOUND_NOT)
+		return inbound_open(&sight, packet, place, 0);
+	if (!sight.flow)
+		return MALLA_VERDICT_PASS;
 	if (!flow_is_engines(sight.flow, sight.is_back))
 		return MALLA_VERDICT_PASS;
 	if (packet->is_icmp)
@@ -40,13 +48,15 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 	enum malla_verdict verdict = MALLA_VERDICT_PASS;
 
 	if (packet_read(skb, network, &packet) == MALLA_VERDICT_PASS)
-		verdict = from_fabric_judge(&packet);
+		verdict = from_fabric_judge(skb, &packet);
 	count_verdict(MALLA_HOOK_UPLINK, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
 	if (verdict == MALLA_VERDICT_PASS)
 		return TCX_NEXT;
 	tell_refused(&packet, verdict);
+	if (verdict == MALLA_VERDICT_ENGINE_REFUSED && !refuse(skb, &packet, 0))
+		return (int)bpf_redirect(skb->ifindex, 0);
 	return TCX_DROP;
 }
 

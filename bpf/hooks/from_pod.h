@@ -14,6 +14,7 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 #include "lib/exclude.h"
+#include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/nat.h"
 #include "lib/refuse.h"
@@ -69,9 +70,11 @@ static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
 		return MALLA_VERDICT_SOURCE_REFUSED;
 	if (!nat_end(packet, service, &flow->other))
 		return MALLA_VERDICT_NO_ENDPOINT;
-	if (address_is_equal(&flow->other.address, &packet->flow.source))
-		return nat_home_open(packet, &flow->other) ? MALLA_VERDICT_SNAT_PORTS
-							   : MALLA_VERDICT_BROUGHT_HOME;
+	if (address_is_equal(&flow->other.address, &packet->flow.source)) {
+		int refused = nat_home_open(packet, &flow->other);
+
+		return refused ? nat_refusal(refused) : MALLA_VERDICT_BROUGHT_HOME;
+	}
 	flow->interfaces[0] = pod->interface;
 	flow->owner = pod->endpoint;
 	return flow_open(sight, packet, flow, 0) ? MALLA_VERDICT_TRANSLATED
@@ -115,7 +118,7 @@ from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod 
 	}
 	if (service && nat_begins(packet))
 		return from_pod_balance(sight, packet, service, pod);
-	verdict = judge_open(sight, packet, MALLA_FLOW_OWN, 0);
+	verdict = inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet), 0);
 	if (judge_allows(verdict) && sight->flow)
 		way->target = flow_receiver(sight->flow, sight->is_back);
 	if (verdict == MALLA_VERDICT_PASS && way->target)
@@ -171,6 +174,8 @@ from_pod_relate(struct sight *sight, struct packet *packet, struct from_pod *way
 		flow_see(&packet->flow, sight);
 		if (!sight->flow)
 			return MALLA_VERDICT_RELATED;
+		if (flow_is_engines(sight->flow, sight->is_back))
+			return capture_packet(packet);
 	} else if (flow_is_shown(sight) && rewrite_source(way->skb, packet, &sight->flow->other)) {
 		return MALLA_VERDICT_FAILED;
 	}
@@ -205,7 +210,8 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 
 	flow_see(&packet->flow, sight);
 	if (!sight->flow || packet_opens(packet)) {
-		verdict = judge_open(sight, packet, MALLA_FLOW_TRANSLATED_BACK, service);
+		verdict =
+		    inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet), service);
 		if (!judge_allows(verdict) || !sight->flow)
 			return verdict;
 		way->target = flow_receiver(sight->flow, sight->is_back);

@@ -2,10 +2,12 @@
 /*
  * hold.h - cgroup_skb at the pods' cgroup: packets of sockets in a namespace whose addresses the
  * maps do not know yet. A pod that starts is silent until its rows are there, so that it is never
- * open before its policies are. Attached after the first configuration is in the maps, and only
- * where the agent is told that every pod below the cgroup is in its configuration.
+ * open before its policies are. Attached after the first configuration is in the maps. Which
+ * addresses are a pod's is told by malla_held: all below the cgroup, or those of the node's blocks,
+ * so that containers which are no pods are left alone.
  *
- * Never held: the node's own sockets, the engine's, loopback, and what a link needs by itself.
+ * Never held: the node's own sockets, the engine's, loopback, what a link needs by itself, and TCP
+ * that is open already: without a SYN none opens.
  * Linux 6.15 (bpf_get_netns_cookie for this program type); left out where it is older.
  */
 #pragma once
@@ -28,6 +30,15 @@ struct {
 	__type(value, __u32);
 } malla_known SEC(".maps");
 
+/* Blocks of addresses whose pods are held. Written by BPFLoader; read when no pod is found. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 64);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct malla_prefix);
+	__type(value, __u32);
+} malla_held SEC(".maps");
+
 static __always_inline int hold_is_of_link(const struct malla_address *address)
 {
 	__u32 first = bpf_ntohl(address->words_be[3]) >> 24;
@@ -43,13 +54,14 @@ static __always_inline int hold_is_of_link(const struct malla_address *address)
 static __always_inline enum malla_verdict hold_judge(__u64 namespace_cookie,
 						     const struct malla_address *address)
 {
+	struct malla_prefix block = {.prefix_bits = 128, .address = *address};
 	const struct malla_setting *values = setting();
 
 	if (!values || namespace_cookie == values->node_cookie ||
 	    namespace_cookie == values->engine_cookie)
 		return MALLA_VERDICT_PASS;
 	if (pod_find(address) || hold_is_of_link(address) ||
-	    bpf_map_lookup_elem(&malla_known, address))
+	    bpf_map_lookup_elem(&malla_known, address) || !bpf_map_lookup_elem(&malla_held, &block))
 		return MALLA_VERDICT_PASS;
 	return MALLA_VERDICT_NOT_READY;
 }
@@ -62,6 +74,25 @@ static __always_inline void hold_tell(struct __sk_buff *skb, enum malla_hook hoo
 		tell_refused(&packet, MALLA_VERDICT_NOT_READY);
 }
 
+/* Most packets, in a few instructions: of a TCP connection, and not its first. */
+static __always_inline int hold_is_mid_stream(struct __sk_buff *skb)
+{
+	const struct iphdr *ip4 = (const void *)(long)skb->data;
+	const struct ipv6hdr *ip6 = (const void *)ip4;
+	const void *end = (const void *)(long)skb->data_end;
+	const struct packet_tcp *tcp;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		tcp = (const void *)(ip4 + 1);
+		return (const void *)(tcp + 1) <= end && *(const __u8 *)ip4 == 0x45 &&
+		       ip4->protocol == IPPROTO_TCP && !(ip4->frag_off & bpf_htons(0x3fff)) &&
+		       !(tcp->flags & TCP_SYN);
+	}
+	tcp = (const void *)(ip6 + 1);
+	return skb->protocol == bpf_htons(ETH_P_IPV6) && (const void *)(tcp + 1) <= end &&
+	       ip6->nexthdr == IPPROTO_TCP && !(tcp->flags & TCP_SYN);
+}
+
 /* `at4` and `at6`: where the IP headers have the socket's own address. */
 static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook, __u32 at4,
 				     __u32 at6)
@@ -69,6 +100,8 @@ static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook
 	struct malla_address address;
 	enum malla_verdict verdict;
 
+	if (hold_is_mid_stream(skb))
+		return HOLD_PASS;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		__u32 ip4;
 

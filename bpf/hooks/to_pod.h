@@ -10,7 +10,9 @@
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/inbound.h"
 #include "lib/judge.h"
+#include "lib/refuse.h"
 #include "lib/rewrite.h"
 #include "lib/tell.h"
 
@@ -29,14 +31,14 @@ static __always_inline enum malla_verdict to_pod_follow(const struct sight *sigh
 	return MALLA_VERDICT_PASS;
 }
 
-static __always_inline enum malla_verdict to_pod_open(struct sight *sight,
+static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, struct sight *sight,
 						      const struct packet *packet)
 {
 	enum malla_verdict verdict;
 
 	if (!pod_find(&packet->flow.target))
 		return MALLA_VERDICT_PASS;
-	verdict = judge_open(sight, packet, MALLA_FLOW_OWN, 0);
+	verdict = inbound_open(sight, packet, (enum inbound)inbound(skb, packet), 0);
 	/* The stack may have translated it, and is to see the answers. */
 	if (judge_allows(verdict) && sight->flow)
 		sight->flow->flags &= (__u16)~MALLA_FLOW_STRAIGHT;
@@ -69,7 +71,7 @@ static __always_inline enum malla_verdict to_pod_judge(struct __sk_buff *skb, st
 	}
 	if (!sight.flow || packet_opens(packet)) {
 		if (!flow_engine_holds(packet, &sight))
-			return to_pod_open(&sight, packet);
+			return to_pod_open(skb, &sight, packet);
 		if (!sight.flow)
 			return MALLA_VERDICT_PASS;
 	}
@@ -84,7 +86,19 @@ static __always_inline enum malla_verdict to_pod_meet(struct __sk_buff *skb, str
 {
 	enum malla_verdict verdict = packet_read(skb, sizeof(struct ethhdr), packet);
 
-	return verdict == MALLA_VERDICT_PASS ? to_pod_judge(skb, packet) : verdict;
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	verdict = to_pod_judge(skb, packet);
+	if (verdict == MALLA_VERDICT_ENGINE_REFUSED && refuse(skb, packet, 0))
+		return MALLA_VERDICT_FAILED;
+	return verdict;
+}
+
+/* The refusal goes up the stack as if the pod had sent it. */
+static __always_inline int to_pod_refuse(struct __sk_buff *skb)
+{
+	skb->mark = MALLA_MARK_RETURNED;
+	return (int)bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
 
 SEC("tc")
@@ -96,6 +110,10 @@ int malla_to_pod(struct __sk_buff *skb)
 	count_verdict(MALLA_HOOK_TO_POD, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect(skb);
+	if (verdict == MALLA_VERDICT_ENGINE_REFUSED) {
+		tell_refused(&packet, verdict);
+		return to_pod_refuse(skb);
+	}
 	switch (verdict) {
 	case MALLA_VERDICT_PASS:
 	case MALLA_VERDICT_AUDITED:

@@ -23,15 +23,22 @@ struct {
 
 /*
  * Whether a new connection may be given to the engine: somebody listens, and the interface is
- * there. Of those only the interface can go without a word; bpf_check_mtu looks for it. Linux 5.12.
+ * there. Sockets leave the map when they are closed; the interface outlives them for as long as one
+ * of the engine's connections has something left to say. Linux 5.12 (bpf_check_mtu).
  */
 static __always_inline int capture_is_served(struct __sk_buff *skb)
 {
 	const struct malla_setting *values = setting();
+	struct bpf_sock *listener;
+	__u32 first = 0;
 	__u32 mtu = 0;
 
 	if (!values || !values->engine || !values->listeners)
 		return 0;
+	listener = bpf_map_lookup_elem(&malla_listen, &first);
+	if (!listener)
+		return 0;
+	bpf_sk_release(listener);
 	return bpf_check_mtu(skb, values->engine, &mtu, 0, 0) != -ENODEV;
 }
 

@@ -232,8 +232,9 @@ static __always_inline void judge_again(const struct sight *sight, const struct 
 }
 
 /*
- * Whether a known flow may go on: PASS or CUT. What the engine receives from a pod, and what goes
- * to a service's address, is not judged here but where it is dialled, or by its endpoint's tuple.
+ * Whether a known flow may go on: PASS or CUT. What the engine receives for a service or a tunnel,
+ * and what goes to a service's address, is not judged here but where it is dialled, or by its
+ * endpoint's tuple.
  */
 static __always_inline enum malla_verdict judge_known(const struct sight *sight,
 						      const struct packet *packet)
@@ -241,7 +242,8 @@ static __always_inline enum malla_verdict judge_known(const struct sight *sight,
 	struct malla_flow *flow = sight->flow;
 	__u32 generation;
 
-	if (flow->kind == MALLA_FLOW_CAPTURED || flow->kind == MALLA_FLOW_TRANSLATED)
+	if (flow->kind == MALLA_FLOW_TRANSLATED ||
+	    (flow->kind == MALLA_FLOW_CAPTURED && !flow->interfaces[1]))
 		return MALLA_VERDICT_PASS;
 	generation = judge_generation();
 	/* What is cut is judged each time, so that it can be told who did it. */

@@ -16,12 +16,14 @@
 #include "lib/translate.h"
 
 /*
- * Written at the first packet of a flow; read at each packet that may be of one. An LRU hash: a
- * full table loses the flow that was silent for longest. The loader sets the size.
+ * Written at the first packet of a flow; read at each packet that may be of one. BPFLoader takes
+ * out what is over, sooner what was never answered when the table fills; a full one refuses new
+ * flows, so that no flood from outside ends one that lives. The loader sets the size.
  */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct malla_flow_key);
 	__type(value, struct malla_snat);
 } malla_snat SEC(".maps");
@@ -107,10 +109,10 @@ struct nat_plan {
 	enum malla_nat_kind back;
 };
 
-/*
- * Records both directions; 0: done. Refuses where another flow, not over yet, would have the same
- * answers. A function of its own for the verifier.
- */
+#define NAT_TAKEN -1 /* another flow, not over yet, would have the same answers */
+#define NAT_FULL  -2
+
+/* Records both directions; 0: done. A function of its own for the verifier. */
 __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 					 const struct nat_plan *plan)
 {
@@ -119,7 +121,7 @@ __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 	const struct malla_snat *old;
 
 	if (!flow || !plan)
-		return -1;
+		return NAT_TAKEN;
 	answer = flow_reversed(&plan->becomes);
 	entry.becomes = flow_reversed(flow);
 	entry.kind = plan->back;
@@ -129,12 +131,20 @@ __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 	      old->becomes.target_port_be == flow->source_port_be &&
 	      address_is_equal(&old->becomes.source, &flow->target) &&
 	      old->becomes.source_port_be == flow->target_port_be))
-		return -1;
+		return NAT_TAKEN;
 	if (bpf_map_update_elem(&malla_snat, &answer, &entry, BPF_ANY))
-		return -1;
+		return NAT_FULL;
 	entry.becomes = plan->becomes;
 	entry.kind = plan->there;
-	return (int)bpf_map_update_elem(&malla_snat, flow, &entry, BPF_ANY);
+	if (!bpf_map_update_elem(&malla_snat, flow, &entry, BPF_ANY))
+		return 0;
+	bpf_map_delete_elem(&malla_snat, &answer);
+	return NAT_FULL;
+}
+
+static __always_inline enum malla_verdict nat_refusal(int refused)
+{
+	return refused == NAT_FULL ? MALLA_VERDICT_SNAT_FULL : MALLA_VERDICT_SNAT_PORTS;
 }
 
 /* A tuple's hash, the same on every node: Maglev's number. */
@@ -154,14 +164,16 @@ static __always_inline int nat_record_from(const struct malla_flow_key *flow, st
 					   __u32 hash)
 {
 	__u32 span = MALLA_SNAT_PORT_MAX - MALLA_SNAT_PORT_MIN + 1;
+	int refused = NAT_TAKEN;
 
 	for (__u32 tried = 0; tried < NAT_PORTS_TRIED; tried++) {
 		plan->becomes.source_port_be =
 		    bpf_htons((__u16)(MALLA_SNAT_PORT_MIN + (hash + tried * 7919) % span));
-		if (!nat_record(flow, plan))
-			return 0;
+		refused = nat_record(flow, plan);
+		if (refused != NAT_TAKEN)
+			break;
 	}
-	return -1;
+	return refused;
 }
 
 /* Chooses the endpoint of a new flow into `plan`. 0: the group has none. */
@@ -260,7 +272,7 @@ static __always_inline enum malla_verdict nat_open_outside(const struct packet *
 		refused = nat_record_from(&packet->flow, &plan, nat_hash(&packet->flow));
 	}
 	*becomes = plan.becomes;
-	return refused ? MALLA_VERDICT_SNAT_PORTS : MALLA_VERDICT_TRANSLATED;
+	return refused ? nat_refusal(refused) : MALLA_VERDICT_TRANSLATED;
 }
 
 /* Whether a packet without an entry begins a flow that may be balanced. */

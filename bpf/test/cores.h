@@ -16,11 +16,11 @@ __attribute__((noinline)) int pod_sends(struct __sk_buff *skb, struct packet *pa
 	return from_pod_judge(skb, packet, &way);
 }
 
-__attribute__((noinline)) int fabric_sends(struct packet *packet)
+__attribute__((noinline)) int fabric_sends(struct __sk_buff *skb, struct packet *packet)
 {
 	if (!packet)
 		return MALLA_VERDICT_FAILED;
-	return from_fabric_judge(packet);
+	return from_fabric_judge(skb, packet);
 }
 
 __attribute__((noinline)) int stack_sends(struct __sk_buff *skb, struct packet *packet)
@@ -30,7 +30,7 @@ __attribute__((noinline)) int stack_sends(struct __sk_buff *skb, struct packet *
 	return to_pod_judge(skb, packet);
 }
 
-__attribute__((noinline)) int engine_sends(const struct packet *packet, const struct ends *ends)
+__attribute__((noinline)) int engine_sends(const struct packet *packet, struct ends *ends)
 {
 	if (!packet || !ends)
 		return MALLA_VERDICT_FAILED;

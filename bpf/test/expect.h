@@ -33,8 +33,7 @@ static __always_inline struct malla_end end4(__u32 address, __u16 port)
 /* A function of its own: the cores leave little of the stack. */
 __attribute__((noinline)) int put_engine(__u32 engine, __u32 listeners)
 {
-	struct malla_setting values = {
-	    .node_cookie = 1, .engine = engine, .listeners = listeners};
+	struct malla_setting values = {.node_cookie = 1, .engine = engine, .listeners = listeners};
 	__u32 first = 0;
 
 	return (int)bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
@@ -144,8 +143,8 @@ static __always_inline void put_identity(__u32 address, __u32 prefix_bits, __u32
 	bpf_map_update_elem(&malla_ipcache, &key, &row, BPF_ANY);
 }
 
-/* Whoever was judged is judged anew. */
-static __always_inline void put_generation(__u32 generation, __u32 flags)
+/* Whoever was judged is judged anew. A function of its own, as above. */
+__attribute__((noinline)) int put_generation(__u32 generation, __u32 flags)
 {
 	struct malla_setting values = {
 	    .node_cookie = 1,
@@ -156,5 +155,5 @@ static __always_inline void put_generation(__u32 generation, __u32 flags)
 	};
 	__u32 first = 0;
 
-	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
+	return (int)bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
 }

@@ -126,6 +126,7 @@ SEC("tc")
 int an_interface_that_is_gone_and_no_listener_are_no_engine(struct __sk_buff *skb)
 {
 	static struct packet syn;
+	__u32 first = 0;
 
 	put_service(MALLA_SERVICE_CAPTURED, 1);
 	put_pod(MALLA_POD_MESHED | MALLA_POD_FAILS_CLOSED);
@@ -136,6 +137,9 @@ int an_interface_that_is_gone_and_no_listener_are_no_engine(struct __sk_buff *sk
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
 	put_setting(ENGINE_INTERFACE);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	syn.flow.source_port_be = bpf_htons(40001);
+	bpf_map_delete_elem(&malla_listen, &first);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
 	return 0;
 }
 
@@ -199,10 +203,10 @@ int answers_to_what_the_engine_dialled_are_the_engines(struct __sk_buff *skb)
 	put_setting(ENGINE_INTERFACE);
 	put_pod(MALLA_POD_MESHED);
 	put_server();
-	EXPECT(fabric_sends(&answer) == MALLA_VERDICT_PASS);
+	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
 	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
-	EXPECT(fabric_sends(&answer) == MALLA_VERDICT_TO_ENGINE);
+	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(stack_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	return 0;
 }
@@ -222,9 +226,9 @@ int the_engine_puts_back_an_entry_that_the_table_lost(struct __sk_buff *skb)
 	put_pod(MALLA_POD_MESHED);
 	put_server();
 	EXPECT(engine_sends(&push, &ends) == MALLA_VERDICT_PASS);
-	EXPECT(fabric_sends(&answer) == MALLA_VERDICT_TO_ENGINE);
+	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(engine_sends(&reset, &ends) == MALLA_VERDICT_PASS);
-	EXPECT(fabric_sends(&late) == MALLA_VERDICT_PASS);
+	EXPECT(fabric_sends(skb, &late) == MALLA_VERDICT_PASS);
 	return 0;
 }
 
@@ -240,7 +244,7 @@ int one_tuple_is_never_both_the_pods_and_the_engines(struct __sk_buff *skb)
 	put_pod(MALLA_POD_MESHED);
 	EXPECT(engine_sends(&first, &ends) == MALLA_VERDICT_PASS);
 	EXPECT(pod_sends(skb, &first, POD_INTERFACE) == MALLA_VERDICT_POD_MET_ENGINE);
-	EXPECT(fabric_sends(&first) == MALLA_VERDICT_UPLINK_MET_ENGINE);
+	EXPECT(fabric_sends(skb, &first) == MALLA_VERDICT_UPLINK_MET_ENGINE);
 
 	EXPECT(pod_sends(skb, &second, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	EXPECT(engine_sends(&second, &ends) == MALLA_VERDICT_ENGINE_MET_POD);

@@ -263,6 +263,31 @@ int what_came_by_the_nodes_stack_is_answered_by_it(struct __sk_buff *skb)
 	return 0;
 }
 
+static __always_inline void put_held(__u32 address, __u32 bits)
+{
+	struct malla_end end = end4(address, 0);
+	struct malla_prefix key = {.prefix_bits = bits};
+	__u32 one = 1;
+
+	if (bits)
+		key.address = end.address;
+	bpf_map_update_elem(&malla_held, &key, &one, BPF_ANY);
+}
+
+SEC("tc")
+int only_pods_of_the_nodes_blocks_are_held_if_it_has_some(struct __sk_buff *skb)
+{
+	struct malla_end inside = end4(REMOTE, 0);
+	struct malla_end outside = end4(REMOTE + 1, 0);
+
+	(void)skb;
+	put_setting(0);
+	put_held(REMOTE, 128);
+	EXPECT(hold_judge(3, &inside.address) == MALLA_VERDICT_NOT_READY);
+	EXPECT(hold_judge(3, &outside.address) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
 SEC("tc")
 int a_pod_without_rows_is_held_and_nobody_else_is(struct __sk_buff *skb)
 {
@@ -273,6 +298,8 @@ int a_pod_without_rows_is_held_and_nobody_else_is(struct __sk_buff *skb)
 
 	(void)skb;
 	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
+	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
+	put_held(0, 0);
 	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_NOT_READY);
 	EXPECT(hold_judge(1, &end.address) == MALLA_VERDICT_PASS);
 	EXPECT(hold_judge(2, &end.address) == MALLA_VERDICT_PASS);

@@ -13,6 +13,8 @@ public struct Repair: Sendable, Equatable {
         case interface
         /// A link, map or program was not pinned any more: it would have ended with the agent.
         case pin
+        /// A row of a map was not what it should be.
+        case row
     }
 
     public var what: What
@@ -38,14 +40,18 @@ struct PodPlace {
 }
 
 extension Datapath {
+    /// Rows of each kind that one look compares: all of a common node's, some of a large mesh's.
+    static let rowsLooked = 128
+    static let frontsLooked = 32
+
     /// Looks at what the kernel runs and repairs what another program broke.
     ///
-    /// - Complexity: two system calls a link and three for all; no map row is looked at.
+    /// - Complexity: two system calls a link, a few for all, and some hundreds for rows.
     public func verify() -> [Repair] {
         // Somebody may have removed the directories as well.
         _ = try? PinDirectory(bpffsPath: options.bpffsPath)
         let present = NetworkLink.all()
-        var repairs = interfaces(present)
+        var repairs = interfaces(present) + newUplinks(present)
         let indices = Set(present.map(\.index))
         let subjects = Dictionary(
             places.values.map { ($0.index, $0.subject) }, uniquingKeysWith: { first, _ in first })
@@ -64,7 +70,19 @@ extension Datapath {
             let subject = repair.attachment.isInterface ? subjects[index] : nil
             repairs.append(repair.repair(subject ?? repair.attachment.description))
         }
-        return repairs + pinning()
+        return repairs + pinning() + mendRows()
+    }
+
+    /// Some rows at each look, so that it takes no longer with ten thousand services.
+    private func mendRows() -> [Repair] {
+        let mended = rows.mend(Self.rowsLooked) + services.mend(Self.frontsLooked)
+        guard !mended.isEmpty else { return [] }
+        if mended.contains(where: { $0 != "malla_service" && $0 != "malla_endpoint" }) {
+            judgeAgain()
+        }
+        return Dictionary(grouping: mended, by: \.self).sorted { $0.key < $1.key }.map {
+            Repair(.row, "map \($0.key)", "\($0.value.count) rows were others, or gone")
+        }
     }
 
     private func interfaces(_ present: [NetworkLink]) -> [Repair] {
@@ -77,6 +95,14 @@ extension Datapath {
                 index == 0 ? "is gone" : place.index == 0 ? "is there now" : "is another one now"
             return Repair(.interface, place.subject, "interface \(name) \(what)", isDone: false)
         }
+    }
+
+    /// Interfaces that lead to other nodes since the last `apply`.
+    private func newUplinks(_ present: [NetworkLink]) -> [Repair] {
+        guard let inForce else { return [] }
+        var unknown: [ApplyProblem] = []
+        return uplinks(inForce, present, &unknown).filter { !uplinkIndices.contains($0.index) }
+            .map { Repair(.interface, "uplink \($0.name)", "is an uplink now", isDone: false) }
     }
 
     private func pinning() -> [Repair] {

@@ -5,8 +5,11 @@ internal import Glibc
 enum FlowClock {
     /// Ticks of 2^30 ns of CLOCK_MONOTONIC.
     static func now() -> UInt32 {
-        UInt32(truncatingIfNeeded: nanoseconds(CLOCK_MONOTONIC) >> Int64(MALLA_TICK_SHIFT))
+        UInt32(truncatingIfNeeded: nanoseconds() >> UInt64(MALLA_TICK_SHIFT))
     }
+
+    /// CLOCK_MONOTONIC.
+    static func nanoseconds() -> UInt64 { UInt64(nanoseconds(CLOCK_MONOTONIC)) }
 
     /// Nanoseconds from CLOCK_MONOTONIC to Unix time.
     static func unixOffset() -> Int64 { nanoseconds(CLOCK_REALTIME) - nanoseconds(CLOCK_MONOTONIC) }

@@ -17,6 +17,7 @@ struct GroupRows: Equatable {
     /// The same group with these endpoints: who stays keeps his slot, new ones take the places of
     /// those that left, and the last ones fill what is empty then.
     func with(_ ends: [PlannedEnd]) -> GroupRows {
+        if slots.isEmpty { return GroupRows(id: id, slots: ends) }
         let wanted = Set(ends.map(\.address))
         let weights = Dictionary(
             ends.map { ($0.address, $0.weight) }, uniquingKeysWith: { first, _ in first })

@@ -8,11 +8,12 @@ internal import CMallaABI
 struct KernelRows: ~Copyable {
     private(set) var pods: BPFMap<malla_address, malla_pod>
     private(set) var exclusions: BPFMap<malla_exclude, UInt32>
-    private(set) var policies: PolicyMaps
+    var policies: PolicyMaps
     /// What the kernel holds now; without `problems`.
     private(set) var current = MapRows()
     /// How often pods or policies have changed: flows judged before are judged anew.
     private(set) var changes: UInt32 = 0
+    var podRound = RowRound<malla_address>()
 
     /// Opens the maps and reads what an agent before this one left in them.
     init(_ object: borrowing BPFObject) throws(BPFError) {

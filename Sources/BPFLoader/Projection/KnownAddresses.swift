@@ -1,25 +1,45 @@
 // malla_known: addresses of local pods without a row of malla_pod, because their interface is not
-// known. They are in the configuration, so they are not held (bpf/hooks/hold.h).
+// known. They are in the configuration, so they are not held. malla_held: where pods are that must
+// be in it (bpf/hooks/hold.h).
 
 internal import CMallaABI
 internal import MeshModel
 
-/// - Owns: the map, and a copy of what it holds.
+/// Which pods are silent until a snapshot knows them.
+public enum HeldPods: Sendable, Equatable {
+    case none
+    /// Those with addresses of the node's own blocks (`Node.podBlocks`); none if it has none.
+    case inBlocks
+    /// Every one below the cgroup.
+    case all
+}
+
+/// - Owns: the maps, and a copy of what they hold.
 struct KnownAddresses: ~Copyable {
     private let map: BPFMap<malla_address, UInt32>
+    private let blockMap: BPFMap<malla_prefix, UInt32>
     private var held: [malla_address: UInt32] = [:]
+    private var blocks: [malla_prefix: UInt32] = [:]
 
     init(_ object: borrowing BPFObject) throws(BPFError) {
         let map = try BPFMap<malla_address, UInt32>(
             adopting: object.map("malla_known"), name: "malla_known")
         var held: [malla_address: UInt32] = [:]
         map.forEach(key: malla_address(), value: 0) { held[$0] = $1 }
+        let blockMap = try BPFMap<malla_prefix, UInt32>(
+            adopting: object.map("malla_held"), name: "malla_held")
+        var blocks: [malla_prefix: UInt32] = [:]
+        blockMap.forEach(key: malla_prefix(), value: 0) { blocks[$0] = $1 }
         self.map = map
+        self.blockMap = blockMap
         self.held = held
+        self.blocks = blocks
     }
 
     var count: UInt64 { UInt64(held.count) }
     var entriesMax: UInt32 { map.entriesMax }
+    var blockCount: UInt64 { UInt64(blocks.count) }
+    var blocksMax: UInt32 { blockMap.entriesMax }
 
     /// - Parameter pods: addresses that have a row of their own.
     mutating func apply(
@@ -40,6 +60,36 @@ struct KnownAddresses: ~Copyable {
         for key in change.removals {
             try map.remove(key)
             held[key] = nil
+        }
+    }
+
+    /// What is held once the addresses are known.
+    ///
+    /// - Returns: whether anything is.
+    mutating func hold(_ pods: HeldPods, of snapshot: Snapshot) throws(BPFError) -> Bool {
+        var wanted: [malla_prefix: UInt32] = [:]
+        for block in Self.blocks(pods, of: snapshot) {
+            wanted[malla_prefix(prefix_bits: UInt32(block.length), address: .init(block.address))] =
+                1
+        }
+        let change = MapChange(from: blocks, to: wanted)
+        for row in change.writes {
+            try blockMap.set(row.key, to: row.value)
+            blocks[row.key] = row.value
+        }
+        for key in change.removals {
+            try blockMap.remove(key)
+            blocks[key] = nil
+        }
+        return !wanted.isEmpty
+    }
+
+    private static func blocks(_ pods: HeldPods, of snapshot: Snapshot) -> [IPPrefix] {
+        switch pods {
+        case .none: []
+        case .inBlocks: snapshot.mesh.nodes.first { $0.name == snapshot.node }?.podBlocks ?? []
+        // As the kernel holds them, this is IPv4 too.
+        case .all: [.allIPv6]
         }
     }
 }

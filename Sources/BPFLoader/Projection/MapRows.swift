@@ -28,6 +28,7 @@ struct MapRows {
             var row = malla_pod()
             row.interface = index
             row.flags = workload.isMeshed ? UInt32(MALLA_POD_MESHED) : 0
+            if workload.engineUse.isInbound { row.flags |= UInt32(MALLA_POD_INBOUND) }
             if workload.engineUse.failsClosed { row.flags |= UInt32(MALLA_POD_FAILS_CLOSED) }
             row.endpoint = podNumbers.number(for: workload.addresses.map { malla_address($0) })
             exclude(workload.exclusions, &row)

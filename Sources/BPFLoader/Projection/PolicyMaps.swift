@@ -26,6 +26,9 @@ struct PolicyMaps: ~Copyable {
     private var staleIdentities: [malla_prefix] = []
     /// Sets that have no rows for want of room.
     private(set) var missing: Set<UInt32> = []
+    private var rowRound = RowRound<malla_policy_key>()
+    private var setRound = RowRound<UInt32>()
+    private var identityRound = RowRound<malla_prefix>()
 
     /// No set has this number: the kernel denies all to and from pods that name it.
     static let closedSet = UInt32.max
@@ -124,6 +127,28 @@ struct PolicyMaps: ~Copyable {
             if heldRows[number]?.isEmpty ?? false { heldRows[number] = nil }
         }
         staleRows = []
+    }
+
+    /// See `KernelRows.mend`.
+    mutating func mend(_ count: Int) -> [String] {
+        var mended: [String] = []
+        for key in rowRound.take(count, of: { heldRows.values.flatMap(\.keys) }) {
+            guard let row = heldRows[UInt32(bigEndian: key.set_be)]?[key] else { continue }
+            if BPFLoader.mend(policies, key, row, placeholder: malla_policy()) {
+                mended.append(policies.name)
+            }
+        }
+        for key in setRound.take(count, of: { Array(heldSets.keys) }) {
+            guard let set = heldSets[key] else { continue }
+            if BPFLoader.mend(sets, key, set, placeholder: malla_set()) { mended.append(sets.name) }
+        }
+        for key in identityRound.take(count, of: { Array(heldIdentities.keys) }) {
+            guard let identity = heldIdentities[key] else { continue }
+            if BPFLoader.mend(identities, key, identity, placeholder: malla_identity()) {
+                mended.append(identities.name)
+            }
+        }
+        return mended
     }
 
     // MARK: Parts

@@ -80,7 +80,7 @@ struct ServiceMaps: ~Copyable {
             line("malla_range", "lpm_trie", UInt64(prefixes), ranges.entriesMax),
             line("malla_near", "hash", near.count(), near.entriesMax),
             line("malla_affinity", "lru_hash", affinities.count(), affinities.entriesMax),
-            line("malla_snat", "lru_hash", translations.count(), translations.entriesMax),
+            line("malla_snat", "hash", translations.count(), translations.entriesMax),
             line("malla_dialled", "lru_hash", dialled.count(), dialled.entriesMax),
             line("malla_node", "array", 1, 1),
         ]

@@ -21,8 +21,9 @@ struct ServiceRows: ~Copyable {
     private var nextGroup: UInt32 = 1
     /// How many ports an endpoint stands behind.
     private var alive: [malla_end: Int] = [:]
-    /// What the last `apply` was asked for.
-    private var last: Inputs?
+    /// What the last `apply` brought about, as far as there was room.
+    private var last: Snapshot?
+    private var round = RowRound<FrontName>()
     private var near: [malla_address: UInt32] = [:]
     private var node = malla_node()
 
@@ -76,6 +77,16 @@ struct ServiceRows: ~Copyable {
     /// Whether the endpoint stands behind some port, were it only to drain.
     func isAlive(_ end: malla_end) -> Bool { alive[end] != nil }
 
+    /// Whether the port is not in force as a whole, in either family.
+    func isShort(_ service: ObjectName, port: UInt16, _ transport: TransportProtocol) -> Bool {
+        [true, false].contains { isIPv4 in
+            shortFronts.contains(
+                FrontName(
+                    owner: service, isHostPort: false, port: port, transport: transport,
+                    isIPv4: isIPv4))
+        }
+    }
+
     /// Whose the row of this key is; `nil`: an agent's before this one, or nobody's.
     func owner(of key: malla_end) -> FrontName? { rows[key]?.owner }
 
@@ -93,25 +104,36 @@ struct ServiceRows: ~Copyable {
 
     /// Makes the kernel hold the snapshot's services and this node's host ports.
     ///
-    /// - Complexity: a comparison of each port with what it was, then linear in what changed.
+    /// - Complexity: after the snapshot that this one was made from, linear in what changed; else
+    ///   a comparison of each port with what it was.
     mutating func apply(_ snapshot: Snapshot) throws(BPFError) -> Outcome {
         var outcome = Outcome()
-        try placeAddresses(snapshot, &outcome)
-        let wanted = Inputs(snapshot)
-        if let last, last.isSame(as: wanted) {
-            for index in wanted.all.indices where mayDiffer(wanted.all[index], last.all[index]) {
-                try place(wanted.all[index], &outcome, isLast: true)
+        if let delta = snapshot.delta, snapshot.follows(last), shortFronts.isEmpty {
+            for index in delta.ports where snapshot.ports[index].transport != .sctp {
+                try place(.service(ServiceInput(snapshot, port: index)), &outcome, isLast: true)
             }
         } else {
-            try applyAll(wanted, &outcome)
+            try applyAny(snapshot, &outcome)
         }
-        last = wanted
+        last = snapshot
         for (map, ports) in outcome.short.sorted(by: { $0.key < $1.key }) {
             outcome.problems.append(full(map, ports.sorted()))
         }
         try placeNode(snapshot)
         outcome.gone.removeAll { alive[$0] != nil }
         return outcome
+    }
+
+    private mutating func applyAny(
+        _ snapshot: Snapshot, _ outcome: inout Outcome
+    ) throws(BPFError) {
+        try placeAddresses(snapshot, &outcome)
+        let wanted = Inputs(snapshot)
+        let had = last.map { Inputs($0) }
+        guard let had, had.isSame(as: wanted) else { return try applyAll(wanted, &outcome) }
+        for index in wanted.all.indices where mayDiffer(wanted.all[index], had.all[index]) {
+            try place(wanted.all[index], &outcome, isLast: true)
+        }
     }
 
     private func mayDiffer(_ new: Input, _ old: Input) -> Bool {
@@ -173,13 +195,9 @@ private struct Inputs {
 
     init(_ snapshot: Snapshot) {
         all.reserveCapacity(snapshot.ports.count)
-        for port in snapshot.ports where port.transport != .sctp {
-            all.append(
-                .service(
-                    ServiceInput(
-                        service: snapshot.mesh.services[port.serviceIndex],
-                        portIndex: port.portIndex, isCaptured: port.isCaptured,
-                        node: snapshot.node, zone: snapshot.zone)))
+        for (index, port) in snapshot.ports.enumerated()
+        where port.transport != .sctp && !port.isInbound {
+            all.append(.service(ServiceInput(snapshot, port: index)))
         }
         for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
             for port in pod.hostPorts where port.transport != .sctp {
@@ -271,8 +289,8 @@ extension ServiceRows {
     private mutating func countAlive(
         _ old: ServicePlan?, _ new: ServicePlan?, _ outcome: inout Outcome
     ) {
-        let before = (old?.alive ?? []).map { malla_end($0, old?.transport ?? .tcp) }
-        let after = (new?.alive ?? []).map { malla_end($0, new?.transport ?? .tcp) }
+        let before = (old?.alive ?? []).map { malla_end($0.address, old?.transport ?? .tcp) }
+        let after = (new?.alive ?? []).map { malla_end($0.address, new?.transport ?? .tcp) }
         for end in after { alive[end, default: 0] += 1 }
         for end in before {
             let count = (alive[end] ?? 1) - 1
@@ -402,6 +420,32 @@ extension ServiceRows {
 }
 
 extension ServiceRows {
+    /// The same as `KernelRows.mend` of services and their endpoints; tables are not looked at.
+    ///
+    /// - Parameter count: fronts, each with some endpoints.
+    mutating func mend(_ count: Int) -> [String] {
+        var mended: [String] = []
+        for name in round.take(count, of: { Array(fronts.keys) }) {
+            guard let front = fronts[name], !front.isShort else { continue }
+            for key in front.keys {
+                guard let row = rows[key]?.row else { continue }
+                if BPFLoader.mend(maps.services, key, row, placeholder: malla_service()) {
+                    mended.append(maps.services.name)
+                }
+            }
+            for group in [front.cluster, front.local] {
+                for (slot, end) in (group?.slots ?? []).enumerated() {
+                    let key = malla_endpoint_key(group: group?.id ?? 0, slot: UInt32(slot))
+                    let end = malla_end(end.address, front.plan.transport)
+                    if BPFLoader.mend(maps.endpoints, key, end, placeholder: malla_end()) {
+                        mended.append(maps.endpoints.name)
+                    }
+                }
+            }
+        }
+        return mended
+    }
+
     // MARK: Removal
 
     /// The front's keys are free for others; the kernel still has them.

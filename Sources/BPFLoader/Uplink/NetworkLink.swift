@@ -31,6 +31,12 @@ struct NetworkLink {
         }
     }
 
+    /// Bytes; negative if there is no such interface.
+    static func mtu(of name: String) -> Int32 {
+        // The name outlives the call.
+        unsafe malla_link_mtu(name)
+    }
+
     /// Addresses of all interfaces, with the interfaces' indices.
     static func addresses() -> [(index: UInt32, address: IPAddress)] {
         let max = 8192

@@ -14,7 +14,8 @@ enum AgentChecks {
             return [unreachable(client, error)]
         }
         var items = [
-            reachable(status), readiness(status), configuration(status), listeners(status),
+            reachable(status), readiness(status), datapath(status), configuration(status),
+            listeners(status),
         ]
         if let pods = try? client.list(AdminAPI.endpoints).items {
             items.append(enrolment(pods, datapath: status.datapath.mode))
@@ -51,6 +52,18 @@ enum AgentChecks {
                 remedy: "`malla status` and the agent's log say more")
     }
 
+    /// A full map, an interface that is gone: the rest is in force, and readiness does not tell.
+    static func datapath(_ status: StatusItem) -> CheckItem {
+        let name = "datapath in force"
+        guard status.datapath.mode == "on" else { return .ok(name, status.datapath.mode) }
+        return status.datapath.message.isEmpty
+            ? .ok(name, "as a whole")
+            : .warn(
+                name, status.datapath.message,
+                remedy: "`malla bpf stats` shows how full the maps are; --map-entries sizes them "
+                    + "after `malla-agent cleanup`")
+    }
+
     static func configuration(_ status: StatusItem) -> CheckItem {
         let config = status.config
         let text = "\(config.directory): \(config.objects) objects, \(config.refused) refused"
@@ -77,8 +90,8 @@ enum AgentChecks {
         if let broken = meshed.first(where: { $0.state != "attached" }) {
             return .warn(
                 "pods", "\(broken.namespace)/\(broken.name) is \(broken.state)",
-                remedy: "give the pod's interface by annotation malla.io/interface; see "
-                    + "`malla endpoints --local`")
+                remedy: "`malla endpoints --local` shows all; a pod's interface is given by the "
+                    + "annotation malla.io/interface, and `malla bpf stats` shows full maps")
         }
         return .ok("pods", text)
     }

@@ -7,7 +7,11 @@ internal import Foundation
 
 enum NeighbourChecks {
     static func all(_ machine: Machine) -> [CheckItem] {
-        let rules = ["iptables-save", "iptables-legacy-save", "ip6tables-save"]
+        // nft shows its own tables and those that iptables-nft makes; the others are iptables'.
+        let rules =
+            [Machine.outputOf("nft", ["list", "ruleset"])]
+            .compactMap(\.self)
+            + ["iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save"]
             .compactMap { Machine.outputOf($0, []) }
         return [
             hooks(machine), filters(machine),
@@ -93,19 +97,31 @@ enum NeighbourChecks {
             remedy: "another program sees or steers the same packets: test with it, or remove it")
     }
 
-    /// `rules` is what iptables-save prints; `nil`: there is no such program.
+    /// `rules` is what nft and iptables-save print; `nil`: neither is there, or may look.
     static func chains(_ rules: String?) -> CheckItem {
         let name = "other chains"
-        guard let rules else { return .ok(name, "not examined: iptables-save is not installed") }
+        guard let rules else {
+            return .warn(
+                name, "not examined: neither nft nor iptables-save could list the packet filter",
+                remedy: "install nftables and run `malla check` as root")
+        }
         let owners = [
             ("ISTIO_", "Istio"), ("CILIUM_", "Cilium"), ("OLD_CILIUM_", "Cilium"),
             ("PROXY_INIT_", "Linkerd"), ("KUMA_", "Kuma"), ("CONSUL_PROXY_", "Consul"),
         ]
-        let found = owners.filter { rules.contains("\n:\($0.0)") }.map(\.1)
-        guard let first = found.first else { return .ok(name, "none of another mesh's") }
+        var found: [String] = []
+        for (prefix, owner) in owners where !found.contains(owner) {
+            // As iptables-save writes a chain, and as nft does.
+            guard rules.contains("\n:\(prefix)") || rules.contains("chain \(prefix)") else {
+                continue
+            }
+            found.append(owner)
+        }
+        guard !found.isEmpty else { return .ok(name, "none of another mesh's") }
+        let text = found.joined(separator: ", ")
         return .warn(
-            name, "packet filter chains of \(first)",
-            remedy: "take the node out of \(first), or clear its chains; both would redirect")
+            name, "packet filter chains of \(text)",
+            remedy: "take the node out of \(text), or clear the chains; they would redirect, too")
     }
 
     /// What other meshes and CNIs leave on a node.

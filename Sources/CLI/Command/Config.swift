@@ -17,7 +17,8 @@ struct Config: ParsableCommand {
                 under DIR and prints one line a finding: FILE:LINE: severity: object: field: what \
                 is wrong (status condition). An error is an object (or file) that the agent \
                 refuses whole; a warning is something asked for that does not happen, such as a \
-                field that this version does not support.
+                field that this version does not support. What is ignored on purpose, such as a \
+                Gateway of another class, is counted; --all names it.
 
                 Exits 65 on errors, with --strict also on fields and kinds that are unknown or not supported; 66 if DIR cannot be read.
 
@@ -48,9 +49,15 @@ struct Config: ParsableCommand {
             let findings = report.diagnostics.map(Self.item)
             let shown = findings.filter { all || $0.severity != "info" || output.output == .json }
             try Output(output).print(AdminAPI.diagnostics.listing(shown)) { colour in
-                shown.map { Self.line($0, colour: colour) } + [report.summary]
+                shown.map { Self.line($0, colour: colour) } + [Self.summary(report, all: all)]
             }
             if report.errorCount > 0 { throw ExitCode.badConfiguration }
+        }
+
+        /// Nothing is silent: what is not printed is counted, with the option that prints it.
+        static func summary(_ report: ConfigReport, all: Bool) -> String {
+            let isHidden = report.ignoredCount > 0 && !all
+            return report.summary + (isHidden ? " (--all names them)" : "")
         }
 
         private static func item(_ diagnostic: Diagnostic) -> DiagnosticItem {

@@ -8,7 +8,8 @@ struct Routes: ParsableCommand {
         discussion: """
             The table has one line for each parent of a route; `--rules` adds what each rule \
             matches, changes and sends where. A backend that cannot be followed answers 500, as \
-            Gateway API says, and its problem is named.
+            Gateway API says, and its problem is named. Of a route whose file was changed to \
+            something invalid the version before stays in force; MESSAGE says what is wrong.
 
             EXAMPLES
               malla routes -n shop --rules
@@ -48,10 +49,12 @@ struct Routes: ParsableCommand {
                     start + [
                         Cell(parent.parent), verdict(parent.accepted, parent.reason),
                         verdict(parent.resolvedRefs, parent.resolvedRefsReason),
-                        Cell(parent.message),
+                        message(item, parent.message),
                     ])
             }
-            if item.parents.isEmpty { table.rows.append(start + ["-", "-", "-", "-"]) }
+            if item.parents.isEmpty {
+                table.rows.append(start + ["-", "-", "-", message(item, "-")])
+            }
         }
         return table
     }
@@ -80,6 +83,12 @@ struct Routes: ParsableCommand {
             }
         }
         return table
+    }
+
+    private static func message(_ item: RouteItem, _ own: String) -> Cell {
+        guard !item.refusal.isEmpty else { return Cell(own) }
+        let rest = own.isEmpty || own == "-" ? "" : "; " + own
+        return Cell("change refused: \(item.refusal)\(rest)", .bad)
     }
 
     private static func verdict(_ holds: Bool, _ reason: String) -> Cell {

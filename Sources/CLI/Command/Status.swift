@@ -8,8 +8,9 @@ struct Status: ParsableCommand {
         discussion: """
             READY is `no` while the configuration directory has an unreadable file or a part of \
             the agent is not up; the reasons follow. REFUSED objects keep their last good version \
-            in force: `malla config validate` on the agent's directory names them. A listener that \
-            is not programmed says why.
+            in force; each is named below with its first error. What is ignored on purpose is \
+            named by `malla config validate --all` on the agent's directory. A listener that is \
+            not programmed says why.
 
             EXAMPLES
               malla status
@@ -29,6 +30,7 @@ struct Status: ParsableCommand {
     static func lines(_ item: StatusItem, colour: Bool) -> [String] {
         var lines = facts(item).lines(colour: colour)
         lines += item.reasons.map { "  not ready: \($0)" }
+        lines += item.config.refusals.map { "  refused: \($0)" }
         lines += item.config.unreadableFiles.map { "  unreadable: \($0)" }
         lines += item.config.lastGood.problems.map { "  state: \($0)" }
         lines += item.quarantined.map { "  quarantined: \($0) (two crashes named it)" }
@@ -76,7 +78,9 @@ struct Status: ParsableCommand {
     }
 
     private static func objects(_ config: StatusItem.Config) -> Cell {
-        let text = "\(config.objects), \(config.refused) refused, \(config.warnings) warnings"
+        let ignored = config.ignored > 0 ? ", \(config.ignored) ignored" : ""
+        let text =
+            "\(config.objects), \(config.refused) refused, \(config.warnings) warnings" + ignored
         return Cell(text, config.refused > 0 ? .bad : .plain)
     }
 

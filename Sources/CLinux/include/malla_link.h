@@ -19,6 +19,9 @@ struct malla_link_address {
 int malla_links(struct malla_link *links, int max);
 int malla_link_addresses(struct malla_link_address *addresses, int max);
 
+/* Of the interface with that name, bytes; or -errno. */
+int malla_link_mtu(const char *name);
+
 /* SO_NETNS_COOKIE (Linux 5.14), or 0 where the kernel refuses it. */
 uint64_t malla_netns_cookie(void);
 

@@ -23,6 +23,9 @@ int malla_signals_next(int descriptor);
 /* Starts `path` with `count` arguments, laid end to end with a NUL after each; `control` becomes
  * descriptor 3. Everything else that is open must be close-on-exec. */
 int malla_spawn(const char *path, const char *arguments, size_t count, int control);
+/* What ps and /proc/PID/comm call this process: the first 15 bytes of `name`. From its first thread. */
+void malla_name_process(const char *name);
+
 /* Ends the calling process with SIGKILL when the thread that started it ends. */
 int malla_die_with_parent(pid_t parent);
 /* No program that the calling thread, or one that it starts, executes has more privileges than it:
@@ -50,6 +53,8 @@ int malla_link_is_up(const char *name);
 int malla_engine_routes(int family, const char *device);
 /* The same where some of them are there already; how many were missing. */
 int malla_engine_routes_repair(int family, const char *device);
+/* What leaves by its default route is no longer than `mtu` bytes; 0: than the device says. */
+int malla_engine_mtu(int family, const char *device, uint32_t mtu);
 
 /* A listening TCP socket, non-blocking, close-on-exec. `address` is IPv6 or v4-mapped. */
 #define MALLA_LISTEN_REUSEPORT 1

@@ -86,6 +86,8 @@ struct FieldDrop: OptionSet, BitwiseCopyable {
     var isChunked = false
     /// The method is HEAD, so that the response has no body.
     var isHead = false
+    /// The method is CONNECT: the target is an authority, and there is no path.
+    var isConnect = false
     var closes = false
     var keepsAlive = false
     /// `Connection: upgrade`; and an `Upgrade` that may be passed on.

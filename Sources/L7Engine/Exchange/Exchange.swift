@@ -8,6 +8,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case failed(Failure)
         case connected
         case connectFailed(isLate: Bool)
+        /// No port is free from which to dial this endpoint.
+        case portsUsedUp
         /// The endpoint speaks no TLS that we want, or is not whom we want.
         case handshakeFailed
         /// The upstream connection ended or broke.
@@ -68,8 +70,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .connected, .connectFailed, .handshakeFailed, .upstreamEnded, .upstreamInvalid,
-            .responseStarted, .switchedProtocols, .responseEnded:
+        case .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .upstreamEnded,
+            .upstreamInvalid, .responseStarted, .switchedProtocols, .responseEnded:
             return .none
         }
     }
@@ -86,12 +88,12 @@ struct Exchange: BitwiseCopyable, Equatable {
                 return .dialAnew
             }
             return end(.reply(attempts > 1 ? .retriesExceeded : failure))
-        case .handshakeFailed:
+        case .handshakeFailed, .portsUsedUp:
             if attempts < attemptsMax {
                 attempts += 1
                 return .dialAnew
             }
-            return end(.reply(.handshakeFailed))
+            return end(.reply(event == .portsUsedUp ? .portsUsedUp : .handshakeFailed))
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
@@ -121,7 +123,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .routed, .connected, .connectFailed, .handshakeFailed, .responseEnded: return .none
+        case .routed, .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .responseEnded:
+            return .none
         }
     }
 
@@ -133,7 +136,7 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.abort(failure))
         case .deadline: return end(.abort(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .routed, .connected, .connectFailed, .handshakeFailed, .responseStarted,
+        case .routed, .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .responseStarted,
             .switchedProtocols:
             return .none
         }
@@ -144,7 +147,7 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .responseEnded, .upstreamEnded, .downstreamGone: return end(.finish)
         case .deadline: return end(.abort(.requestTimeout))
         case .failed(let failure): return end(.abort(failure))
-        case .routed, .connected, .connectFailed, .handshakeFailed, .upstreamInvalid,
+        case .routed, .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .upstreamInvalid,
             .responseStarted, .switchedProtocols:
             return .none
         }

@@ -65,6 +65,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case quarantined
     case idleTimeout
     case drained
+    case portsUsedUp
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -73,6 +74,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
         .idleTimeout, .drained,
+        .portsUsedUp,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -141,6 +143,8 @@ enum Failure: Equatable, BitwiseCopyable {
             Row("body_timeout", 408, .streamIdle, .never, "the request's body did not come in time")
         case .slowReader:
             Row("slow_reader", 0, .streamIdle, .never, "the client does not read the answer")
+        case .portsUsedUp:
+            Row("ports", 503, .overflow, .always, "no port is free towards the upstream")
         case .overloaded:
             Row("overloaded", 503, .overflow, .never, "too busy; try again in a second")
         case .quarantined:
@@ -176,7 +180,7 @@ extension Refusal {
         case .version: refused(505, "this version of HTTP is not served")
         case .encodingUnknown: refused(501, "this transfer coding is not known")
         case .expectation: refused(417, "this expectation cannot be met")
-        case .connectMethod: refused(405, "CONNECT is not served here")
+        case .connectMethod: refused(405, "no route allows CONNECT here")
         case .malformedLine, .method, .target, .path, .fieldName, .fieldValue, .spaceBeforeColon,
             .bareLineFeed, .bareCarriageReturn, .nul, .foldedLine, .hostMissing, .hostDuplicate,
             .hostInvalid, .contentLengthInvalid, .contentLengthDuplicate, .lengthAndEncoding,

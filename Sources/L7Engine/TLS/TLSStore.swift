@@ -80,8 +80,8 @@ struct TLSStore {
             table.servers.append(server(of: socket, snapshot.mesh, old))
         }
         for port in snapshot.ports {
-            let service = snapshot.mesh.services[port.serviceIndex]
-            guard let tls = service.ports[port.portIndex].tls else {
+            let service = port.isInbound ? nil : snapshot.mesh.services[port.serviceIndex]
+            guard let tls = service?.ports[port.portIndex].tls else {
                 table.identityOfPort.append(0)
                 continue
             }

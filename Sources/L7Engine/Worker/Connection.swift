@@ -138,6 +138,7 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var isHead = false
     var minor: UInt8 = 1
     var wantsUpgrade = false
+    var isConnect = false
     var isResendable = false
     var answerStarted = false
     var status: UInt16 = 0

@@ -141,6 +141,7 @@ extension Worker {
         link.it.upstreamPeer = SocketAddress(.anyV6, 0)
         link.it.minor = head.minor
         link.it.isHead = head.isHead
+        link.it.isConnect = head.isConnect
         link.it.keepsAlive =
             drainUntil == nil && !head.closes && (head.minor == 1 || head.keepsAlive)
         link.it.requestDeadline = .max
@@ -154,7 +155,7 @@ extension Worker {
 
     /// What the access log says of a request is copied now: the bytes will be gone when it ends.
     private func keepLogText(_ link: Link, _ base: UnsafeMutablePointer<UInt8>) {
-        guard let text = unsafe link.it.logText else { return }
+        guard logsAccess, let text = unsafe link.it.logText else { return }
         let method = min(head.method.count, 16)
         let authority = min(head.authority.count, 64)
         let path = min(head.path.count, Connection.logTextBytes - 80)

@@ -105,7 +105,11 @@ extension Worker {
         let bytes = unsafe Bytes(base, count: head.end)
         link.it.status = redirect.status
         startReply(link, Int(redirect.status))
-        writer.append("Location: ")
+        writer.append("Date: ")
+        writer.append(date: Int((now &+ wallOffset) / 1_000_000_000))
+        writer.append("\r\nX-Request-ID: ")
+        requestID(link).write(&writer)
+        writer.append("\r\nLocation: ")
         if let scheme = redirect.scheme {
             writer.append(table.text, scheme)
         } else {
@@ -190,6 +194,15 @@ extension Worker {
         tally.record(
             source: link.it.source, port: port, status: link.it.status, flag: link.it.flag,
             destination: link.it.destination, duration: duration)
+        if logsAccess { log(link, duration) }
+        let account = link.it.account
+        accounts[account].requests &+= 1
+        accounts[account].receivedBytes &+= link.it.receivedBytes
+        accounts[account].sentBytes &+= link.it.sentBytes
+        letGo(link)
+    }
+
+    private func log(_ link: Link, _ duration: UInt64) {
         let record = LogRecord(
             time: link.it.startedAt &+ wallOffset, duration: duration,
             receivedBytes: link.it.receivedBytes, sentBytes: link.it.sentBytes, peer: link.it.peer,
@@ -207,11 +220,6 @@ extension Worker {
             isLogged = unsafe accessLog.append(record, text: link.it.logText, route: [], .empty)
         }
         if !isLogged { tally.count(.accessLogDropped) }
-        let account = link.it.account
-        accounts[account].requests &+= 1
-        accounts[account].receivedBytes &+= link.it.receivedBytes
-        accounts[account].sentBytes &+= link.it.sentBytes
-        letGo(link)
     }
 
     /// Lets go of the configuration that the exchange began with.

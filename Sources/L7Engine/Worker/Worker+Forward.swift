@@ -10,7 +10,7 @@ extension Worker {
         _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ bodyEnd: Int, _ match: RouteMatch,
         _ table: CompiledRoutes
     ) {
-        link.it.wantsUpgrade = head.wantsUpgrade
+        link.it.wantsUpgrade = head.wantsUpgrade && !head.isConnect
         let rule = table.rules[Int(match.rule)]
         unsafe writeRequest(link, base, rule, match, table)
         guard !writer.isOver else {
@@ -48,19 +48,25 @@ extension Worker {
         writer.reset()
         writer.append(bytes, head.method)
         writer.append(" ")
-        writePath(bytes, rule.rewritePath, match, table)
+        if head.isConnect {
+            writer.append(bytes, head.authority)
+        } else {
+            writePath(bytes, rule.rewritePath, match, table)
+        }
         if head.hasQuery {
             writer.append("?")
             writer.append(bytes, head.query)
         }
         writer.append(" HTTP/1.1\r\n")
         var drop: FieldDrop = link.it.isCaptured ? .rewritten : [.rewritten, .edge]
-        if rule.rewriteHost != nil { drop.insert(.host) }
+        // The authority of CONNECT is its target: the two may not differ.
+        let newHost = head.isConnect ? nil : rule.rewriteHost
+        if newHost != nil { drop.insert(.host) }
         if link.it.wantsUpgrade { drop.insert(.allButUpgrade) }
         if link.it.madeRequestID { drop.insert(.requestID) }
         // An old client knows no interim answer (RFC 9110 section 10.1.1).
         if head.minor == 0 { drop.insert(.expect) }
-        if let host = rule.rewriteHost {
+        if let host = newHost {
             writer.append("Host: ")
             writer.append(table.text, host)
             writer.append("\r\n")
@@ -148,10 +154,12 @@ extension Worker {
     /// A pooled connection if there is a good one (and `anew` does not forbid it), else a new one.
     func obtain(_ link: Link, anew: Bool) {
         let anew = anew || link.it.isOpaque
-        guard let endpoint = pickEndpoint(link) else {
+        guard var endpoint = pickEndpoint(link) else {
             perform(link.it.exchange.on(.failed(.noEndpoints)), link)
             return
         }
+        // Of a pod itself, for whatever its client dialled.
+        if endpoint.address.port == 0 { endpoint.address.port = link.it.target.port }
         link.it.upstreamPeer = endpoint.address
         var source = IPAddress.anyV6
         if isInOwnNamespace, link.it.isCaptured,
@@ -225,7 +233,11 @@ extension Worker {
                 perform(link.it.exchange.on(.failed(.overloaded)), link)
                 return
             }
-            perform(link.it.exchange.on(.connectFailed(isLate: false)), link)
+            // bind(2) and connect(2) say so: all ports towards this endpoint are taken.
+            let isWithoutPort = result == -EADDRINUSE || result == -EADDRNOTAVAIL
+            perform(
+                link.it.exchange.on(isWithoutPort ? .portsUsedUp : .connectFailed(isLate: false)),
+                link)
             return
         }
         let upstream = makeConnection(descriptor, .upstream)
@@ -252,14 +264,23 @@ extension Worker {
         let descriptor = engine_socket(isV4 ? AF_INET : AF_INET6)
         guard descriptor >= 0, !pool.it.isNode else { return descriptor }
         let source = pool.it.source
-        // ARCHITECTURE.md, ports: this half of 61000-65535 is what the client's node dials.
+        // ARCHITECTURE.md, ports: both nodes may dial from one client's address.
+        let isOwn = isLocalPod(source)
         let bound = engine_bind_source(
-            descriptor, engine_address(high: source.high, low: source.low, port: 0), 61000, 63267)
+            descriptor, engine_address(high: source.high, low: source.low, port: 0),
+            isOwn ? 61000 : 63268, isOwn ? 63267 : 65535)
         if bound < 0 {
             Glibc.close(descriptor)
             return bound
         }
         return descriptor
+    }
+
+    private func isLocalPod(_ address: IPAddress) -> Bool {
+        guard current >= 0, let snapshot = configs[current].config?.snapshot,
+            let index = snapshot.workloadsByAddress[address]
+        else { return false }
+        return snapshot.isLocal(snapshot.mesh.workloads[index])
     }
 
     func connected(_ upstream: Link) {

@@ -53,7 +53,7 @@ extension Worker {
         link.it.port = -1
         link.it.metricPort = 0
         if link.it.isCaptured {
-            guard let port = config.snapshot.captures[link.it.target] else { return .noListener }
+            guard let port = config.snapshot.capture(at: link.it.target) else { return .noListener }
             link.it.port = Int32(port.value)
             link.it.metricPort = config.ports[port.value]
             if !config.snapshot.ports[port.value].isTCPRouted { return nil }
@@ -166,6 +166,11 @@ extension Worker {
             record(link, flag, Tally.OpaqueChange(opened: 1, closed: 1))
         }
         link.it.isOpened = false
+        if logsAccess { logOpaque(link, flag) }
+        letGo(link)
+    }
+
+    private func logOpaque(_ link: Link, _ flag: ResponseFlag) {
         let line = LogRecord(
             time: link.it.startedAt &+ wallOffset, duration: now &- link.it.startedAt,
             receivedBytes: link.it.receivedBytes, sentBytes: link.it.sentBytes, peer: link.it.peer,
@@ -181,6 +186,5 @@ extension Worker {
             isLogged = unsafe accessLog.append(line, text: nil, route: [], .empty)
         }
         if !isLogged { tally.count(.accessLogDropped) }
-        letGo(link)
     }
 }

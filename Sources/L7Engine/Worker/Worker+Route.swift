@@ -41,7 +41,13 @@ extension Worker {
                 return
             }
         }
-        guard let match = table.find(request) else {
+        let found = table.find(request)
+        // What is in a tunnel nobody looks at, so a route must ask for it by name.
+        if head.isConnect, found?.namesMethod != true {
+            refuse(link, .connectMethod)
+            return
+        }
+        guard let match = found else {
             perform(link.it.exchange.on(.failed(.noRoute)), link)
             return
         }
@@ -67,7 +73,7 @@ extension Worker {
         link.it.table = -1
         let snapshot = config.snapshot
         if link.it.isCaptured {
-            if let port = snapshot.captures[link.it.target] {
+            if let port = snapshot.capture(at: link.it.target) {
                 link.it.table = Int32(snapshot.ports[port.value].routeTable ?? -1)
             }
         } else {

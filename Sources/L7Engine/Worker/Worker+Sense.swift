@@ -21,7 +21,7 @@ extension Worker {
     /// Into `Snapshot.ports` of the current configuration.
     private func port(at target: SocketAddress) -> Int? {
         guard current >= 0, let config = configs[current].config else { return nil }
-        return config.snapshot.captures[target]?.value
+        return config.snapshot.capture(at: target)?.value
     }
 
     func startSensing(_ link: Link) {

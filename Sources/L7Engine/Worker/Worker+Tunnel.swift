@@ -1,4 +1,5 @@
-// Bytes as they are, both ways, until both ends have closed: after 101, and of opaque connections.
+// Bytes as they are, both ways, until both ends have closed: after 101, after 2xx to CONNECT, and
+// of opaque connections.
 // Each direction ends by itself, and by the same kind of end that came: an orderly end is passed on
 // when all before it is; a reset resets the other side. While a side takes nothing the other is not
 // read, so what waits outside of the sockets is one receive or one pipe.
@@ -8,16 +9,17 @@ internal import Glibc
 internal import MeshModel
 
 extension Worker {
-    /// The upstream switched protocols: relays its head and what stands behind it.
+    /// The upstream switched protocols, or has connected: relays its head and what is behind it.
     func startTunnel(
         _ link: Link, _ client: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
     ) -> Int {
-        guard client.it.wantsUpgrade, client.it.framing.isDone else {
+        let isExpected = head.status == 101 ? client.it.wantsUpgrade : client.it.isConnect
+        guard isExpected, client.it.framing.isDone else {
             perform(client.it.exchange.on(.upstreamInvalid), client)
             return -1
         }
         _ = client.it.exchange.on(.switchedProtocols)
-        client.it.status = 101
+        client.it.status = UInt16(head.status)
         client.it.keepsAlive = false
         buffers.release(&client.it.request)
         client.it.phase = .tunnel

@@ -83,7 +83,9 @@ extension Worker {
                 return -1
             case .complete: break
             }
-            if head.status == 101 { return unsafe startTunnel(link, client, base, start, end) }
+            if head.status == 101 || (client.it.isConnect && 200..<300 ~= head.status) {
+                return unsafe startTunnel(link, client, base, start, end)
+            }
             if head.status < 200 {
                 // Informational: to those who know it (RFC 9110 section 15.2).
                 if client.it.minor == 1 {
@@ -124,6 +126,8 @@ extension Worker {
             return -1
         }
         if stop < end { link.it.keepsAlive = false }
+        // A client that did not wait for its tunnel has sent what is no request.
+        if client.it.isConnect { client.it.keepsAlive = false }
         // An answer before the request's end: what still comes of it is not worth waiting for.
         if client.it.phase == .body { client.it.keepsAlive = false }
         unsafe writeResponse(client, base)

@@ -77,6 +77,7 @@ internal import MeshModel
 
     /// Says to the black box whom this worker serves.
     var slot = BlackBoxSlot.blank()
+    var logsAccess = true
     /// Not empty in a test of the black box only.
     var trapPath: [UInt8] = []
     var hasQuarantine = false

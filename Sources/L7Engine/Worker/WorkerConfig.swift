@@ -32,3 +32,19 @@ final class WorkerConfig: Sendable {
         self.quarantined = quarantined
     }
 }
+
+/// What one configuration leaves for the next.
+struct Adoption {
+    /// All that is the same for every snapshot of one shape.
+    struct Base {
+        let shape: SnapshotShape
+        let sources: [UInt32]
+        let ports: [UInt32]
+        /// By the number of a source.
+        let accounts: [String]
+        let tls: TLSTable
+    }
+
+    var store = TLSStore()
+    var base: Base?
+}

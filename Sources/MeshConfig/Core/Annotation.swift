@@ -12,6 +12,8 @@ enum Annotation {
     ]
     /// Pod: `open` or `closed`, what becomes of new connections that no engine can serve.
     static let failureMode = "malla.io/failure-mode"
+    /// Pod: `l7`, what others dial of it goes through the engine.
+    static let inbound = "malla.io/inbound"
     /// Pod or Namespace: `enabled` or `disabled`.
     static let mesh = "malla.io/mesh"
     /// The same in Istio's words: `ambient` or `none`.

@@ -2,6 +2,17 @@
 
 internal import MeshModel
 
+enum NodeRules {
+    static func check(_ root: Value, _ check: inout ShapeCheck) {
+        for (index, block) in (root["spec"]?["podCIDRs"]?.list ?? []).enumerated() {
+            guard let text = block.text, IPPrefix(text) == nil else { continue }
+            check.error(
+                "spec.podCIDRs[\(index)]", block.line,
+                "'\(text)' is no block of addresses such as 10.0.0.0/8")
+        }
+    }
+}
+
 enum PodRules {
     static func check(_ root: Value, _ check: inout ShapeCheck) {
         if let name = root["metadata"]?["annotations"]?[Annotation.interface], let text = name.text,
@@ -23,7 +34,7 @@ enum PodRules {
         for (index, entry) in (status["podIPs"]?.list ?? []).enumerated() {
             guard let ip = entry["ip"], let text = ip.text else { continue }
             let path = "status.podIPs[\(index)].ip"
-            guard let address = IPAddress(text) else {
+            guard let address = IPAddress(unmapped: text) else {
                 check.error(path, ip.line, "'\(text)' is no IPv4 or IPv6 address")
                 continue
             }
@@ -31,8 +42,16 @@ enum PodRules {
                 check.error(path, ip.line, "is the second address of its family: at most one each")
             }
         }
-        if let ip = status["podIP"], let text = ip.text, !text.isEmpty, IPAddress(text) == nil {
-            check.error("status.podIP", ip.line, "'\(text)' is no IPv4 or IPv6 address")
+        guard let ip = status["podIP"], let text = ip.text, !text.isEmpty else { return }
+        guard let address = IPAddress(unmapped: text) else {
+            return check.error("status.podIP", ip.line, "'\(text)' is no IPv4 or IPv6 address")
+        }
+        if let first = status["podIPs"]?.list.first?["ip"]?.text, let listed = IPAddress(first),
+            listed != address
+        {
+            check.error(
+                "status.podIPs[0].ip", status["podIPs"]?.line ?? ip.line,
+                "'\(first)' differs from status.podIP '\(text)': they must be the same")
         }
     }
 }
@@ -86,10 +105,10 @@ enum ServiceRules {
         _ value: Value, _ path: String, _ check: inout ShapeCheck
     ) {
         guard let text = value.text, !text.isEmpty, text != "None" else { return }
-        guard let address = IPAddress(text) else {
+        guard let address = IPAddress(unmapped: text) else {
             return check.error(path, value.line, "'\(text)' is no IPv4 or IPv6 address, nor None")
         }
-        if address.isUnspecified || address.isLoopback {
+        if address.isUnspecified || address.isLoopback || address.isMulticast {
             check.error(path, value.line, "'\(text)' cannot be a service's address")
         }
     }
@@ -140,7 +159,7 @@ enum EndpointSliceRules {
             for (position, value) in (endpoint["addresses"]?.list ?? []).enumerated() {
                 let path = "endpoints[\(index)].addresses[\(position)]"
                 guard let text = value.text else { continue }
-                guard let address = IPAddress(text) else {
+                guard let address = IPAddress(unmapped: text) else {
                     check.error(path, value.line, "'\(text)' is no IPv4 or IPv6 address")
                     continue
                 }
@@ -149,5 +168,14 @@ enum EndpointSliceRules {
                 }
             }
         }
+    }
+}
+
+extension IPAddress {
+    /// As objects write addresses. `::ffff:10.0.0.1` is refused, as the Kubernetes API refuses it:
+    /// programs disagree whether it is the IPv4 address.
+    init?(unmapped text: String) {
+        self.init(text)
+        if isIPv4, text.contains(":") { return nil }
     }
 }

@@ -28,7 +28,16 @@ extension Shape {
     static let namespace: Shape = .object(.harmless("spec"), .harmless("status"))
 
     static let node: Shape = .object(
-        .harmless("spec"),
+        .honoured(
+            "spec",
+            .fields(
+                [
+                    .honoured("podCIDR", .text(.any(bytesMax: 64))),
+                    .honoured("podCIDRs", .list(.text(.nonEmpty(bytesMax: 64)), counts: 0...2)),
+                ]
+                    + ShapeField.harmless([
+                        "configSource", "externalID", "providerID", "taints", "unschedulable",
+                    ]))),
         .honoured(
             "status",
             .fields(

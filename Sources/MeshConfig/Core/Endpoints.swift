@@ -4,7 +4,19 @@
 internal import MeshModel
 
 struct EndpointResolution {
-    private let pods: [ConfigObject]
+    private struct Pod {
+        var object: ConfigObject
+        var labels: [String: String]
+    }
+    private struct Label: Hashable {
+        var namespace: String
+        var key: String
+        var value: String
+    }
+
+    private let pods: [Pod]
+    /// Into `pods`, ascending: a selector looks at those that bear the rarest of its labels.
+    private var podsByLabel: [Label: [Int]] = [:]
     /// By node.
     private let zones: [String: String]
     private var slices: [ObjectName: [ConfigObject]] = [:]
@@ -12,9 +24,15 @@ struct EndpointResolution {
     private var used: Set<ObjectName> = []
 
     init(_ objects: ObjectSet, nodes: [Node]) {
-        pods = objects["Pod"]
+        pods = objects["Pod"].map { Pod(object: $0, labels: $0.labels) }
         zones = Dictionary(
             nodes.map { ($0.name, $0.zone) }, uniquingKeysWith: { first, _ in first })
+        for (index, pod) in pods.enumerated() {
+            for (key, value) in pod.labels {
+                let label = Label(namespace: pod.object.name.namespace, key: key, value: value)
+                podsByLabel[label, default: []].append(index)
+            }
+        }
         for slice in objects["EndpointSlice"] {
             guard let service = slice.labels[Annotation.serviceName] else {
                 unowned.append(slice)
@@ -44,6 +62,18 @@ struct EndpointResolution {
         }
     }
 
+    /// Puts a newer version of a slice in its place. `nil`: it is not known, or of another service
+    /// now; else that service's name.
+    mutating func replace(_ slice: ConfigObject) -> ObjectName? {
+        guard let label = slice.labels[Annotation.serviceName] else { return nil }
+        let service = ObjectName(slice.name.namespace, label)
+        guard let index = slices[service]?.firstIndex(where: { $0.name == slice.name }) else {
+            return nil
+        }
+        slices[service]?[index] = slice
+        return service
+    }
+
     /// Slices that no service claims.
     func orphans() -> [(ConfigObject, String)] {
         var found: [(ConfigObject, String)] = unowned.map {
@@ -66,7 +96,10 @@ struct EndpointResolution {
     ) -> [Endpoint] {
         var endpoints: [Endpoint] = []
         var seen: Set<SocketAddress> = []
-        for slice in slices where slice.root["addressType"]?.text != "FQDN" {
+        let own = slices.filter { $0.root["addressType"]?.text != "FQDN" }
+        // No more than there will be: they stay for as long as the service does.
+        endpoints.reserveCapacity(own.reduce(0) { $0 + ($1.root["endpoints"]?.count ?? 0) })
+        for slice in own {
             let match = (slice.root["ports"]?.list ?? []).first {
                 ($0["name"]?.text ?? "") == port.name
                     && ($0["protocol"]?.text ?? "TCP") == port.transport.rawValue
@@ -105,8 +138,11 @@ struct EndpointResolution {
         publishesNotReady: Bool
     ) -> [Endpoint] {
         var endpoints: [Endpoint] = []
-        for pod in pods where pod.name.namespace == namespace {
-            let labels = pod.labels
+        let bearers = selector.map { key, value in
+            podsByLabel[Label(namespace: namespace, key: key, value: value)] ?? []
+        }
+        for index in bearers.min(by: { $0.count < $1.count }) ?? [] {
+            let (pod, labels) = (pods[index].object, pods[index].labels)
             guard selector.allSatisfy({ labels[$0.key] == $0.value }), !Self.hasEnded(pod),
                 let number = Self.target(value, port, pod)
             else { continue }

@@ -9,6 +9,13 @@ extension EngineUse {
     ) -> (use: EngineUse, problems: [(annotation: String, problem: String)]) {
         var use = EngineUse()
         var problems: [(annotation: String, problem: String)] = []
+        switch annotations[Annotation.inbound] {
+        case nil: break
+        case "l7"?: use.isInbound = true
+        case let word?: problems.append((Annotation.inbound, "'\(word)' is not l7"))
+        }
+        // What nobody is to reach past the engine is closed without one.
+        use.failsClosed = use.isInbound
         switch annotations[Annotation.failureMode] {
         case nil: break
         case "open"?: use.failsClosed = false

@@ -13,6 +13,8 @@ struct Resolution {
 
     /// Into `mesh.services`.
     private(set) var serviceIndex: [ObjectName: Int] = [:]
+    /// What gave the services their endpoints.
+    private(set) var endpoints: EndpointResolution?
 
     private let refusals: [Refusal]
 
@@ -131,25 +133,24 @@ struct Resolution {
         for object in objects["Service"] {
             var service = Service(object)
             // External and load balancers' addresses may be shared, port by port.
-            for address in service.addresses {
-                guard let owner = owners[address] else {
-                    owners[address] = service.name
-                    continue
-                }
+            if let taken = service.addresses.first(where: { owners[$0] != nil }),
+                let owner = owners[taken]
+            {
                 note(
                     object,
                     .init(
                         severity: .error, category: .duplicate, line: object.line,
                         field: "spec.clusterIPs", condition: nil,
-                        message: "address \(address) belongs to Service \(owner) already; this "
-                            + "service keeps all but that address: correct one of them"
-                    ))
-                service.addresses.removeAll { $0 == address }
+                        message: "address \(taken) belongs to Service \(owner) already; this "
+                            + "service is refused: correct one of them"))
+                continue
             }
+            for address in service.addresses { owners[address] = service.name }
             endpoints.fill(&service, object)
             serviceIndex[service.name] = mesh.services.count
             mesh.services.append(service)
         }
+        self.endpoints = endpoints
         for (slice, message) in endpoints.orphans() {
             note(
                 slice,

@@ -10,7 +10,14 @@ extension Node {
             addresses: addresses.compactMap { entry in
                 guard entry["type"]?.text == "InternalIP" else { return nil }
                 return entry["address"]?.text.flatMap { IPAddress($0) }
-            }, zone: object.labels[Annotation.zone] ?? "", labels: object.labels)
+            }, zone: object.labels[Annotation.zone] ?? "", labels: object.labels,
+            podBlocks: Self.podBlocks(object.root["spec"]))
+    }
+
+    private static func podBlocks(_ spec: Value?) -> [IPPrefix] {
+        let listed = (spec?["podCIDRs"]?.list ?? []).compactMap(\.text)
+        return (listed.isEmpty ? [spec?["podCIDR"]?.text].compactMap(\.self) : listed)
+            .compactMap { IPPrefix($0) }
     }
 }
 

@@ -79,7 +79,7 @@ struct DirectoryScan {
         }
     }
 
-    private static func isConfiguration(_ name: String) -> Bool {
+    static func isConfiguration(_ name: String) -> Bool {
         name.hasSuffix(".yaml") || name.hasSuffix(".yml") || name.hasSuffix(".json")
     }
 

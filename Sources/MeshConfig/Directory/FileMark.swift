@@ -39,10 +39,10 @@ struct FileMark: Hashable {
                 changedNanoseconds: mark.changed_ns))
     }
 
-    /// Adds a directory to an inotify descriptor; one that cannot be watched is left to the slow
-    /// look.
-    static func watch(_ path: String, on descriptor: CInt) {
+    /// Adds a directory to an inotify descriptor, and answers its number there; negative: it cannot
+    /// be watched and is left to the slow look.
+    static func watch(_ path: String, on descriptor: CInt) -> CInt {
         // The path outlives the call, which does not keep it.
-        _ = unsafe malla_watch_add(descriptor, path)
+        unsafe malla_watch_add(descriptor, path)
     }
 }

@@ -17,10 +17,10 @@ enum Pattern {
         if let reference = backReference(text) {
             return "'\\\(reference)' is not part of RE2: back-references are refused"
         }
-        return RouteTable.isValid(regularExpression: text)
-            ? nil
-            : "'\(text)' is no regular expression that this build compiles: it is POSIX extended "
-                + "with \\d, \\D and (?:"
+        return RouteTable.problem(regularExpression: text).map {
+            "'\(text)' is no regular expression that this build takes (RE2's syntax): at character "
+                + "\($0.offset + 1), \($0.description)"
+        }
     }
 
     private static func backReference(_ text: String) -> Character? {

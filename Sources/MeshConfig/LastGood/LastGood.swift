@@ -10,11 +10,29 @@ internal import MeshModel
 /// What is in force of a directory, file by file.
 public struct LastGood: Sendable {
     /// By path below the configuration directory.
-    var files: [String: GoodFile] = [:]
+    private(set) var files: [String: GoodFile] = [:]
+    /// Those that differ from what the keeper was given before; `nil`: any may.
+    private(set) var changed: Set<String>?
 
     public init() {}
 
     init(files: [String: GoodFile]) { self.files = files }
+
+    mutating func replace(_ file: String, with good: GoodFile) {
+        files[file] = good
+        changed?.insert(file)
+    }
+
+    /// Whether anything may differ from what the keeper was given before.
+    public var isWhole: Bool { changed == nil }
+
+    /// From here on `changed` names what is replaced.
+    mutating func settle() { changed = [] }
+
+    /// Takes over what has changed since `earlier`, which nobody was given.
+    public mutating func absorb(_ earlier: LastGood) {
+        changed = earlier.changed.flatMap { changed?.union($0) }
+    }
 
     public var objectCount: Int { files.values.reduce(0) { $0 + $1.objects.count } }
 
@@ -28,6 +46,8 @@ public struct LastGood: Sendable {
 /// Objects in force through one file.
 struct GoodFile: Sendable {
     var objects: [ConfigObject] = []
+    /// What checking found of each, where that is known.
+    var checks: [[ShapeCheck.Finding]]?
 
     /// Equal marks mean equal objects, within one process.
     var mark: [UInt64] { objects.map(\.stamp) }

@@ -137,36 +137,48 @@ struct LastGoodReader {
         let line = Int(truncatingIfNeeded: try number())
         return ConfigObject(
             group: group, version: version, kind: kind, name: ObjectName(namespace, name),
-            file: file, line: line, root: try value(depth: 1))
+            file: file, line: line, root: try root())
     }
 
-    private mutating func value(depth: Int) throws(LastGoodFailure) -> Value {
+    private mutating func root() throws(LastGoodFailure) -> Value {
+        var bytes = ValueBytes()
+        try value(depth: 1, into: &bytes)
+        return Value(bytes.packed)
+    }
+
+    private mutating func value(
+        depth: Int, into bytes: inout ValueBytes
+    ) throws(LastGoodFailure) {
         guard depth <= LastGoodBytes.depthMax, let byte = rest.popFirst(),
-            let tag = Value.Tag(rawValue: byte)
+            let tag = ValueBytes.Tag(rawValue: byte)
         else { throw LastGoodFailure(problem: "holds a value that is none") }
-        let line = Int(truncatingIfNeeded: try number())
-        let content: Value.Content
+        let line = try lineNumber()
         switch tag {
-        case .null: content = .null
-        case .boolean: content = .boolean(rest.popFirst() == 1)
-        case .integer: content = .integer(Int(Int64(bitPattern: try number())))
-        case .number: content = .number(Double(bitPattern: try number()))
-        case .text: content = .text(try text())
+        case .null: bytes.put(.null, line: line)
+        case .boolean: bytes.put(.boolean(rest.popFirst() == 1), line: line)
+        case .integer:
+            bytes.put(.integer(Int(Int64(bitPattern: try number()))), line: line)
+        case .number: bytes.put(.number(Double(bitPattern: try number())), line: line)
+        case .text: bytes.put(.text(try text()), line: line)
         case .list:
-            var list: [Value] = []
-            for _ in 0..<(try count()) { list.append(try value(depth: depth + 1)) }
-            content = .list(list)
+            let count = try count()
+            let place = bytes.open()
+            for _ in 0..<count { try value(depth: depth + 1, into: &bytes) }
+            bytes.close(tag, place, line: line, count: count)
         case .fields:
-            var fields: [Value.Field] = []
-            for _ in 0..<(try count()) {
+            let count = try count()
+            let place = bytes.open()
+            for _ in 0..<count {
                 let name = try text()
-                let fieldLine = Int(truncatingIfNeeded: try number())
-                fields.append(
-                    Value.Field(name: name, line: fieldLine, value: try value(depth: depth + 1)))
+                bytes.put(name: name, line: try lineNumber())
+                try value(depth: depth + 1, into: &bytes)
             }
-            content = .fields(fields)
+            bytes.close(tag, place, line: line, count: count)
         }
-        return Value(line: line, content: content)
+    }
+
+    private mutating func lineNumber() throws(LastGoodFailure) -> Int {
+        Int(clamping: try number())
     }
 
     private mutating func number() throws(LastGoodFailure) -> UInt64 {
@@ -198,21 +210,8 @@ struct LastGoodReader {
     }
 }
 
-extension Value {
-    /// What stands before each value in the state directory; numbers are never given anew.
-    fileprivate enum Tag: UInt8 {
-        case null = 0
-        case boolean
-        case integer
-        case number
-        case text
-        case list
-        case fields
-    }
-}
-
 extension Value.Content {
-    fileprivate var tag: Value.Tag {
+    fileprivate var tag: ValueBytes.Tag {
         switch self {
         case .null: .null
         case .boolean: .boolean

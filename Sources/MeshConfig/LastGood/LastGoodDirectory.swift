@@ -20,6 +20,8 @@ public struct LastGoodDirectory: Sendable {
     private let source: String
     /// What stands in the directory, by the file it is of.
     private var written: [String: Written] = [:]
+    /// What the last `keep` came to, if there was no problem.
+    private var last: Outcome?
     /// Whether it is known what stands there.
     public private(set) var isLoaded = false
 
@@ -74,10 +76,10 @@ public struct LastGoodDirectory: Sendable {
                         problem: "belongs to the configuration directory \(found.directory)")
                 }
                 // A rule may have come since; what it refuses was good only for another build.
-                let good = found.objects.filter { object in
-                    !ObjectCheck.findings(object).contains { $0.severity == .error }
-                }
-                files[found.file] = GoodFile(objects: good)
+                let good = found.objects.map { (object: $0, findings: ObjectCheck.findings($0)) }
+                    .filter { !$0.findings.contains { $0.severity == .error } }
+                files[found.file] = GoodFile(
+                    objects: good.map(\.object), checks: good.map(\.findings))
                 written[found.file] = Written(
                     mark: nil, checksum: LastGoodBytes.checksum(bytes[...]), bytes: bytes.count)
             } catch {
@@ -117,8 +119,37 @@ public struct LastGoodDirectory: Sendable {
     /// Makes the directory hold exactly `lastGood`: changed files are replaced, others stay as they
     /// are, files of no configuration are removed.
     ///
-    /// - Complexity: linear in objects; encodes and writes what changed.
+    /// - Complexity: linear in objects, or in what is known to have changed; encodes and writes
+    ///   what changed.
     public mutating func keep(_ lastGood: LastGood) -> Outcome {
+        if let outcome = keepChanged(lastGood) { return outcome }
+        let outcome = keepAll(lastGood)
+        last = outcome.problems.isEmpty ? outcome : nil
+        return outcome
+    }
+
+    /// `nil`: more may have changed, or not everything stands there.
+    private mutating func keepChanged(_ lastGood: LastGood) -> Outcome? {
+        guard var outcome = last, let changed = lastGood.changed else { return nil }
+        last = nil
+        for file in changed {
+            guard let good = lastGood.files[file], let before = written[file] else { return nil }
+            if before.mark == good.mark { continue }
+            do throws(LastGoodFailure) {
+                let used = outcome.bytes - before.bytes
+                let now = try replace(Self.name(of: file), file, good, before, used: used)
+                written[file] = now
+                outcome.bytes = used + now.bytes
+            } catch {
+                return nil
+            }
+        }
+        if !changed.isEmpty { sync(path) }
+        last = outcome
+        return outcome
+    }
+
+    private mutating func keepAll(_ lastGood: LastGood) -> Outcome {
         var outcome = Outcome()
         if !isLoaded { _ = load() }
         guard makeDirectory(&outcome.problems) else { return outcome }

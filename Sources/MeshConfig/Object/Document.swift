@@ -28,8 +28,9 @@ struct ObjectKey: Hashable, Sendable {
     var name: ObjectName
 }
 
-/// One object as it was found.
-struct ConfigObject: Sendable {
+/// One object as it was found. A class, because it is known by its file, by its key and by whoever
+/// refers to it, thousands of times over.
+final class ConfigObject: Sendable {
     /// `gateway.networking.k8s.io`; empty for core.
     let group: String
     let version: String
@@ -41,7 +42,21 @@ struct ConfigObject: Sendable {
     let root: Value
     /// Which reading of which file it is from: equal stamps mean the same version. 0: an earlier
     /// agent's.
-    var stamp: UInt64 = 0
+    let stamp: UInt64
+
+    init(
+        group: String, version: String, kind: String, name: ObjectName, file: String, line: Int,
+        root: Value, stamp: UInt64 = 0
+    ) {
+        self.group = group
+        self.version = version
+        self.kind = kind
+        self.name = name
+        self.file = file
+        self.line = line
+        self.root = root
+        self.stamp = stamp
+    }
 
     var key: ObjectKey { ObjectKey(group: group, kind: kind, name: name) }
 
@@ -64,9 +79,8 @@ struct Document {
         var budget = Limit.nodesMax
         for root in try Self.roots(text) {
             let value = try Value(root, line: 1, budget: &budget)
-            add(value, file: file)
+            add(value, file: file, stamp: stamp)
         }
-        for index in objects.indices { objects[index].stamp = stamp }
     }
 
     /// What an earlier agent kept of a file.
@@ -87,7 +101,7 @@ struct Document {
         }
     }
 
-    private mutating func add(_ value: Value, file: String) {
+    private mutating func add(_ value: Value, file: String, stamp: UInt64) {
         if value.isNull { return }
         func refuse(_ message: String) {
             diagnostics.append(
@@ -104,7 +118,7 @@ struct Document {
             return refuse("\(kind) has no 'apiVersion'; refused: add one, such as v1")
         }
         if kind.hasSuffix("List"), value["items"] != nil || kind == "List" {
-            for item in value["items"]?.list ?? [] { add(item, file: file) }
+            for item in value["items"]?.list ?? [] { add(item, file: file, stamp: stamp) }
             return
         }
         guard let name = value["metadata"]?["name"]?.text, !name.isEmpty else {
@@ -119,7 +133,7 @@ struct Document {
                 group: group, version: parts.last ?? "", kind: kind,
                 name: ObjectName(
                     isClusterWide ? "" : namespace.isEmpty ? "default" : namespace, name),
-                file: file, line: value.line, root: value))
+                file: file, line: value.line, root: value, stamp: stamp))
     }
 }
 

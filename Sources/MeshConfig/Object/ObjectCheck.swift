@@ -60,6 +60,7 @@ enum ObjectCheck {
 
     private static func checkRules(_ object: ConfigObject, _ check: inout ShapeCheck) {
         switch object.kind {
+        case "Node": NodeRules.check(object.root, &check)
         case "Pod": PodRules.check(object.root, &check)
         case "Service": ServiceRules.check(object.root, &check)
         case "EndpointSlice": EndpointSliceRules.check(object.root, &check)

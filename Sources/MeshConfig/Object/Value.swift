@@ -1,5 +1,8 @@
 // One YAML node with the line it stands on. Reading is lenient (a missing or mistyped field is
 // `nil`), because a Shape has checked the object before anything is read from it.
+//
+// Nodes are kept packed, as ValueBytes writes them: a mesh of ten thousand services has millions,
+// and as values of their own they would be ten times as long. A node is read where it is asked for.
 
 internal import MeshModel
 internal import Yams
@@ -21,50 +24,91 @@ struct Value: Sendable {
         case fields([Field])
     }
 
+    /// Of the whole document; shared by all its nodes.
+    private let bytes: ValueBytes
+    private let place: Int
+
+    init(_ bytes: ValueBytes, at place: Int = 0) {
+        self.bytes = bytes
+        self.place = place
+    }
+
     /// From 1.
-    let line: Int
-    let content: Content
+    var line: Int { bytes.head(at: place).line }
+
+    /// The node, and those in it one level deep.
+    var content: Content {
+        let head = bytes.head(at: place)
+        switch head.tag {
+        case .null: return .null
+        case .boolean: return .boolean(bytes.boolean(head))
+        case .integer: return .integer(Int(Int64(bitPattern: bytes.word(head))))
+        case .number: return .number(Double(bitPattern: bytes.word(head)))
+        case .text: return .text(bytes.text(head))
+        case .list: return .list(list)
+        case .fields: return .fields(fields)
+        }
+    }
 
     /// The field of that name; `nil` too where it is null, as Kubernetes reads it.
     subscript(name: String) -> Value? {
-        guard case .fields(let fields) = content,
-            let field = fields.first(where: { $0.name == name })
+        guard let place = bytes.field(name, of: bytes.head(at: place)),
+            bytes.head(at: place).tag != .null
         else { return nil }
-        if case .null = field.value.content { return nil }
-        return field.value
+        return Value(bytes, at: place)
     }
 
     var text: String? {
-        if case .text(let text) = content { return text }
-        return nil
+        let head = bytes.head(at: place)
+        return head.tag == .text ? bytes.text(head) : nil
     }
 
     // Swift 6.3.1 fails to optimise this inlined ("Found ownership error" in CopyPropagation).
     @inline(never) var integer: Int? {
-        if case .integer(let integer) = content { return integer }
-        return nil
+        let head = bytes.head(at: place)
+        return head.tag == .integer ? Int(Int64(bitPattern: bytes.word(head))) : nil
     }
 
     // Swift 6.3.1 fails to optimise this inlined ("Found ownership error" in CopyPropagation).
     @inline(never) var boolean: Bool? {
-        if case .boolean(let boolean) = content { return boolean }
-        return nil
+        let head = bytes.head(at: place)
+        return head.tag == .boolean ? bytes.boolean(head) : nil
     }
 
     var list: [Value] {
-        if case .list(let list) = content { return list }
-        return []
+        let head = bytes.head(at: place)
+        guard head.tag == .list else { return [] }
+        var list: [Value] = []
+        list.reserveCapacity(head.count)
+        var next = head.payload
+        for _ in 0..<head.count {
+            list.append(Value(bytes, at: next))
+            next = bytes.end(of: bytes.head(at: next))
+        }
+        return list
     }
 
     var fields: [Field] {
-        if case .fields(let fields) = content { return fields }
-        return []
+        let head = bytes.head(at: place)
+        guard head.tag == .fields else { return [] }
+        var fields: [Field] = []
+        fields.reserveCapacity(head.count)
+        var next = head.payload
+        for _ in 0..<head.count {
+            let name = bytes.name(at: next)
+            fields.append(
+                Field(
+                    name: bytes.text(name.text), line: name.line,
+                    value: Value(bytes, at: name.text.upperBound)))
+            next = bytes.end(of: bytes.head(at: name.text.upperBound))
+        }
+        return fields
     }
 
-    var isNull: Bool {
-        if case .null = content { return true }
-        return false
-    }
+    /// Nodes in a list, or fields.
+    var count: Int { bytes.head(at: place).count }
+
+    var isNull: Bool { bytes.head(at: place).tag == .null }
 
     /// A map of texts such as labels; values that are no texts are left out.
     var texts: [String: String] {
@@ -73,6 +117,23 @@ struct Value: Sendable {
             if let text = field.value.text { texts[field.name] = text }
         }
         return texts
+    }
+
+    /// Whether both say the same, on whatever lines.
+    func says(_ other: Value) -> Bool {
+        switch (content, other.content) {
+        case (.null, .null): true
+        case (.boolean(let left), .boolean(let right)): left == right
+        case (.integer(let left), .integer(let right)): left == right
+        case (.number(let left), .number(let right)): left == right
+        case (.text(let left), .text(let right)): left == right
+        case (.list(let left), .list(let right)):
+            left.count == right.count && zip(left, right).allSatisfy { $0.says($1) }
+        case (.fields(let left), .fields(let right)):
+            left.count == right.count
+                && zip(left, right).allSatisfy { $0.name == $1.name && $0.value.says($1.value) }
+        default: false
+        }
     }
 
     /// What it is, for messages.
@@ -94,35 +155,38 @@ extension Value {
     ///
     /// - Parameter budget: nodes that may still be made: an alias copied a million times ends here.
     /// - Throws: `ParseFailure` when the budget is used up or a key is no scalar.
-    init(_ node: Yams.Node, line outer: Int, budget: inout Int) throws(ParseFailure) {
+    init(_ node: Yams.Node, line: Int, budget: inout Int) throws(ParseFailure) {
+        var bytes = ValueBytes()
+        try Self.put(node, line: line, &budget, into: &bytes)
+        self.init(bytes.packed)
+    }
+
+    private static func put(
+        _ node: Yams.Node, line outer: Int, _ budget: inout Int, into bytes: inout ValueBytes
+    ) throws(ParseFailure) {
         let line = node.mark?.line ?? outer
         budget -= 1
         guard budget >= 0 else {
             throw ParseFailure(line: line, problem: "more than \(Limit.nodesMax) nodes in one file")
         }
-        self.line = line
         switch node {
         case .scalar(let scalar):
-            content = Self.content(of: scalar)
+            bytes.put(content(of: scalar), line: line)
         case .sequence(let sequence):
-            var list: [Value] = []
-            list.reserveCapacity(sequence.count)
-            for child in sequence {
-                list.append(try Value(child, line: line, budget: &budget))
-            }
-            content = .list(list)
+            let place = bytes.open()
+            for child in sequence { try put(child, line: line, &budget, into: &bytes) }
+            bytes.close(.list, place, line: line, count: sequence.count)
         case .mapping(let mapping):
-            var fields: [Field] = []
-            fields.reserveCapacity(mapping.count)
+            let place = bytes.open()
             for (key, child) in mapping {
                 let keyLine = key.mark?.line ?? line
                 guard case .scalar(let name) = key else {
                     throw ParseFailure(line: keyLine, problem: "a key that is no scalar")
                 }
-                let value = try Value(child, line: keyLine, budget: &budget)
-                fields.append(Field(name: name.string, line: keyLine, value: value))
+                bytes.put(name: name.string, line: keyLine)
+                try put(child, line: keyLine, &budget, into: &bytes)
             }
-            content = .fields(fields)
+            bytes.close(.fields, place, line: line, count: mapping.count)
         case .alias:
             throw ParseFailure(line: line, problem: "an alias that cannot be followed")
         }

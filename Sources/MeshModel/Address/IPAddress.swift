@@ -35,6 +35,9 @@ public struct IPAddress: Hashable, Sendable, Comparable, BitwiseCopyable {
         isIPv4 ? v4 >> 24 == 127 : high == 0 && low == 1
     }
 
+    /// 224.0.0.0/4, ff00::/8.
+    public var isMulticast: Bool { isIPv4 ? v4 >> 28 == 0xe : high >> 56 == 0xff }
+
     /// The byte at `index` (0...15) in network order.
     public func byte(_ index: Int) -> UInt8 {
         let half = index < 8 ? high : low
@@ -66,17 +69,23 @@ extension IPAddress {
     }
 
     private static func dottedQuad(_ text: some StringProtocol) -> UInt32? {
-        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 4 else { return nil }
         var value: UInt32 = 0
-        for part in parts {
+        var part: UInt32 = 0
+        var (parts, digits) = (0, 0)
+        for byte in text.utf8 {
+            if byte == UInt8(ascii: ".") {
+                guard digits > 0, parts < 3 else { return nil }
+                value = value << 8 | part
+                (part, digits, parts) = (0, 0, parts + 1)
+                continue
+            }
             // A leading zero would be octal to some and decimal to others: refused.
-            guard (1...3).contains(part.utf8.count), part.utf8.count == 1 || part.first != "0",
-                part.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }), let byte = UInt8(part)
-            else { return nil }
-            value = value << 8 | UInt32(byte)
+            guard byte >= 48, byte <= 57, digits == 0 || part > 0 else { return nil }
+            part = part * 10 + UInt32(byte - 48)
+            digits += 1
+            if part > 255 { return nil }
         }
-        return value
+        return parts == 3 && digits > 0 ? value << 8 | part : nil
     }
 
     private init?(v6 text: some StringProtocol) {

@@ -235,7 +235,9 @@ extension CompiledRoutes {
             {
                 continue
             }
-            return RouteMatch(rule: candidate.rule, prefixLength: candidate.prefixLength)
+            return RouteMatch(
+                rule: candidate.rule, prefixLength: candidate.prefixLength,
+                namesMethod: !candidate.method.isEmpty)
         }
         return nil
     }

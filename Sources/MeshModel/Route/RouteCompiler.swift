@@ -115,7 +115,7 @@ struct RouteCompiler {
     private mutating func expression(_ text: String) -> Int32 {
         if let known = expressionsByText[text] { return known }
         // MeshConfig refused what is no expression; one that slipped through matches nothing.
-        guard let compiled = RegularExpression(text) ?? RegularExpression("[^\u{1}-\u{7f}]{2}")
+        guard let compiled = (try? RegularExpression(text)) ?? (try? RegularExpression("[^\\D\\d]"))
         else {
             preconditionFailure("a constant expression compiles")
         }

@@ -55,9 +55,14 @@ public struct RouteTable: Sendable {
         self.init([scope], routes: [route], portIndex: { _, _ in port })
     }
 
-    /// Whether a match may hold this regular expression.
-    public static func isValid(regularExpression text: String) -> Bool {
-        RegularExpression(text) != nil
+    /// Why no match may hold this regular expression; `nil`: it may.
+    public static func problem(regularExpression text: String) -> RegularExpressionError? {
+        do throws(RegularExpressionError) {
+            _ = try RegularExpression(text)
+            return nil
+        } catch {
+            return error
+        }
     }
 
     /// The rule for a request; `nil`: no rule matches (404).
@@ -71,6 +76,8 @@ public struct RouteMatch: Sendable, Equatable, BitwiseCopyable {
     /// Bytes of the path that the rule's prefix match took (without a trailing slash); 0 for
     /// others.
     public var prefixLength: Int32
+    /// The match asks for the request's method by name.
+    public var namesMethod: Bool
 }
 
 /// One backendRef, compiled.

@@ -26,10 +26,14 @@ public struct Node: Hashable, Sendable {
     /// Label `topology.kubernetes.io/zone`, empty if there is none.
     public var zone: String
     public var labels: [String: String]
+    /// `spec.podCIDRs`: where its pods' addresses are from.
+    public var podBlocks: [IPPrefix]
 
     public init(
-        name: String, addresses: [IPAddress], zone: String = "", labels: [String: String] = [:]
+        name: String, addresses: [IPAddress], zone: String = "", labels: [String: String] = [:],
+        podBlocks: [IPPrefix] = []
     ) {
+        self.podBlocks = podBlocks
         self.name = name
         self.addresses = addresses
         self.zone = zone

@@ -4,11 +4,13 @@ public struct PortIndex: Hashable, Sendable {
     public init(_ value: Int) { self.value = value }
 }
 
-/// One service port, flat. The endpoints that its ClusterIPs lead to on this node are
-/// `Snapshot.endpoints[endpoints]`.
+/// One service port, flat; or what others dial of a local pod that needs the engine for it,
+/// whatever the port. The endpoints that its ClusterIPs lead to on this node are
+/// `Snapshot.endpoints[endpoints]`, if the engine may be asked to dial them.
 public struct SnapshotPort: Sendable {
+    /// The pod's workload where it is no service.
     public let service: ObjectName
-    /// Indices into `Snapshot.mesh`.
+    /// Indices into `Snapshot.mesh`; -1 where it is no service.
     public let serviceIndex: Int
     public let portIndex: Int
     public let number: UInt16
@@ -19,14 +21,19 @@ public struct SnapshotPort: Sendable {
     public let addresses: [IPAddress]
     /// And on every address of every node.
     public let nodePort: UInt16?
-    /// Those that EndpointChoice picks.
-    public let endpoints: Range<Int>
+    /// Those that EndpointChoice picks; empty unless `isDialled`.
+    public internal(set) var endpoints: Range<Int>
+    /// The engine dials its endpoints: it is captured, or was, or a route names it.
+    public let isDialled: Bool
     /// L7: a route or policy names it, or it is declared as HTTP. Its connections go to the engine.
     public let isCaptured: Bool
     /// Into `Snapshot.routeTables`; for ports that are captured, or were.
     public let routeTable: Int?
     /// `routeTable` is a TCPRoute's.
     public let isTCPRouted: Bool
+
+    /// A local pod's; its one endpoint has port 0, which stands for the port that was dialled.
+    public var isInbound: Bool { serviceIndex < 0 }
 }
 
 /// What the engine expects on a connection to a port that is captured, or was.
@@ -60,11 +67,31 @@ public struct GatewaySocket: Sendable, Hashable {
     public let isTCP: Bool
 }
 
+/// Tells the snapshots of one shape from all others.
+public final class SnapshotShape: Sendable {
+    init() {}
+}
+
+/// All that a snapshot changes of the one that it was made after: who stands behind some ports.
+public struct SnapshotDelta: Sendable, Equatable {
+    /// `version` of the one before.
+    public let base: UInt64
+    /// Into `Snapshot.ports`, of both.
+    public let ports: [Int]
+    /// Whether the engine dials the endpoints of one of them.
+    public let isEngines: Bool
+}
+
 /// The configuration in force: immutable, compiled, shared by all threads.
 ///
 /// - Threads: any; never changes after `init`.
 public final class Snapshot: Sendable {
     public let version: UInt64
+    /// `nil`: anything may differ from the one before. What does not is shared with it.
+    public let delta: SnapshotDelta?
+    /// Of the last one that was compiled as a whole: where it is the same object, all is the same
+    /// but endpoints, and indices mean the same.
+    public let shape: SnapshotShape
     /// The node that this agent serves, and its InternalIPs.
     public let node: String
     public let nodeAddresses: [IPAddress]
@@ -79,16 +106,47 @@ public final class Snapshot: Sendable {
     /// Where clients dial (service address and port, TCP) to the port that is captured, or was:
     /// what the engine answers for.
     public let captures: [SocketAddress: PortIndex]
+    /// The same of local pods, whatever the port.
+    public let inbounds: [IPAddress: PortIndex]
     /// The network policies, for this node's pods.
     public let policy: CompiledPolicy
     /// Pod address to index into `mesh.workloads`.
     public let workloadsByAddress: [IPAddress: Int]
+    /// Where the ports of each service begin in `ports`.
+    let firstPorts: [Int]
+
+    /// The one after `previous` in which nothing but endpoints is new.
+    init(
+        version: UInt64, mesh: Mesh, ports: [SnapshotPort], endpoints: [Endpoint],
+        delta: SnapshotDelta, after previous: Snapshot
+    ) {
+        self.version = version
+        self.delta = delta
+        shape = previous.shape
+        self.mesh = mesh
+        self.ports = ports
+        self.endpoints = endpoints
+        node = previous.node
+        nodeAddresses = previous.nodeAddresses
+        zone = previous.zone
+        routeTables = previous.routeTables
+        gatewaySockets = previous.gatewaySockets
+        captures = previous.captures
+        inbounds = previous.inbounds
+        policy = previous.policy
+        workloadsByAddress = previous.workloadsByAddress
+        firstPorts = previous.firstPorts
+    }
 
     init(
         version: UInt64, node: String, mesh: Mesh, ports: [SnapshotPort], endpoints: [Endpoint],
-        routeTables: [RouteTable], gatewaySockets: [GatewaySocket], policy: CompiledPolicy
+        firstPorts: [Int], routeTables: [RouteTable], gatewaySockets: [GatewaySocket],
+        policy: CompiledPolicy
     ) {
         self.version = version
+        delta = nil
+        shape = SnapshotShape()
+        self.firstPorts = firstPorts
         self.node = node
         let own = mesh.nodes.first { $0.name == node }
         nodeAddresses = own?.addresses ?? []
@@ -100,7 +158,12 @@ public final class Snapshot: Sendable {
         self.gatewaySockets = gatewaySockets
         self.policy = policy
         var captures: [SocketAddress: PortIndex] = [:]
-        for (index, port) in ports.enumerated() where port.routeTable != nil {
+        var inbounds: [IPAddress: PortIndex] = [:]
+        for (index, port) in ports.enumerated() where port.isInbound {
+            for address in port.addresses { inbounds[address] = PortIndex(index) }
+        }
+        self.inbounds = inbounds
+        for (index, port) in ports.enumerated() where port.routeTable != nil && !port.isInbound {
             for address in port.addresses {
                 captures[SocketAddress(address, port.number)] = PortIndex(index)
             }
@@ -115,6 +178,17 @@ public final class Snapshot: Sendable {
             for address in workload.addresses { byAddress[address] = index }
         }
         self.workloadsByAddress = byAddress
+    }
+
+    /// What the engine answers for at the address that a client dialled.
+    public func capture(at target: SocketAddress) -> PortIndex? {
+        captures[target] ?? inbounds[target.address]
+    }
+
+    /// Whether `delta` is all that differs from `other`.
+    public func follows(_ other: Snapshot?) -> Bool {
+        guard let other, let delta else { return false }
+        return other.version == delta.base && other.shape === shape
     }
 
     /// Whether the pod runs on this node.

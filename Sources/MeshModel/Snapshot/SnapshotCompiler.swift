@@ -9,11 +9,15 @@ public enum SnapshotCompiler {
     ///     port that it captured still exists the engine goes on knowing it, so that no connection
     ///     on its way meets an engine that does not.
     ///   - avoiding: numbers of policies that the kernel holds from an agent before this one.
-    /// - Complexity: linear in services, endpoints and routes.
+    /// - Complexity: linear in services, endpoints and routes; where nothing but endpoints has
+    ///   changed, a comparison of each service and then linear in what changed.
     public static func compile(
         _ mesh: Mesh, node: String, version: UInt64, after previous: Snapshot? = nil,
         avoiding: PolicyNumbersInUse = PolicyNumbersInUse()
     ) -> Snapshot {
+        if let previous, let next = successor(of: previous, mesh, node: node, version: version) {
+            return next
+        }
         var routesOfPort: [[Int]: [Int]] = [:]
         var routesOfListener: [Int: [RouteTable.Source]] = [:]
         for (index, route) in mesh.routes.enumerated() {
@@ -33,10 +37,15 @@ public enum SnapshotCompiler {
         for service in mesh.services.indices {
             flat.append(service: service, routes: routesOfPort)
         }
+        for pod in mesh.workloads where pod.node == node {
+            // As with services: what was captured stays known.
+            let was = previous.map { old in pod.addresses.contains { old.inbounds[$0] != nil } }
+            if pod.engineUse.isInbound || was == true { flat.append(inbound: pod) }
+        }
         let sockets = flat.appendSockets(routesOfListener)
         return Snapshot(
             version: version, node: node, mesh: mesh, ports: flat.ports, endpoints: flat.endpoints,
-            routeTables: flat.tables, gatewaySockets: sockets,
+            firstPorts: flat.firstPort, routeTables: flat.tables, gatewaySockets: sockets,
             policy: policy(mesh, node, previous, avoiding))
     }
 
@@ -61,6 +70,8 @@ public enum SnapshotCompiler {
         let captured: Set<SocketAddress>
         /// Where the ports of each service begin in `ports`.
         let firstPort: [Int]
+        /// Ports that routes lead to, by their index.
+        let named: Set<Int>
         var ports: [SnapshotPort] = []
         var endpoints: [Endpoint] = []
         var tables: [RouteTable] = []
@@ -71,10 +82,18 @@ public enum SnapshotCompiler {
             self.captured = captured
             zone = mesh.nodes.first { $0.name == node }?.zone ?? ""
             var next = 0
-            firstPort = mesh.services.map { service in
+            let first = mesh.services.map { service in
                 defer { next += service.ports.count }
                 return next
             }
+            firstPort = first
+            var named: Set<Int> = []
+            for backend in mesh.routes.lazy.flatMap(\.rules).flatMap(\.backends) {
+                if case .service(let service, let port) = backend.target {
+                    named.insert(first[service] + port)
+                }
+            }
+            self.named = named
         }
 
         func portIndex(_ service: Int, _ port: Int) -> PortIndex {
@@ -85,11 +104,6 @@ public enum SnapshotCompiler {
             let service = mesh.services[index]
             for (portIndex, port) in service.ports.enumerated() {
                 let first = endpoints.count
-                let choice = EndpointChoice(
-                    port.endpoints, distribution: service.traffic.distribution, node: node,
-                    zone: zone)
-                let isLocal = service.traffic.internalPolicy == .local
-                endpoints += (isLocal ? choice.local : choice.cluster).map { port.endpoints[$0] }
                 let attached = inForce(routes[[index, portIndex]] ?? [])
                 let isCaptured =
                     port.transport == .tcp && (!attached.isEmpty || port.application.isSpoken)
@@ -100,15 +114,34 @@ public enum SnapshotCompiler {
                     || port.transport == .tcp && !captured.isEmpty
                         && addresses.contains { captured.contains(SocketAddress($0, port.port)) }
                 if isServed { tables.append(table(ofService: index, portIndex, attached)) }
+                let isDialled = isServed || named.contains(ports.count)
+                if isDialled { endpoints += service.dialled(portIndex, node: node, zone: zone) }
                 ports.append(
                     SnapshotPort(
                         service: service.name, serviceIndex: index, portIndex: portIndex,
                         number: port.port, transport: port.transport,
                         application: port.application,
                         addresses: addresses, nodePort: port.nodePort,
-                        endpoints: first..<endpoints.count, isCaptured: isCaptured,
+                        endpoints: first..<endpoints.count, isDialled: isDialled,
+                        isCaptured: isCaptured,
                         routeTable: isServed ? tables.count - 1 : nil,
                         isTCPRouted: attached.contains { mesh.routes[$0].isTCP }))
+            }
+        }
+
+        /// Served only where the kernel captures it.
+        mutating func append(inbound pod: Workload) {
+            for address in pod.addresses {
+                endpoints.append(Endpoint(address: SocketAddress(address, 0), node: node))
+                tables.append(RouteTable(toPort: PortIndex(ports.count)))
+                ports.append(
+                    SnapshotPort(
+                        service: ObjectName(pod.name.namespace, pod.workloadName),
+                        serviceIndex: -1, portIndex: 0, number: 0, transport: .tcp,
+                        application: .tcp, addresses: [address], nodePort: nil,
+                        endpoints: endpoints.count - 1..<endpoints.count, isDialled: true,
+                        isCaptured: true,
+                        routeTable: tables.count - 1, isTCPRouted: false))
             }
         }
 

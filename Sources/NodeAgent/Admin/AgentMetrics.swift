@@ -39,6 +39,9 @@ extension Agent {
             "malla_config_generation", .gauge, "Changes of configuration that took effect.",
             config.generation)
         out.family(
+            "malla_change_seconds", "How long the last change that was read took, by stage.",
+            by: "stage", times.stages.map { ($0.name, $0.duration) })
+        out.family(
             "malla_config_reloads_total", .counter, "Times the directory was read.",
             [
                 ([("result", "read")], config.reloads),
@@ -49,7 +52,7 @@ extension Agent {
             UInt64(result.objectCount))
         out.family(
             "malla_config_refused_objects", .gauge,
-            "Objects whose present version is refused.", UInt64(config.refusedCount))
+            "Objects whose present version is refused.", UInt64(config.refusals.count))
         out.family(
             "malla_config_unsupported_fields", .gauge,
             "Fields and kinds of the directory that this build does not honour.",

@@ -31,10 +31,24 @@ struct Exposition {
 
     /// A gauge of a time.
     mutating func family(_ name: String, _ help: String, seconds: Duration) {
-        let microseconds = Int64(seconds / .microseconds(1))
-        let fraction = String(1_000_000 + microseconds % 1_000_000).dropFirst()
         text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
-        text += "\(name) \(microseconds / 1_000_000).\(fraction)\n"
+        text += "\(name) \(Self.text(seconds))\n"
+    }
+
+    /// A gauge of several times, by one label.
+    mutating func family(
+        _ name: String, _ help: String, by label: String, _ times: [(value: String, Duration)]
+    ) {
+        text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
+        for (value, time) in times {
+            text += "\(name){\(label)=\"\(Self.escaped(value))\"} \(Self.text(time))\n"
+        }
+    }
+
+    private static func text(_ seconds: Duration) -> String {
+        let microseconds = Int64(seconds / .microseconds(1))
+        return "\(microseconds / 1_000_000)."
+            + String(1_000_000 + microseconds % 1_000_000).dropFirst()
     }
 
     mutating func append(_ exposition: String) {

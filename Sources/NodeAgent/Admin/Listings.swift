@@ -31,8 +31,12 @@ extension Agent {
             identity: "none",
             config: .init(
                 directory: config.directory, generation: config.generation,
-                objects: config.result.objectCount, refused: config.refusedCount,
-                warnings: config.result.warningCount,
+                objects: config.result.objectCount, refused: config.refusals.count,
+                warnings: config.result.warningCount, ignored: config.result.ignored.count,
+                refusals: config.refusals.map { found in
+                    "\(found.object): \(found.file):\(found.line): "
+                        + (found.field.isEmpty ? "" : found.field + ": ") + found.message
+                },
                 unreadableFiles: config.result.unreadableFiles,
                 lastReload: config.lastReload.map { $0.ISO8601Format() } ?? "",
                 lastGood: .init(
@@ -122,9 +126,13 @@ extension Agent {
             let interface = pod.interface ?? ""
             let index = isLocal && !interface.isEmpty ? unsafe if_nametoindex(interface) : 0
             let subject = "pod \(pod.name)"
+            let hasRows = pod.addresses.allSatisfy {
+                datapath.datapath?.isInForce(podAt: $0) ?? true
+            }
             let problem =
                 problems.first { $0.subject == subject }?.message
                 ?? repairs.open.first { $0.subject == subject }?.message
+                ?? (hasRows ? nil : "not in the map malla_pod: its packets are dropped")
             let state =
                 !isLocal
                 ? "remote"
@@ -143,7 +151,7 @@ extension Agent {
     func serviceItems() -> [ServiceItem] {
         guard let snapshot else { return [] }
         let mesh = snapshot.mesh
-        return snapshot.ports.map { port in
+        return snapshot.ports.filter { !$0.isInbound }.map { port in
             let service = mesh.services[port.serviceIndex]
             let declared = service.ports[port.portIndex]
             let routes = mesh.routes.filter { route in
@@ -159,7 +167,7 @@ extension Agent {
                 portName: declared.name, protocol: port.transport.rawValue,
                 appProtocol: port.application.rawValue, l7: port.isCaptured,
                 routes: routes.map(\.name.description),
-                note: Self.note(declared.application, port),
+                note: note(service.name, declared.application, port),
                 endpoints: declared.endpoints.enumerated().map { index, endpoint in
                     ServiceItem.Endpoint(
                         address: endpoint.address.address.description,
@@ -178,11 +186,25 @@ extension Agent {
         }
     }
 
-    private static func note(_ application: ApplicationProtocol, _ port: SnapshotPort) -> String {
-        guard application.isHTTP, !application.isSpoken else { return "" }
-        return port.isCaptured
-            ? "\(application.rawValue) is answered with 505, HTTP/1 is served"
-            : "\(application.rawValue) is not served by the engine yet: balanced in the kernel"
+    /// What is not as the object says.
+    private func note(
+        _ service: ObjectName, _ application: ApplicationProtocol, _ port: SnapshotPort
+    ) -> String {
+        var notes: [String] = []
+        if let refusal = config.refusal(of: "Service \(service)") {
+            notes.append("change refused: \(refusal)")
+        }
+        if datapath.datapath?.isShort(service, port: port.number, port.transport) ?? false {
+            notes.append("not in force as a whole: malla status says which map is full")
+        }
+        if application.isHTTP, !application.isSpoken {
+            notes.append(
+                port.isCaptured
+                    ? "\(application.rawValue) is answered with 505, HTTP/1 is served"
+                    : "\(application.rawValue) is not served by the engine yet: balanced in the "
+                        + "kernel")
+        }
+        return notes.joined(separator: "; ")
     }
 
     func bpfStatsItems() -> [BPFStatsItem] {

@@ -19,7 +19,9 @@ extension Agent {
             return RouteItem(
                 kind: status.kind, namespace: status.name.namespace, name: status.name.name,
                 hostnames: status.hostnames, parents: parents,
-                rules: (route?.rules ?? []).map { Self.rule($0, mesh, isTCP: isTCP) })
+                rules: (route?.rules ?? []).map { Self.rule($0, mesh, isTCP: isTCP) },
+                refusal: route == nil
+                    ? "" : config.refusal(of: "\(status.kind) \(status.name)") ?? "")
         }
     }
 

@@ -1,3 +1,4 @@
+internal import AdminAPI
 internal import ArgumentParser
 internal import BPFLoader
 internal import Glibc
@@ -10,7 +11,7 @@ enum DatapathMode: String, ExpressibleByArgument, CaseIterable, Sendable {
 
 /// Whether pods that the configuration does not name are silent.
 enum HoldMode: String, ExpressibleByArgument, CaseIterable, Sendable {
-    case on, off
+    case auto, on, blocks, off
 }
 
 /// Whether the node itself reaches its own pods whatever their policies say.
@@ -95,10 +96,10 @@ struct AgentOptions: ParsableArguments {
     var node: String?
 
     @Option(help: ArgumentHelp("Directory of the agent's own state.", valueName: "dir"))
-    var state: String = "/var/lib/malla"
+    var state: String = DefaultPaths.own.state
 
     @Option(help: ArgumentHelp("Unix socket that the malla command talks to.", valueName: "path"))
-    var socket: String = "/run/malla/agent.sock"
+    var socket: String = DefaultPaths.own.socket
 
     @Option(
         help: ArgumentHelp(
@@ -115,9 +116,10 @@ struct AgentOptions: ParsableArguments {
     @Option(
         name: .customLong("hold-new-pods"),
         help: ArgumentHelp(
-            "on: pods below --cgroup are silent until the configuration names them.",
-            valueName: "on|off"))
-    var holdNewPods: HoldMode = .off
+            "on: pods below --cgroup are silent until the configuration names them. blocks: of "
+                + "those only addresses in the Node's podCIDRs. auto: on where --cgroup is given, "
+                + "else blocks.", valueName: "auto|on|blocks|off"))
+    var holdNewPods: HoldMode = .auto
 
     @Option(
         help: ArgumentHelp(
@@ -181,9 +183,24 @@ struct AgentOptions: ParsableArguments {
         ] where value.isEmpty {
             throw ValidationError("\(name) must not be empty")
         }
+        if let node, !Self.isNodeName(node) {
+            throw ValidationError(
+                "--node '\(node)' is no node's name: 1 to 253 letters, digits, '-', '_' and '.'")
+        }
         if socket.utf8.count > 107 {
             throw ValidationError("--socket is longer than 107 bytes, which Linux does not allow")
         }
+    }
+
+    /// What Kubernetes takes (RFC 1123 subdomain), and host names as they are found besides.
+    private static func isNodeName(_ name: String) -> Bool {
+        (1...253).contains(name.utf8.count)
+            && name.utf8.allSatisfy { byte in
+                let letter = byte | 0x20
+                return (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(letter)
+                    || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+                    || [UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: ".")].contains(byte)
+            }
     }
 
     var workerCount: Int { workers ?? max(1, min(128, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))) }
@@ -195,6 +212,16 @@ struct AgentOptions: ParsableArguments {
         _ = unsafe gethostname(&name, 255)
         return String(
             decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// A cgroup that the operator names holds pods and agent, and nobody else.
+    var heldPods: HeldPods {
+        switch holdNewPods {
+        case .off: .none
+        case .on: .all
+        case .blocks: .inBlocks
+        case .auto: cgroup.map { !Mounts.isCgroupRoot($0) } ?? false ? .all : .inBlocks
+        }
     }
 
     var datapathLimits: DatapathLimits {

@@ -3,12 +3,16 @@ internal import Glibc
 
 /// The two file systems that the datapath needs.
 enum Mounts {
-    /// Makes `path` a bpffs mount unless it is one.
+    /// Makes `path` a bpffs mount unless it is one. Only of an empty directory: a mount hides what
+    /// is below it, and a directory that is not there is more likely a slip of the pen.
     static func requireBPF(_ path: String) throws(StartError) {
         if isBPF(path) { return }
-        if unsafe mkdir(path, 0o755) != 0, errno != EEXIST {
-            throw .bpffs(path, errno: errno)
-        }
+        guard let directory = unsafe opendir(path) else { throw .bpffs(path, errno: errno) }
+        defer { unsafe closedir(directory) }
+        var count = 0
+        while unsafe readdir(directory) != nil { count += 1 }
+        // "." and "..".
+        guard count <= 2 else { throw .bpffs(path, errno: ENOTEMPTY) }
         let result = unsafe malla_mount_bpf(path)
         guard result == 0 else { throw .bpffs(path, errno: -result) }
     }
@@ -28,6 +32,13 @@ enum Mounts {
             throw .cgroup("cgroup v2 is mounted nowhere")
         }
         return found
+    }
+
+    /// Whether the path is where a cgroup2 is mounted: all of the machine is below it.
+    static func isCgroupRoot(_ path: String) -> Bool {
+        var trimmed = Substring(path)
+        while trimmed.count > 1, trimmed.last == "/" { trimmed.removeLast() }
+        return textLines("/proc/self/mounts").contains { cgroupMount([$0]) == String(trimmed) }
     }
 
     /// Where the first cgroup2 mount of `mounts` (proc_mounts(5)) is.

@@ -16,7 +16,7 @@ struct Run: ParsableCommand {
             go to standard error.
 
             EXIT CODES
-              0   ended by SIGTERM or SIGINT, after draining
+              0   ended by SIGTERM, SIGINT or SIGHUP, after draining
               64  wrong usage
               69  another agent serves this node, this state directory or this socket
               71  the system refused something; the message says what
@@ -93,6 +93,9 @@ struct Child: ParsableCommand {
 
     func run() throws {
         let logger = Log.start("agent")
+        // Started by way of /proc/self/exe it would be called "exe" in ps and in `malla check`.
+        // The kernel copies the text.
+        unsafe malla_name_process("malla-agent")
         do {
             try ChildLink.dieWithSupervisor(pid: supervisor)
             // Before any other thread is started, so that it holds for all.

@@ -28,7 +28,7 @@ enum StartError: Error, Equatable, CustomStringConvertible {
         case .unreadable(let text), .datapath(let text), .engine(let text): text
         case .bpffs(let path, let errno):
             "'\(path)' is no bpffs and cannot be made one: \(systemText(errno)); "
-                + "run `mount -t bpf bpf \(path)`, or give another mount with --bpffs"
+                + "run `mount -t bpf bpf DIR` on an empty directory and give it with --bpffs"
         case .cgroup(let text): text + "; mount cgroup2 or give a directory of it with --cgroup"
         case .admin(let address, let errno):
             "cannot listen on \(address): \(systemText(errno)); give another with --admin"

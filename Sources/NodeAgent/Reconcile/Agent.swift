@@ -20,6 +20,8 @@ final class Agent {
     static let replacedDrainSeconds = 600
     static let tickMilliseconds: Int32 = 2_000
     static let logMilliseconds: Int32 = 200
+    /// A directory of a whole cluster may hold thousands of objects that are not for a mesh.
+    static let ignoredLinesMax = 20
     /// Ticks between two looks whether the kernel still runs what it should.
     static let repairTicks = 5
 
@@ -39,6 +41,7 @@ final class Agent {
 
     private var store: ConfigStore
     let keeper: LastGoodKeeper
+    private var reading: ReadingMark
     private var watch: DirectoryWatch
     private var accessLog: AccessLog?
     private(set) var config: ConfigState
@@ -48,6 +51,7 @@ final class Agent {
     private let healthChecks = HealthCheckPorts()
     private(set) var resets = SocketResets()
     private(set) var snapshot: Snapshot?
+    private(set) var times = ChangeTimes()
     let engine: Engine
     let flows: FlowReader
     private var ticks = 0
@@ -68,6 +72,7 @@ final class Agent {
         let keeper = LastGoodKeeper(
             LastGoodDirectory(state: options.state, configuration: options.config))
         self.keeper = keeper
+        reading = ReadingMark(state: options.state)
         store = ConfigStore(directory: options.config) { keeper.load() }
         watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
@@ -76,7 +81,8 @@ final class Agent {
             cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
             bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
             engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits)
-        datapathOptions.holdsNewPods = options.holdNewPods == .on
+        datapathOptions.heldPods = options.heldPods
+        datapathOptions.mustHold = options.holdNewPods == .on
         datapathOptions.flowSample = options.flowSample.of
         datapathOptions.isHostAllowed = options.hostToPod == .allow
         datapath = DatapathState(options.datapath, datapathOptions)
@@ -88,6 +94,7 @@ final class Agent {
                 engineNamespace: inheritance.engineNamespace)
             engineOptions.blackBox = inheritance.blackBox
             engineOptions.trapPath = options.trapPath ?? ""
+            engineOptions.logsAccess = options.accessLog != nil
             engine = try Engine(engineOptions)
         } catch {
             throw StartError.engine("the engine cannot start: \(error)")
@@ -108,6 +115,7 @@ final class Agent {
                 seconds = Self.replacedDrainSeconds
                 break
             }
+            if let written = watch.takeWritten() { refill(written) }
             if watch.wait(timeoutMilliseconds: 0) { reload() }
             answer()
             tick()
@@ -126,15 +134,7 @@ final class Agent {
         // A later child serves first: meanwhile the kernel goes on with what is pinned.
         let isFirst = inheritance.restarts == 0
         if isFirst { try loadAndOpen() }
-        do throws(ConfigError) {
-            config.read(try store.reload(), at: Date())
-        } catch {
-            if inheritance.restarts == 0 { throw StartError.unreadable("\(error)") }
-            // The child before this one served: so does this, from what that one had in force.
-            config.read(store.fallBack(), at: Date())
-            config.failed(error)
-        }
-        reconcile()
+        let isResumed = try readFirst(isFirst)
         listeners.closeForeign()
         if isFirst { bringLinkUp() }
         link.serving()
@@ -142,13 +142,57 @@ final class Agent {
         let crew = "\(options.workerCount) workers"
         logger.notice(
             "node \(options.nodeName) serves with \(crew), \(startMilliseconds) ms after its start")
-        // Not before: a directory that cannot be read has nothing that would be worth keeping.
-        if config.problem.isEmpty { keeper.keep(store.inForce) }
-        guard !isFirst else { return }
-        try loadAndOpen()
-        if let snapshot { apply(snapshot) }
-        bringLinkUp()
-        report()
+        if !isFirst {
+            try loadAndOpen()
+            if let snapshot { apply(snapshot) }
+            bringLinkUp()
+            report()
+        }
+        malla_trim()
+        if isResumed {
+            readAgain()
+        } else if config.problem.isEmpty {
+            // Not otherwise: a directory that cannot be read has nothing that is worth keeping.
+            keep()
+        }
+    }
+
+    /// Brings a first configuration into force; `true`: it is what the agent before had, and the
+    /// directory is still to be read. A child after another is in haste: reading what that one
+    /// kept takes a tenth of the time. So is one that may not survive the directory.
+    private func readFirst(_ isFirst: Bool) throws -> Bool {
+        if !isFirst || reading.isDeadly {
+            config.read(store.fallBack(), at: Date())
+            if store.inForce.objectCount > 0 {
+                reconcile()
+                return true
+            }
+        }
+        reading.begin()
+        do throws(ConfigError) {
+            let begun = ContinuousClock.now
+            config.read(try store.reload(), at: Date())
+            times.read = .now - begun
+        } catch {
+            if isFirst {
+                reading.end()
+                throw StartError.unreadable("\(error)")
+            }
+            config.failed(error)
+        }
+        reconcile()
+        reading.end()
+        return false
+    }
+
+    /// The directory, after what an earlier agent kept of it.
+    private func readAgain() {
+        guard !reading.isDeadly else {
+            let error = ConfigError.deadly(directory: options.config, deaths: reading.deaths)
+            config.failed(error)
+            return logger.error("\(error)")
+        }
+        reload()
     }
 
     private func loadAndOpen() throws {
@@ -181,7 +225,7 @@ final class Agent {
 
     private func bringLinkUp() {
         guard options.datapath == .on else { return }
-        let errno = link.linkUp()
+        let errno = link.linkUp(mtu: datapath.uplinkMTU)
         if errno != 0 { logger.error("cannot bring malla0 up: \(systemText(errno))") }
     }
 
@@ -198,15 +242,36 @@ final class Agent {
         _ = unsafe poll(&events, 3, wait)
     }
 
+    /// Where endpoints alone are new, without a look at everything else.
+    private func refill(_ written: WrittenFiles) {
+        let begun = ContinuousClock.now
+        guard let result = store.refill(written) else { return watch.postpone() }
+        times.read = .now - begun
+        config.read(result, at: Date())
+        if result.isChanged { reconcile() }
+        keep()
+    }
+
+    private func keep() {
+        keeper.keep(store.inForce)
+        store.settleInForce()
+    }
+
     private func reload() {
+        reading.begin()
+        defer { reading.end() }
+        let begun = ContinuousClock.now
         do throws(ConfigError) {
             config.read(try store.reload(), at: Date())
+            times.read = .now - begun
         } catch {
             config.failed(error)
             return logger.error("\(error)")
         }
         if config.result.isChanged || snapshot == nil { reconcile() } else { report() }
-        keeper.keep(store.inForce)
+        keep()
+        // What a whole reading leaves free would stay with the process for ever.
+        malla_trim()
     }
 
     private func answer() {
@@ -230,8 +295,11 @@ final class Agent {
         if let snapshot, listeners.hasFailed { serve(snapshot) }
         tickState()
         if datapath.mode == .on { verify() }
-        let isDue = ticks % Self.repairTicks == 0 || !datapath.problems.isEmpty
-        guard datapath.mode == .on, isDue, let snapshot else { return }
+        // What is in force stays so: `verify` looks after it, and what it finds is applied there.
+        let isDue = datapath.isShort && ticks % Self.repairTicks == 0
+        guard datapath.mode == .on, isDue || !datapath.problems.isEmpty, let snapshot else {
+            return
+        }
         if datapath.datapath == nil {
             datapath.load(listeners: inheritance.capturedListeners)
             if datapath.datapath != nil { bringLinkUp() }
@@ -245,7 +313,7 @@ final class Agent {
     private func verify() {
         guard datapath.datapath != nil else { return }
         let now = Date()
-        let engine = link.verifyEngine()
+        let engine = link.verifyEngine(mtu: datapath.uplinkMTU)
         var lines = repairs.note(engine.repairs, errno: engine.errno, at: now)
         if engine.interface != 0, engine.interface != datapath.options.engineInterface {
             datapath.moveEngine(to: engine.interface)
@@ -278,20 +346,28 @@ final class Agent {
         let problems = keeper.report.problems
         if problems != stateProblems { report() }
         stateProblems = problems
-        if ticks % Self.repairTicks == 0, keeper.hasFailed { keeper.keep(store.inForce) }
+        if ticks % Self.repairTicks == 0, keeper.hasFailed { keep() }
     }
 
     /// The new snapshot into engine and datapath. The engine is first, and keeps what was captured
     /// before: no connection meets an engine that does not know where it wanted to go.
     private func reconcile() {
         config.generation += 1
+        let begun = ContinuousClock.now
         let new = SnapshotCompiler.compile(
             config.result.mesh, node: options.nodeName, version: config.generation,
             after: snapshot,
             avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
         snapshot = new
-        serve(new)
+        let compiled = ContinuousClock.now
+        // What the engine has no part in is none of its business.
+        if new.delta?.isEngines ?? true { serve(new) }
+        let served = ContinuousClock.now
         apply(new)
+        times.compile = compiled - begun
+        times.engine = served - compiled
+        times.attach = datapath.datapath?.attachDuration ?? .zero
+        times.maps = .now - served - times.attach
         healthChecks.follow(new.healthChecks)
         report()
         logger.info("generation \(config.generation) is in force")
@@ -314,10 +390,16 @@ final class Agent {
         for item in listenerItems() where !item.programmed {
             lines.append("Gateway \(item.gateway) listener \(item.listener): \(item.message)")
         }
-        let text = lines.joined(separator: "\n")
+        let ignored = config.result.ignored.map(\.description)
+        let text = (lines + ignored).joined(separator: "\n")
         guard text != lastLog else { return }
         lastLog = text
         for line in lines { logger.warning("\(line)") }
+        for line in ignored.prefix(Self.ignoredLinesMax) { logger.info("\(line)") }
+        if ignored.count > Self.ignoredLinesMax {
+            let rest = ignored.count - Self.ignoredLinesMax
+            logger.info("\(rest) more are ignored: malla config validate --all names them")
+        }
     }
 
     private func drain(seconds: Int) {

@@ -28,10 +28,20 @@ struct ConfigState {
         problem = "\(error)"
     }
 
-    /// Objects of which this version is not in force: those with an error of their own.
-    var refusedCount: Int {
-        Set(result.diagnostics.filter { $0.severity == .error && !$0.object.isEmpty }
-            .map { $0.file + " " + $0.object }).count
+    /// The objects of which this version is not in force, each with its first error.
+    var refusals: [Diagnostic] {
+        var seen: Set<String> = []
+        return result.diagnostics.filter { found in
+            found.severity == .error && !found.object.isEmpty
+                && seen.insert(found.file + " " + found.object).inserted
+        }
+    }
+
+    /// Why the object of this title (`HTTPRoute shop/web`) is refused as it stands; `nil` if not.
+    func refusal(of title: String) -> String? {
+        refusals.first { $0.object == title }.map { found in
+            found.field.isEmpty ? found.message : "\(found.field): \(found.message)"
+        }
     }
 
     /// Why `/readyz` is not 200.

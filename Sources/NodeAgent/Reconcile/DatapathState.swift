@@ -27,6 +27,9 @@ struct DatapathState {
         return problems.map { "\($0.subject): \($0.message)" }.joined(separator: "; ")
     }
 
+    /// Something is not in force, and may be at the next try.
+    var isShort: Bool { !failure.isEmpty || !problems.isEmpty || datapath == nil }
+
     /// Loads or adopts programs and maps. Does nothing when that is done, or nothing is wanted.
     mutating func load(listeners: [Int32]) {
         guard mode == .on, datapath == nil else { return }
@@ -39,6 +42,9 @@ struct DatapathState {
             failure = "the datapath cannot be loaded: \(error)"
         }
     }
+
+    /// Of the uplink that takes the shortest packets, bytes; 0: there is none.
+    var uplinkMTU: UInt32 { datapath?.uplinkMTU ?? 0 }
 
     /// Takes out flows that are over.
     func collect() { datapath?.collect() }

@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Foundation
 internal import MeshConfig
 internal import Synchronization
@@ -54,7 +55,9 @@ final class LastGoodKeeper: Sendable {
     /// Writes it soon; of several, the newest.
     func keep(_ lastGood: LastGood) {
         let isIdle = state.withLock { state in
-            state.next = lastGood
+            var next = lastGood
+            if let earlier = state.next { next.absorb(earlier) }
+            state.next = next
             defer { state.isWriting = true }
             return !state.isWriting
         }
@@ -76,6 +79,7 @@ final class LastGoodKeeper: Sendable {
             var ignored: [String] = []
             if isFirst { ignored = directory.load().problems }
             let outcome = directory.keep(lastGood)
+            if lastGood.isWhole { malla_trim() }
             state.withLock { state in
                 state.directory = directory
                 if isFirst {

@@ -31,13 +31,20 @@ struct CheckTests {
     }
 
     @Test(arguments: [
-        (nil, "OK"), ("*nat\n:PREROUTING ACCEPT [0:0]\n", "OK"),
+        (nil, "WARN"), ("*nat\n:PREROUTING ACCEPT [0:0]\n", "OK"),
         ("*nat\n:ISTIO_OUTPUT - [0:0]\n", "WARN"), ("*filter\n:CILIUM_INPUT - [0:0]\n", "WARN"),
         ("*nat\n:PROXY_INIT_REDIRECT - [0:0]\n", "WARN"),
         ("*nat\n-A PREROUTING -m comment --comment ISTIO_ -j ACCEPT\n", "OK"),
+        ("table inet x {\n\tchain ISTIO_OUTPUT {\n\t}\n}\n", "WARN"),
+        ("table inet x {\n\tchain output {\n\t\tcomment \"ISTIO_\"\n\t}\n}\n", "OK"),
     ])
     func `chains of other meshes are named`(rules: String?, status: String) {
         #expect(NeighbourChecks.chains(rules).status == status)
+    }
+
+    @Test func `chains of two meshes are both named`() {
+        let item = NeighbourChecks.chains("*nat\n:CILIUM_PRE - [0:0]\n:ISTIO_OUTPUT - [0:0]\n")
+        #expect(item.message == "packet filter chains of Istio, Cilium")
     }
 
     @Test(arguments: [
@@ -56,6 +63,17 @@ struct CheckTests {
             + AgentChecks.all(AgentClient(socket: "/nonexistent/agent.sock"))
         for item in items { #expect((item.status == "OK") == item.remedy.isEmpty, "\(item)") }
         #expect(Set(items.map(\.name)).count == items.count)
+    }
+
+    @Test func `a full map is a warning although the agent is ready`() throws {
+        var status = try #require(Sample.status.items.first)
+        status.ready = true
+        #expect(AgentChecks.readiness(status).status == "OK")
+        let item = AgentChecks.datapath(status)
+        #expect(item.status == "WARN")
+        #expect(item.message == "one map is full")
+        status.datapath.message = ""
+        #expect(AgentChecks.datapath(status).status == "OK")
     }
 
     @Test func `a pod that should be meshed and is not attached is named`() {

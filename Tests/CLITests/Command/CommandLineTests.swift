@@ -1,3 +1,4 @@
+import AdminAPI
 import ArgumentParser
 import Testing
 
@@ -16,7 +17,47 @@ struct CommandLineTests {
         arguments: [String], environment: [String: String], socket: String
     ) throws {
         let command = try #require(try Malla.parseAsRoot(arguments) as? Status)
-        #expect(command.connection.socket(environment: environment) == socket)
+        let node = DefaultPaths.node.socket
+        let found = command.connection.socket(
+            environment: environment, own: node, exists: { _ in false })
+        #expect(found == socket)
+    }
+
+    /// the sockets that exist; whom malla asks
+    @Test(arguments: [
+        (["/own", "/run/malla/agent.sock"], "/own"), (["/own"], "/own"),
+        (["/run/malla/agent.sock"], "/run/malla/agent.sock"), ([], "/own"),
+    ])
+    func `a user's own agent comes before the node's`(sockets: [String], asked: String) throws {
+        let command = try #require(try Malla.parseAsRoot(["status"]) as? Status)
+        let found = command.connection.socket(
+            environment: [:], own: "/own", exists: sockets.contains)
+        #expect(found == asked)
+    }
+
+    static let usable = ["/run/user/7", "/home/a", "/var/tmp", "/state"]
+
+    /// user, environment, state, socket
+    @Test(arguments: [
+        (UInt32(0), ["HOME": "/home/a"], "/var/lib/malla", "/run/malla/agent.sock"),
+        (7, [:], "/tmp/malla-7", "/tmp/malla-7/agent.sock"),
+        (7, ["HOME": "/nonexistent"], "/tmp/malla-7", "/tmp/malla-7/agent.sock"),
+        (7, ["TMPDIR": "/var/tmp"], "/var/tmp/malla-7", "/var/tmp/malla-7/agent.sock"),
+        (
+            7, ["HOME": "/home/a", "XDG_RUNTIME_DIR": "/run/user/7"],
+            "/home/a/.local/state/malla", "/run/user/7/malla/agent.sock"
+        ),
+        (
+            7, ["HOME": "/home/a", "XDG_STATE_HOME": "/state"], "/state/malla",
+            "/tmp/malla-7/agent.sock"
+        ),
+    ])
+    func `without root the defaults are the user's own directories`(
+        user: UInt32, environment: [String: String], state: String, socket: String
+    ) {
+        let found = DefaultPaths(
+            user: user, environment: environment, isUsable: Self.usable.contains)
+        #expect(found == DefaultPaths(state: state, socket: socket))
     }
 
     @Test(arguments: [

@@ -45,10 +45,11 @@ struct ProgramTests {
                     engine    2 workers, 7 of 120 connections open, 90000 requests
                     identity  none
                     config    /etc/malla, generation 3
-                    objects   31, 1 refused, 2 warnings
+                    objects   31, 1 refused, 2 warnings, 3 ignored
                     reloaded  2026-11-21T14:00:00Z
                     kept      30 objects, 9 KiB
                       not ready: broken.yaml cannot be read
+                      refused: HTTPRoute shop/web: a.yaml:7: spec.rules[0]: no such method
                       unreadable: broken.yaml
                       state: a.good is damaged
                       quarantined: shop/cart (two crashes named it)
@@ -206,7 +207,9 @@ struct ProgramTests {
                 "KIND       NAMESPACE  NAME            HOSTNAMES     PARENT                 "
                     + "  ACCEPTED  RESOLVED             MESSAGE",
                 "HTTPRoute  shop       catalog-canary  catalog.shop  Service shop/catalog:80"
-                    + "  yes       no: BackendNotFound  no Service shop/gone",
+                    + "  yes       no: BackendNotFound  change refused: "
+                    + "spec.rules[0].backendRefs[0].weight: -5 is not in 0...1000000"
+                    + "; no Service shop/gone",
                 "",
                 "ROUTE                RULE  MATCHES                         FILTERS            "
                     + "  BACKEND             WEIGHT  PROBLEM",
@@ -375,6 +378,27 @@ struct ValidateTests {
         let strict = try validate(["cart.yaml": odd], ["--strict"])
         #expect(strict.code == 65)
         #expect(strict.output.contains("cart.yaml:7: error: Service shop/cart: spec.colour"))
+    }
+
+    @Test func `a Gateway whose class is misspelt is counted, and named with --all`() throws {
+        let gateway = """
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: Gateway
+            metadata: {name: web}
+            spec:
+              gatewayClassName: mala
+              listeners: [{name: http, port: 80, protocol: HTTP}]
+
+            """
+        let result = try validate(["web.yaml": gateway])
+        #expect(result.code == 0)
+        #expect(
+            result.output
+                == "1 file, 1 object: 0 errors, 0 warnings, 1 ignored (--all names them)\n")
+        let all = try validate(["web.yaml": gateway], ["--all"])
+        #expect(all.output.hasPrefix("web.yaml:1: info: Gateway default/web: "), "\(all.output)")
+        #expect(all.output.contains("class 'mala' is not Malla's"))
+        #expect(all.output.hasSuffix("1 ignored\n"))
     }
 
     @Test func `a directory that is not there is named, and the code is 66`() throws {

@@ -13,6 +13,8 @@ enum Sample {
             identity: "none",
             config: .init(
                 directory: "/etc/malla", generation: 3, objects: 31, refused: 1, warnings: 2,
+                ignored: 3,
+                refusals: ["HTTPRoute shop/web: a.yaml:7: spec.rules[0]: no such method"],
                 unreadableFiles: ["broken.yaml"], lastReload: "2026-11-21T14:00:00Z",
                 lastGood: .init(objects: 30, bytes: 9_000, problems: ["a.good is damaged"])),
             listeners: [
@@ -110,7 +112,7 @@ enum Sample {
                         .init(name: "shop/catalog-v1", port: 80, weight: 90),
                         .init(name: "shop/gone", port: 80, weight: 10, problem: "no such Service"),
                     ])
-            ])
+            ], refusal: "spec.rules[0].backendRefs[0].weight: -5 is not in 0...1000000")
     ])
 
     static let flows = AdminAPI.flows.listing([

@@ -127,7 +127,8 @@ struct HTTP1RefusalTests {
             text: "GET / HTTP/1.1\r\n\(h)" + String(repeating: "a: b\r\n", count: 8) + "\r\n",
             refusal: .fieldsTooMany),
         RefusalRow(
-            rule: "CONNECT", text: "CONNECT a:1 HTTP/1.1\r\n\(h)\r\n", refusal: .connectMethod),
+            rule: "CONNECT for another host", text: "CONNECT a:1 HTTP/1.1\r\n\(h)\r\n",
+            refusal: .hostConflict),
     ]
 
     @Test(arguments: rows)

@@ -108,9 +108,26 @@ struct RequestLineConformanceTests {
             Case("OPTIONS of the server", "OPTIONS * HTTP/1.1\r\n\(host)\r\n"),
             Case("OPTIONS of a path", "OPTIONS /a HTTP/1.1\r\n\(host)\r\n"),
             Case("OPTIONS in the absolute form", "OPTIONS http://a HTTP/1.1\r\n\(host)\r\n"),
-            Case("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", .connectMethod),
+            Case("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
             Case(
-                "CONNECT of an IPv6 address", "CONNECT [::1]:443 HTTP/1.1\r\n\r\n", .connectMethod),
+                "CONNECT of an IPv6 address",
+                "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n"),
+            Case("CONNECT of HTTP/1.0", "CONNECT a:443 HTTP/1.0\r\n\r\n"),
+            Case("CONNECT without Host", "CONNECT a:443 HTTP/1.1\r\n\r\n", .hostMissing),
+            Case(
+                "CONNECT for another Host", "CONNECT a:443 HTTP/1.1\r\nHost: b:443\r\n\r\n",
+                .hostConflict),
+            Case(
+                "CONNECT for another port", "CONNECT a:443 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+                .hostConflict),
+            Case(
+                "CONNECT with a length",
+                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 0\r\n\r\n",
+                .connectMethod),
+            Case(
+                "CONNECT with chunks",
+                "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nTransfer-Encoding: chunked\r\n\r\n",
+                .connectMethod),
             Case("CONNECT without a port", "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", .target),
             Case("CONNECT with an empty port", "CONNECT a: HTTP/1.1\r\nHost: a\r\n\r\n", .target),
             Case("CONNECT of a path", "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", .target),

@@ -89,6 +89,8 @@ struct FilterTests {
 
         #expect(answer.hasPrefix("HTTP/1.1 \(status) "))
         #expect(Loopback.field(answer, "location") == location)
+        #expect(Loopback.field(answer, "date")?.hasSuffix(" GMT") == true, "\(answer)")
+        #expect(Loopback.field(answer, "x-request-id")?.isEmpty == false, "\(answer)")
     }
 
     @Test func `weights split requests, and a new configuration loses none`() throws {

@@ -72,7 +72,7 @@ struct ErrorReplyTests {
         Row(head: "GET / HTTP/1.1\r\n\r\n", status: "400 Bad Request", reason: "host_missing"),
         Row(head: "GARBAGE\r\n\r\n", status: "400 Bad Request", reason: "malformed_line"),
         Row(
-            head: "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", status: "405 Method Not Allowed",
+            head: "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", status: "405 Method Not Allowed",
             reason: "connect_method"),
         Row(
             head: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",

@@ -24,6 +24,14 @@ struct ExchangeTests {
         #expect(Failure.retriesExceeded.row.status == 503)
     }
 
+    @Test func `when ports are used up another endpoint is tried, and the answer says why`() {
+        let actions = run([.routed, .portsUsedUp, .portsUsedUp, .portsUsedUp])
+
+        #expect(actions == [.dial, .dialAnew, .dialAnew, .reply(.portsUsedUp)])
+        #expect(Failure.portsUsedUp.row.status == 503)
+        #expect(run([.routed, .portsUsedUp, .connected]).last == .sendRequest)
+    }
+
     @Test func `a stale connection is replaced only for what is safe to send again`() {
         let safe = Exchange.Event.upstreamEnded(wasReused: true, isResendable: true)
         let unsafeToResend = Exchange.Event.upstreamEnded(wasReused: true, isResendable: false)

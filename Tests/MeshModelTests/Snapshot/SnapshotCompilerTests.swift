@@ -35,6 +35,31 @@ struct SnapshotCompilerTests {
         #expect(Set(last.captures.keys) == [Self.other])
     }
 
+    @Test func `a local pod that needs the engine is one port, whatever is dialled of it`() throws {
+        var mesh = Self.mesh([(Self.web, .http)])
+        let address = IPAddress(v4: 0x0a01_0001)
+        for node in ["n1", "n2"] {
+            mesh.workloads.append(
+                Workload(
+                    name: ObjectName("shop", "p-\(node)"), serviceAccount: "", node: node,
+                    labels: [:], addresses: node == "n1" ? [address] : [IPAddress(v4: 9)],
+                    interface: nil, isMeshed: true, workloadName: "p",
+                    engineUse: EngineUse(isInbound: true)))
+        }
+        let snapshot = SnapshotCompiler.compile(mesh, node: "n1", version: 1)
+        #expect(Set(snapshot.captures.keys) == [Self.web])
+        #expect(snapshot.inbounds.count == 1)
+        let index = try #require(snapshot.capture(at: SocketAddress(address, 4711)))
+        let port = snapshot.ports[index.value]
+        #expect(port.isInbound && port.routeTable != nil)
+        #expect(snapshot.endpoints[port.endpoints].map(\.address) == [SocketAddress(address, 0)])
+
+        // Connections on their way meet an engine that knows them.
+        mesh.workloads[0].engineUse.isInbound = false
+        let after = SnapshotCompiler.compile(mesh, node: "n1", version: 2, after: snapshot)
+        #expect(after.capture(at: SocketAddress(address, 80)) != nil)
+    }
+
     @Test func `a datagram port is never the engine's`() {
         var mesh = Self.mesh([(Self.web, .http)])
         let before = SnapshotCompiler.compile(mesh, node: "n1", version: 1)

@@ -1,6 +1,8 @@
 // The command line is a contract: options, defaults, refusals.
 
 import ArgumentParser
+import BPFLoader
+import Foundation
 import MeshModel
 import Testing
 
@@ -20,6 +22,20 @@ struct AgentOptionsTests {
         #expect(options.flowSample == .off && options.flowHistory == 4096)
         #expect(options.workerCount >= 1)
         #expect(!options.nodeName.isEmpty)
+    }
+
+    @Test func `new pods are held where it harms nobody else`() throws {
+        func held(_ arguments: String...) throws -> HeldPods {
+            try AgentOptions.parse(["--config", "c"] + arguments).heldPods
+        }
+        let mount = try #require(Mounts.cgroupMount(textLines("/proc/self/mounts")))
+        #expect(try held() == .inBlocks)
+        #expect(try held("--cgroup", mount) == .inBlocks)
+        #expect(try held("--cgroup", mount + "/") == .inBlocks)
+        #expect(try held("--cgroup", mount + "/pods") == .all)
+        #expect(try held("--cgroup", mount + "/pods", "--hold-new-pods", "blocks") == .inBlocks)
+        #expect(try held("--hold-new-pods", "on") == .all)
+        #expect(try held("--cgroup", mount + "/pods", "--hold-new-pods", "off") == .none)
     }
 
     @Test func `the child gets the same options`() throws {
@@ -46,6 +62,7 @@ struct AgentOptionsTests {
         ["--config", "c", "--unknown"], ["--config", "c", "--map-entries", "malla_service"],
         ["--config", "c", "--map-entries", "malla_service=0"],
         ["--config", "c", "--map-entries", "no_such_map=5"],
+        ["--config", "c", "--node", ""], ["--config", "c", "--node", "a b/c"],
     ])
     func `what cannot be meant is refused as wrong usage`(_ arguments: [String]) {
         #expect {
@@ -63,5 +80,20 @@ struct MountsTests {
     ])
     func `the first cgroup v2 mount counts`(_ lines: [String], _ found: String?) {
         #expect(Mounts.cgroupMount(lines.map { $0[...] }) == found)
+    }
+
+    @Test func `a directory that is not there, or not empty, is not mounted over`() throws {
+        let root = FileManager.default.temporaryDirectory.path + "/malla-bpffs-\(getpid())"
+        defer { try? FileManager.default.removeItem(atPath: root) }
+        try FileManager.default.createDirectory(
+            atPath: root + "/plain/file", withIntermediateDirectories: true)
+        #expect(throws: StartError.bpffs(root + "/none", errno: ENOENT)) {
+            try Mounts.requireBPF(root + "/none")
+        }
+        #expect(throws: StartError.bpffs(root + "/plain", errno: ENOTEMPTY)) {
+            try Mounts.requireBPF(root + "/plain")
+        }
+        #expect(!FileManager.default.fileExists(atPath: root + "/none"))
+        #expect(!Mounts.isBPF(root + "/plain"))
     }
 }

@@ -10,7 +10,7 @@ enum RequestTarget {
         if head.method.count == 7, unsafe isWord(base, head.method, "connect") {
             // Whether another case of the letters is CONNECT, readers would not agree.
             guard unsafe isSpelt(base, head.method, "CONNECT") else { return .method }
-            return unsafe connect(base, target)
+            return unsafe connect(base, target, &head)
         }
         if head.minor == 1, !head.hasHost { return .hostMissing }
         let first = unsafe base[target.lower]
@@ -81,14 +81,20 @@ enum RequestTarget {
         return nil
     }
 
-    /// CONNECT is known, so that it is not mistaken for something else, and not served.
+    /// `host:port`, and what follows the head belongs to no request (RFC 9110 section 9.3.6).
     private static func connect(
-        _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange
-    ) -> Refusal {
+        _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange, _ head: inout MessageHead
+    ) -> Refusal? {
         guard let host = unsafe hostOnly(base, target), !host.isEmpty,
             target.upper - host.upper > 1
         else { return .target }
-        return .connectMethod
+        if head.minor == 1, !head.hasHost { return .hostMissing }
+        if head.hasHost, unsafe !isSame(base, target, head.authority) { return .hostConflict }
+        if head.contentLength >= 0 || head.isChunked { return .connectMethod }
+        head.isConnect = true
+        head.authority = target
+        head.host = host
+        return nil
     }
 
     private static func isOptions(_ base: UnsafePointer<UInt8>, _ method: ByteRange) -> Bool {

@@ -1,0 +1,111 @@
+// The table of flows that are balanced packet by packet from outside (bpf/lib/nat.h), as the agent
+// sees it: what is over is taken out a part at a time, both directions of a flow together.
+
+internal import CMallaABI
+
+/// - Owns: a descriptor of the map.
+/// - Threads: one at a time.
+struct TranslationTable: ~Copyable {
+    private static let rowsPerBatch = 4096
+
+    private let map: BPFMap<malla_flow_key, malla_snat>
+    private var position = BatchPosition()
+    private var rowsOfPass: UInt64 = 0
+    /// More than half of the table was in use when it was last seen whole.
+    private var isPressed = false
+
+    init(_ object: borrowing BPFObject) throws(BPFError) {
+        map = try BPFMap(adopting: object.map("malla_snat"), name: "malla_snat")
+    }
+
+    /// Takes out flows that are over, as far as one turn goes; the next goes on from there.
+    mutating func collect() {
+        let now = FlowClock.nanoseconds()
+        var silent: [malla_flow_key] = []
+        var rows = 0
+        while rows < FlowTable.rowsPerTurnMax {
+            let isPressed = isPressed
+            rows += map.forEachInBatch(Self.rowsPerBatch, at: &position) { key, row in
+                let least = Self.leastSilence(key.protocol, isPressed: isPressed)
+                if now &- row.seen_ns > least { silent.append(key) }
+            }
+            guard position.isAtEnd else { continue }
+            self.isPressed = rowsOfPass + UInt64(rows) > UInt64(map.entriesMax) / 2
+            rowsOfPass = 0
+            position = BatchPosition()
+            return take(silent, at: now)
+        }
+        rowsOfPass += UInt64(rows)
+        take(silent, at: now)
+    }
+
+    private func take(_ silent: [malla_flow_key], at now: UInt64) {
+        for key in silent {
+            guard let row = map.value(of: key, placeholder: malla_snat()) else { continue }
+            let answer = row.becomes.reversed
+            let other = map.value(of: answer, placeholder: malla_snat())
+            guard Self.isOver(key.protocol, row, other, isPressed: isPressed, at: now) else {
+                continue
+            }
+            _ = map.take(key)
+            if other != nil { _ = map.take(answer) }
+        }
+    }
+
+    /// No flow is over before.
+    private static func leastSilence(_ transport: UInt8, isPressed: Bool) -> UInt64 {
+        guard transport == TCP.number else { return seconds(isPressed ? 30 : 180) }
+        return seconds(TCP.reset)
+    }
+
+    /// Seconds of silence in both directions after which a flow of TCP is over.
+    private enum TCP {
+        static let number: UInt8 = 6
+        static let reset: UInt64 = 2
+        static let closed: UInt64 = 10
+        static let halfClosed: UInt64 = 600
+        static let open: UInt64 = 8000
+        static let opening: UInt64 = 60
+        static let openingWhenPressed: UInt64 = 5
+    }
+
+    private static let answered: UInt32 = 1
+    private static let finished: UInt32 = 2
+    private static let reset: UInt32 = 4
+
+    private static func seconds(_ number: UInt64) -> UInt64 { number * 1_000_000_000 }
+
+    /// Whether the flow of these two directions is over; `nil`: there is no other.
+    static func isOver(
+        _ transport: UInt8, _ row: malla_snat, _ other: malla_snat?, isPressed: Bool, at now: UInt64
+    ) -> Bool {
+        // Signed: another processor may have seen it just now.
+        let last = max(row.seen_ns, other?.seen_ns ?? 0)
+        let silence = UInt64(max(0, Int64(bitPattern: now &- last)))
+        guard transport == TCP.number else { return silence > seconds(isPressed ? 30 : 180) }
+        let either = row.state | (other?.state ?? 0)
+        let both = row.state & (other?.state ?? 0)
+        let most =
+            if either & reset != 0 {
+                TCP.reset
+            } else if both & finished != 0 {
+                TCP.closed
+            } else if either & finished != 0 {
+                TCP.halfClosed
+            } else if both & answered != 0 {
+                TCP.open
+            } else {
+                isPressed ? TCP.openingWhenPressed : TCP.opening
+            }
+        return silence > seconds(most)
+    }
+}
+
+extension malla_flow_key {
+    /// The tuple of the answers.
+    fileprivate var reversed: malla_flow_key {
+        malla_flow_key(
+            source: target, target: source, source_port_be: target_port_be,
+            target_port_be: source_port_be, protocol: self.protocol, pad: (0, 0, 0))
+    }
+}

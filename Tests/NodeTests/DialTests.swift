@@ -1,0 +1,136 @@
+import TestSupport
+import Testing
+
+@Suite("Where the engine dials, and from which address (docs/configuration.md)", .serialized)
+struct DialTests {
+    /// Answers each request with the client's address and ends the connection.
+    private static let server = """
+        import http.server, socket, socketserver
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header('x-client', self.client_address[0].replace('::ffff:', ''))
+                self.send_header('Content-Length', '0')
+                self.end_headers()
+            def log_message(self, *rest): pass
+        class Server(socketserver.ThreadingTCPServer):
+            address_family = socket.AF_INET6
+            allow_reuse_address = daemon_threads = True
+            request_queue_size = 1024
+        Server(('::', 8085), Handler).serve_forever()
+        """
+    private static let python = ["/usr/bin/python3", "-uc", server]
+
+    /// A captured service whose endpoint is no pod.
+    private static func service(_ index: Int, v4: String, v6: String) -> String {
+        let slices = [("IPv4", v4), ("IPv6", v6)].map { family, address in
+            """
+            apiVersion: discovery.k8s.io/v1
+            kind: EndpointSlice
+            metadata:
+              name: there-\(index)-\(family.lowercased())
+              namespace: \(Testbed.space)
+              labels: {kubernetes.io/service-name: there-\(index)}
+            addressType: \(family)
+            endpoints: [{addresses: ["\(address)"], conditions: {ready: true}}]
+            ports: [{name: http, port: 8085, protocol: TCP}]
+            """
+        }
+        let service = """
+            apiVersion: v1
+            kind: Service
+            metadata: {name: there-\(index), namespace: \(Testbed.space)}
+            spec:
+              clusterIP: 10.96.0.\(index)
+              clusterIPs: [10.96.0.\(index), "fd00:96::\(index)"]
+              ipFamilies: [IPv4, IPv6]
+              ports: [{name: http, port: 80, targetPort: 8085}]
+            """
+        return ([service] + slices).joined(separator: "\n---\n")
+    }
+
+    @Test func `the node itself, another node and the world see the client's own address`() throws {
+        let places = [("n1", 50), ("n2", 51), ("outside", 52)]
+        let mesh = try SmallMesh.running { bed in
+            for name in ["n1", "n2"] { try bed[node: name].start("there", Self.python) }
+            for (name, index) in places {
+                let (v4, v6) =
+                    name == "outside"
+                    ? (Topology.outsideV4, Topology.outsideV6)
+                    : (bed[node: name].v4, bed[node: name].v6)
+                try bed.configure("there-\(index).yaml", Self.service(index, v4: v4, v6: v6))
+            }
+        }
+        defer { mesh.close() }
+        let outside = try mesh.bed.startOutside("there", Self.python)
+        defer { outside.stop() }
+
+        let before = try mesh.node.metric("malla_requests_total")
+        for (name, index) in places {
+            for (url, own) in [
+                ("http://10.96.0.\(index)/", mesh.client.v4),
+                ("http://[fd00:96::\(index)]/", mesh.client.v6),
+            ] {
+                let answer = try mesh.client.curl(url, seconds: 4)
+                #expect(answer.status == 200, "\(name), \(url): \(answer.problem)\n\(mesh.logs)")
+                #expect(answer.headers["x-client"] == own, "\(name), \(url)")
+            }
+        }
+        #expect(try mesh.node.metric("malla_requests_total") == before + 6)
+    }
+
+    @Test func `a pod that calls itself is dialled from an address of the node`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        // The node's routes choose: IPv4 has an address at the pod's veth.
+        for (url, own) in zip(SmallMesh.engineNear.urls, ["169.254.1.1", mesh.node.v6]) {
+            let answer = try mesh.bed["near"].curl(url, seconds: 4)
+            #expect(answer.status == 200, "\(url): \(answer.problem)\n\(mesh.logs)")
+            #expect(answer.headers["x-client"] == own, "\(url)")
+        }
+    }
+
+    @Test func `a port that the pod holds is named, and dialled past at once`() throws {
+        let far = TestService("there-far", 53, "http", to: ["far"], targetPort: 8085)
+        let mesh = try SmallMesh.running { bed in
+            try bed["far"].start("there", Self.python)
+            try bed.describe(SmallMesh.services + [far])
+        }
+        defer { mesh.close() }
+        try eventually("the server answers") { try mesh.client.curl(far.urls[0]).status == 200 }
+        // One of 37 of the ports from which the engine dials for the pods of its node.
+        let holder = try mesh.client.start(
+            "holder",
+            [
+                "/usr/bin/python3", "-uc",
+                """
+                import socket, time
+                held = []
+                for port in range(61000, 63268, 37):
+                    link = socket.socket()
+                    link.bind(('', port))
+                    link.connect(('\(mesh.bed["far"].v4)', 8085))
+                    held.append(link)
+                print('held', flush=True)
+                time.sleep(60)
+                """,
+            ])
+        try eventually("the ports are held") { holder.text.contains("held") }
+
+        let asked = try mesh.client.run(
+            [
+                "sh", "-c",
+                "for n in $(seq 400); do curl -sS -o /dev/null -m 4 "
+                    + "-w '%{http_code} %{time_total}\\n' \(far.urls[0])/; done",
+            ], seconds: 120)
+        let answers = asked.output.split(separator: "\n").map { $0.split(separator: " ") }
+        #expect(answers.count == 400)
+        #expect(answers.allSatisfy { $0.first == "200" }, "\(asked)\n\(mesh.logs)")
+        // Nobody waited for a SYN to be sent again.
+        let longest = answers.compactMap { Double($0.last ?? "9") }.max() ?? 9
+        #expect(longest < 0.9, "\(longest) s")
+        let verdict =
+            "malla_datapath_verdicts_total{hook=\"from_engine\",reason=\"engine_met_pod\"}"
+        #expect(try mesh.node.metric(verdict) > 0)
+    }
+}
