@@ -148,10 +148,10 @@ final class Agent {
             bringLinkUp()
             report()
         }
-        malla_trim()
         if isResumed {
             readAgain()
         } else if config.problem.isEmpty {
+            malla_trim()
             // Not otherwise: a directory that cannot be read has nothing that is worth keeping.
             keep()
         }
@@ -159,7 +159,7 @@ final class Agent {
 
     /// Brings a first configuration into force; `true`: it is what the agent before had, and the
     /// directory is still to be read. A child after another is in haste: reading what that one
-    /// kept takes a tenth of the time. So is one that may not survive the directory.
+    /// kept takes half the time. So is one that may not survive the directory.
     private func readFirst(_ isFirst: Bool) throws -> Bool {
         if !isFirst || reading.isDeadly {
             config.read(store.fallBack(), at: Date())
@@ -169,20 +169,21 @@ final class Agent {
             }
         }
         reading.begin()
+        defer { reading.end() }
         do throws(ConfigError) {
-            let begun = ContinuousClock.now
-            config.read(try store.reload(), at: Date())
-            times.read = .now - begun
+            try readDirectory()
         } catch {
-            if isFirst {
-                reading.end()
-                throw StartError.unreadable("\(error)")
-            }
+            if isFirst { throw StartError.unreadable("\(error)") }
             config.failed(error)
         }
         reconcile()
-        reading.end()
         return false
+    }
+
+    private func readDirectory() throws(ConfigError) {
+        let begun = ContinuousClock.now
+        config.read(try store.reload(), at: Date())
+        times.read = .now - begun
     }
 
     /// The directory, after what an earlier agent kept of it.
@@ -260,10 +261,8 @@ final class Agent {
     private func reload() {
         reading.begin()
         defer { reading.end() }
-        let begun = ContinuousClock.now
         do throws(ConfigError) {
-            config.read(try store.reload(), at: Date())
-            times.read = .now - begun
+            try readDirectory()
         } catch {
             config.failed(error)
             return logger.error("\(error)")
