@@ -7,8 +7,14 @@ extension Datapath {
     func programMapUsage() -> [MapUsage] {
         var usage = ["malla_share", "malla_quota"].compactMap { try? array($0, "array") }
         usage += ["malla_meter", "malla_blank"].compactMap { try? array($0, "percpu_array") }
-        if let ring = try? ringUsage() { usage.append(ring) }
-        if let fragments = try? fragmentUsage() { usage.append(fragments) }
+        if let ring = try? hash("malla_ring", "hash", malla_ring_key(), malla_flow_key()) {
+            usage.append(ring)
+        }
+        if let fragments = try? hash(
+            "malla_fragment", "lru_hash", malla_fragment_key(), malla_fragment())
+        {
+            usage.append(fragments)
+        }
         return usage
     }
 
@@ -19,19 +25,13 @@ extension Datapath {
         return MapUsage(name: name, type: type, entries: rows, entriesMax: rows, refused: 0)
     }
 
-    private func ringUsage() throws(BPFError) -> MapUsage {
-        let ring = try BPFMap<malla_ring_key, malla_flow_key>(
-            adopting: object.map("malla_ring"), name: "malla_ring")
+    /// - Complexity: counts the rows.
+    private func hash<Key: BitwiseCopyable, Value: BitwiseCopyable>(
+        _ name: String, _ type: String, _: Key, _: Value
+    ) throws(BPFError) -> MapUsage {
+        let map = try BPFMap<Key, Value>(adopting: object.map(name), name: name)
         return MapUsage(
-            name: ring.name, type: "hash", entries: ring.count(),
-            entriesMax: UInt64(ring.entriesMax), refused: 0)
-    }
-
-    private func fragmentUsage() throws(BPFError) -> MapUsage {
-        let fragments = try BPFMap<malla_fragment_key, malla_fragment>(
-            adopting: object.map("malla_fragment"), name: "malla_fragment")
-        return MapUsage(
-            name: fragments.name, type: "lru_hash", entries: fragments.count(),
-            entriesMax: UInt64(fragments.entriesMax), refused: 0)
+            name: name, type: type, entries: map.count(), entriesMax: UInt64(map.entriesMax),
+            refused: 0)
     }
 }

@@ -52,15 +52,7 @@ struct KnownAddresses: ~Copyable {
                 if !pods.contains(key) { wanted[key] = 1 }
             }
         }
-        let change = MapChange(from: held, to: wanted)
-        for row in change.writes {
-            try map.set(row.key, to: row.value)
-            held[row.key] = row.value
-        }
-        for key in change.removals {
-            try map.remove(key)
-            held[key] = nil
-        }
+        try MapChange(from: held, to: wanted).write(to: map, &held)
     }
 
     /// What is held once the addresses are known.
@@ -72,15 +64,7 @@ struct KnownAddresses: ~Copyable {
             wanted[malla_prefix(prefix_bits: UInt32(block.length), address: .init(block.address))] =
                 1
         }
-        let change = MapChange(from: blocks, to: wanted)
-        for row in change.writes {
-            try blockMap.set(row.key, to: row.value)
-            blocks[row.key] = row.value
-        }
-        for key in change.removals {
-            try blockMap.remove(key)
-            blocks[key] = nil
-        }
+        try MapChange(from: blocks, to: wanted).write(to: blockMap, &blocks)
         return !wanted.isEmpty
     }
 

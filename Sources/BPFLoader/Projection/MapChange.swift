@@ -13,3 +13,21 @@ struct MapChange<Key: Hashable, Value: Equatable> {
 
     var isEmpty: Bool { writes.isEmpty && removals.isEmpty }
 }
+
+extension MapChange where Key: BitwiseCopyable, Value: BitwiseCopyable {
+    /// Makes the map hold the new generation; `held` follows row by row.
+    ///
+    /// - Throws: what the kernel said to the first row that it refused.
+    func write(
+        to map: borrowing BPFMap<Key, Value>, _ held: inout [Key: Value]
+    ) throws(BPFError) {
+        for row in writes {
+            try map.set(row.key, to: row.value)
+            held[row.key] = row.value
+        }
+        for key in removals {
+            try map.remove(key)
+            held[key] = nil
+        }
+    }
+}
