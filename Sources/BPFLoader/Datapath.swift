@@ -98,6 +98,7 @@ public struct DatapathLimits: Sendable {
         // One row for each number of a pod, and one for the node.
         sizes["malla_share"] = (sizes["malla_pod"] ?? podsMax) + 1
         sizes["malla_quota"] = sizes["malla_share"]
+        sizes["malla_place"] = sizes["malla_pod"]
         return sizes
     }
 
@@ -338,7 +339,7 @@ public final class Datapath {
     func judgeAgain() { try? countGeneration() }
 
     /// Whether the local pod that has this address is in the kernel's map; packets of one that is
-    /// not are dropped as spoofed.
+    /// not are dropped as not ready.
     public func isInForce(podAt address: IPAddress) -> Bool {
         rows.current.pods[malla_address(address)] != nil
     }
@@ -430,6 +431,7 @@ public final class Datapath {
             usage(
                 "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
                 rows.pods.refused),
+            usage("malla_place", "hash", UInt64(rows.placed.count), rows.places.entriesMax, 0),
             usage(
                 "malla_exclude", "lpm_trie", UInt64(current.exclusions.count),
                 rows.exclusions.entriesMax, rows.exclusions.refused),

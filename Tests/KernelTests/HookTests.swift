@@ -51,6 +51,30 @@ struct HookTests {
     }
 
     @Test(arguments: families)
+    func `what a pod sends or is sent before its rows are there is not ready, then told apart`(
+        _ family: Family
+    ) throws {
+        let object = try KernelObject("malla")
+        let out = PacketBuilder(
+            source: family.pod, sourcePort: 40000, target: family.server, targetPort: 80,
+            flags: PacketBuilder.syn)
+        var into = out
+        swap(&into.source, &into.target)
+        #expect(try object.run("malla_from_pod", packet: out.frame).answer == drop)
+        #expect(try object.run("malla_to_pod", packet: into.frame).answer == drop)
+        #expect(try Self.count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_NOT_READY) == 1)
+        #expect(try Self.count(object, MALLA_HOOK_TO_POD, MALLA_VERDICT_NOT_READY) == 1)
+
+        // Another pod's rows are there, and this interface is its.
+        try object.put("malla_place", testInterface, UInt32(1))
+        #expect(try object.run("malla_from_pod", packet: out.frame).answer == drop)
+        #expect(try object.run("malla_to_pod", packet: into.frame).answer == next)
+        #expect(try Self.count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_NOT_READY) == 1)
+        #expect(try Self.count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_SPOOFED) == 1)
+        #expect(try Self.count(object, MALLA_HOOK_TO_POD, MALLA_VERDICT_PASS) == 1)
+    }
+
+    @Test(arguments: families)
     func `what the engine sends about no local pod is dropped`(_ family: Family) throws {
         let object = try Self.node(family, meshed: true)
         let foreign = PacketBuilder(
@@ -201,6 +225,7 @@ struct HookTests {
         quota.flows = 64
         for endpoint in UInt32(0)...2 { try object.put("malla_quota", endpoint, quota) }
         try object.put("malla_pod", malla_address(bytes: family.pod), pod)
+        try object.put("malla_place", testInterface, pod.endpoint)
         let key = malla_end(
             address: malla_address(bytes: family.service), port_be: UInt16(80).bigEndian,
             protocol: 6, pad: 0)

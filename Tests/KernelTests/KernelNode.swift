@@ -27,6 +27,7 @@ final class KernelNode {
         pod.interface = interface
         pod.endpoint = endpoint
         try object.put("malla_pod", malla_address(bytes: address), pod)
+        try object.put("malla_place", interface, endpoint)
     }
 
     /// The verdict on a packet that the client sends; `nil` unless exactly one was counted.

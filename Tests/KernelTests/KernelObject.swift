@@ -29,7 +29,7 @@ internal import Glibc
             "malla_service", "malla_endpoint", "malla_pod", "malla_flow", "malla_dialled",
             "malla_ipcache", "malla_policy", "malla_set", "malla_ring", "malla_fragment",
             "malla_share", "malla_quota", "malla_snat", "malla_affinity",
-            "malla_denied",
+            "malla_denied", "malla_place",
         ]
         for map in tables {
             guard let found = unsafe bpf_object__find_map_by_name(object, map) else { continue }

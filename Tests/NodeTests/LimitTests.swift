@@ -51,7 +51,9 @@ struct LimitTests {
         let quiet = try SmallMesh.bed()
         defer { quiet.bed.close() }
         let node = quiet.bed[node: "n1"]
-        let agent = try node.startAgent(more: ["--map-entries", "malla_pod=2"])
+        let agent = try node.startAgent(more: [
+            "--map-entries", "malla_pod=2", "--hold-new-pods", "off",
+        ])
 
         let listed = try node.malla("endpoints", "--local").output.split(separator: "\n")
             .dropFirst()
@@ -60,6 +62,15 @@ struct LimitTests {
             listed.contains { $0.contains("not in the map malla_pod: its packets are dropped") },
             "\(listed)\n\(agent.text)")
         #expect(try node.malla("check").output.contains("map malla_pod: full at 2 entries"))
+        // Nobody lies about his address: what is missing is said.
+        for pod in ["client", "near"] {
+            for address in [quiet.bed["far"].v4, "[\(quiet.bed["far"].v6)]"] {
+                _ = try quiet.bed[pod].curl("http://\(address):8080/", seconds: 1)
+            }
+        }
+        let verdicts = "malla_datapath_verdicts_total"
+        #expect(try node.metric("\(verdicts){hook=\"from_pod\",reason=\"not_ready\"}") > 0)
+        #expect(try node.metric("\(verdicts){hook=\"from_pod\",reason=\"spoofed\"}") == 0)
     }
 
     private func expectServed(

@@ -280,12 +280,22 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
 	return verdict;
 }
 
+/* Nobody can lie about an address before it is known whose it is. */
+static __always_inline enum malla_verdict from_pod_reason(enum malla_verdict verdict,
+							  __u32 interface)
+{
+	return verdict == MALLA_VERDICT_SPOOFED && !pod_is_ready(interface)
+		   ? MALLA_VERDICT_NOT_READY
+		   : verdict;
+}
+
 SEC("tc")
 int malla_from_pod(struct __sk_buff *skb)
 {
 	struct from_pod way = {.skb = skb, .interface = skb->ifindex};
 	struct packet packet = {.hook = MALLA_HOOK_FROM_POD};
-	enum malla_verdict verdict = from_pod_meet(skb, &packet, &way);
+	enum malla_verdict verdict =
+	    from_pod_reason(from_pod_meet(skb, &packet, &way), way.interface);
 
 	count_verdict(MALLA_HOOK_FROM_POD, way.is_past_engine && verdict == MALLA_VERDICT_TRANSLATED
 					       ? MALLA_VERDICT_PAST_ENGINE

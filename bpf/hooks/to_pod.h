@@ -5,7 +5,8 @@
  * followed. What is the engine's (answers of the node's own servers, what the node un-masqueraded,
  * ICMP errors of its stack) is given to the engine.
  *
- * Fails closed, but for an address that no pod has: that is the node's to know.
+ * Fails closed, but for an address that no pod has: that is the node's to know, once the rows of
+ * the pod behind the interface are there.
  */
 #pragma once
 #include "lib/capture.h"
@@ -37,7 +38,7 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 	enum malla_verdict verdict;
 
 	if (!pod_find(&packet->flow.target))
-		return MALLA_VERDICT_PASS;
+		return pod_is_ready(skb->ifindex) ? MALLA_VERDICT_PASS : MALLA_VERDICT_NOT_READY;
 	verdict = inbound_open(sight, packet, (enum inbound)inbound(skb, packet), 0);
 	/* The stack may have translated it, and is to see the answers. */
 	if (judge_allows(verdict) && sight->flow)

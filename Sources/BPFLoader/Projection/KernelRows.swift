@@ -1,6 +1,6 @@
 // The rows as the kernel holds them, and the one order in which they are changed: policies, sets,
-// identities, exclusions, pods; then removals the other way round. A pod's row never names policies
-// that are not there. (Services: ServiceRows.)
+// identities, exclusions, pods, their places; then removals the other way round. A pod's row never
+// names policies that are not there. (Services: ServiceRows.)
 
 internal import CMallaABI
 
@@ -8,6 +8,9 @@ internal import CMallaABI
 struct KernelRows: ~Copyable {
     private(set) var pods: BPFMap<malla_address, malla_pod>
     private(set) var exclusions: BPFMap<malla_exclude, UInt32>
+    /// Endpoint by interface, of pods of which every row is there.
+    let places: BPFMap<UInt32, UInt32>
+    private(set) var placed: [UInt32: UInt32] = [:]
     var policies: PolicyMaps
     /// What the kernel holds now; without `problems`.
     private(set) var current = MapRows()
@@ -21,13 +24,19 @@ struct KernelRows: ~Copyable {
             adopting: object.map("malla_pod"), name: "malla_pod")
         let exclusions = try BPFMap<malla_exclude, UInt32>(
             adopting: object.map("malla_exclude"), name: "malla_exclude")
+        let places = try BPFMap<UInt32, UInt32>(
+            adopting: object.map("malla_place"), name: "malla_place")
         let policies = try PolicyMaps(object)
         var rows = MapRows()
+        var placed: [UInt32: UInt32] = [:]
+        places.forEach(key: 0, value: 0) { placed[$0] = $1 }
         pods.forEach(key: malla_address(), value: malla_pod()) { rows.pods[$0] = $1 }
         exclusions.forEach(key: malla_exclude(), value: 0) { rows.exclusions[$0] = $1 }
         self.exclusions = exclusions
         self.pods = pods
         self.policies = policies
+        self.places = places
+        self.placed = placed
         current = rows
     }
 
@@ -76,6 +85,7 @@ struct KernelRows: ~Copyable {
             try pods.remove(key)
             current.pods[key] = nil
         }
+        try place(wanted)
         for key in excluded.removals {
             try exclusions.remove(key)
             current.exclusions[key] = nil
@@ -83,6 +93,16 @@ struct KernelRows: ~Copyable {
         try policies.remove()
         if hasNewPolicies || !change.isEmpty { changes &+= 1 }
         return refused
+    }
+}
+
+extension KernelRows {
+    /// An interface is a pod's once all of the pod's rows are held; the map has room for each.
+    private mutating func place(_ wanted: [malla_address: malla_pod]) throws(BPFError) {
+        var ready: [UInt32: UInt32] = [:]
+        for pod in wanted.values { ready[pod.interface] = pod.endpoint }
+        for (key, pod) in wanted where current.pods[key] == nil { ready[pod.interface] = nil }
+        try MapChange(from: placed, to: ready).write(to: places, &placed)
     }
 }
 

@@ -37,6 +37,10 @@ extension KernelRows {
         for key in podRound.take(count, of: { Array(current.pods.keys) }) {
             guard let pod = current.pods[key] else { continue }
             if BPFLoader.mend(pods, key, pod, placeholder: malla_pod()) { mended.append(pods.name) }
+            guard let endpoint = placed[pod.interface] else { continue }
+            if BPFLoader.mend(places, pod.interface, endpoint, placeholder: 0) {
+                mended.append(places.name)
+            }
         }
         return mended + policies.mend(count)
     }
