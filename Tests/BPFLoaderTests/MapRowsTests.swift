@@ -36,6 +36,21 @@ struct MapRowsTests {
         #expect(lengths == ["168 0", "64 0", "64 6"])
     }
 
+    @Test func `what it excludes of what others dial counts where that needs the engine`() throws {
+        var pod = workload("a", "n1", "10.1.0.1", "v1")
+        pod.inboundExclusions = Exclusions(
+            ports: [9090], blocks: [try #require(IPPrefix("10.0.0.0/8"))])
+        for isInbound in [false, true] {
+            pod.engineUse.isInbound = isInbound
+            let rows = MapRows(snapshot([pod]), interfaces: ["v1": 7], after: MapRows())
+            let flags = try #require(rows.pods.values.first).flags
+            #expect(flags & UInt32(MALLA_POD_EXCLUDES_INBOUND) == (isInbound ? 16 : 0))
+            #expect(flags & UInt32(MALLA_POD_EXCLUDES) == 0)
+            let lengths = rows.exclusions.keys.map { "\($0.prefix_bits) \($0.is_inbound)" }
+            #expect(lengths.sorted() == (isInbound ? ["168 1", "64 1"] : []))
+        }
+    }
+
     @Test func `a change holds what differs and nothing else`() {
         let change = MapChange(
             from: ["same": 1, "new value": 1, "gone": 1],

@@ -16,10 +16,16 @@ struct CoreTests {
                 traffic.sidecar.istio.io/excludeOutboundPorts: "25"
                 malla.io/exclude-outbound-cidrs: "10.96.4.0/24"
                 traffic.sidecar.istio.io/excludeOutboundIPRanges: "::/0 , 10.96.4.1/24"
+                malla.io/exclude-inbound-ports: "9090"
+                traffic.sidecar.istio.io/excludeInboundPorts: "15020,9090"
+                malla.io/exclude-inbound-cidrs: "10.1.0.0/16"
             status: {podIP: 10.1.0.1}
 
             """)
-        let exclusions = try #require(result.mesh.workloads.first).exclusions
+        let workload = try #require(result.mesh.workloads.first)
+        let exclusions = workload.exclusions
+        #expect(workload.inboundExclusions.ports == [9090, 15020])
+        #expect(workload.inboundExclusions.blocks == [IPPrefix("10.1.0.0/16")])
         #expect(exclusions.ports == [3306, 6379, 25])
         #expect(exclusions.blocks == [IPPrefix("10.96.4.0/24"), .allIPv6])
         #expect(result.diagnostics.isEmpty)

@@ -82,6 +82,43 @@ struct InboundTests {
         #expect(try mesh.node.metric("malla_upstream_dial_failures_total") == 0)
     }
 
+    @Test func `ports and clients that it excludes pass the engine, and nothing else does`() throws
+    {
+        let mesh = try Self.mesh()
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        let urls = ["http://\(near.v4):8080/", "http://[\(near.v6)]:8080/"]
+        func passes(_ client: Client, _ url: String) throws -> Bool {
+            let before = try mesh.node.metric("malla_requests_total")
+            let answer = try client.get(url)
+            #expect(answer.status == 200, "\(client.name): \(answer.problem)\n\(mesh.logs)")
+            return try mesh.node.metric("malla_requests_total") == before
+        }
+        let clients = Self.clients(mesh)
+        let text = try Command.shell("cat \(mesh.bed.configuration)/bed.yaml")
+        func exclude(_ annotation: String) throws {
+            try mesh.bed.configure(
+                "bed.yaml",
+                text.replacing("malla.io/inbound: l7", with: "malla.io/inbound: l7, " + annotation))
+        }
+        for client in clients { #expect(try !passes(client, urls[0]), "\(client.name)") }
+
+        let block = "\(Topology.outsideV4)/32,\(mesh.client.v4)/32"
+        try exclude("malla.io/exclude-inbound-cidrs: \"\(block)\"")
+        try eventually("the block is in force") { try passes(clients[0], urls[0]) }
+        for client in clients {
+            let isExcluded = client.name == "client" || client.name == "outside"
+            #expect(try passes(client, urls[0]) == isExcluded, "\(client.name)")
+            #expect(try !passes(client, urls[1]), "\(client.name)")
+        }
+
+        try exclude("traffic.sidecar.istio.io/excludeInboundPorts: \"443,8080\"")
+        try eventually("the port is in force") { try passes(clients[1], urls[0]) }
+        for client in clients {
+            for url in urls { #expect(try passes(client, url), "\(client.name) to \(url)") }
+        }
+    }
+
     @Test func `a client's port among the engine's own is no hindrance`() throws {
         let mesh = try Self.mesh()
         defer { mesh.close() }

@@ -68,7 +68,7 @@
  * assigned          a captured connection was given to a worker's listener
  * no_listener       reset: no worker listens
  * no_flow           reset: a connection in the engine's namespace that nothing captured
- * spoofed           dropped: a connection's packet came out of another pod's interface
+ * spoofed           dropped: a packet came out of a pod that bears an address not the pod's
  * flow_refused      dropped: the flow table refused the entry
  * failed            dropped: a call of the kernel failed
  * translated        a pod outside of the mesh to a captured service: an endpoint's address written
@@ -272,6 +272,8 @@ MALLA_ABI_SIZE(struct malla_affinity, 32);
 #define MALLA_POD_FAILS_CLOSED 4
 /* What others open towards it goes to the engine. */
 #define MALLA_POD_INBOUND 8
+/* Some of that does not: rows of malla_exclude say what. */
+#define MALLA_POD_EXCLUDES_INBOUND 16
 
 /* malla_pod: a local pod's address to this. */
 struct malla_pod {
@@ -285,14 +287,16 @@ struct malla_pod {
 MALLA_ABI_SIZE(struct malla_pod, 24);
 
 /*
- * malla_exclude, a trie: what a pod dials past the engine. 64 bits: a port; 64 + n, with port 0: a
- * block of addresses of n bits (an IPv4 block has 96 more).
+ * malla_exclude, a trie: what passes the engine though it would be captured. 64 bits: a port; 64 +
+ * n, with port 0: a block of addresses of n bits (an IPv4 block has 96 more). Outbound: of what the
+ * pod dials; inbound: the pod's port, and who dials it.
  */
 struct malla_exclude {
 	__u32 prefix_bits;
 	__u32 endpoint; /* of malla_pod */
 	__u16 port_be;
-	__u16 pad;
+	__u8 is_inbound;
+	__u8 pad;
 	struct malla_address address;
 };
 MALLA_ABI_SIZE(struct malla_exclude, 28);

@@ -10,6 +10,7 @@
  */
 #pragma once
 #include "lib/capture.h"
+#include "lib/exclude.h"
 #include "lib/judge.h"
 
 static __always_inline int inbound_is_hbone(const struct packet *packet,
@@ -41,7 +42,8 @@ __attribute__((noinline)) int inbound(struct __sk_buff *skb, const struct packet
 	if (!pod)
 		return INBOUND_NOT;
 	is_hbone = inbound_is_hbone(packet, pod);
-	if (!is_hbone && !(pod->flags & MALLA_POD_INBOUND))
+	if (!is_hbone &&
+	    (!(pod->flags & MALLA_POD_INBOUND) || exclude_holds_inbound(pod, &packet->flow)))
 		return INBOUND_NOT;
 	if (capture_is_served(skb))
 		return is_hbone ? INBOUND_TUNNEL : INBOUND_PLAIN;

@@ -53,6 +53,53 @@ int a_pod_that_does_not_need_the_engine_is_left_alone(struct __sk_buff *skb)
 	return 0;
 }
 
+static __always_inline void put_kept(__u32 bits, __u16 port, __u32 address, __u32 value)
+{
+	struct malla_exclude key = {
+	    .prefix_bits = 64 + bits, .endpoint = 2, .port_be = bpf_htons(port), .is_inbound = 1};
+	struct malla_end end = end4(address, 0);
+
+	if (bits)
+		key.address = end.address;
+	bpf_map_update_elem(&malla_exclude, &key, &value, BPF_ANY);
+}
+
+SEC("tc")
+int ports_and_clients_that_the_pod_excludes_pass_the_engine(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_inbound(MALLA_POD_INBOUND | MALLA_POD_EXCLUDES_INBOUND | MALLA_POD_MESHED);
+	put_kept(0, 8081, 0, MALLA_EXCLUDE_ANY);
+	put_kept(96 + 24, 0, CLIENT & 0xffffff00, MALLA_EXCLUDE_ANY);
+	syn = packet_between(end4(CLIENT + 256, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_CAPTURED);
+	syn.flow.target_port_be = bpf_htons(8081);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	EXPECT(stack_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	/* Where nodes meet is no port of the pod's own. */
+	syn.flow.target_port_be = bpf_htons(MALLA_HBONE_PORT);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_CAPTURED);
+	return 0;
+}
+
+SEC("tc")
+int a_short_block_excludes_its_own_family_only(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_inbound(MALLA_POD_INBOUND | MALLA_POD_EXCLUDES_INBOUND);
+	put_kept(0, 0, 0, MALLA_EXCLUDE_IP6);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_CAPTURED);
+	put_kept(0, 0, 0, MALLA_EXCLUDE_ANY);
+	syn.flow.source_port_be = bpf_htons(40001);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
 SEC("tc")
 int the_nodes_port_is_captured_for_pods_in_the_mesh_while_it_is_served(struct __sk_buff *skb)
 {

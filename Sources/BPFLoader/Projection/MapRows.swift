@@ -31,7 +31,10 @@ struct MapRows {
             if workload.engineUse.isInbound { row.flags |= UInt32(MALLA_POD_INBOUND) }
             if workload.engineUse.failsClosed { row.flags |= UInt32(MALLA_POD_FAILS_CLOSED) }
             row.endpoint = podNumbers.number(for: workload.addresses.map { malla_address($0) })
-            exclude(workload.exclusions, &row)
+            exclude(workload.exclusions, MALLA_POD_EXCLUDES, &row)
+            if workload.engineUse.isInbound {
+                exclude(workload.inboundExclusions, MALLA_POD_EXCLUDES_INBOUND, &row)
+            }
             row.set = policy.setOfWorkload[place].map { policy.sets[$0].number } ?? 0
             for address in workload.addresses {
                 row.identity = policy.identity(of: address)
@@ -42,20 +45,21 @@ struct MapRows {
 }
 
 extension MapRows {
-    private mutating func exclude(_ excluded: Exclusions, _ row: inout malla_pod) {
+    private mutating func exclude(_ excluded: Exclusions, _ flag: Int32, _ row: inout malla_pod) {
         guard !excluded.isEmpty else { return }
-        row.flags |= UInt32(MALLA_POD_EXCLUDES)
+        row.flags |= UInt32(flag)
+        var common = malla_exclude()
+        common.endpoint = row.endpoint
+        common.is_inbound = flag == MALLA_POD_EXCLUDES_INBOUND ? 1 : 0
         for port in excluded.ports {
-            var key = malla_exclude()
+            var key = common
             key.prefix_bits = 64
-            key.endpoint = row.endpoint
             key.port_be = port.bigEndian
             exclusions[key] = UInt32(MALLA_EXCLUDE_ANY)
         }
         for block in excluded.blocks {
-            var key = malla_exclude()
+            var key = common
             key.prefix_bits = 64 + UInt32(block.length)
-            key.endpoint = row.endpoint
             key.address = malla_address(block.address)
             exclusions[key] = UInt32(block.isIPv4 ? MALLA_EXCLUDE_ANY : MALLA_EXCLUDE_IP6)
         }

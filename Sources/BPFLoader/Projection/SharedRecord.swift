@@ -126,7 +126,8 @@ extension malla_prefix: @retroactive Hashable {
 extension malla_exclude: @retroactive Hashable {
     static func == (left: Self, right: Self) -> Bool {
         left.prefix_bits == right.prefix_bits && left.endpoint == right.endpoint
-            && left.port_be == right.port_be && left.address == right.address
+            && left.port_be == right.port_be && left.is_inbound == right.is_inbound
+            && left.address == right.address
     }
 
     var hashValue: Int { hashed(self) }
@@ -135,6 +136,7 @@ extension malla_exclude: @retroactive Hashable {
         hasher.combine(prefix_bits)
         hasher.combine(endpoint)
         hasher.combine(port_be)
+        hasher.combine(is_inbound)
         hasher.combine(address)
     }
 }

@@ -10,6 +10,12 @@ enum Annotation {
     static let excludedBlocks = [
         "malla.io/exclude-outbound-cidrs", "traffic.sidecar.istio.io/excludeOutboundIPRanges",
     ]
+    /// Pod: the same of what it is dialled at.
+    static let excludedInboundPorts = [
+        "malla.io/exclude-inbound-ports", "traffic.sidecar.istio.io/excludeInboundPorts",
+    ]
+    /// Pod: the same of who dials it; Istio has no word for that.
+    static let excludedInboundBlocks = ["malla.io/exclude-inbound-cidrs"]
     /// Pod: `open` or `closed`, what becomes of new connections that no engine can serve.
     static let failureMode = "malla.io/failure-mode"
     /// Pod: `l7`, what others dial of it goes through the engine.

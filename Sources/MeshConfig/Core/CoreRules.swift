@@ -25,7 +25,10 @@ enum PodRules {
         checkHostPorts(root["spec"], &check)
         let annotations = root["metadata"]?["annotations"]
         let texts = annotations?.texts ?? [:]
-        for (name, problem) in Exclusions.read(texts).problems + EngineUse.read(texts).problems {
+        let problems =
+            Exclusions.read(texts, .outbound).problems + Exclusions.read(texts, .inbound).problems
+            + EngineUse.read(texts).problems
+        for (name, problem) in problems {
             check.error(
                 "metadata.annotations[\(name)]", annotations?[name]?.line ?? root.line, problem)
         }

@@ -38,7 +38,8 @@ extension Workload {
             interface: object.annotations[Annotation.interface], isMeshed: isMeshed,
             workloadName: labels["app.kubernetes.io/name"] ?? labels["app"] ?? object.name.name,
             hostPorts: Self.hostPorts(spec), ports: Self.ports(spec),
-            exclusions: Exclusions.read(object.annotations).exclusions,
+            exclusions: Exclusions.read(object.annotations, .outbound).exclusions,
+            inboundExclusions: Exclusions.read(object.annotations, .inbound).exclusions,
             engineUse: EngineUse.read(object.annotations).use)
     }
 

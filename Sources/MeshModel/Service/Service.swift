@@ -63,6 +63,9 @@ public struct Workload: Hashable, Sendable {
     public var ports: [NamedPort]
     /// What of its connections to L7 services is not captured.
     public var exclusions: Exclusions
+    /// What of the connections to it is not captured where it needs the engine for them: its own
+    /// ports, and blocks that its clients are in.
+    public var inboundExclusions: Exclusions
     /// What of it needs the engine, and what becomes of that while none serves.
     public var engineUse: EngineUse
 
@@ -70,7 +73,8 @@ public struct Workload: Hashable, Sendable {
         name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
         addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String,
         hostPorts: [HostPort] = [], ports: [NamedPort] = [],
-        exclusions: Exclusions = Exclusions(), engineUse: EngineUse = EngineUse()
+        exclusions: Exclusions = Exclusions(), inboundExclusions: Exclusions = Exclusions(),
+        engineUse: EngineUse = EngineUse()
     ) {
         self.name = name
         self.serviceAccount = serviceAccount
@@ -83,11 +87,12 @@ public struct Workload: Hashable, Sendable {
         self.hostPorts = hostPorts
         self.ports = ports
         self.exclusions = exclusions
+        self.inboundExclusions = inboundExclusions
         self.engineUse = engineUse
     }
 }
 
-/// Destinations that a pod keeps from the engine, as it dials them.
+/// What a pod keeps from the engine: destinations as it dials them, or its ports and its clients.
 public struct Exclusions: Hashable, Sendable {
     public var ports: [UInt16]
     public var blocks: [IPPrefix]
