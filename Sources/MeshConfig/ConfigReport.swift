@@ -11,8 +11,10 @@ public struct ConfigReport: Sendable {
     public let result: ConfigResult
 
     /// - Throws: `ConfigError` when the directory cannot be listed (exit code 66).
-    public init(directory: String, isStrict: Bool = false) throws(ConfigError) {
-        var store = ConfigStore(directory: directory)
+    public init(
+        directory: String, isStrict: Bool = false, rootNamespace: String = "istio-system"
+    ) throws(ConfigError) {
+        var store = ConfigStore(directory: directory, rootNamespace: rootNamespace)
         result = try store.reload()
         self.directory = directory
         diagnostics = result.diagnostics.map { found in

@@ -10,6 +10,8 @@ internal import MeshModel
 /// - Threads: one at a time; results are plain values and may go anywhere.
 public struct ConfigStore {
     public let directory: String
+    /// Where Istio's objects are mesh-wide.
+    public let rootNamespace: String
     var files: [String: StoredFile] = [:]
     /// The last valid version of every object that is still in the directory.
     var lastGood: [ObjectKey: ConfigObject] = [:]
@@ -50,8 +52,12 @@ public struct ConfigStore {
 
     /// - Parameter earlier: what the agent before this one kept; read only if the first reading of
     ///   the directory finds something that it cannot use.
-    public init(directory: String, earlier: (() -> LastGood)? = nil) {
+    public init(
+        directory: String, rootNamespace: String = "istio-system",
+        earlier: (() -> LastGood)? = nil
+    ) {
         self.directory = directory
+        self.rootNamespace = rootNamespace
         self.earlier = earlier
     }
 
@@ -94,7 +100,8 @@ public struct ConfigStore {
             diagnostics += file.document.diagnostics
         }
         let (objects, refusals) = judge(loaded, &diagnostics)
-        var resolution = Resolution(ObjectSet(objects), refusals: refusals)
+        var resolution = Resolution(
+            ObjectSet(objects), refusals: refusals, rootNamespace: rootNamespace)
         resolution.resolve()
         diagnostics += resolution.diagnostics
         diagnostics.sort { ($0.file, $0.line, $0.field) < ($1.file, $1.line, $1.field) }

@@ -36,12 +36,18 @@ struct Config: ParsableCommand {
         @Flag(help: "Print findings that are neither errors nor warnings, too.")
         var all = false
 
+        @Option(
+            name: .customLong("root-namespace"),
+            help: ArgumentHelp("As the agent will be given it.", valueName: "namespace"))
+        var rootNamespace = "istio-system"
+
         @OptionGroup var output: OutputOptions
 
         func run() throws {
             let report: ConfigReport
             do {
-                report = try ConfigReport(directory: directory, isStrict: strict)
+                report = try ConfigReport(
+                    directory: directory, isStrict: strict, rootNamespace: rootNamespace)
             } catch {
                 guard case .unreadable(let directory, let reason) = error else { throw error }
                 throw fail("cannot read the directory \(directory): \(reason)", .noInput)

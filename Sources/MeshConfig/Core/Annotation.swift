@@ -26,6 +26,8 @@ enum Annotation {
     static let dataplaneMode = "istio.io/dataplane-mode"
     /// NetworkPolicy or ClusterNetworkPolicy: `enforce`, or `audit` to count only.
     static let policyMode = "malla.io/policy-mode"
+    /// Pod: `enabled` where Istio's ztunnel serves it.
+    static let redirection = "ambient.istio.io/redirection"
     /// EndpointSlice: the Service it belongs to.
     static let serviceName = "kubernetes.io/service-name"
     /// Node: its zone.

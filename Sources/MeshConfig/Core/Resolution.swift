@@ -5,7 +5,7 @@ internal import MeshModel
 
 struct Resolution {
     let objects: ObjectSet
-    private(set) var mesh = Mesh()
+    var mesh = Mesh()
     var gatewayStatuses: [GatewayStatus] = []
     var routeStatuses: [RouteStatus] = []
     var policyStatuses: [PolicyStatus] = []
@@ -18,8 +18,11 @@ struct Resolution {
 
     private let refusals: [Refusal]
 
-    init(_ objects: ObjectSet, refusals: [Refusal] = []) {
+    init(
+        _ objects: ObjectSet, refusals: [Refusal] = [], rootNamespace: String = "istio-system"
+    ) {
         self.objects = objects
+        mesh.rootNamespace = rootNamespace
         self.refusals = refusals
     }
 
@@ -30,6 +33,7 @@ struct Resolution {
         mesh.policies =
             objects["NetworkPolicy"].map(NetworkPolicy.init(namespaced:))
             + objects["ClusterNetworkPolicy"].map(NetworkPolicy.init(clusterWide:))
+        resolvePeerAuthentications()
         resolveServices()
         var policies = BackendTLSResolution(
             objects, services: mesh.services, serviceIndex: serviceIndex)

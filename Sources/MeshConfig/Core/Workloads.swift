@@ -40,7 +40,8 @@ extension Workload {
             hostPorts: Self.hostPorts(spec), ports: Self.ports(spec),
             exclusions: Exclusions.read(object.annotations, .outbound).exclusions,
             inboundExclusions: Exclusions.read(object.annotations, .inbound).exclusions,
-            engineUse: EngineUse.read(object.annotations).use)
+            engineUse: EngineUse.read(object.annotations).use,
+            isRedirected: object.annotations[Annotation.redirection] == "enabled")
     }
 
     private static func hostPorts(_ spec: Value?) -> [HostPort] {

@@ -48,6 +48,10 @@ enum Kind {
             "ClusterNetworkPolicy": .honoured(
                 .clusterNetworkPolicy, isClusterWide: true, versions: ["v1alpha2"])
         ],
+        "security.istio.io": [
+            "PeerAuthentication": .honoured(
+                .peerAuthentication, isClusterWide: false, versions: ["v1", "v1beta1"])
+        ],
         gatewayGroup: [
             "GatewayClass": .honoured(
                 .gatewayClass, isClusterWide: true, versions: gatewayVersions),
@@ -116,7 +120,7 @@ enum Kind {
             "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig",
         ],
         "security.istio.io": [
-            "AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication",
+            "AuthorizationPolicy", "RequestAuthentication",
         ],
         "telemetry.istio.io": ["Telemetry"],
         "extensions.istio.io": ["WasmPlugin", "TrafficExtension"],

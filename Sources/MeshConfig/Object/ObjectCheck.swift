@@ -66,6 +66,7 @@ enum ObjectCheck {
         case "EndpointSlice": EndpointSliceRules.check(object.root, &check)
         case "NetworkPolicy": NetworkPolicyRules.check(object.root, &check)
         case "ClusterNetworkPolicy": ClusterNetworkPolicyRules.check(object.root, &check)
+        case "PeerAuthentication": PeerAuthenticationRules.check(object.root, &check)
         case "Secret": SecretRules.check(object.root, &check)
         case "ConfigMap": ConfigMapRules.check(object.root, &check)
         case "BackendTLSPolicy": BackendTLSRules.check(object.root, &check)

@@ -68,13 +68,15 @@ public struct Workload: Hashable, Sendable {
     public var inboundExclusions: Exclusions
     /// What of it needs the engine, and what becomes of that while none serves.
     public var engineUse: EngineUse
+    /// Whether Istio's ztunnel serves it: annotation `ambient.istio.io/redirection: enabled`.
+    public var isRedirected: Bool
 
     public init(
         name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
         addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String,
         hostPorts: [HostPort] = [], ports: [NamedPort] = [],
         exclusions: Exclusions = Exclusions(), inboundExclusions: Exclusions = Exclusions(),
-        engineUse: EngineUse = EngineUse()
+        engineUse: EngineUse = EngineUse(), isRedirected: Bool = false
     ) {
         self.name = name
         self.serviceAccount = serviceAccount
@@ -89,6 +91,7 @@ public struct Workload: Hashable, Sendable {
         self.exclusions = exclusions
         self.inboundExclusions = inboundExclusions
         self.engineUse = engineUse
+        self.isRedirected = isRedirected
     }
 }
 

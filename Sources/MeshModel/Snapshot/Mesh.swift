@@ -9,13 +9,17 @@ public struct Mesh: Sendable, Hashable {
     public var routes: [HTTPRoute]
     public var policies: [NetworkPolicy]
     public var certificates: [Certificate]
+    public var peerAuthentications: [PeerAuthentication]
+    /// Where PeerAuthentication without a selector is mesh-wide.
+    public var rootNamespace: String
     /// Labels of the namespaces that have an object.
     public var namespaces: [String: [String: String]]
 
     public init(
         nodes: [Node] = [], workloads: [Workload] = [], services: [Service] = [],
         listeners: [Listener] = [], routes: [HTTPRoute] = [], policies: [NetworkPolicy] = [],
-        namespaces: [String: [String: String]] = [:], certificates: [Certificate] = []
+        namespaces: [String: [String: String]] = [:], certificates: [Certificate] = [],
+        peerAuthentications: [PeerAuthentication] = [], rootNamespace: String = "istio-system"
     ) {
         self.nodes = nodes
         self.workloads = workloads
@@ -25,5 +29,7 @@ public struct Mesh: Sendable, Hashable {
         self.policies = policies
         self.namespaces = namespaces
         self.certificates = certificates
+        self.peerAuthentications = peerAuthentications
+        self.rootNamespace = rootNamespace
     }
 }

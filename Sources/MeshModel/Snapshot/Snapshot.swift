@@ -110,6 +110,10 @@ public final class Snapshot: Sendable {
     public let inbounds: [IPAddress: PortIndex]
     /// The network policies, for this node's pods.
     public let policy: CompiledPolicy
+    /// Who insists on mutual TLS, by workload and port.
+    public let peerModes: PeerModes
+    /// Who can be reached by HBONE.
+    public let tunnelPeers: TunnelPeers
     /// Pod address to index into `mesh.workloads`.
     public let workloadsByAddress: [IPAddress: Int]
     /// Where the ports of each service begin in `ports`.
@@ -134,6 +138,8 @@ public final class Snapshot: Sendable {
         captures = previous.captures
         inbounds = previous.inbounds
         policy = previous.policy
+        peerModes = previous.peerModes
+        tunnelPeers = previous.tunnelPeers
         workloadsByAddress = previous.workloadsByAddress
         firstPorts = previous.firstPorts
     }
@@ -157,6 +163,8 @@ public final class Snapshot: Sendable {
         self.routeTables = routeTables
         self.gatewaySockets = gatewaySockets
         self.policy = policy
+        peerModes = PeerModes(mesh.peerAuthentications, rootNamespace: mesh.rootNamespace)
+        tunnelPeers = TunnelPeers(mesh.nodes)
         var captures: [SocketAddress: PortIndex] = [:]
         var inbounds: [IPAddress: PortIndex] = [:]
         for (index, port) in ports.enumerated() where port.isInbound {

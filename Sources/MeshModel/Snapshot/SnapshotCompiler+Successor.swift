@@ -52,7 +52,9 @@ extension Mesh {
         guard services.count == before.services.count, nodes == before.nodes,
             workloads == before.workloads, listeners == before.listeners,
             routes == before.routes, policies == before.policies,
-            certificates == before.certificates, namespaces == before.namespaces
+            certificates == before.certificates, namespaces == before.namespaces,
+            peerAuthentications == before.peerAuthentications,
+            rootNamespace == before.rootNamespace
         else { return nil }
         var changed: [Int] = []
         for index in services.indices where services[index] != before.services[index] {
