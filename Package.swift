@@ -17,6 +17,13 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOHTTP1", package: "swift-nio"),
 ]
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+// X.509 and the Workload API: only NodeAgent/Identity imports them (decision 0006).
+let identity: [Target.Dependency] = [
+    .product(name: "X509", package: "swift-certificates"),
+    .product(name: "SwiftASN1", package: "swift-asn1"),
+    .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+    .product(name: "NIOHPACK", package: "swift-nio-http2"),
+]
 let arguments: Target.Dependency = .product(
     name: "ArgumentParser", package: "swift-argument-parser")
 
@@ -44,6 +51,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
     ],
     targets: [
         // C: the kernel's side of the ABI, the embedded eBPF object, libbpf, and what Glibc's module leaves out.
@@ -74,7 +84,7 @@ let package = Package(
                 "MeshModel", "MeshConfig", "BPFLoader", "L7Engine", "Supervisor", "AdminAPI",
                 "CLinux",
                 logging, arguments,
-            ] + nio),
+            ] + nio + identity),
         .target(
             name: "CLI",
             dependencies: ["MeshModel", "MeshConfig", "AdminAPI", "CLinux", arguments] + nio),
@@ -102,7 +112,10 @@ let package = Package(
             dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount", "TestSupport"]),
         .testTarget(
             name: "NodeAgentTests",
-            dependencies: ["NodeAgent", "BPFLoader", "Supervisor", "MeshModel", "AdminAPI", arguments]),
+            dependencies: [
+                "NodeAgent", "BPFLoader", "L7Engine", "Supervisor", "MeshModel", "AdminAPI",
+                "TestSupport", arguments,
+            ], exclude: ["Fixtures"]),
         .testTarget(
             name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
         .testTarget(

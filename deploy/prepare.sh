@@ -57,7 +57,8 @@ packages=(
     clang-14 llvm-14 libbpf-dev libelf-dev libssl-dev libnghttp2-dev zlib1g-dev linux-libc-dev
     libc6-dev pkg-config make
     iproute2 iptables nftables ipvsadm bpftool procps util-linux libcap2-bin tcpdump
-    netbase nginx-light wrk curl openssl ca-certificates python3 python3-venv prometheus
+    netbase nginx-light wrk curl openssl ca-certificates python3 python3-venv python3-grpcio
+    python3-protobuf prometheus
     "$@"
 )
 

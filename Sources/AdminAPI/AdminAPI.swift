@@ -47,6 +47,8 @@ public enum AdminAPI {
         path: "/v1/bpf/services", kind: "ServiceRowList")
     public static let accounts = AdminResource<AccountItem>(
         path: "/v1/accounts", kind: "AccountList")
+    public static let certificates = AdminResource<CertificateItem>(
+        path: "/v1/certificates", kind: "CertificateList")
     public static let bpfStats = AdminResource<BPFStatsItem>(
         path: "/v1/bpf/stats", kind: "BPFStatsList")
     public static let flows = AdminResource<FlowItem>(path: "/v1/bpf/ct", kind: "FlowList")

@@ -18,7 +18,7 @@ public struct StatusItem: Codable, Sendable, Equatable {
     public var reasons: [String]
     public var datapath: Datapath
     public var engine: Engine
-    /// `none`: no identity source, so no mTLS.
+    /// `none`, or the source of identity, the trust domain and how many certificates are in force.
     public var identity: String
     public var config: Config
     public var listeners: [Listener]

@@ -42,7 +42,7 @@ struct Malla: ParsableCommand {
         version: "malla \(mallaVersion)",
         subcommands: [
             Check.self, Status.self, Endpoints.self, Services.self, Routes.self, Top.self,
-            Policy.self, Observe.self, BPF.self, Config.self, Version.self,
+            Policy.self, Observe.self, Certs.self, BPF.self, Config.self, Version.self,
         ])
 
     @OptionGroup var connection: ConnectionOptions

@@ -16,7 +16,8 @@ struct ImportTests {
         "NodeAgent": [
             "MeshModel", "MeshConfig", "BPFLoader", "L7Engine", "Supervisor", "AdminAPI", "CLinux",
             "ArgumentParser", "Logging", "NIOCore", "NIOPosix", "NIOHTTP1", "Foundation", "Glibc",
-            "Synchronization", "Dispatch",
+            "Synchronization", "Dispatch", "X509", "SwiftASN1", "NIOHTTP2",
+            "NIOHPACK",
         ],
         "CLI": [
             "MeshModel", "MeshConfig", "AdminAPI", "CLinux", "ArgumentParser", "Logging", "NIOCore",

@@ -22,7 +22,8 @@ enum UnsafeFiles {
         "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID"],
         "Sources/L7Engine/Metrics/": ["AccessLog", "Accounts", "BlackBox", "Tally"],
         "Sources/L7Engine/TLS/": [
-            "TLS", "TLSCallbacks", "TLSClient", "TLSServer", "TLSStore", "Worker+TLS",
+            "Credentials", "SigningKey", "TLS", "TLSCallbacks", "TLSClient", "TLSServer",
+            "TLSStore", "Worker+TLS",
         ],
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
@@ -40,6 +41,7 @@ enum UnsafeFiles {
         ],
         "Sources/NodeAgent/Admin/": ["Listings", "Questions"],
         "Sources/NodeAgent/Command/": ["AgentOptions", "Mounts", "Run"],
+        "Sources/NodeAgent/Identity/": ["IdentityFile"],
         "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
         "Sources/Supervisor/": [
             "BlackBoxPage", "ChildProcess", "ControlSocket", "EngineNamespace", "HeldSockets",
@@ -57,6 +59,7 @@ enum UnsafeFiles {
         "Sources/L7Engine/Metrics/Accounts.swift",
         "Sources/L7Engine/Metrics/BlackBox.swift",
         "Sources/L7Engine/Metrics/Tally.swift",
+        "Sources/L7Engine/TLS/SigningKey.swift",
         "Sources/L7Engine/TLS/TLS.swift",
         "Sources/L7Engine/TLS/TLSStore.swift",
     ]

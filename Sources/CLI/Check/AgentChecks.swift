@@ -20,6 +20,9 @@ enum AgentChecks {
         if let pods = try? client.list(AdminAPI.endpoints).items {
             items.append(enrolment(pods, datapath: status.datapath.mode))
         }
+        if let certificates = try? client.list(AdminAPI.certificates).items {
+            items += CertificateChecks.all(certificates, identity: status.identity)
+        }
         return items
     }
 

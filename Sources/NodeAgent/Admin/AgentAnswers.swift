@@ -13,6 +13,7 @@ extension Agent {
         case AdminAPI.routes.path: json(AdminAPI.routes.listing(routeItems()))
         case AdminAPI.serviceRows.path: json(AdminAPI.serviceRows.listing(serviceRowItems()))
         case AdminAPI.accounts.path: json(AdminAPI.accounts.listing(accountItems()))
+        case AdminAPI.certificates.path: json(AdminAPI.certificates.listing(certificateItems()))
         case AdminAPI.bpfStats.path: json(AdminAPI.bpfStats.listing(bpfStatsItems()))
         case AdminAPI.flows.path: json(AdminAPI.flows.listing(flowItems()))
         case AdminAPI.ipcache.path: json(AdminAPI.ipcache.listing(ipcacheItems()))
@@ -29,7 +30,7 @@ extension Agent {
     var reasons: [String] {
         var reasons = config.reasons
         if datapath.word == "failed" { reasons.append(datapath.failure) }
-        return reasons
+        return reasons + identity.reasons
     }
 
     /// The server has seen to it that this came by POST over the Unix socket.

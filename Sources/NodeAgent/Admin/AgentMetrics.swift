@@ -28,6 +28,7 @@ extension Agent {
         out.family(
             "malla_agent_ready", .gauge, "1 when /readyz answers 200.", reasons.isEmpty ? 1 : 0)
         addConfig(&out)
+        addIdentity(&out)
         if let loaded = datapath.datapath { addDatapath(&out, loaded) }
         out.append(engine.exposition())
         return out.text

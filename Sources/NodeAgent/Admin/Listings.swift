@@ -28,7 +28,7 @@ extension Agent {
             engine: .init(
                 workers: options.workerCount, connections: totals.connections,
                 connectionsActive: totals.connectionsActive, requests: totals.requests),
-            identity: "none",
+            identity: identity.summary,
             config: .init(
                 directory: config.directory, generation: config.generation,
                 objects: config.result.objectCount, refused: config.refusals.count,

@@ -133,10 +133,7 @@ struct AgentOptions: ParsableArguments {
                 + "policy: policies decide.", valueName: "allow|policy"))
     var hostToPod: HostToPod = .allow
 
-    @Option(
-        help: ArgumentHelp(
-            "Directory of the certificate authority; accepted, not used yet.", valueName: "dir"))
-    var ca: String?
+    @OptionGroup var identity: IdentityOptions
 
     @Option(
         name: .customLong("access-log"),
@@ -240,7 +237,7 @@ struct AgentOptions: ParsableArguments {
             "--host-to-pod", hostToPod.rawValue,
         ]
         if let cgroup { list += ["--cgroup", cgroup] }
-        if let ca { list += ["--ca", ca] }
+        list += identity.arguments
         if let accessLog { list += ["--access-log", accessLog] }
         if let trapPath { list += ["--trap-path", trapPath] }
         if flowSample != .off { list += ["--flow-sample", flowSample.description] }

@@ -97,6 +97,8 @@ struct Child: ParsableCommand {
         // The kernel copies the text.
         unsafe malla_name_process("malla-agent")
         do {
+            // Keys are in this process: it leaves no core, and nobody unprivileged looks into it.
+            malla_forbid_dumps()
             try ChildLink.dieWithSupervisor(pid: supervisor)
             // Before any other thread is started, so that it holds for all.
             _ = malla_gain_nothing()

@@ -47,6 +47,7 @@ final class Agent {
     private(set) var config: ConfigState
     private(set) var datapath: DatapathState
     private(set) var repairs = Repairs()
+    private(set) var identity: IdentityState
     private(set) var listeners: GatewayListeners
     private let healthChecks = HealthCheckPorts()
     private(set) var resets = SocketResets()
@@ -73,7 +74,10 @@ final class Agent {
             LastGoodDirectory(state: options.state, configuration: options.config))
         self.keeper = keeper
         reading = ReadingMark(state: options.state)
-        store = ConfigStore(directory: options.config) { keeper.load() }
+        store = ConfigStore(
+            directory: options.config, rootNamespace: options.identity.rootNamespace
+        ) { keeper.load() }
+        identity = IdentityState(options.identity)
         watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
         accessLog = try options.accessLog.map { try AccessLog($0) }
@@ -291,6 +295,7 @@ final class Agent {
         ticks += 1
         datapath.collect()
         if let loaded = datapath.datapath { flows.note(loaded.eventCounts()) }
+        turnIdentity()
         if let snapshot, listeners.hasFailed { serve(snapshot) }
         tickState()
         if datapath.mode == .on { verify() }
@@ -368,8 +373,14 @@ final class Agent {
         times.attach = datapath.datapath?.attachDuration ?? .zero
         times.maps = .now - served - times.attach
         healthChecks.follow(new.healthChecks)
+        identity.follow(new)
+        turnIdentity()
         report()
         logger.info("generation \(config.generation) is in force")
+    }
+
+    private func turnIdentity() {
+        for line in identity.turn() { logger.notice("\(line)") }
     }
 
     private func serve(_ snapshot: Snapshot) {
@@ -381,7 +392,7 @@ final class Agent {
     private func report() {
         var lines = config.result.diagnostics.filter { $0.severity != .info }.map(\.description)
         if datapath.mode == .on, !datapath.message.isEmpty { lines.append(datapath.message) }
-        lines += keeper.report.problems
+        lines += keeper.report.problems + identity.warnings
         if !flows.failure.isEmpty { lines.append(flows.failure) }
         lines += healthChecks.problems.sorted { $0.key < $1.key }.map {
             "Service \($0.key): \($0.value)"

@@ -32,6 +32,22 @@ enum Sample {
             ], quarantined: ["shop/cart"])
     ])
 
+    static let certificates = AdminAPI.certificates.listing([
+        CertificateItem(
+            type: "workload", identity: "spiffe://cluster.local/ns/shop/sa/cart",
+            serial: "0a1b2c3d4e5f60718293a4b5", issuer: "O=Malla,CN=Malla root 01020304",
+            notBefore: "2026-11-21T14:00:00Z", notAfter: "2026-11-22T14:00:00Z",
+            remainingSeconds: 40_000, renewAt: "2026-11-22T02:00:00Z", state: "due",
+            message: "ca.crt has expired: replace it", pods: ["shop/cart-1"],
+            pem: "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"),
+        CertificateItem(
+            type: "authority", identity: "spiffe://cluster.local", serial: "01",
+            issuer: "O=Malla,CN=Malla root 01020304", notBefore: "2026-11-21T14:00:00Z",
+            notAfter: "2036-11-21T14:00:00Z", remainingSeconds: 315_360_000, state: "valid",
+            revocationLists: 1,
+            pem: "-----BEGIN CERTIFICATE-----\nMQA=\n-----END CERTIFICATE-----\n"),
+    ])
+
     static let endpoints = AdminAPI.endpoints.listing([
         EndpointItem(
             namespace: "shop", name: "cart-1", node: "node1", local: true,

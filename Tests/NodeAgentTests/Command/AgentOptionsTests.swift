@@ -20,6 +20,10 @@ struct AgentOptionsTests {
         #expect(options.hostToPod == .allow)
         #expect(options.bpffs == "/sys/fs/bpf")
         #expect(options.flowSample == .off && options.flowHistory == 4096)
+        #expect(options.identity.ca == nil)
+        #expect(options.identity.trustDomain.domain == .standard)
+        #expect(options.identity.certTTL.seconds == 86_400)
+        #expect(options.identity.rootNamespace == "istio-system")
         #expect(options.workerCount >= 1)
         #expect(!options.nodeName.isEmpty)
     }
@@ -43,6 +47,7 @@ struct AgentOptionsTests {
             "--config", "c", "--datapath", "off", "--workers", "3", "--node", "n1", "--state", "s",
             "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b",
             "--hold-new-pods", "off", "--host-to-pod", "policy", "--cgroup", "g", "--ca", "a",
+            "--trust-domain", "example.org", "--cert-ttl", "20s", "--root-namespace", "mesh",
             "--access-log", "-", "--flow-sample", "1/100", "--flow-history", "50", "--map-entries", "malla_service=12",
             "--map-entries", "malla_flow=34",
         ]
@@ -63,6 +68,11 @@ struct AgentOptionsTests {
         ["--config", "c", "--map-entries", "malla_service=0"],
         ["--config", "c", "--map-entries", "no_such_map=5"],
         ["--config", "c", "--node", ""], ["--config", "c", "--node", "a b/c"],
+        ["--config", "c", "--ca", "a", "--svids", "b"],
+        ["--config", "c", "--svids", "a", "--workload-api", "b"], ["--config", "c", "--ca", ""],
+        ["--config", "c", "--trust-domain", "Example.org"],
+        ["--config", "c", "--cert-ttl", "9s"], ["--config", "c", "--cert-ttl", "1y"],
+        ["--config", "c", "--cert-ttl", "24"], ["--config", "c", "--root-namespace", ""],
     ])
     func `what cannot be meant is refused as wrong usage`(_ arguments: [String]) {
         #expect {

@@ -1,0 +1,52 @@
+// What `malla certs` shows: what this node shows of itself, and whom it believes.
+
+/// A certificate of a workload or of an authority. Source: `GET /v1/certificates`, kind
+/// `CertificateList`. Never a key.
+public struct CertificateItem: Codable, Sendable, Equatable {
+    /// `workload`, or `authority` for a root of a bundle.
+    public var type: String
+    /// A SPIFFE ID; of an authority its trust domain's.
+    public var identity: String
+    /// Lower case hexadecimal; empty while there is no certificate.
+    public var serial: String
+    public var issuer: String
+    /// RFC 3339, UTC; empty while there is no certificate.
+    public var notBefore: String
+    public var notAfter: String
+    /// Until `notAfter`, negative afterwards.
+    public var remainingSeconds: Int
+    /// When it is replaced; empty for authorities, and for what other programs replace.
+    public var renewAt: String
+    /// Of a workload: `valid`, `due`, `not-yet-valid`, `expired`, or `missing`. Of an authority:
+    /// `valid`, `not-yet-valid` or `expired`.
+    public var state: String
+    /// Why the last try to replace it failed; empty if it did not.
+    public var message: String
+    /// Pods of this node that bear it, `namespace/name`.
+    public var pods: [String]
+    /// Lists of revoked certificates that the bundle of the authority holds.
+    public var revocationLists: Int
+    /// The chain, leaf first.
+    public var pem: String
+
+    public init(
+        type: String, identity: String, serial: String = "", issuer: String = "",
+        notBefore: String = "", notAfter: String = "", remainingSeconds: Int = 0,
+        renewAt: String = "", state: String, message: String = "", pods: [String] = [],
+        revocationLists: Int = 0, pem: String = ""
+    ) {
+        self.type = type
+        self.identity = identity
+        self.serial = serial
+        self.issuer = issuer
+        self.notBefore = notBefore
+        self.notAfter = notAfter
+        self.remainingSeconds = remainingSeconds
+        self.renewAt = renewAt
+        self.state = state
+        self.message = message
+        self.pods = pods
+        self.revocationLists = revocationLists
+        self.pem = pem
+    }
+}

@@ -1,0 +1,66 @@
+// Whether the node's certificates and authorities are good, and for how long still.
+
+internal import AdminAPI
+
+enum CertificateChecks {
+    /// An authority is warned of so long before it ends: replacing one takes weeks.
+    static let authoritySeconds = 30 * 86_400
+
+    static func all(_ items: [CertificateItem], identity: String) -> [CheckItem] {
+        guard identity != "none" else {
+            return [.ok("certificates", "no source of identity (--ca, --svids)")]
+        }
+        return [
+            workloads(items.filter { $0.type == "workload" }),
+            authorities(items.filter { $0.type == "authority" }),
+        ]
+    }
+
+    static func workloads(_ items: [CertificateItem]) -> CheckItem {
+        let name = "certificates"
+        if let bad = items.first(where: { ["missing", "expired"].contains($0.state) }) {
+            let count = items.count { ["missing", "expired"].contains($0.state) }
+            return .fail(
+                name,
+                "\(count) of \(items.count) are \(bad.state): \(bad.identity): \(bad.message)",
+                remedy: "`malla certs` names all; see the agent's log")
+        }
+        // Half of its life is over and nothing has replaced it.
+        if let late = items.first(where: { $0.state != "valid" || !$0.message.isEmpty }) {
+            return .warn(
+                name,
+                "\(late.identity) ends in \(duration(late)) and is \(late.state): \(late.message)",
+                remedy: "`malla certs` names all; see the agent's log")
+        }
+        guard let first = items.map(\.remainingSeconds).min() else {
+            return .ok(name, "none needed: this node has no meshed pods")
+        }
+        return .ok(
+            name, "\(items.count) valid, the first ends in \(Status.duration(seconds: first))")
+    }
+
+    private static func duration(_ item: CertificateItem) -> String {
+        Status.duration(seconds: max(0, item.remainingSeconds))
+    }
+
+    static func authorities(_ items: [CertificateItem]) -> CheckItem {
+        let name = "authorities"
+        guard let first = items.min(by: { $0.remainingSeconds < $1.remainingSeconds }) else {
+            return .fail(name, "none: nobody is believed", remedy: "see the agent's log")
+        }
+        let remedy =
+            "make a new root, put it into every bundle beside the old one, then sign with "
+            + "it (docs/identity.md)"
+        if first.remainingSeconds <= 0 {
+            let others = items.contains { $0.identity == first.identity && $0.remainingSeconds > 0 }
+            let text = "a root of \(first.identity) ended at \(first.notAfter)"
+            return others
+                ? .warn(name, text + "; others are valid", remedy: "take it out of the bundle")
+                : .fail(name, text, remedy: remedy)
+        }
+        let left = Status.duration(seconds: first.remainingSeconds)
+        return first.remainingSeconds < authoritySeconds
+            ? .warn(name, "a root of \(first.identity) ends in \(left)", remedy: remedy)
+            : .ok(name, "\(items.count) root(s), the first ends in \(left)")
+    }
+}

@@ -1,0 +1,56 @@
+internal import L7Engine
+internal import MeshModel
+
+/// The authority of stand-alone nodes: a directory that they share.
+struct BuiltInAuthority: SVIDSource {
+    let files: AuthorityFiles
+    /// Seconds that what it issues lives.
+    let life: Int64
+    private let bundleFiles: BundleFiles
+    private var authority: Authority?
+    private var known: [TrustBundle] = []
+    private var marks: [String: IdentityFile.Mark] = [:]
+
+    init(directory: String, trustDomain: TrustDomain, life: Int64) {
+        files = AuthorityFiles(directory: directory, trustDomain: trustDomain)
+        bundleFiles = BundleFiles(directory: directory, trustDomain: trustDomain)
+        self.life = life
+    }
+
+    var title: String { "authority in \(files.directory)" }
+    var trustDomain: TrustDomain { files.trustDomain }
+    var issues: Bool { true }
+    var warnings: [String] {
+        files.isKeyExposed ? ["\(files.keyPath) can be read by others: chmod 600"] : []
+    }
+
+    /// Reads the directory again if any of its files changed. What cannot be read is tried again at
+    /// the next turn; the last good authority goes on signing.
+    mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
+        // Later a file that is missing is being replaced.
+        if authority == nil { _ = try files.make(at: now) }
+        var present: [String: IdentityFile.Mark] = [:]
+        for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
+        guard present != marks else { return known }
+        let read = try files.read()
+        let bundles = try bundleFiles.read(roots: read.roots)
+        (authority, known, marks) = (read, bundles, present)
+        return bundles
+    }
+
+    mutating func certificate(
+        for id: SPIFFEID, after current: X509SVID?, at now: Int64
+    ) throws(SVIDFailure) -> X509SVID? {
+        guard let authority else {
+            throw SVIDFailure(.missing, "there is no authority yet")
+        }
+        guard authority.certificate.notAfterSeconds > now + Rotation.marginSeconds else {
+            throw SVIDFailure(.expired, "\(files.certificatePath) has expired: replace it")
+        }
+        do {
+            return try SVIDCertificate.issue(id, by: authority, at: now, life: life)
+        } catch {
+            throw SVIDFailure(.signing, "a certificate for \(id) cannot be made: \(error)")
+        }
+    }
+}

@@ -1,0 +1,89 @@
+internal import AdminAPI
+internal import Foundation
+internal import L7Engine
+internal import MeshModel
+internal import SwiftASN1
+internal import X509
+
+extension Agent {
+    /// Workloads by identity, then the roots of every trust domain.
+    func certificateItems() -> [CertificateItem] {
+        guard let identities = identity.identities else { return [] }
+        var pods: [SPIFFEID: [String]] = [:]
+        for workload in snapshot?.mesh.workloads ?? []
+        where snapshot?.isLocal(workload) == true && workload.isMeshed {
+            let id = try? SPIFFEID(
+                identities.trustDomain, namespace: workload.name.namespace,
+                serviceAccount: workload.serviceAccount)
+            if let id { pods[id, default: []].append(workload.name.description) }
+        }
+        let now = Moment.now.wall
+        let workloads = identities.entries.sorted { $0.key < $1.key }.map { id, entry in
+            CertificateItem(id, entry, pods: (pods[id] ?? []).sorted(), at: now)
+        }
+        let nameless = identities.nameless.sorted { $0.key < $1.key }.map { account, failure in
+            CertificateItem(
+                type: "workload", identity: account.description, state: "missing",
+                message: failure.message)
+        }
+        let roots = identities.bundles.flatMap { bundle in
+            bundle.roots.map { CertificateItem(root: $0, of: bundle, at: now) }
+        }
+        return workloads + nameless + roots
+    }
+}
+
+extension Agent {
+    /// When the first root of each trust domain ends.
+    func authorityEnds() -> [(domain: String, end: UInt64)] {
+        (identity.identities?.bundles ?? []).compactMap { bundle in
+            let ends = bundle.roots.compactMap { try? X509.Certificate(der: $0).notAfterSeconds }
+            return ends.min().map { (bundle.trustDomain.name, UInt64(max(0, $0))) }
+        }
+    }
+}
+
+extension CertificateItem {
+    fileprivate init(_ id: SPIFFEID, _ entry: Identities.Entry, pods: [String], at now: Int64) {
+        let message = entry.failure?.message ?? ""
+        guard let svid = entry.svid, let leaf = try? X509.Certificate(der: svid.chain[0]) else {
+            self.init(
+                type: "workload", identity: id.description, state: "missing",
+                message: message.isEmpty ? "not made yet" : message, pods: pods)
+            return
+        }
+        self.init(
+            type: "workload", identity: id.description, serial: leaf.serialText,
+            issuer: leaf.issuer.description, notBefore: Self.time(svid.notBefore),
+            notAfter: Self.time(svid.notAfter), remainingSeconds: Int(svid.notAfter - now),
+            renewAt: Self.time(entry.renewAt),
+            state: Rotation.state(svid, renewAt: entry.renewAt, at: now).rawValue,
+            message: message, pods: pods, pem: Self.pem(svid.chain))
+    }
+
+    fileprivate init(root: [UInt8], of bundle: TrustBundle, at now: Int64) {
+        let identity = bundle.trustDomain.id.description
+        guard let certificate = try? X509.Certificate(der: root) else {
+            self.init(
+                type: "authority", identity: identity, state: "valid",
+                message: "a certificate that this command cannot read",
+                revocationLists: bundle.revocations.count, pem: Self.pem([root]))
+            return
+        }
+        let (begin, end) = (certificate.notBeforeSeconds, certificate.notAfterSeconds)
+        self.init(
+            type: "authority", identity: identity, serial: certificate.serialText,
+            issuer: certificate.issuer.description, notBefore: Self.time(begin),
+            notAfter: Self.time(end), remainingSeconds: Int(end - now),
+            state: now >= end ? "expired" : now < begin ? "not-yet-valid" : "valid",
+            revocationLists: bundle.revocations.count, pem: Self.pem([root]))
+    }
+
+    private static func time(_ seconds: Int64) -> String {
+        Date(timeIntervalSince1970: Double(seconds)).ISO8601Format()
+    }
+
+    private static func pem(_ chain: [[UInt8]]) -> String {
+        chain.map { PEMDocument(type: "CERTIFICATE", derBytes: $0).pemString + "\n" }.joined()
+    }
+}

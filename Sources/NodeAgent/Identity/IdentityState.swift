@@ -1,0 +1,65 @@
+internal import L7Engine
+internal import MeshModel
+
+/// Identity as the agent sees it: none, or a source with what came of it.
+///
+/// - Threads: the agent's.
+struct IdentityState {
+    private(set) var identities: Identities?
+    /// Whether the secure heap is what it should be; `nil` without identity.
+    let heap: SecureHeap.State?
+
+    init(_ options: IdentityOptions) {
+        let domain = options.trustDomain.domain
+        if let ca = options.ca {
+            identities = Identities(
+                BuiltInAuthority(
+                    directory: ca, trustDomain: domain, life: options.certTTL.seconds))
+        } else if let svids = options.svids {
+            identities = Identities(SVIDFiles(directory: svids, trustDomain: domain))
+        } else if let endpoint = options.workloadAPI {
+            identities = Identities(WorkloadAPI(endpoint: endpoint, trustDomain: domain))
+        }
+        heap = identities == nil ? nil : SecureHeap.open()
+    }
+
+    /// One turn of the agent's loop.
+    ///
+    /// - Returns: lines for the log.
+    mutating func turn(_ moment: Moment = .now) -> [String] { identities?.turn(moment) ?? [] }
+
+    /// Certificates are for the accounts of this node's pods, and for no other.
+    mutating func follow(_ snapshot: Snapshot) {
+        guard identities != nil else { return }
+        let pods = snapshot.mesh.workloads.filter { snapshot.isLocal($0) && $0.isMeshed }
+        identities?.follow(
+            Set(pods.map { ObjectName($0.name.namespace, $0.serviceAccount) }))
+    }
+
+    /// `none`, or where certificates come from and how many there are.
+    var summary: String {
+        guard let identities else { return "none" }
+        let held = identities.entries.values.count { $0.svid != nil }
+        return "\(identities.title), trust domain \(identities.trustDomain), \(held) of "
+            + "\(identities.entries.count) certificates"
+    }
+
+    /// Why the node is not ready: without a bundle nobody can be believed.
+    var reasons: [String] {
+        guard let identities, identities.bundles.isEmpty, let failure = identities.bundleFailure
+        else { return [] }
+        return ["identity: \(failure.message)"]
+    }
+
+    /// What is odd, for the log.
+    var warnings: [String] {
+        guard let identities else { return [] }
+        return identities.warnings
+            + (heap == .locked
+                ? []
+                : [
+                    "keys are in memory that may be swapped: raise the limit of "
+                        + "locked memory (RLIMIT_MEMLOCK) by \(SecureHeap.bytes >> 10) KiB"
+                ])
+    }
+}

@@ -1,0 +1,97 @@
+internal import L7Engine
+internal import MeshModel
+internal import X509
+
+/// Certificates that another program keeps in a directory: `tls.crt` and `tls.key`, in it or in
+/// directories below it, one for each identity; `ca.crt` is the bundle. Whom a pair is for stands
+/// in the certificate.
+///
+/// - Source: the names that cert-manager's csi-driver-spiffe and Secrets of type kubernetes.io/tls
+///   use.
+struct SVIDFiles: SVIDSource {
+    let directory: String
+    let trustDomain: TrustDomain
+    private let bundleFiles: BundleFiles
+    private var known: [TrustBundle] = []
+    private var bundleMarks: [String: IdentityFile.Mark] = [:]
+    private var pairs: [String: Pair] = [:]
+    private(set) var warnings: [String] = []
+
+    private struct Pair {
+        var marks: [IdentityFile.Mark]
+        var svid: X509SVID?
+        var problem: String?
+    }
+
+    init(directory: String, trustDomain: TrustDomain) {
+        self.directory = directory
+        self.trustDomain = trustDomain
+        bundleFiles = BundleFiles(directory: directory, trustDomain: trustDomain)
+    }
+
+    var title: String { "files in \(directory)" }
+    var issues: Bool { false }
+
+    mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
+        readPairs()
+        var present: [String: IdentityFile.Mark] = [:]
+        for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
+        guard present != bundleMarks else { return known }
+        known = try bundleFiles.read(
+            roots: try IdentityFile.pem(directory + "/ca.crt", "CERTIFICATE"))
+        bundleMarks = present
+        return known
+    }
+
+    mutating func certificate(
+        for id: SPIFFEID, after current: X509SVID?, at now: Int64
+    ) throws(SVIDFailure) -> X509SVID? {
+        let found = pairs.values.compactMap(\.svid).filter { $0.id == id }
+            .max { $0.notAfter < $1.notAfter }
+        guard let found else {
+            throw SVIDFailure(.missing, "\(directory) holds no certificate for \(id)")
+        }
+        return found.chain == current?.chain ? nil : found
+    }
+
+    private mutating func readPairs() {
+        let below = IdentityFile.names(in: directory).map { directory + "/" + $0 }
+        var present: [String: Pair] = [:]
+        for folder in [directory] + below {
+            let paths = [folder + "/tls.crt", folder + "/tls.key"]
+            let marks = paths.map(IdentityFile.mark)
+            guard marks.allSatisfy({ $0 != IdentityFile.Mark() }) else { continue }
+            if let old = pairs[folder], old.marks == marks, old.problem == nil {
+                present[folder] = old
+                continue
+            }
+            do throws(SVIDFailure) {
+                present[folder] = Pair(marks: marks, svid: try Self.read(paths))
+            } catch {
+                // While a pair is being replaced its halves differ: the old one goes on.
+                present[folder] = Pair(
+                    marks: marks, svid: pairs[folder]?.svid, problem: error.message)
+            }
+        }
+        pairs = present
+        warnings = pairs.sorted { $0.key < $1.key }.compactMap(\.value.problem)
+    }
+
+    private static func read(_ paths: [String]) throws(SVIDFailure) -> X509SVID {
+        let chain = try IdentityFile.pem(paths[0], "CERTIFICATE")
+        let leaf = try X509.Certificate(der: chain[0])
+        let id: SPIFFEID
+        do throws(SVIDFailure) {
+            id = try SVIDCertificate.identity(of: leaf)
+        } catch {
+            throw SVIDFailure(error.reason, "\(paths[0]): \(error.message)")
+        }
+        let key = try IdentityFile.withDescriptor(paths[1]) { try SigningKey.read(from: $0) }
+        guard key.matches(certificate: chain[0]) else {
+            throw SVIDFailure(.mismatch, "\(paths[1]) does not belong to \(paths[0])")
+        }
+        return X509SVID(
+            id: id, chain: chain, key: key, notBefore: leaf.notBeforeSeconds,
+            notAfter: leaf.notAfterSeconds)
+    }
+}

@@ -1,0 +1,164 @@
+internal import Glibc
+internal import L7Engine
+internal import MeshModel
+internal import NIOCore
+internal import NIOHTTP2
+internal import NIOPosix
+internal import Synchronization
+
+/// Certificates that a SPIFFE Workload API gives, such as SPIRE's agent: all those that this agent
+/// is entitled to, pushed whenever one changes.
+///
+/// - Owns: one thread of NIO's and one connection, made again when it ends.
+/// - Threads: the agent's; what NIO's leaves is behind a lock.
+struct WorkloadAPI: SVIDSource {
+    let socket: String
+    let trustDomain: TrustDomain
+    private let connection: WorkloadAPIConnection
+
+    /// - Parameter endpoint: a path, or `unix:` and a path as SPIFFE_ENDPOINT_SOCKET has it.
+    init(endpoint: String, trustDomain: TrustDomain) {
+        socket = Self.path(endpoint)
+        self.trustDomain = trustDomain
+        connection = WorkloadAPIConnection(socket: socket)
+    }
+
+    static func path(_ endpoint: String) -> String {
+        guard endpoint.hasPrefix("unix:") else { return endpoint }
+        let rest = endpoint.dropFirst(5)
+        return String(rest.hasPrefix("//") ? rest.dropFirst(2) : rest)
+    }
+
+    var title: String { "Workload API at \(socket)" }
+    var issues: Bool { false }
+
+    var warnings: [String] {
+        let state = connection.state
+        guard let message = state.message else { return [] }
+        let foreign = message.svids.filter { $0.id.trustDomain != trustDomain }.map {
+            "the Workload API gives \($0.id), which is not of --trust-domain \(trustDomain)"
+        }
+        return (state.failure.map { [$0.message + "; what came before stays"] } ?? []) + foreign
+    }
+
+    mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
+        let state = connection.turn()
+        if let message = state.message { return message.bundles }
+        throw state.failure ?? SVIDFailure(.missing, "the Workload API has not answered yet")
+    }
+
+    mutating func certificate(
+        for id: SPIFFEID, after current: X509SVID?, at now: Int64
+    ) throws(SVIDFailure) -> X509SVID? {
+        let state = connection.state
+        if let found = state.message?.svids.first(where: { $0.id == id }) {
+            return found.chain == current?.chain ? nil : found
+        }
+        throw state.failure
+            ?? SVIDFailure(.missing, "the Workload API gives no certificate for \(id)")
+    }
+}
+
+/// The connection, and what came of it last.
+///
+/// - Threads: `turn` the agent's, the rest NIO's.
+final class WorkloadAPIConnection: Sendable {
+    struct State {
+        /// Stays in force while the connection is away.
+        var message: WorkloadAPIMessage?
+        /// Why there is nothing newer; `nil` once a message came.
+        var failure: SVIDFailure?
+        var isOpen = false
+        /// The steady clock.
+        var retryAt = ContinuousClock.now
+        var attempts = 0
+    }
+
+    static let retrySecondsMax = 30
+
+    private let socket: String
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let shared = Shared()
+
+    init(socket: String) { self.socket = socket }
+
+    deinit { group.shutdownGracefully { _ in } }
+
+    var state: State { shared.guarded.withLock { $0 } }
+
+    /// Connects unless it is or has just tried; answers what is known.
+    func turn() -> State {
+        let mayConnect = shared.guarded.withLock { state in
+            guard !state.isOpen, .now >= state.retryAt else { return false }
+            state.isOpen = true
+            return true
+        }
+        if mayConnect { connect() }
+        return state
+    }
+
+    private func connect() {
+        let shared = self.shared
+        ClientBootstrap(group: group).connectTimeout(.seconds(5))
+            .connect(unixDomainSocketPath: socket)
+            .flatMap { channel in
+                channel.closeFuture.whenComplete { _ in
+                    shared.ended(
+                        SVIDFailure(.unreadable, "the Workload API closed the connection"))
+                }
+                return channel.configureHTTP2Pipeline(
+                    mode: .client, inboundStreamInitializer: nil
+                ).flatMap { multiplexer in
+                    multiplexer.createStreamChannel { stream in
+                        stream.eventLoop.makeCompletedFuture {
+                            try stream.pipeline.syncOperations.addHandler(
+                                WorkloadAPIStream(
+                                    onMessage: { shared.took($0) },
+                                    onEnd: { failure in
+                                        shared.ended(failure)
+                                        channel.close(promise: nil)
+                                    }))
+                        }
+                    }
+                }
+            }
+            .whenFailure { [socket] error in
+                shared.ended(
+                    SVIDFailure(
+                        .unreadable, "the Workload API at \(socket) cannot be reached: \(error)"))
+            }
+    }
+}
+
+/// What the event loop leaves for the agent's thread.
+private final class Shared: Sendable {
+    let guarded = Mutex<WorkloadAPIConnection.State>(.init())
+
+    func took(_ bytes: [UInt8]) {
+        do throws(SVIDFailure) {
+            let message = try WorkloadAPIMessage(bytes)
+            guarded.withLock { state in
+                state.message = message
+                state.failure = nil
+                state.attempts = 0
+            }
+        } catch {
+            // What cannot be used changes nothing; the next message may be better.
+            guarded.withLock { $0.failure = error }
+        }
+    }
+
+    /// Once for each connection: later ones find it closed.
+    func ended(_ failure: SVIDFailure) {
+        guarded.withLock { state in
+            guard state.isOpen else { return }
+            state.isOpen = false
+            state.failure = failure
+            let wait = min(1 << min(state.attempts, 5), WorkloadAPIConnection.retrySecondsMax)
+            state.retryAt = .now + .milliseconds(wait * Int.random(in: 500...1_000))
+            state.attempts += 1
+            // Who denies every identity takes them away; a connection that broke does not.
+            if failure.reason == .missing { state.message = nil }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+import AdminAPI
+import Testing
+
+@testable import CLI
+
+@Suite("A check warns of certificates that end")
+struct CertificateChecksTests {
+    static let workloads: [(String, [(String, Int, String)], String, String)] = [
+        ("none needed", [], "OK", "no meshed pods"),
+        (
+            "all well", [("valid", 80_000, ""), ("valid", 50_000, "")], "OK",
+            "2 valid, the first ends in 13h53m"
+        ),
+        ("one late", [("valid", 80_000, ""), ("due", 30_000, "no key")], "WARN", "due: no key"),
+        ("one failed already", [("valid", 80_000, "no key")], "WARN", "no key"),
+        (
+            "one missing", [("valid", 80_000, ""), ("missing", 0, "no key")], "FAIL",
+            "1 of 2 are missing"
+        ),
+        ("one over", [("expired", -5, "no key")], "FAIL", "expired"),
+    ]
+
+    @Test(arguments: workloads) func `certificates of workloads`(
+        _ rule: String, _ items: [(String, Int, String)], _ status: String, _ words: String
+    ) {
+        let found = CertificateChecks.workloads(
+            items.map {
+                CertificateItem(
+                    type: "workload", identity: "spiffe://a/b", remainingSeconds: $0.1,
+                    state: $0.0, message: $0.2)
+            })
+        #expect(found.status == status)
+        #expect(found.message.contains(words), "\(found)")
+        #expect((found.status == "OK") == found.remedy.isEmpty)
+    }
+
+    static let authorities: [(String, [(String, Int)], String, String)] = [
+        ("none", [], "FAIL", "nobody is believed"),
+        ("years", [("spiffe://a", 300_000_000), ("spiffe://b", 90_000_000)], "OK", "2 root(s)"),
+        ("a month", [("spiffe://a", 29 * 86_400)], "WARN", "ends in 29d"),
+        ("over", [("spiffe://a", -1)], "FAIL", "ended"),
+        (
+            "over, with another", [("spiffe://a", -1), ("spiffe://a", 300_000_000)], "WARN",
+            "others"
+        ),
+        (
+            "over, of another domain", [("spiffe://a", -1), ("spiffe://b", 300_000_000)], "FAIL",
+            "spiffe://a"
+        ),
+    ]
+
+    @Test(arguments: authorities) func `roots of trust domains`(
+        _ rule: String, _ items: [(String, Int)], _ status: String, _ words: String
+    ) {
+        let found = CertificateChecks.authorities(
+            items.map {
+                CertificateItem(
+                    type: "authority", identity: $0.0, remainingSeconds: $0.1, state: "valid")
+            })
+        #expect(found.status == status)
+        #expect(found.message.contains(words), "\(found)")
+    }
+
+    @Test func `without a source of identity nothing is wrong`() {
+        #expect(CertificateChecks.all([], identity: "none").map(\.status) == ["OK"])
+        #expect(CertificateChecks.all([], identity: "files in a").map(\.status) == ["OK", "FAIL"])
+    }
+
+    @Test func `the table says what failed beneath it`() {
+        let lines = Certs.lines(Sample.certificates.items, colour: false)
+        #expect(lines.count == 5)
+        #expect(lines[0].hasPrefix("IDENTITY"))
+        #expect(lines[1].contains("0a1b2c3d4e5f6071 ") && lines[1].hasSuffix("due"))
+        #expect(
+            lines[4] == "spiffe://cluster.local/ns/shop/sa/cart: ca.crt has expired: replace it")
+        #expect(Certs.lines([], colour: false) == ["No certificates found."])
+    }
+}

@@ -1,0 +1,208 @@
+import Foundation
+import L7Engine
+import MeshModel
+import TestSupport
+import Testing
+
+@testable import NodeAgent
+
+@Suite("The Workload API gives certificates, and takes them away", .serialized)
+struct WorkloadAPITests {
+    @Test func `what the server pushes is in force, whatever changes`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.makeCertificates()
+        try bed.say(svids: ["cart": "cart", "web": "web"])
+        try bed.startServer()
+
+        try bed.turn(until: "both have certificates") { $0.credentials.svids.count == 2 }
+        let id = try AuthorityDirectory.id()
+        let first = try #require(bed.identities.credentials.svids[id])
+        #expect(Array(bed.identities.credentials.bundles.keys) == [.standard])
+        #expect(bed.identities.title.contains(bed.path))
+
+        // Renewed, revoked, federated: one message.
+        try bed.say(
+            svids: ["cart": "next", "web": "web"],
+            more: #""crl": ["list.pem"], "federated": {"spiffe://example.org": "other.crt"}"#)
+        try bed.turn(until: "the new one is in force") {
+            let now = $0.credentials.svids[id]
+            return now != nil && now?.chain != first.chain
+        }
+        let domain = try TrustDomain("example.org")
+        #expect(Set(bed.identities.credentials.bundles.keys) == [.standard, domain])
+        let web = try AuthorityDirectory.id("web")
+        #expect(bed.identities.credentials.svids[web] == nil)
+        #expect(bed.identities.entries[web]?.failure?.reason == .revoked)
+
+        // Somebody else's key: the whole message is refused, the last good one stays.
+        try bed.say(svids: ["cart": "next"], key: "cart")
+        try bed.turn(until: "the message is refused") { $0.warnings.joined().contains("key for") }
+        #expect(bed.identities.credentials.svids[id] != nil)
+
+        // Without the server nothing changes; with it again, everything.
+        bed.stopServer()
+        try bed.turn(until: "the loss is told") { $0.warnings.joined().contains("closed") }
+        #expect(bed.identities.credentials.svids[id] != nil)
+        try bed.say(svids: ["cart": "cart"])
+        try bed.startServer()
+        try bed.turn(until: "it is connected again") {
+            $0.credentials.svids[id]?.chain == first.chain
+        }
+
+        try bed.say(deny: true)
+        bed.stopServer()
+        try bed.startServer()
+        try bed.turn(until: "the identities are taken away") { $0.credentials.svids.isEmpty }
+        #expect(bed.identities.entries[id]?.failure?.message.contains("no identity issued") == true)
+    }
+
+    @Test func `no server, and a server that is none, are told of`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.turn(until: "it is said") { $0.bundleFailure?.message.contains("reached") == true }
+        #expect(bed.identities.bundleFailure?.reason == .unreadable)
+    }
+
+    @Test(arguments: [
+        ("/run/spire/api.sock", "/run/spire/api.sock"), ("unix:/a/b", "/a/b"),
+        ("unix:///a/b", "/a/b"),
+    ])
+    func `the endpoint is a path, or as SPIFFE_ENDPOINT_SOCKET has it`(
+        _ endpoint: String, _ path: String
+    ) {
+        #expect(WorkloadAPI.path(endpoint) == path)
+    }
+
+    static let malformed: [(String, [UInt8])] = [
+        ("nothing at all", []), ("a tag without an end", [0x80]), ("field 0", [0x02, 0]),
+        ("a length beyond the end", [0x0a, 5, 1]), ("a group", [0x0b]),
+        ("an endless number", [UInt8](repeating: 0xff, count: 12)),
+        ("an SVID without anything", [0x0a, 0]), ("an SVID of nonsense", [0x0a, 2, 0x12, 0]),
+        ("a federated bundle without a name", [0x1a, 0]),
+    ]
+
+    @Test(arguments: malformed) func `a message that is none is refused`(
+        _ rule: String, _ bytes: [UInt8]
+    ) {
+        #expect(throws: SVIDFailure.self) { try WorkloadAPIMessage(bytes) }
+    }
+
+    @Test func `messages are taken out of frames however they are cut`() throws {
+        let wire: [UInt8] = [0, 0, 0, 0, 2, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 9]
+        for size in 1...wire.count {
+            var frames = GRPCFrames()
+            var messages: [[UInt8]] = []
+            for start in stride(from: 0, to: wire.count, by: size) {
+                frames.add(wire[start..<min(start + size, wire.count)])
+                while let message = try frames.next() { messages.append(message) }
+            }
+            #expect(messages == [[7, 8], [], [9]])
+        }
+        var compressed = GRPCFrames()
+        compressed.add([1, 0, 0, 0, 0])
+        #expect(throws: SVIDFailure.self) { try compressed.next() }
+        var large = GRPCFrames()
+        large.add([0, 0xff, 0, 0, 0])
+        #expect(throws: SVIDFailure.self) { try large.next() }
+    }
+
+    @Test func `certificates that stand one behind another are told apart`() throws {
+        let long = [0x30, 0x82, 0x01, 0x00] + [UInt8](repeating: 1, count: 256)
+        #expect(try WorkloadAPIMessage.split([0x30, 1, 5] + long, "x") == [[0x30, 1, 5], long])
+        for wrong in [[], [0x31, 0], [0x30, 2, 1], [0x30, 0x85, 0, 0, 0, 0, 1], [0x30]] as [[UInt8]]
+        {
+            #expect(throws: SVIDFailure.self) { try WorkloadAPIMessage.split(wrong, "x") }
+        }
+    }
+}
+
+/// A server of gRPC's own in Python, and identities that ask it.
+private final class WorkloadAPIBed {
+    let directory: AuthorityDirectory
+    var identities: Identities
+    private var server: TestProcess?
+
+    var path: String { directory.path }
+
+    init() throws {
+        directory = try AuthorityDirectory()
+        identities = Identities(
+            WorkloadAPI(endpoint: "unix://\(directory.path)/api.sock", trustDomain: .standard))
+        identities.follow([ObjectName("shop", "cart"), ObjectName("shop", "web")])
+    }
+
+    func close() { stopServer() }
+
+    /// `cart`, `next` (for cart too) and `web`, which `list.pem` revokes; `other` is a root.
+    func makeCertificates() throws {
+        try directory.shell(
+            """
+            pair() {
+              openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $1.key \
+                -out r -subj /CN=x
+              printf 'subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/%s\\n%s\\n' $2 \
+                'keyUsage=digitalSignature' > e
+              openssl x509 -req -in r -CA ca.crt -CAkey ca.key -days 1 -extfile e -out $1.crt
+            }
+            for n in ca other; do
+              openssl req -x509 -newkey ed25519 -nodes -keyout $n.key -out $n.crt -subj /CN=$n \
+                -days 3 -addext keyUsage=critical,keyCertSign,cRLSign
+            done
+            pair cart cart; pair web web; pair next cart
+            : > db; echo 01 > number
+            printf '[ca]\\ndefault_ca=o\\n[o]\\ndatabase=db\\ncrlnumber=number\\n%s\\n' \
+              'default_md=default' > conf
+            openssl ca -config conf -cert ca.crt -keyfile ca.key -revoke web.crt
+            openssl ca -config conf -cert ca.crt -keyfile ca.key -gencrl -crldays 1 -out list.pem
+            """)
+    }
+
+    func startServer() throws {
+        let script = Binaries.repository + "/Tests/NodeAgentTests/Fixtures/workload_api.py"
+        server = try Command.background(
+            ["sh", "-c", "cd \(path) && exec /usr/bin/python3 \(script) api.sock said.json"],
+            log: path + "/server.log")
+        // A client that comes too early waits longer each time.
+        let path = self.path
+        try eventually("the server listens", within: 30) {
+            FileManager.default.fileExists(atPath: path + "/api.sock")
+        }
+    }
+
+    func stopServer() {
+        server?.stop()
+        server = nil
+        Command.remove(path + "/api.sock")
+    }
+
+    /// - Parameters:
+    ///   - svids: files by account.
+    ///   - key: file of the key, if not the certificate's.
+    func say(
+        svids: [String: String] = [:], key: String? = nil, more: String = "", deny: Bool = false
+    ) throws {
+        let list = svids.sorted { $0.key < $1.key }.map { account, file in
+            """
+            {"id": "spiffe://cluster.local/ns/shop/sa/\(account)", "chain": "\(file).crt",
+             "key": "\(key ?? file).key", "bundle": "ca.crt"}
+            """
+        }
+        let extra = more.isEmpty ? "" : more + ", "
+        try "{\(extra)\"deny\": \(deny), \"svids\": [\(list.joined(separator: ","))]}"
+            .write(toFile: path + "/said.json", atomically: true, encoding: .utf8)
+    }
+
+    func turn(until what: String, _ condition: (Identities) -> Bool) throws {
+        do {
+            try eventually(what, within: 40) {
+                _ = identities.turn(.now)
+                return condition(identities)
+            }
+        } catch {
+            let failures = identities.entries.values.compactMap(\.failure)
+            throw CommandFailure(
+                description: "\(error)\n\(server?.text ?? "") \(failures) \(identities.warnings)")
+        }
+    }
+}
