@@ -12,8 +12,14 @@ final class FlowNames: Sendable {
     private let identities: [UInt32: PolicyIdentity]
     private let services: [IPAddress: ObjectName]
 
-    init(_ snapshot: Snapshot) {
+    /// - Parameter previous: where nothing but endpoints has changed since, its names are ours too.
+    init(_ snapshot: Snapshot, after previous: FlowNames? = nil) {
         self.snapshot = snapshot
+        if let previous, previous.snapshot.shape === snapshot.shape {
+            identities = previous.identities
+            services = previous.services
+            return
+        }
         identities = Dictionary(
             snapshot.policy.identities.map { ($0.number, $0) },
             uniquingKeysWith: { first, _ in first })
@@ -26,8 +32,8 @@ final class FlowNames: Sendable {
         self.services = services
     }
 
-    /// - Parameter before: the generation before, some of whose rules may have decided.
-    func item(_ event: FlowEvent, before: FlowNames?) -> FlowEventItem {
+    /// - Parameter before: the policies before these, some of whose rules may have decided.
+    func item(_ event: FlowEvent, before: CompiledPolicy?) -> FlowEventItem {
         var item = FlowEventItem(
             time: Self.text(event.nanoseconds), node: snapshot.node,
             verdict: event.outcome.rawValue, reason: event.verdict, hook: event.hook,
@@ -58,7 +64,9 @@ final class FlowNames: Sendable {
 
     // MARK: Who decided
 
-    private func decide(_ event: FlowEvent, _ item: inout FlowEventItem, _ before: FlowNames?) {
+    private func decide(
+        _ event: FlowEvent, _ item: inout FlowEventItem, _ before: CompiledPolicy?
+    ) {
         let isEgress = event.direction == .egress
         let own = isEgress ? event.source.address : event.target.address
         let workload = snapshot.workloadsByAddress[own]
@@ -67,7 +75,7 @@ final class FlowNames: Sendable {
         }
         let reference =
             snapshot.policy.reference(of: event.rule)
-            ?? before?.snapshot.policy.reference(of: event.rule)
+            ?? before?.reference(of: event.rule)
         switch (reference, event.outcome) {
         case (let reference?, _) where reference.part != .defaultDeny:
             item.rule = reference.description

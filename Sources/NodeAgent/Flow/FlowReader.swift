@@ -10,7 +10,8 @@ internal import Synchronization
 final class FlowReader: Sendable {
     private struct Names {
         var current: FlowNames?
-        var before: FlowNames?
+        /// Not the whole generation: two meshes would be kept.
+        var before: CompiledPolicy?
     }
 
     /// What the kernel had lost when it was asked last.
@@ -32,10 +33,11 @@ final class FlowReader: Sendable {
 
     /// Events from now on are explained by this configuration.
     func follow(_ snapshot: Snapshot) {
-        guard names.withLock({ $0.current?.snapshot !== snapshot }) else { return }
-        let new = FlowNames(snapshot)
+        let previous = names.withLock { $0.current }
+        guard previous?.snapshot !== snapshot else { return }
+        let new = FlowNames(snapshot, after: previous)
         names.withLock {
-            $0.before = $0.current
+            if previous?.snapshot.shape !== snapshot.shape { $0.before = previous?.snapshot.policy }
             $0.current = new
         }
     }

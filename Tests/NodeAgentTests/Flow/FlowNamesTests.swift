@@ -80,7 +80,7 @@ struct FlowNamesTests {
             after: Self.snapshot)
         let number = try #require(Self.snapshot.policy.references.keys.first)
         let event = Self.event(.egress, .denied, "denied_egress", rule: number)
-        let known = FlowNames(without).item(event, before: FlowNames(Self.snapshot))
+        let known = FlowNames(without).item(event, before: Self.snapshot.policy)
         #expect(known.policy != "")
         #expect(FlowNames(without).item(event, before: nil).rule == "rule \(number), which is gone")
     }
