@@ -102,6 +102,13 @@ int malla_watch_wait(int descriptor, int milliseconds)
 	return 1;
 }
 
+bool malla_watch_is_full(int descriptor)
+{
+	struct pollfd waited = { .fd = descriptor, .events = POLLIN };
+
+	return poll(&waited, 1, 0) > 0;
+}
+
 void malla_descriptor_close(int descriptor)
 {
 	close(descriptor);

@@ -133,4 +133,24 @@ struct RefillTests {
         let woke = watch.wait(timeoutMilliseconds: 0)
         #expect(!woke)
     }
+
+    @Test func `a change that comes while another is taken in is a small one too`() throws {
+        let directory = TestDirectory()
+        for number in 0..<2 { directory.write("s\(number).yaml", Self.text(number, ends: [1])) }
+        var watch = DirectoryWatch(directory: directory.path)
+        for number in [0, 1, 0, 0, 1] {
+            try Self.replace(
+                directory, "s\(number).yaml", Self.text(number, ends: [2, number + 3]))
+            let isStale = watch.isStale()
+            #expect(!isStale, "the next call of takeWritten answers it")
+            let written = watch.takeWritten()
+            #expect(written != nil)
+        }
+        directory.write("new.yaml", Self.text(2, ends: [1]))
+        let written = watch.takeWritten()
+        let isStale = watch.isStale()
+        #expect(written == nil && isStale, "what it cannot answer")
+        let again = watch.isStale()
+        #expect(!again)
+    }
 }

@@ -27,6 +27,9 @@ int malla_watch_add(int descriptor, const char *path);
  * -errno. */
 int malla_watch_wait(int descriptor, int milliseconds);
 
+/* Whether the queue holds anything; leaves it as it is. */
+bool malla_watch_is_full(int descriptor);
+
 /* One event of the queue. */
 struct malla_change {
 	int watch; /* malla_watch_add's answer */

@@ -96,7 +96,7 @@ public struct DirectoryWatch: ~Copyable {
         guard let index = place(of: relative), seen[index].path == path,
             case .file(let mark) = FileMark.look(path)
         else { return .anything }
-        return .file(index, FileEntry(relativePath: relative, path: path, mark: mark))
+        return .file(index, FileEntry(directory: directory, relativePath: relative, mark: mark))
     }
 
     /// Where a path stands in `seen`, which is sorted.
@@ -107,6 +107,20 @@ public struct DirectoryWatch: ~Copyable {
             if seen[middle].relativePath < relative { low = middle + 1 } else { high = middle }
         }
         return low < seen.count && seen[low].relativePath == relative ? low : nil
+    }
+
+    /// Whether something changed that `takeWritten` cannot answer; what it can is left to it, were
+    /// it to come at this moment: pods come and go closer together than a change takes.
+    public mutating func isStale() -> Bool {
+        if !isPending {
+            guard milliseconds() >= nextLook, look() != seen else { return false }
+            // Events that are not taken yet may be all that has changed: a later look tells.
+            if descriptor >= 0, malla_watch_is_full(descriptor) { return false }
+        }
+        isPending = false
+        settle()
+        seen = look()
+        return true
     }
 
     /// Waits until something changed (`true`) or the time is over (`false`).
