@@ -20,23 +20,28 @@ struct ServiceRows: ~Copyable {
     private var outerFronts: Set<FrontName> = []
     private var nextGroup: UInt32 = 1
     /// How many ports an endpoint stands behind.
-    private var alive: [malla_end: Int] = [:]
+    private var alive: [malla_end: UInt32] = [:]
     /// What the last `apply` brought about, as far as there was room.
     private var last: Snapshot?
     private var round = RowRound<FrontName>()
     private var near: [malla_address: UInt32] = [:]
     private var node = malla_node()
 
-    /// What is in force of one front.
-    private struct Front {
-        var input: Input
-        var plan: ServicePlan
+    /// What is in force of one front. A class, because a table of ten thousand is half empty.
+    private final class Front {
+        let input: Input
+        let plan: ServicePlan
         var cluster: GroupRows?
         var local: GroupRows?
         /// Keys that are this front's.
         var keys: [malla_end] = []
         /// Something did not fit, or belongs to another: tried again at each change.
         var isShort = false
+
+        init(input: Input, plan: ServicePlan) {
+            self.input = input
+            self.plan = plan
+        }
     }
 
     /// What `apply` did besides.
@@ -249,7 +254,7 @@ extension ServiceRows {
     ) throws(BPFError) -> Bool {
         let old = fronts[name]
         if plan.rows.isEmpty, old == nil { return true }
-        var front = Front(input: input, plan: plan)
+        let front = Front(input: input, plan: plan)
         countAlive(old?.plan, plan, &outcome)
         let claimed = claim(plan, name, &outcome)
         front.keys = claimed.map(\.key)
@@ -261,7 +266,7 @@ extension ServiceRows {
             if isOuter { outerFronts.insert(name) } else { outerFronts.remove(name) }
         }
         do throws(BPFError) {
-            try placeGroups(&front, old, claimed, &outcome)
+            try placeGroups(front, old, claimed, &outcome)
             try placeRows(front, claimed, name, &outcome)
         } catch {
             guard error.isMapFull else { throw error }
@@ -295,7 +300,7 @@ extension ServiceRows {
         for end in before {
             let count = (alive[end] ?? 1) - 1
             alive[end] = count > 0 ? count : nil
-            if count <= 0 { outcome.gone.append(end) }
+            if count == 0 { outcome.gone.append(end) }
         }
     }
 
@@ -336,7 +341,7 @@ extension ServiceRows {
     }
 
     private mutating func placeGroups(
-        _ front: inout Front, _ old: Front?, _ claimed: [ServicePlan.Row], _ outcome: inout Outcome
+        _ front: Front, _ old: Front?, _ claimed: [ServicePlan.Row], _ outcome: inout Outcome
     ) throws(BPFError) {
         guard !claimed.isEmpty else { return }
         let plan = front.plan

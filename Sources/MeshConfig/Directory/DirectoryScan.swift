@@ -5,10 +5,13 @@ internal import Foundation
 
 /// One file with what tells its contents apart.
 struct FileEntry: Hashable {
+    /// The directory, whose text all entries share.
+    var directory: String
     /// Below the directory; what diagnostics show.
     var relativePath: String
-    var path: String
     var mark: FileMark
+
+    var path: String { directory + "/" + relativePath }
 }
 
 /// What a walk over the directory found.
@@ -17,9 +20,11 @@ struct DirectoryScan {
     /// The directory itself and those below it, for the watch.
     private(set) var directories: [String] = []
     private(set) var problems: [Diagnostic] = []
+    private let root: String
 
     /// - Throws: `ConfigError.unreadable` for the directory itself only.
     init(_ root: String) throws(ConfigError) {
+        self.root = root
         let names: [String]
         do {
             names = try FileManager.default.contentsOfDirectory(atPath: root)
@@ -67,7 +72,8 @@ struct DirectoryScan {
                             message: "cannot list the directory: \(Self.reason(error))"))
                 }
             case .file(let mark) where Self.isConfiguration(name):
-                files.append(FileEntry(relativePath: relative, path: path, mark: mark))
+                files.append(
+                    FileEntry(directory: root, relativePath: relative, mark: mark))
             case .missing(let errno) where Self.isConfiguration(name):
                 problems.append(
                     Diagnostic(

@@ -98,9 +98,9 @@ struct Value: Sendable {
             let name = bytes.name(at: next)
             fields.append(
                 Field(
-                    name: bytes.text(name.text), line: name.line,
-                    value: Value(bytes, at: name.text.upperBound)))
-            next = bytes.end(of: bytes.head(at: name.text.upperBound))
+                    name: bytes.text(name.name), line: name.line,
+                    value: Value(bytes, at: name.node)))
+            next = bytes.end(of: bytes.head(at: name.node))
         }
         return fields
     }

@@ -2,7 +2,8 @@
 // it. Whoever writes calls `put`, `open` and `close` in the order of the text; whoever reads asks
 // Value. The bytes are of this process's own making, and are not checked again.
 
-/// - Units: numbers are variable-length, seven bits a byte, low bits first.
+/// - Units: numbers are variable-length, seven bits a byte, low bits first. A field's name is its
+///   line, then twice its length and its text, or twice its place in `FieldNames` and one.
 struct ValueBytes: Sendable {
     /// What a node is. The state directory has the same figures: they are never given anew.
     enum Tag: UInt8 {
@@ -73,7 +74,12 @@ struct ValueBytes: Sendable {
     /// The name of the field whose node is written next.
     mutating func put(name: String, line: Int) {
         put(number: UInt64(line))
-        put(name)
+        if let place = FieldNames.place(of: name) {
+            put(number: UInt64(place) << 1 | 1)
+        } else {
+            put(number: UInt64(name.utf8.count) << 1)
+            bytes.append(contentsOf: name.utf8)
+        }
     }
 
     private mutating func put(_ tag: Tag, _ line: Int) {
@@ -133,24 +139,47 @@ struct ValueBytes: Sendable {
 
     func text(_ range: Range<Int>) -> String { String(decoding: bytes[range], as: UTF8.self) }
 
-    /// A field's name, and where it stands: its node begins behind it.
-    func name(at place: Int) -> (line: Int, text: Range<Int>) {
+    /// What a field is called: by `FieldNames`, or by a text here.
+    enum Name {
+        case known(Int)
+        case text(Range<Int>)
+    }
+
+    /// A field's name, and where its node begins.
+    func name(at place: Int) -> (line: Int, name: Name, node: Int) {
         var next = place
         let line = number(&next)
-        let length = number(&next)
-        return (line, next..<next + length)
+        let word = number(&next)
+        if word & 1 == 1 { return (line, .known(word >> 1), next) }
+        let end = next + word >> 1
+        return (line, .text(next..<end), end)
+    }
+
+    func text(_ name: Name) -> String {
+        switch name {
+        case .known(let place): FieldNames.all[place]
+        case .text(let range): text(range)
+        }
     }
 
     /// Where the node of the field begins.
     func field(_ name: String, of head: Head) -> Int? {
         guard head.tag == .fields else { return nil }
+        let known = FieldNames.place(of: name)
         var next = head.payload
         for _ in 0..<head.count {
             let found = self.name(at: next)
-            if found.text.count == name.utf8.count, bytes[found.text].elementsEqual(name.utf8) {
-                return found.text.upperBound
+            switch found.name {
+            case .known(let place):
+                if place == known { return found.node }
+            case .text(let range):
+                if known == nil, range.count == name.utf8.count,
+                    bytes[range].elementsEqual(name.utf8)
+                {
+                    return found.node
+                }
             }
-            next = end(of: self.head(at: found.text.upperBound))
+            next = end(of: self.head(at: found.node))
         }
         return nil
     }
