@@ -170,7 +170,7 @@ public final class Datapath {
     /// The last one that is in force without any problem.
     private(set) var inForce: Snapshot?
     /// How long the last `apply` was about programs; for each new one the kernel waits for all
-    /// processors, some milliseconds.
+    /// processors (`GracePeriods`).
     public private(set) var attachDuration = Duration.zero
     /// Of all pods of the mesh that `apply` was last told of.
     private var podAddresses: Set<malla_address> = []
@@ -195,6 +195,8 @@ public final class Datapath {
 
     /// Names of the uplinks that the last `apply` chose.
     private var uplinkNames: [String] = []
+    /// While links come or go.
+    private var hurry: GracePeriods?
 
     /// Loads the programs, adopting what is pinned, and attaches all that does not depend on the
     /// configuration: the sockets' hooks, the engine's interface and namespace.
@@ -203,6 +205,7 @@ public final class Datapath {
         guard opened >= 0 else { throw .notCgroup(path: options.cgroupPath, errno: errno) }
         let cgroup = Descriptor(adopting: opened)
         let directory = try PinDirectory(bpffsPath: options.bpffsPath)
+        GracePeriods.settle(bpffsPath: options.bpffsPath)
         let object = try BPFObject.load(sizes: options.limits.byMap, directory: directory.path)
         let rows = try KernelRows(object)
         let settings = try BPFMap<UInt32, malla_setting>(
@@ -273,7 +276,9 @@ public final class Datapath {
         if isFirst {
             _ = try project(
                 MapRows(snapshot, interfaces: byName.mapValues(\.index), after: rows.current))
+            problems += try applyServices(snapshot)
         }
+        defer { hurry = nil }
         let begun = ContinuousClock.now
         var interfaces: [String: UInt32] = [:]
         places = [:]
@@ -312,11 +317,13 @@ public final class Datapath {
         let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
         problems += desired.problems
         problems += try project(desired)
-        problems += try applyServices(snapshot)
+        if !isFirst { problems += try applyServices(snapshot) }
         try known.apply(snapshot, pods: rows.current.pods.keys)
         let holds = try known.hold(options.heldPods, of: snapshot)
         if holds { try hold(&wanted, &problems) }
-        try links.keepOnly(wanted)
+        let left = links.others(than: wanted)
+        if !left.isEmpty { hasten() }
+        try links.remove(left)
         // Until all is in force here, an agent of another ABI before us serves by its programs.
         if isFirst { try pins.removeOthers() }
         return problems
@@ -545,6 +552,11 @@ extension Datapath {
         }
     }
 
+    /// Until `apply` is done.
+    private func hasten() {
+        if hurry == nil { hurry = GracePeriods(hurriedBy: options.bpffsPath) }
+    }
+
     /// Whether all of them are attached; a problem of `subject` otherwise.
     private func attach(
         _ attachments: [Attachment], _ wanted: inout Set<String>, _ subject: String,
@@ -552,6 +564,7 @@ extension Datapath {
     ) -> Bool {
         for attachment in attachments {
             wanted.insert(attachment.pin)
+            if !links.hold(attachment) { hasten() }
             do throws(BPFError) {
                 try links.join(attachment, object)
             } catch {

@@ -40,6 +40,28 @@ struct LifecycleTests {
         return next
     }
 
+    @Test func `the kernel hurries no longer than programs are attached, were the agent to die`()
+        throws
+    {
+        let setting = "/sys/kernel/rcu_expedited"
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        let mark = mesh.node.bpffs + "/malla/hurried"
+        #expect(!FileManager.default.fileExists(atPath: mark))
+        // What an agent leaves that dies while it attaches.
+        try FileManager.default.createDirectory(
+            atPath: mark, withIntermediateDirectories: false)
+        try Command.shell("echo 1 > \(setting)")
+        defer { _ = try? Command.shell("echo 0 > \(setting)") }
+
+        mesh.agents[0].signal(SIGUSR2)
+
+        try eventually("the next one puts it back: \(mesh.logs)") {
+            try !FileManager.default.fileExists(atPath: mark)
+                && Command.shell("cat \(setting)").hasPrefix("0")
+        }
+    }
+
     @Test func `twenty restarts lose no echo, reset no stream and refuse no connection of L4`()
         throws
     {

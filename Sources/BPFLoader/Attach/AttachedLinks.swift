@@ -20,9 +20,13 @@ struct AttachedLinks {
 
     var all: [Link] { links.values.sorted { $0.attachment.pin < $1.attachment.pin } }
 
+    func hold(_ attachment: Attachment) -> Bool {
+        links[attachment.pin]?.attachment.place == attachment.place
+    }
+
     /// Attaches, or takes over what an agent before this one attached; once.
     mutating func join(_ attachment: Attachment, _ object: borrowing BPFObject) throws(BPFError) {
-        if links[attachment.pin]?.attachment.place == attachment.place { return }
+        if hold(attachment) { return }
         let program = try object.program(attachment.program)
         links[attachment.pin] = try Link.join(attachment, program: program, directory: directory)
     }
@@ -73,9 +77,13 @@ struct AttachedLinks {
         }
     }
 
-    /// Takes away every link whose pin is not in `wanted`, whoever made it.
-    mutating func keepOnly(_ wanted: Set<String>) throws(BPFError) {
-        for pin in PinDirectory.names(in: directory) where !wanted.contains(pin) {
+    /// The pins of links that are not in `wanted`, whoever made them.
+    func others(than wanted: Set<String>) -> [String] {
+        PinDirectory.names(in: directory).filter { !wanted.contains($0) }
+    }
+
+    mutating func remove(_ pins: [String]) throws(BPFError) {
+        for pin in pins {
             links[pin] = nil
             try Link.remove(pin: "\(directory)/\(pin)")
         }

@@ -86,8 +86,15 @@ struct PinDirectory {
     /// Detaches every link and removes every pin, of whatever ABI.
     static func removeAll(bpffsPath: String) throws(BPFError) {
         try requireBPFFileSystem(bpffsPath)
-        for version in versions(in: bpffsPath) { try removeAll(version) }
+        GracePeriods.settle(bpffsPath: bpffsPath)
+        try removeVersions(bpffsPath)
         try removeDirectory(bpffsPath + "/malla")
+    }
+
+    private static func removeVersions(_ bpffsPath: String) throws(BPFError) {
+        let hurry = GracePeriods(hurriedBy: bpffsPath)
+        for version in versions(in: bpffsPath) { try removeAll(version) }
+        _ = consume hurry
     }
 
     /// Takes away what agents of other ABIs attached and pinned: theirs and ours would both act.

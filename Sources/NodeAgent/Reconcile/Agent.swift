@@ -63,6 +63,7 @@ final class Agent {
         self.options = options
         self.supervisor = supervisor
         self.logger = logger
+        malla_trim_large()
         // Before any other thread is started, so that none takes them.
         signals = malla_signals_open()
         guard signals >= 0 else { throw StartError.engine("cannot take signals") }
@@ -120,7 +121,7 @@ final class Agent {
                 break
             }
             if let written = watch.takeWritten() { refill(written) }
-            if watch.wait(timeoutMilliseconds: 0) { reload() }
+            if watch.isStale() { reload() }
             answer()
             tick()
         }
