@@ -20,6 +20,8 @@ public enum BPFError: Error, Equatable {
     case refused(call: BPFCall, object: String, errno: CInt)
     /// The pinned map was made by a build with another record layout.
     case layoutMismatch(map: String, part: RecordPart, kernelBytes: UInt32, ourBytes: Int)
+    /// The same, and another kind of map (enum bpf_map_type).
+    case typeMismatch(map: String, kernelType: UInt32, ourType: UInt32)
     /// The verifier refused a program; `log` is the end of what it said.
     case rejected(errno: CInt, log: String)
     /// The kernel refused to make the maps, the largest of which is `largest`.
@@ -45,6 +47,9 @@ extension BPFError: CustomStringConvertible {
         case .layoutMismatch(let map, let part, let kernelBytes, let ourBytes):
             "map '\(map)': \(part.rawValue) is \(kernelBytes) bytes in the kernel, "
                 + "\(ourBytes) here; "
+                + "remove the pin or roll back the agent"
+        case .typeMismatch(let map, let kernelType, let ourType):
+            "map '\(map)': is of type \(kernelType) in the kernel, \(ourType) here; "
                 + "remove the pin or roll back the agent"
         case .rejected(let errno, let log):
             "the kernel refused an eBPF program: \(Self.text(errno))\(Self.remedy(errno))"

@@ -87,6 +87,21 @@ internal import Glibc
         return unsafe bpf_program__fd(program)
     }
 
+    /// Name, type (enum bpf_map_type), bytes of key and of value of each map of ours.
+    var maps: [String] {
+        var maps: [String] = []
+        var map = unsafe bpf_object__next_map(object, nil)
+        while let each = unsafe map {
+            let name = unsafe String(cString: bpf_map__name(each))
+            if name.hasPrefix("malla_"), !name.contains(".") {
+                let (key, value) = unsafe (bpf_map__key_size(each), bpf_map__value_size(each))
+                maps.append("\(name) \(unsafe bpf_map__type(each).rawValue) \(key) \(value)")
+            }
+            unsafe map = bpf_object__next_map(object, each)
+        }
+        return maps
+    }
+
     func map(_ name: String) throws -> Int32 {
         guard let map = unsafe bpf_object__find_map_by_name(object, name) else {
             throw KernelFailure("no map \(name)")

@@ -10,7 +10,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define MALLA_ABI_VERSION 2
+#define MALLA_ABI_VERSION 3
 
 #ifdef __cplusplus
 #define MALLA_ABI_SIZE(type, bytes) static_assert(sizeof(type) == (bytes), "changed size")

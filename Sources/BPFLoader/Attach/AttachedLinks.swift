@@ -14,9 +14,14 @@ struct LinkRepair {
 /// - Threads: one at a time.
 struct AttachedLinks {
     private let directory: String
+    /// Of an older ABI, whose links become ours.
+    private let older: String?
     private var links: [String: Link] = [:]
 
-    init(directory: String) { self.directory = directory }
+    init(directory: String, older: String? = nil) {
+        self.directory = directory
+        self.older = older
+    }
 
     var all: [Link] { links.values.sorted { $0.attachment.pin < $1.attachment.pin } }
 
@@ -28,7 +33,8 @@ struct AttachedLinks {
     mutating func join(_ attachment: Attachment, _ object: borrowing BPFObject) throws(BPFError) {
         if hold(attachment) { return }
         let program = try object.program(attachment.program)
-        links[attachment.pin] = try Link.join(attachment, program: program, directory: directory)
+        let directories = [directory] + (older.map { [$0] } ?? [])
+        links[attachment.pin] = try Link.join(attachment, program: program, directories)
     }
 
     /// Looks at every link in the kernel and puts right what is wrong with it.

@@ -25,20 +25,28 @@ final class Link {
     /// Takes the pinned link over and updates its program in place, so that no packet passes
     /// between the old and the new; or attaches anew where none is pinned or what was pinned lost
     /// its place.
+    ///
+    /// - Parameter directories: of pins, the first of which is ours; what is in another moves there.
     static func join(
-        _ attachment: Attachment, program: CInt, directory: String
+        _ attachment: Attachment, program: CInt, _ directories: [String]
     ) throws(BPFError) -> Link {
-        let pin = "\(directory)/\(attachment.pin)"
-        if let pinned = try PinDirectory.open(pin) {
+        let pin = "\(directories[0])/\(attachment.pin)"
+        for directory in directories {
+            let found = "\(directory)/\(attachment.pin)"
+            guard let pinned = try PinDirectory.open(found) else { continue }
             let descriptor = Descriptor(adopting: pinned)
             if isAttached(descriptor.number, to: attachment) {
                 let result = bpf_link_update(descriptor.number, program, nil)
                 guard result == 0 else {
                     throw .refused(call: .replace, object: attachment.name, errno: -result)
                 }
+                // Both paths outlive the call.
+                guard unsafe rename(found, pin) == 0 else {
+                    throw .refused(call: .pin, object: pin, errno: errno)
+                }
                 return Link(attachment, adopting: descriptor, pin: pin, isAdopted: true)
             }
-            _ = unsafe unlink(pin)
+            _ = unsafe unlink(found)
         }
         let type = bpf_attach_type(attachment.type)
         let created = bpf_link_create(program, attachment.target, type, nil)

@@ -96,6 +96,16 @@ struct FlowTable: ~Copyable {
         return (UInt64(max(0, held)), quota.flows, share.evicted)
     }
 
+    /// Tells the programs that these owners hold a flow more, an element each.
+    func admit(_ owners: [UInt32]) {
+        for (owner, rows) in Dictionary(owners.map { ($0, 1 as UInt64) }, uniquingKeysWith: +) {
+            guard var row = quotas.value(of: owner, placeholder: malla_quota()) else { continue }
+            row.collected &-= rows
+            // An array's row can always be written.
+            try? quotas.set(owner, to: row)
+        }
+    }
+
     /// Tells the programs that their owners hold so many fewer.
     private func charge(_ owners: [UInt32]) {
         for (owner, rows) in Dictionary(owners.map { ($0, 1 as UInt64) }, uniquingKeysWith: +) {

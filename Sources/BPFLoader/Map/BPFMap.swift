@@ -139,9 +139,19 @@ struct BatchPosition {
 /// What the kernel says of a map.
 struct MapShape {
     let name: String
+    /// enum bpf_map_type.
+    let type: UInt32
     let keyBytes: UInt32
     let valueBytes: UInt32
     let entriesMax: UInt32
+
+    init(name: String, type: UInt32, keyBytes: UInt32, valueBytes: UInt32) {
+        self.name = name
+        self.type = type
+        self.keyBytes = keyBytes
+        self.valueBytes = valueBytes
+        entriesMax = 0
+    }
 
     init(of descriptor: CInt, name: String) throws(BPFError) {
         var kernel = bpf_map_info()
@@ -152,9 +162,24 @@ struct MapShape {
             throw .refused(call: .inspect, object: "map \(name)", errno: -result)
         }
         self.name = name
+        type = kernel.type
         keyBytes = kernel.key_size
         valueBytes = kernel.value_size
         entriesMax = kernel.max_entries
+    }
+
+    /// Whether a map of the one shape can do what one of the other does, however many rows it has.
+    func isSame(as other: MapShape) -> Bool {
+        type == other.type && keyBytes == other.keyBytes && valueBytes == other.valueBytes
+    }
+
+    /// Whether it is our map, however many rows it has.
+    func require(_ ours: MapShape) throws(BPFError) {
+        try require(.key, Int(ours.keyBytes))
+        try require(.value, Int(ours.valueBytes))
+        guard type == ours.type else {
+            throw .typeMismatch(map: name, kernelType: type, ourType: ours.type)
+        }
     }
 
     func require(_ part: RecordPart, _ ourBytes: Int) throws(BPFError) {

@@ -9,6 +9,8 @@ internal import Glibc
 /// - Threads: one at a time.
 @safe struct BPFObject: ~Copyable {
     private let object: OpaquePointer  // Freed only in `deinit`; never leaves this type.
+    /// What an agent of an older ABI left, if any of it can be read.
+    private(set) var older: OlderPins?
 
     private init(adopting object: OpaquePointer) { unsafe self.object = object }
 
@@ -19,10 +21,11 @@ internal import Glibc
     /// - Parameter sizes: rows of maps by name, for those that are made now; a pinned map keeps its
     ///   own.
     /// - Parameter directory: where maps are pinned, or found.
+    /// - Parameter bpffsPath: where an older ABI's directory may be; `nil`: nowhere.
     /// - Parameter image: the object; tests pass others.
     /// - Throws: `.rejected` with the end of the verifier's log, `.mapsRefused`.
     static func load(
-        sizes: [String: UInt32], directory: String,
+        sizes: [String: UInt32], directory: String, bpffsPath: String? = nil,
         image: [UInt8] = BPFObject.embedded
     ) throws(BPFError) -> BPFObject {
         let logBytes = 256 * 1024
@@ -41,8 +44,11 @@ internal import Glibc
         guard let pointer = unsafe opened else {
             throw .refused(call: .open, object: "the embedded eBPF object", errno: errno)
         }
-        let object = unsafe BPFObject(adopting: pointer)
+        var object = unsafe BPFObject(adopting: pointer)
 
+        if let bpffsPath {
+            object.older = try OlderPins(bpffsPath: bpffsPath, maps: object.shapes())
+        }
         try object.prepareMaps(sizes: sizes, directory: directory)
         if !canHold { try object.leaveOut(HoldAttachment.programs) }
         let result = unsafe bpf_object__load(object.object)
@@ -88,27 +94,42 @@ internal import Glibc
         }
     }
 
-    private func prepareMaps(sizes: [String: UInt32], directory: String) throws(BPFError) {
+    /// Our maps by name; libbpf's own (`.rodata`) are none.
+    private func shapes() -> [String: MapShape] {
+        var shapes: [String: MapShape] = [:]
         var map = unsafe bpf_object__next_map(object, nil)
         while let each = unsafe map {
             let name = unsafe String(cString: bpf_map__name(each))
             if name.hasPrefix("malla_"), !name.contains(".") {
-                let path = "\(directory)/\(name)"
-                if let pinned = try PinDirectory.open(path) {
-                    let descriptor = Descriptor(adopting: pinned)
-                    let shape = try MapShape(of: descriptor.number, name: path)
-                    try shape.require(.key, unsafe Int(bpf_map__key_size(each)))
-                    try shape.require(.value, unsafe Int(bpf_map__value_size(each)))
-                    let result = unsafe bpf_map__reuse_fd(each, descriptor.number)
-                    guard result == 0 else {
-                        throw .refused(call: .open, object: path, errno: -result)
-                    }
-                } else if let entries = sizes[name] {
-                    _ = unsafe bpf_map__set_max_entries(each, entries)
-                }
+                shapes[name] = unsafe MapShape(
+                    name: name, type: bpf_map__type(each).rawValue,
+                    keyBytes: bpf_map__key_size(each), valueBytes: bpf_map__value_size(each))
             }
             unsafe map = bpf_object__next_map(object, each)
         }
+        return shapes
+    }
+
+    private func prepareMaps(sizes: [String: UInt32], directory: String) throws(BPFError) {
+        for (name, shape) in shapes() {
+            guard let map = unsafe bpf_object__find_map_by_name(object, name) else { continue }
+            let path = "\(directory)/\(name)"
+            if let pinned = try PinDirectory.open(path) {
+                let descriptor = Descriptor(adopting: pinned)
+                try MapShape(of: descriptor.number, name: path).require(shape)
+                try unsafe reuse(descriptor.number, as: map, path)
+            } else if let taken = try older?.take(name) {
+                try unsafe reuse(taken.number, as: map, path)
+            } else if let entries = sizes[name] {
+                _ = unsafe bpf_map__set_max_entries(map, entries)
+            }
+        }
+    }
+
+    private func reuse(_ descriptor: CInt, as map: OpaquePointer, _ path: String) throws(BPFError) {
+        // libbpf keeps a copy of the descriptor.
+        let result = unsafe bpf_map__reuse_fd(map, descriptor)
+        guard result == 0 else { throw .refused(call: .open, object: path, errno: -result) }
     }
 
     /// Pins the maps that are not pinned there.

@@ -1,0 +1,107 @@
+// What an agent of an older ABI left in bpffs, as far as this one can read it: an upgrade goes on
+// with its rows, so that no flow is forgotten.
+//
+// Where all of its maps but the flows' are as ours, they simply become ours, and its links run our
+// programs from one packet to the next, as in a restart. Else its programs serve beside ours until
+// all is in force here, and the flows that we can read are copied.
+
+internal import CBPF
+internal import CMallaABI
+internal import Glibc
+
+/// - Threads: one at a time.
+struct OlderPins {
+    /// Versions whose records are laid out as ours.
+    ///
+    /// - Source: 2 differs in the type of malla_snat alone, which was an LRU hash.
+    private static let known: Set<UInt32> = [2]
+    /// Their rows are flows, which come one by one and name no row of another map but by an
+    /// endpoint's number: they can be copied.
+    private static let flows: Set<String> = ["malla_flow", "malla_snat", "malla_dialled"]
+
+    let path: String
+    var links: String { path + "/link" }
+    /// Maps that become ours; empty: its programs serve beside ours.
+    private(set) var shared: Set<String> = []
+    var isAdopted: Bool { !shared.isEmpty }
+
+    /// The newest one that can be read.
+    ///
+    /// - Parameter maps: ours, by name.
+    init?(bpffsPath: String, maps: [String: MapShape]) throws(BPFError) {
+        let versions = PinDirectory.versions(in: bpffsPath).compactMap { path in
+            path.split(separator: "/").last.flatMap { UInt32($0.dropFirst()) }
+        }
+        let readable = versions.filter { Self.known.contains($0) && $0 < UInt32(MALLA_ABI_VERSION) }
+        guard let newest = readable.max() else { return nil }
+        path = "\(bpffsPath)/malla/v\(newest)"
+        var same: Set<String> = []
+        for (name, ours) in maps {
+            guard let theirs = try shape(name) else { continue }
+            if theirs.isSame(as: ours) {
+                same.insert(name)
+            } else if !Self.flows.contains(name) {
+                return
+            }
+        }
+        shared = same
+    }
+
+    /// A descriptor of a map that becomes ours.
+    func take(_ name: String) throws(BPFError) -> Descriptor? {
+        shared.contains(name) ? try open(name) : nil
+    }
+
+    private func open(_ name: String) throws(BPFError) -> Descriptor? {
+        try PinDirectory.open("\(path)/\(name)").map { Descriptor(adopting: $0) }
+    }
+
+    private func shape(_ name: String) throws(BPFError) -> MapShape? {
+        guard let map = try open(name) else { return nil }
+        return try MapShape(of: map.number, name: name)
+    }
+
+    /// Copies the flows whose maps have not become ours. What our programs alone have written
+    /// meanwhile stays; what they wrote behind others, who had translated it, does not.
+    ///
+    /// - Parameter owners: the endpoint of each local pod's interface.
+    /// - Returns: to whom flows that are new here are charged, one element a flow.
+    /// - Complexity: a system call a row.
+    func copyFlows(
+        to object: borrowing BPFObject, owners: [UInt32: UInt32]
+    ) throws(BPFError) -> [UInt32] {
+        try copy("malla_snat", malla_flow_key(), malla_snat(), to: object) { row, _ in row }
+        try copy("malla_dialled", malla_dialled_key(), malla_dialled(), to: object) { row, _ in row
+        }
+        var charged: [UInt32] = []
+        try copy("malla_flow", malla_flow_key(), malla_flow(), to: object) { row, known in
+            var row = row
+            // Judged anew: it has no generation of ours.
+            row.generation = 0
+            if let known {
+                row.owner = known.owner
+            } else {
+                row.owner = owners[row.interfaces.0] ?? owners[row.interfaces.1] ?? 0
+                charged.append(row.owner)
+            }
+            return row
+        }
+        return charged
+    }
+
+    /// - Parameter change: makes ours of theirs, and of what we have by that key.
+    private func copy<Key: BitwiseCopyable, Value: BitwiseCopyable>(
+        _ name: String, _ key: Key, _ value: Value, to object: borrowing BPFObject,
+        _ change: (Value, Value?) -> Value
+    ) throws(BPFError) {
+        guard !shared.contains(name), let theirs = try open(name) else { return }
+        let from = try BPFMap<Key, Value>(adopting: theirs, name: name)
+        let to = try BPFMap<Key, Value>(adopting: object.map(name), name: name)
+        from.walk { key, row in
+            let known = to.value(of: key, placeholder: value)
+            if isAdopted, known != nil { return }
+            // A map that is full takes no more, and loses nothing.
+            try? to.set(key, to: change(row, known))
+        }
+    }
+}
