@@ -156,6 +156,7 @@ struct InboundTests {
             #expect(try mesh.bed["far"].curl(url, seconds: 1).status == 0, "\(url)")
             // Probes.
             #expect(try Self.ask(mesh.node, url).status == 200, "\(url)\n\(mesh.logs)")
+            #expect(try mesh.node.curl(url, seconds: 4).status == 200, "from the veth's address")
         }
         try mesh.bed.configure("policy.yaml", "")
 

@@ -69,7 +69,7 @@ struct IdentityTable: Sendable {
         byClass = Array(repeating: [], count: classes.classes.values.count)
         byBlock = Array(repeating: [], count: tree.blocks.count)
         addBlocks()
-        addHost(mesh.nodes.first { $0.name == node }?.addresses ?? [])
+        addHost(Self.ofHost(mesh, node))
         addPods(mesh, classes, words)
         signature = entries.map { entry in
             UInt64(entry.number) << 2 | (entry.families.hasIPv4 ? 1 : 0)
@@ -135,6 +135,19 @@ struct IdentityTable: Sendable {
             entries[entry].families.insert(block.isIPv4)
             addresses[block] = number
         }
+    }
+
+    /// Those that the Node names, and those of its interfaces. A service's address stays one where
+    /// an interface has it (IPVS).
+    private static func ofHost(_ mesh: Mesh, _ node: String) -> [IPAddress] {
+        let named = mesh.nodes.first { $0.name == node }?.addresses ?? []
+        var others = Set(mesh.hostAddresses).subtracting(named)
+        if !others.isEmpty {
+            for service in mesh.services {
+                for address in service.addresses { others.remove(address) }
+            }
+        }
+        return named + others.sorted()
     }
 
     /// The node's own addresses; other nodes' are addresses like any.

@@ -14,6 +14,9 @@ public struct Mesh: Sendable, Hashable {
     public var rootNamespace: String
     /// Labels of the namespaces that have an object.
     public var namespaces: [String: [String: String]]
+    /// Addresses of this machine's interfaces, sorted: what it dials its pods from, besides those
+    /// of its Node. Not of the configuration: the agent fills them in.
+    public var hostAddresses: [IPAddress] = []
 
     public init(
         nodes: [Node] = [], workloads: [Workload] = [], services: [Service] = [],

@@ -54,7 +54,8 @@ extension Mesh {
             routes == before.routes, policies == before.policies,
             certificates == before.certificates, namespaces == before.namespaces,
             peerAuthentications == before.peerAuthentications,
-            rootNamespace == before.rootNamespace
+            rootNamespace == before.rootNamespace,
+            hostAddresses == before.hostAddresses
         else { return nil }
         var changed: [Int] = []
         for index in services.indices where services[index] != before.services[index] {

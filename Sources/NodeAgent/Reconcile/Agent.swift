@@ -52,6 +52,8 @@ final class Agent {
     private let healthChecks = HealthCheckPorts()
     private(set) var resets = SocketResets()
     private(set) var snapshot: Snapshot?
+    /// When it was looked last; the snapshot is compiled with them.
+    private var hostAddresses: [IPAddress] = []
     private(set) var times = ChangeTimes()
     let engine: Engine
     let flows: FlowReader
@@ -136,6 +138,7 @@ final class Agent {
         }
         // The workers are where they belong; what is left to do here is to load, attach and repair.
         _ = malla_drop_capabilities()
+        if options.datapath == .on { hostAddresses = Datapath.hostAddresses() }
         // A later child serves first: meanwhile the kernel goes on with what is pinned.
         let isFirst = inheritance.restarts == 0
         if isFirst { try loadAndOpen() }
@@ -318,6 +321,11 @@ final class Agent {
     private func verify() {
         guard datapath.datapath != nil else { return }
         let now = Date()
+        let addresses = Datapath.hostAddresses()
+        if addresses != hostAddresses {
+            hostAddresses = addresses
+            reconcile()
+        }
         let engine = link.verifyEngine(mtu: datapath.uplinkMTU)
         var lines = repairs.note(engine.repairs, errno: engine.errno, at: now)
         if engine.interface != 0, engine.interface != datapath.options.engineInterface {
@@ -359,8 +367,10 @@ final class Agent {
     private func reconcile() {
         config.generation += 1
         let begun = ContinuousClock.now
+        var mesh = config.result.mesh
+        mesh.hostAddresses = hostAddresses
         let new = SnapshotCompiler.compile(
-            config.result.mesh, node: options.nodeName, version: config.generation,
+            mesh, node: options.nodeName, version: config.generation,
             after: snapshot,
             avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
         snapshot = new
