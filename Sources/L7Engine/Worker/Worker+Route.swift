@@ -119,8 +119,8 @@ extension Worker {
         timers.arm(link, at: link.it.requestDeadline)
     }
 
-    /// A ready endpoint that was not tried for this request, the less busy of two at random; `nil`:
-    /// there is none at all. A captured client is dialled for from its own address, so its family
+    /// A ready endpoint that was not tried for this request, the less busy of two at random, or that
+    /// of the client where the service asks for affinity; `nil`: there is none at all. A captured client is dialled for from its own address, so its family
     /// comes first.
     func pickEndpoint(_ link: Link) -> Endpoint? {
         let snapshot = config(link).snapshot
@@ -154,6 +154,10 @@ extension Worker {
     }
 
     private func choose(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+        if snapshot.ports[Int(link.it.port)].hasAffinity {
+            let own = drawn(link, snapshot, range)
+            if own >= 0 { return own }
+        }
         let size = UInt64(range.count)
         // The less busy of two that suit; a few throws of the dice, and only then a walk.
         let slot = Int(link.it.configSlot)
@@ -175,6 +179,18 @@ extension Worker {
             if !wasTried(link, index) { second = index }
         }
         return second
+    }
+
+    /// Of those that suit, the one that the client's address draws; -1: none does.
+    private func drawn(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+        var found = -1
+        var highest: UInt64 = 0
+        for index in range where suits(link, snapshot, index) {
+            let draw = ClientAffinity.draw(
+                link.it.peer.address, snapshot.endpoints[index].address)
+            if found < 0 || draw > highest { (found, highest) = (index, draw) }
+        }
+        return found
     }
 
     @inline(__always)

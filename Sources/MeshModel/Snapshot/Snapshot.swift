@@ -31,6 +31,8 @@ public struct SnapshotPort: Sendable {
     public let routeTable: Int?
     /// `routeTable` is a TCPRoute's.
     public let isTCPRouted: Bool
+    /// `sessionAffinity: ClientIP`.
+    public let hasAffinity: Bool
 
     /// A local pod's; its one endpoint has port 0, which stands for the port that was dialled.
     public var isInbound: Bool { serviceIndex < 0 }

@@ -55,7 +55,8 @@ public enum SnapshotCompiler {
     ) -> CompiledPolicy {
         if let previous, previous.node == node, previous.mesh.policies == mesh.policies,
             previous.mesh.workloads == mesh.workloads,
-            previous.mesh.namespaces == mesh.namespaces, previous.mesh.nodes == mesh.nodes
+            previous.mesh.namespaces == mesh.namespaces, previous.mesh.nodes == mesh.nodes,
+            previous.mesh.hostAddresses == mesh.hostAddresses
         {
             return previous.policy
         }
@@ -125,7 +126,8 @@ public enum SnapshotCompiler {
                         endpoints: first..<endpoints.count, isDialled: isDialled,
                         isCaptured: isCaptured,
                         routeTable: isServed ? tables.count - 1 : nil,
-                        isTCPRouted: attached.contains { mesh.routes[$0].isTCP }))
+                        isTCPRouted: attached.contains { mesh.routes[$0].isTCP },
+                        hasAffinity: service.traffic.affinitySeconds != nil))
             }
         }
 
@@ -141,7 +143,7 @@ public enum SnapshotCompiler {
                         application: .tcp, addresses: [address], nodePort: nil,
                         endpoints: endpoints.count - 1..<endpoints.count, isDialled: true,
                         isCaptured: true,
-                        routeTable: tables.count - 1, isTCPRouted: false))
+                        routeTable: tables.count - 1, isTCPRouted: false, hasAffinity: false))
             }
         }
 
