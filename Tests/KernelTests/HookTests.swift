@@ -165,7 +165,7 @@ struct HookTests {
 
     @Test func `sk_lookup gives a captured connection to a listener and resets any other`() throws {
         let object = try KernelObject("malla")
-        let lookup = lookupContext()
+        let lookup = Self.lookupContext()
         let drop: UInt32 = 0
         let pass: UInt32 = 1
         #expect(
@@ -197,7 +197,7 @@ struct HookTests {
 
     /// struct bpf_sk_lookup of 10.1.0.10:40000 to 10.96.0.1:80, byte by byte: its first field is
     /// a union with a pointer.
-    private func lookupContext() -> [UInt8] {
+    static func lookupContext() -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 72)
         bytes[8] = UInt8(AF_INET)
         bytes[12] = 6

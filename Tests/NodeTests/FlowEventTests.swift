@@ -18,6 +18,8 @@ struct FlowEventTests {
         var targetPod: String
         var target: String
         var targetPort: Int
+        var targetService: String
+        var hook: String
         var rule: String
         var policy: String
         var policies: [String]
@@ -127,6 +129,23 @@ struct FlowEventTests {
             return found.count == count
         }
         return found
+    }
+
+    @Test func `a connect that is refused for want of an endpoint names the service`() throws {
+        let bed = try Testbed("n1: client")
+        defer { bed.close() }
+        try bed.describe([TestService("empty", 9, "tcp", to: [])])
+        let node = bed[node: "n1"]
+        try node.startAgent()
+        for _ in 0..<3 { _ = try bed["client"].curl("http://10.96.0.9/", seconds: 1) }
+        var found: [Item] = []
+        try eventually("it is told") {
+            found = try Self.items(node, ["--verdict", "no_endpoint"])
+            return !found.isEmpty
+        }
+        #expect(found.count == 1, "told once in ten seconds: \(found)")
+        #expect(found.first?.hook == "connect4" && found.first?.verdict == "denied")
+        #expect(found.first?.targetService == "bed/empty" && found.first?.rule == "")
     }
 
     @Test func `an agent that starts anew goes on where the one before ended`() throws {

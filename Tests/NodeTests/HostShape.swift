@@ -79,6 +79,26 @@ struct HostShape: Sendable {
             undo: "ip link del kube-ipvs0")
     }
 
+    /// What IPVS would take, taken: counted and dropped at every hook, before everybody else and
+    /// after.
+    static let taken: String = {
+        let ends = ["ip daddr 10.96.0.0/24", "ip6 daddr fd00:96::/64"]
+        let hooks = [
+            ("prerouting", -400), ("input", -400), ("input", 98), ("forward", -400),
+            ("output", -400), ("output", -99), ("postrouting", -400), ("postrouting", 400),
+            ("prerouting", 400), ("forward", 400),
+        ]
+        var lines = ["nft add table inet taken"]
+        for (number, (hook, priority)) in hooks.enumerated() {
+            let chain = "\(hook)\(number)"
+            lines.append(
+                "nft add chain inet taken \(chain) '{ type filter hook \(hook) priority \(priority); }'"
+            )
+            lines += ends.map { "nft add rule inet taken \(chain) \($0) counter drop" }
+        }
+        return lines.joined(separator: "\n")
+    }()
+
     /// kube-proxy's IPVS rules, on top of the addresses.
     static func ipvs(_ services: [TestService], _ bed: Testbed) -> HostShape {
         var shape = boundAddresses(services)

@@ -53,6 +53,38 @@ struct HostTests {
         #expect(try Self.faults(mesh) == [], "after all is undone")
     }
 
+    /// IPVS takes packets to services' addresses out of the stack at a hook of netfilter, and what
+    /// it sends on is masqueraded. Whichever hook that is, and in whatever order: no packet that
+    /// bears such an address gets to any, so that it has nothing to take.
+    @Test
+    func
+        `no packet that bears a service's address meets the node's netfilter, whatever IPVS does there`()
+        throws
+    {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        let shape = HostShape.boundAddresses(Self.services)
+        for name in ["n1", "n2"] {
+            try Self.run(shape.apply + "\n" + HostShape.taken, on: mesh.bed[node: name])
+        }
+
+        #expect(try Self.faults(mesh) == [], "\(mesh.logs)")
+        // Nor where the socket hooks do not see who dials, or nobody is to be captured.
+        for service in Self.services {
+            for url in service.urls {
+                let unseen = try Command.run(
+                    ["nsenter", "--net=" + mesh.bed.namespace("client")] + OpenMesh.ask + [url])
+                #expect(Curl.response(unseen).status == 200, "\(url): \(unseen)")
+            }
+        }
+        for name in ["n1", "n2"] {
+            let rules = try mesh.bed[node: name].run(["nft", "list", "table", "inet", "taken"])
+            let counted = rules.output.split(separator: "\n").filter { $0.contains("counter") }
+            #expect(counted.count == 20, "\(rules)")
+            #expect(counted.allSatisfy { $0.contains("packets 0 ") }, "\(rules.output)")
+        }
+    }
+
     @Test(
         .enabled(
             if: FileManager.default.fileExists(atPath: "/proc/net/ip_vs"),

@@ -195,6 +195,7 @@ struct PacketPathTests {
         let bed = try Testbed("n1: client, near, late")
         defer { bed.close() }
         _ = try bed["near"].serve()
+        _ = try bed["late"].serve()
         try bed.describe([])
         let all = try String(contentsOfFile: bed.configuration + "/bed.yaml", encoding: .utf8)
         let early = all.components(separatedBy: "\n---\n")
@@ -210,6 +211,12 @@ struct PacketPathTests {
         #expect(try node.metric(Self.verdict("from_socket", "not_ready")) > 0)
         #expect(try bed["client"].curl(url).status == 200, "\(agent.text)")
         #expect(try node.curl(url).status == 200, "the node's own")
+        // Nor does anybody reach it before its policies are known.
+        for late in ["http://\(bed["late"].v4):8080/", "http://[\(bed["late"].v6)]:8080/"] {
+            #expect(try bed["client"].curl(late, seconds: 1).status == 0, "\(agent.text)")
+            #expect(try node.curl(late, seconds: 1).status == 0, "\(agent.text)")
+        }
+        #expect(try node.metric(Self.verdict("to_socket", "not_ready")) > 0)
 
         try bed.configure("bed.yaml", all)
         try eventually("the pod is ready") { try bed["late"].curl(url, seconds: 2).status == 200 }

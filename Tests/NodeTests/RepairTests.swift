@@ -36,6 +36,7 @@ struct RepairTests {
         ("link", "a pod's program detached", true),
         ("link", "a cgroup's program detached", true),
         ("link", "the engine's program detached", true),
+        ("link", "an uplink's programs detached", true),
         ("program", "a pod's program replaced by another", true),
         // Its flows belong to the interface that is gone: a pod that is set up again has none.
         ("interface", "a pod's interface made anew", false),
@@ -81,6 +82,14 @@ struct RepairTests {
             for pin in pins.split(separator: "\n") where pin.hasPrefix("from_pod_") {
                 try detach(mesh, String(pin))
             }
+        case "an uplink's programs detached":
+            let pins = try Command.shell("ls \(mesh.node.bpffs)/malla/v*/link").split(
+                separator: "\n")
+            let uplinks = pins.filter { pin in
+                ["uplink_", "outside_", "leaving_"].contains { pin.hasPrefix($0) }
+            }
+            #expect(uplinks.count == 3, "\(pins)")
+            for pin in uplinks { try detach(mesh, String(pin)) }
         case "a cgroup's program detached": try detach(mesh, "cgroup_connect4")
         case "the engine's program detached":
             let pins = try Command.shell("ls \(mesh.node.bpffs)/malla/v*/link")

@@ -75,7 +75,7 @@ public enum Command {
         // The copies live until posix_spawnp has returned, which has copied them into the child.
         var vector: [UnsafeMutablePointer<CChar>?] = unsafe arguments.map { unsafe strdup($0) }
         unsafe vector.append(nil)
-        defer { for unsafe copy in unsafe vector { unsafe free(copy) } }
+        defer { for unsafecopy in unsafe vector { unsafe free(copy) } }
         var pid: pid_t = 0
         let error = unsafe posix_spawnp(
             &pid, arguments[0], &actions, &attributes, vector, environ)
@@ -123,15 +123,15 @@ public enum Command {
 
 /// Waits for a condition instead of for a time.
 ///
-/// - Parameter seconds: after these it throws; the error names `what`.
+/// - Parameter seconds: after these it throws; the error names `what`, as it is then.
 public func eventually(
-    _ what: String, within seconds: Double = 10, _ condition: () throws -> Bool
+    _ what: @autoclosure () -> String, within seconds: Double = 10, _ condition: () throws -> Bool
 ) throws {
     let deadline = DispatchTime.now().uptimeNanoseconds + UInt64(seconds * 1e9)
     while true {
         if try condition() { return }
         guard DispatchTime.now().uptimeNanoseconds < deadline else {
-            throw CommandFailure(description: "waited \(seconds) s in vain: \(what)")
+            throw CommandFailure(description: "waited \(seconds) s in vain: \(what())")
         }
         usleep(20_000)
     }

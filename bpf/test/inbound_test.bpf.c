@@ -172,6 +172,22 @@ int without_an_engine_it_is_as_the_pod_chose(struct __sk_buff *skb)
 }
 
 SEC("tc")
+int without_an_engine_nobody_answers_at_the_nodes_port(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	__u32 first = 0;
+
+	/* The pod may fail open: what is in a tunnel is nothing that it could read. */
+	put_inbound(MALLA_POD_MESHED);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, MALLA_HBONE_PORT), TCP_SYN);
+	bpf_map_delete_elem(&malla_listen, &first);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_ENGINE_REFUSED);
+	EXPECT(stack_sends(skb, &syn) == MALLA_VERDICT_ENGINE_REFUSED);
+	EXPECT(!flow_of(&syn));
+	return 0;
+}
+
+SEC("tc")
 int the_engine_dials_the_pod_from_its_clients_address(struct __sk_buff *skb)
 {
 	static struct packet syn, answer, late;

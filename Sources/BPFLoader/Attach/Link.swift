@@ -26,7 +26,7 @@ final class Link {
     /// between the old and the new; or attaches anew where none is pinned or what was pinned lost
     /// its place.
     ///
-    /// - Parameter directories: of pins, the first of which is ours; what is in another moves there.
+    /// - Parameter directories: of pins; the first is ours, and what is in another moves there.
     static func join(
         _ attachment: Attachment, program: CInt, _ directories: [String]
     ) throws(BPFError) -> Link {

@@ -119,9 +119,9 @@ extension Worker {
         timers.arm(link, at: link.it.requestDeadline)
     }
 
-    /// A ready endpoint that was not tried for this request, the less busy of two at random, or that
-    /// of the client where the service asks for affinity; `nil`: there is none at all. A captured client is dialled for from its own address, so its family
-    /// comes first.
+    /// A ready endpoint that was not tried for this request, the less busy of two at random, or the
+    /// client's own where the service asks for affinity; `nil`: there is none at all. A captured
+    /// client is dialled for from its own address, so its family comes first.
     func pickEndpoint(_ link: Link) -> Endpoint? {
         let snapshot = config(link).snapshot
         let range = snapshot.ports[Int(link.it.port)].endpoints
