@@ -191,7 +191,7 @@ public final class Datapath {
         let isFirst = !hasApplied
         hasApplied = true
         let left = isFirst ? services.maps.dialledEnds.filter { !services.isAlive($0) } : []
-        end(outcome.gone + left)
+        end(outcome.gone + left, outcome.left)
         return outcome.problems
     }
 
@@ -199,13 +199,16 @@ public final class Datapath {
         var problems: [ApplyProblem] = []
         var wanted = fixed
         let all = NetworkLink.all()
+        let namespaces = NetworkLink.namespaces()
         let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         // What the programs look for is there before them: else they would drop what pods that
         // exist already send, until their rows come.
         let isFirst = !hasApplied
         if isFirst {
             _ = try project(
-                MapRows(snapshot, interfaces: byName.mapValues(\.index), after: rows.current))
+                MapRows(
+                    snapshot, interfaces: byName.mapValues(\.index), namespaces: namespaces,
+                    after: rows.current))
             problems += try applyServices(snapshot)
         }
         if isFirst { try upgrade(isDone: false) }
@@ -235,7 +238,8 @@ public final class Datapath {
         podAddresses = Set(snapshot.mesh.workloads.flatMap(\.addresses).map { malla_address($0) })
         attachUplinks(chosen, &wanted, &problems)
         attachDuration = .now - begun
-        let desired = MapRows(snapshot, interfaces: interfaces, after: rows.current)
+        let desired = MapRows(
+            snapshot, interfaces: interfaces, namespaces: namespaces, after: rows.current)
         problems += desired.problems
         problems += try project(desired)
         if !isFirst { problems += try applyServices(snapshot) }
@@ -310,11 +314,13 @@ public final class Datapath {
         return staleSockets
     }
 
-    private func end(_ gone: [malla_end]) {
-        let ended = stale.take(gone: gone, isUsed: { services.isAlive($0) }, pods: podAddresses)
+    private func end(_ gone: [malla_end], _ left: LeftEnds) {
+        let whole = stale.take(gone: gone, isUsed: { services.isAlive($0) }, pods: podAddresses)
+        let ended = EndedEnds(whole: whole, left: left)
         guard !ended.isEmpty else { return }
         staleSockets += services.maps.takeSockets(to: ended)
         services.maps.dropFlows(to: ended)
+        flows.dropTranslated(ended)
     }
 
     /// The listening sockets that captured connections go to, one a worker; empty: none.

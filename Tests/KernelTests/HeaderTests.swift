@@ -28,6 +28,10 @@ struct HeaderTests {
             "TCP after options", Raw.ip4(6, tcp, options: [1, 1, 1, 0]), MALLA_VERDICT_DIRECT),
         HeaderRow("UDP", Raw.ip4(17, udp), MALLA_VERDICT_DIRECT),
         HeaderRow("an echo", Raw.ip4(1, Raw.icmp(8)), MALLA_VERDICT_DIRECT),
+        HeaderRow(
+            "an echo's reply that nobody asked for", Raw.ip4(1, Raw.icmp(0)), MALLA_VERDICT_UNASKED),
+        HeaderRow(
+            "a SYN-ACK that nobody asked for", Raw.ip4(6, Raw.tcp(0x12)), MALLA_VERDICT_UNASKED),
         HeaderRow("GRE, which has no ports", Raw.ip4(47, [0, 0, 0, 0]), MALLA_VERDICT_DIRECT),
         HeaderRow("SCTP", Raw.ip4(132, tcp), MALLA_VERDICT_SCTP),
         HeaderRow("another pod's address", Raw.ip4(6, tcp, source: foreign), MALLA_VERDICT_SPOOFED),
@@ -68,6 +72,11 @@ struct HeaderTests {
     static let ip6: [HeaderRow] = [
         HeaderRow("TCP", Raw.ip6(6, tcp), MALLA_VERDICT_DIRECT),
         HeaderRow("an echo", Raw.ip6(58, Raw.icmp(128)), MALLA_VERDICT_DIRECT),
+        HeaderRow(
+            "an echo's reply that nobody asked for", Raw.ip6(58, Raw.icmp(129)),
+            MALLA_VERDICT_UNASKED),
+        HeaderRow(
+            "a SYN-ACK that nobody asked for", Raw.ip6(6, Raw.tcp(0x12)), MALLA_VERDICT_UNASKED),
         HeaderRow(
             "hop-by-hop options", Raw.ip6(0, Raw.extension6(next: 6) + tcp), MALLA_VERDICT_DIRECT),
         HeaderRow(
@@ -167,11 +176,17 @@ struct HeaderTests {
             MALLA_VERDICT_DIRECT),
     ]
 
-    private static func unreachable4(about inner: [UInt8], from source: [UInt8]) -> [UInt8] {
+    private static func unreachable4(
+        about inner: [UInt8], from source: [UInt8], to target: [UInt8] = Raw.server4
+    ) -> [UInt8] {
         Raw.ip4(
             1, Raw.icmp(3, id: 0, Array(inner.dropFirst(14).prefix(28))), source: source,
-            target: Raw.server4)
+            target: target)
     }
+    private static let answer6 = Array(
+        Raw.ip6(
+            17, Raw.udp(from: 53, to: 40000), source: Raw.server6, target: Raw.client6
+        ).dropFirst(14))
     private static let request = Raw.ip4(17, udp)
     private static let answer = Raw.ip4(
         17, Raw.udp(from: 53, to: 40000), source: Raw.server4, target: Raw.client4)
@@ -183,6 +198,16 @@ struct HeaderTests {
             "about a known flow, from another address", before: [request],
             unreachable4(about: answer, from: foreign), MALLA_VERDICT_SPOOFED),
         HeaderRow(
+            "about a known flow, to somebody else", before: [request],
+            unreachable4(about: answer, from: Raw.client4, to: foreign), MALLA_VERDICT_UNRELATED),
+        HeaderRow(
+            "IPv6: about a known flow, to somebody else", before: [Raw.ip6(17, udp)],
+            Raw.ip6(58, Raw.icmp(1, answer6), target: Raw.address6(0x77)),
+            MALLA_VERDICT_UNRELATED),
+        HeaderRow(
+            "about a packet that another sent", before: [request],
+            unreachable4(about: request, from: Raw.client4), MALLA_VERDICT_UNRELATED),
+        HeaderRow(
             "about nothing known: as any other ICMP",
             unreachable4(about: answer, from: Raw.client4), MALLA_VERDICT_DIRECT),
         HeaderRow(
@@ -190,15 +215,7 @@ struct HeaderTests {
         ),
         HeaderRow(
             "IPv6: about a known flow", before: [Raw.ip6(17, udp)],
-            Raw.ip6(
-                58,
-                Raw.icmp(
-                    1,
-                    Array(
-                        Raw.ip6(
-                            17, Raw.udp(from: 53, to: 40000), source: Raw.server6,
-                            target: Raw.client6
-                        ).dropFirst(14)))), MALLA_VERDICT_RELATED),
+            Raw.ip6(58, Raw.icmp(1, answer6)), MALLA_VERDICT_RELATED),
     ]
 
     @Test(arguments: ip4) func `IPv4`(_ row: HeaderRow) throws { try expect(row) }

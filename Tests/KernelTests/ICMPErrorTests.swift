@@ -125,6 +125,20 @@ struct ICMPErrorTests {
     }
 
     @Test(arguments: HookTests.families)
+    func `an error about a translated flow that goes to somebody else is dropped`(
+        _ family: HookTests.Family
+    ) throws {
+        let object = try Self.open(family)
+        let error = ICMPError(
+            source: family.server, target: Self.router(family), quoted: Self.translated(family))
+        #expect(try object.run("malla_to_pod", packet: error.frame).packet == error.frame)
+        #expect(try object.run("malla_from_pod", packet: error.frame).packet == error.frame)
+        for hook in [MALLA_HOOK_TO_POD, MALLA_HOOK_FROM_POD] {
+            #expect(try HookTests.count(object, hook, MALLA_VERDICT_UNRELATED) == 1)
+        }
+    }
+
+    @Test(arguments: HookTests.families)
     func `a pod's error about a call to itself comes back to it as it sent it`(
         _ family: HookTests.Family
     ) throws {

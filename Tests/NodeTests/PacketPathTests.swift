@@ -128,7 +128,7 @@ struct PacketPathTests {
         #expect(try node.metric(verdict) == before + 2)
     }
 
-    @Test func `a flush forgets flows, and a connection goes on`() throws {
+    @Test func `a flush has flows judged anew, and connections go on`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
         let near = mesh.bed["near"]
@@ -143,7 +143,7 @@ struct PacketPathTests {
 
         for _ in 0..<3 {
             let flushed = try mesh.node.malla("bpf", "ct", "flush", "--address", near.v4)
-            #expect(flushed.output.hasSuffix("flows forgotten.\n"), "\(flushed)")
+            #expect(flushed.output.hasSuffix("flows are judged anew.\n"), "\(flushed)")
             #expect(!flushed.output.hasPrefix("0 "), "\(flushed)")
         }
         #expect(load.wait(seconds: 20) == 0)

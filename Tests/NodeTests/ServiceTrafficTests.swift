@@ -66,6 +66,21 @@ struct ServiceTrafficTests {
         #expect(client.headers["x-pod"] == "near", "\(client.problem)\n\(mesh.counters)")
         let outside = Curl.response(try mesh.bed.outside(OpenMesh.ask + [url]))
         #expect(outside.headers["x-pod"] == "near", "\(outside.problem)\n\(mesh.counters)")
+        // Silence of more than a minute does not end a connection that is balanced so.
+        let kept = try mesh.bed["client"].start(
+            "kept",
+            [
+                "/usr/bin/python3", "-c",
+                "import socket; s = socket.create_connection(('10.99.0.1', 80)); "
+                    + "s.sendall(b'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'); "
+                    + "print(s.recv(9), flush=True); s.recv(65536); s.recv(65536)",
+            ])
+        try eventually("it is answered: \(kept.text)") { kept.text.contains("HTTP") }
+        let flows = try mesh.node.malla("bpf", "ct", "list", "--pod", "bed/client").output
+        let row = flows.split(separator: "\n").first {
+            $0.contains("10.99.0.1:80") && $0.contains("  open  ")
+        }
+        #expect(row?.contains("translated") == true, "\(flows)")
         let far = try mesh.bed["far"].run(["curl", "-sS", "-m", "2", url])
         #expect(far.status == 28, "not in the ranges: dropped\n\(far)")
         let other = try mesh.bed["far"].curl("http://10.98.0.1/")
@@ -165,6 +180,47 @@ struct ServiceTrafficTests {
         #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"reset\"}") == 1)
     }
 
+    @Test
+    func
+        `UDP leaves an endpoint that its service lost, at the socket and packet by packet, though another service has it`()
+        throws
+    {
+        let mesh = try OpenMesh.running(
+            OpenMesh.service("dns", pods: ["near"], port: 53, target: 5353, transport: "UDP")
+        ) { bed in
+            try bed.configure(
+                "other.yaml",
+                OpenMesh.service(
+                    "other", pods: ["near"], port: 53, target: 5353, transport: "UDP", at: 2))
+            for pod in ["near", "far"] { try bed[pod].start("udp", Self.datagramServer) }
+        }
+        defer { mesh.close() }
+        let seen = try mesh.bed["client"].start("udp", Self.patientDatagrams + ["10.96.0.1"])
+        let other = try mesh.bed["client"].start("other", Self.patientDatagrams + ["10.96.0.2"])
+        // Of no pod's cgroup: balanced at the pod's interface.
+        let unseen = try ["10.96.0.1", "fd00:96::1"].map { address in
+            let script = Self.patientDatagrams.last ?? ""
+            let log = "\(mesh.bed.directory)/unseen-\(address)"
+            _ = try Command.shell(
+                "nsenter --net=\(mesh.bed.namespace("client")) timeout 60 /usr/bin/python3 -u -c "
+                    + "'\(script)' \(address) > \(log) 2>&1 &")
+            return log
+        }
+        func said(_ log: String) -> String { Command.text(log) }
+        try eventually("near answers") {
+            seen.text.contains("from near") && other.text.contains("from near")
+                && unseen.allSatisfy { said($0).contains("from near") }
+        }
+
+        try mesh.bed.configure(
+            "service.yaml",
+            OpenMesh.service("dns", pods: ["far"], port: 53, target: 5353, transport: "UDP"))
+        try eventually("far answers\n\(mesh.logs)", within: 20) {
+            seen.text.contains("from far") && unseen.allSatisfy { said($0).contains("from far") }
+        }
+        #expect(!other.text.contains("from far") && !other.text.contains("E"), "\(other.text)")
+    }
+
     @Test func `a TCP connection outlives its endpoint, but not its endpoint's pod`() throws {
         // Not both at first: then far might answer before it alone is used.
         let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
@@ -225,7 +281,7 @@ struct ServiceTrafficTests {
         """
         import errno, socket, sys, time
         while True:
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
             s.settimeout(1)
             s.connect((sys.argv[1], 53))
             try:

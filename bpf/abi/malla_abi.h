@@ -96,6 +96,9 @@
  * past_engine       no engine serves, and the pod fails open: an endpoint's address written
  * engine_refused    reset: no engine serves, and the pod fails closed
  * snat_full         dropped: the table of translations has no room for another flow
+ * unrelated         dropped: an ICMP error that does not go to whom its quoted packet came from
+ * unasked           dropped: an answer (SYN-ACK, echo reply) in a flow that nobody has opened
+ * off_link          dropped: neighbour discovery out of a pod to what is not on its link
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -149,7 +152,10 @@
 	X(NO_WAY, 48, "no_way")                                                                    \
 	X(PAST_ENGINE, 49, "past_engine")                                                          \
 	X(ENGINE_REFUSED, 50, "engine_refused")                                                    \
-	X(SNAT_FULL, 51, "snat_full")
+	X(SNAT_FULL, 51, "snat_full")                                                              \
+	X(UNRELATED, 52, "unrelated")                                                              \
+	X(UNASKED, 53, "unasked")                                                                  \
+	X(OFF_LINK, 54, "off_link")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -282,7 +288,7 @@ struct malla_pod {
 	__u32 identity; /* as its row of malla_ipcache says */
 	__u32 set;	/* its row of malla_set; 0: no policy selects it */
 	__u32 endpoint; /* its row of malla_share and malla_quota; one a pod, never 0 */
-	__u32 pad;
+	__u32 netns;	/* the id that the node knows its network namespace by, and 1; 0: none */
 };
 MALLA_ABI_SIZE(struct malla_pod, 24);
 

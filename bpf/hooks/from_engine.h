@@ -61,7 +61,7 @@ from_engine_enter(struct sight *sight, const struct packet *packet, const struct
 	if (packet->flags & TCP_RST)
 		return MALLA_VERDICT_PASS;
 	if (from_engine_dials(packet, ends))
-		return judge_open(sight, packet, MALLA_FLOW_DIALLED, 0);
+		return judge_open(sight, packet, MALLA_FLOW_DIALLED, 0, 0);
 	pod = pod_find(ends->target ? &packet->flow.target : &packet->flow.source);
 	if (!flow)
 		return MALLA_VERDICT_FAILED;

@@ -6,7 +6,8 @@
  * two programs, because a device without a link-layer header (TUN, WireGuard, ipip) begins with the
  * IP header.
  *
- * The engine's packets fail closed; all else passes, and is judged at the pod it is for.
+ * The engine's packets fail closed, and so does what bears an address of this node or its pods; all
+ * else passes, and is judged at the pod it is for.
  */
 #pragma once
 #include "lib/capture.h"
@@ -14,7 +15,20 @@
 #include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/refuse.h"
+#include "lib/related.h"
+#include "lib/spoof.h"
 #include "lib/tell.h"
+
+/* Whether the source is one that no uplink can bring. A flow's entry knows which ends are pods. */
+static __always_inline int from_fabric_is_spoofed(struct __sk_buff *skb,
+						  const struct packet *packet,
+						  const struct sight *sight)
+{
+	if (!sight->flow || packet_opens(packet))
+		return spoof_opens(skb, packet);
+	return !packet->is_icmp && flow_sender(sight->flow, sight->is_back) &&
+	       pod_find(&packet->flow.source);
+}
 
 static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *skb,
 							    const struct packet *packet)
@@ -24,17 +38,21 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 	enum inbound place;
 
 	flow_see(&packet->flow, &sight);
+	if (from_fabric_is_spoofed(skb, packet, &sight))
+		return MALLA_VERDICT_SPOOFED;
 	if (flow_engine_holds(packet, &sight))
 		return MALLA_VERDICT_UPLINK_MET_ENGINE;
 	place = (enum inbound)inbound(skb, packet);
 	if (place != INBOUND_NOT)
-		return inbound_open(&sight, packet, place, 0);
+		return inbound_open(&sight, packet, place, 0, STREAM_FORTH);
 	if (!sight.flow)
 		return MALLA_VERDICT_PASS;
 	if (!flow_is_engines(sight.flow, sight.is_back))
 		return MALLA_VERDICT_PASS;
-	if (packet->is_icmp)
-		return capture_packet(packet);
+	if (packet->is_icmp) {
+		verdict = (enum malla_verdict)related(skb, packet, 0);
+		return verdict == MALLA_VERDICT_RELATED ? capture_packet(packet) : verdict;
+	}
 	verdict = judge_known(&sight, packet);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;

@@ -16,8 +16,10 @@
 #include "lib/exclude.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
+#include "lib/link.h"
 #include "lib/nat.h"
 #include "lib/refuse.h"
+#include "lib/related.h"
 #include "lib/rewrite.h"
 #include "lib/tell.h"
 
@@ -118,7 +120,8 @@ from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod 
 	}
 	if (service && nat_begins(packet))
 		return from_pod_balance(sight, packet, service, pod);
-	verdict = inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet), 0);
+	verdict = inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet), 0,
+			       (enum stream)stream(way->skb, packet));
 	if (judge_allows(verdict) && sight->flow)
 		way->target = flow_receiver(sight->flow, sight->is_back);
 	if (verdict == MALLA_VERDICT_PASS && way->target)
@@ -159,10 +162,10 @@ from_pod_follow(struct sight *sight, const struct packet *packet, struct from_po
 static __always_inline enum malla_verdict
 from_pod_relate(struct sight *sight, struct packet *packet, struct from_pod *way)
 {
-	struct malla_address source;
+	enum malla_verdict verdict = (enum malla_verdict)related(way->skb, packet, way->interface);
 
-	if (packet_sender(way->skb, packet, &source) || !from_pod_is_own(&source, way->interface))
-		return MALLA_VERDICT_SPOOFED;
+	if (verdict != MALLA_VERDICT_RELATED)
+		return verdict;
 	if (!sight->flow)
 		return nat_home(way->skb, packet) ? MALLA_VERDICT_FAILED
 						  : MALLA_VERDICT_BROUGHT_HOME;
@@ -194,6 +197,8 @@ from_pod_link(struct __sk_buff *skb, const struct packet *packet, __u32 interfac
 	/* Routers advertise and redirect; a pod is none. */
 	if (packet->icmp_type == 134 || packet->icmp_type == 137)
 		return MALLA_VERDICT_SPOOFED;
+	if (packet->icmp_type >= 133 && packet->icmp_type <= 136 && !link_keeps(skb, packet))
+		return MALLA_VERDICT_OFF_LINK;
 	if (address_is_unspecified(source) || address_is_link_local(source) ||
 	    from_pod_is_own(source, interface))
 		return MALLA_VERDICT_LINK_LOCAL;
@@ -210,8 +215,8 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 
 	flow_see(&packet->flow, sight);
 	if (!sight->flow || packet_opens(packet)) {
-		verdict =
-		    inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet), service);
+		verdict = inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet),
+				       service, STREAM_FORTH);
 		if (!judge_allows(verdict) || !sight->flow)
 			return verdict;
 		way->target = flow_receiver(sight->flow, sight->is_back);
@@ -245,10 +250,14 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 		return nat_home(skb, packet) ? MALLA_VERDICT_FAILED : verdict;
 	if (verdict == MALLA_VERDICT_TRANSLATED && sight.flow) {
 		struct malla_end service = flow_target(&packet->flow);
+		struct malla_flow *shown = sight.flow;
 
-		if (rewrite_target(skb, packet, &sight.flow->other))
+		if (rewrite_target(skb, packet, &shown->other))
 			return MALLA_VERDICT_FAILED;
-		return from_pod_translated(&sight, &service, packet, way);
+		verdict = from_pod_translated(&sight, &service, packet, way);
+		if (sight.flow)
+			flow_agree(shown, sight.flow);
+		return verdict;
 	}
 	if (verdict == MALLA_VERDICT_TRANSLATED_BACK && sight.flow &&
 	    rewrite_source(skb, packet, &sight.flow->other))

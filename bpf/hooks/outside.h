@@ -15,7 +15,9 @@
 #include "lib/count.h"
 #include "lib/nat.h"
 #include "lib/refuse.h"
+#include "lib/related.h"
 #include "lib/setting.h"
+#include "lib/spoof.h"
 #include "lib/tell.h"
 #include "lib/way.h"
 
@@ -33,6 +35,12 @@ static __always_inline int outside_reads(struct __sk_buff *skb, __u32 network,
 					 struct packet *packet)
 {
 	return packet_read(skb, network, packet) == MALLA_VERDICT_PASS;
+}
+
+static __always_inline int outside_refuses(enum malla_verdict verdict)
+{
+	return verdict != MALLA_VERDICT_TRANSLATED && verdict != MALLA_VERDICT_TRANSLATED_BACK &&
+	       verdict != MALLA_VERDICT_TOO_LONG;
 }
 
 /* A flow that is known; TRANSLATED or TRANSLATED_BACK. */
@@ -69,6 +77,8 @@ static __always_inline enum malla_verdict outside_judge(const struct packet *pac
 	service = service_meant_outside(&target);
 	if (!service)
 		return MALLA_VERDICT_PASS;
+	if (spoof_is_here(&packet->flow.source))
+		return MALLA_VERDICT_SPOOFED;
 	return nat_open_outside(packet, service, becomes);
 }
 
@@ -95,12 +105,6 @@ static __always_inline int outside_send(struct __sk_buff *skb, const struct pack
 	return found == WAY_STACK ? TCX_NEXT : way_take(skb, packet, &way);
 }
 
-static __always_inline int outside_refuses(enum malla_verdict verdict)
-{
-	return verdict != MALLA_VERDICT_TRANSLATED && verdict != MALLA_VERDICT_TRANSLATED_BACK &&
-	       verdict != MALLA_VERDICT_TOO_LONG;
-}
-
 static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 {
 	struct malla_flow_key becomes;
@@ -111,6 +115,9 @@ static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 	if (outside_is_idle() || !outside_reads(skb, network, &packet))
 		return TCX_NEXT;
 	verdict = outside_judge(&packet, &becomes);
+	if (packet.is_icmp && !outside_refuses(verdict) &&
+	    related(skb, &packet, 0) != MALLA_VERDICT_RELATED)
+		verdict = MALLA_VERDICT_UNRELATED;
 	switch (verdict) {
 	case MALLA_VERDICT_PASS:
 		return TCX_NEXT;
@@ -142,6 +149,13 @@ int malla_outside3(struct __sk_buff *skb)
 	return outside_meet(skb, 0);
 }
 
+static __always_inline int outside_drop(struct packet *packet, enum malla_verdict verdict)
+{
+	count_verdict(packet->hook, verdict);
+	tell_refused(packet, verdict);
+	return TCX_DROP;
+}
+
 /* tc ingress at a pod's interface, behind from_pod: the answer of a pod to somebody outside. */
 SEC("tc")
 int malla_back(struct __sk_buff *skb)
@@ -157,6 +171,8 @@ int malla_back(struct __sk_buff *skb)
 	entry = nat_find(&packet.flow, MALLA_NAT_OUT_OF_POD);
 	if (!entry)
 		return TCX_NEXT;
+	if (packet.is_icmp && related(skb, &packet, 0) != MALLA_VERDICT_RELATED)
+		return outside_drop(&packet, MALLA_VERDICT_UNRELATED);
 	nat_note(entry, &packet);
 	becomes = entry->becomes;
 	answer = outside_send(skb, &packet, &becomes, &verdict);

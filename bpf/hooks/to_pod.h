@@ -14,6 +14,7 @@
 #include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/refuse.h"
+#include "lib/related.h"
 #include "lib/rewrite.h"
 #include "lib/tell.h"
 
@@ -39,7 +40,8 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 
 	if (!pod_find(&packet->flow.target))
 		return pod_is_ready(skb->ifindex) ? MALLA_VERDICT_PASS : MALLA_VERDICT_NOT_READY;
-	verdict = inbound_open(sight, packet, (enum inbound)inbound(skb, packet), 0);
+	verdict = inbound_open(sight, packet, (enum inbound)inbound(skb, packet), 0,
+			       (enum stream)stream(skb, packet));
 	/* The stack may have translated it, and is to see the answers. */
 	if (judge_allows(verdict) && sight->flow)
 		sight->flow->flags &= (__u16)~MALLA_FLOW_STRAIGHT;
@@ -50,6 +52,10 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 static __always_inline enum malla_verdict
 to_pod_relate(struct __sk_buff *skb, const struct sight *sight, const struct packet *packet)
 {
+	enum malla_verdict verdict = (enum malla_verdict)related(skb, packet, 0);
+
+	if (verdict != MALLA_VERDICT_RELATED)
+		return verdict;
 	if (flow_is_engines(sight->flow, sight->is_back))
 		return capture_packet(packet);
 	if (flow_is_shown(sight) && rewrite_source(skb, packet, &sight->flow->other))

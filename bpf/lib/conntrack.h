@@ -223,12 +223,52 @@ static __always_inline void flow_advance(struct malla_flow *flow, const struct p
 	}
 }
 
+/*
+ * The entry of a flow to a service's address sees one direction only. That of the same flow to the
+ * endpoint sees both, and each packet of the first after it.
+ */
+static __always_inline void flow_agree(struct malla_flow *shown, const struct malla_flow *flow)
+{
+	if (shown->state == flow->state && shown->timeout_ticks == flow->timeout_ticks)
+		return;
+	shown->flags |= flow->flags & MALLA_FLOW_ANSWERED;
+	shown->state = flow->state;
+	shown->timeout_ticks = flow->timeout_ticks;
+}
+
+/*
+ * The endpoint has reset a flow to a service's address, which is the last that is heard of it. For
+ * the verifier.
+ */
+__attribute__((noinline)) int flow_reset_shown(const struct packet *packet,
+					       const struct malla_end *service)
+{
+	struct malla_flow_key tuple = {};
+	struct sight sight;
+
+	if (!packet || !service)
+		return 0;
+	tuple.source = packet->flow.target;
+	tuple.source_port_be = packet->flow.target_port_be;
+	tuple.target = service->address;
+	tuple.target_port_be = service->port_be;
+	tuple.protocol = packet->flow.protocol;
+	flow_see(&tuple, &sight);
+	if (!sight.flow || sight.flow->kind != MALLA_FLOW_TRANSLATED)
+		return 0;
+	sight.flow->state = MALLA_FLOW_CLOSED;
+	sight.flow->timeout_ticks = FLOW_TCP_CLOSED;
+	return 1;
+}
+
 /* Counts a packet of a flow, and keeps the flow. */
 static __always_inline void flow_follow(const struct packet *packet, const struct sight *sight)
 {
 	struct malla_flow *flow = sight->flow;
 
 	flow_advance(flow, packet, sight->is_back);
+	if (packet->flags & TCP_RST && flow_is_shown(sight))
+		flow_reset_shown(packet, &flow->other);
 	if (flow->seen_ticks != sight->now_ticks)
 		flow->seen_ticks = sight->now_ticks;
 	if (sight->is_back) {

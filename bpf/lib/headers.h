@@ -318,20 +318,6 @@ static __always_inline enum malla_verdict packet_read(struct __sk_buff *skb, __u
 	return (enum malla_verdict)headers_read(skb, packet);
 }
 
-/* Who sends an ICMP error, of which `packet` knows only what is inside it. 0: read. */
-static __always_inline long packet_sender(struct __sk_buff *skb, const struct packet *packet,
-					  struct malla_address *sender)
-{
-	__u32 ip4;
-
-	if (skb->protocol != bpf_htons(ETH_P_IP))
-		return bpf_skb_load_bytes(skb, packet->network + 8, sender, sizeof(*sender));
-	if (bpf_skb_load_bytes(skb, packet->network + 12, &ip4, sizeof(ip4)))
-		return -1;
-	address_from_ip4(sender, ip4);
-	return 0;
-}
-
 /* Of an ICMP error: who sends it and to whom. The packet inside it is forgotten. */
 __attribute__((noinline)) int headers_read_outer(struct __sk_buff *skb, struct packet *packet)
 {

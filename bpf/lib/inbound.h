@@ -12,6 +12,7 @@
 #include "lib/capture.h"
 #include "lib/exclude.h"
 #include "lib/judge.h"
+#include "lib/stream.h"
 
 static __always_inline int inbound_is_hbone(const struct packet *packet,
 					    const struct malla_pod *pod)
@@ -66,22 +67,24 @@ static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,
 
 /*
  * Judges and enters a flow between two ends: CAPTURED where it is the engine's. `dialled`: the
- * service that the client knows instead of the pod; null: none.
+ * service that the client knows instead of the pod; null: none. Where the packet opens nothing,
+ * `enum stream` says in which direction the flow was opened.
  */
-static __always_inline enum malla_verdict inbound_open(struct sight *sight,
-						       const struct packet *packet,
-						       enum inbound place,
-						       const struct malla_end *dialled)
+static __always_inline enum malla_verdict
+inbound_open(struct sight *sight, const struct packet *packet, enum inbound place,
+	     const struct malla_end *dialled, enum stream stream)
 {
 	enum malla_flow_kind kind = dialled ? MALLA_FLOW_TRANSLATED_BACK : MALLA_FLOW_OWN;
 	enum malla_verdict verdict;
 
+	if (stream == STREAM_UNASKED)
+		return MALLA_VERDICT_UNASKED;
 	if (place == INBOUND_REFUSED)
 		return MALLA_VERDICT_ENGINE_REFUSED;
 	if (place == INBOUND_TUNNEL)
 		return inbound_tunnel(sight, packet);
 	if (place == INBOUND_PLAIN)
 		kind = MALLA_FLOW_CAPTURED;
-	verdict = judge_open(sight, packet, kind, dialled);
+	verdict = judge_open(sight, packet, kind, dialled, stream == STREAM_BACK);
 	return place == INBOUND_PLAIN && judge_allows(verdict) ? MALLA_VERDICT_CAPTURED : verdict;
 }

@@ -175,13 +175,15 @@ static __always_inline enum malla_verdict judge_tuple(struct judgement *judgemen
 	return (enum malla_verdict)judge(judgement);
 }
 
-/* A packet of a flow between two ends opens it: judged, and entered as `kind` if allowed. */
+/*
+ * A flow between two ends, of which there is no entry: judged, and entered as `kind` if allowed.
+ * `is_back`: its packet answers in a flow that was opened the other way.
+ */
 static __always_inline enum malla_verdict judge_open(struct sight *sight,
 						     const struct packet *packet,
 						     enum malla_flow_kind kind,
-						     const struct malla_end *other)
+						     const struct malla_end *other, int is_back)
 {
-	int is_back = packet_answers(packet);
 	struct blank *row = blank();
 	struct malla_flow *flow = flow_blank(kind);
 	enum malla_verdict verdict;

@@ -45,20 +45,6 @@ static __always_inline int packet_from_engine_port(const struct packet *packet)
 }
 
 /*
- * Whether a packet without a flow is an answer in one that was opened the other way: the end with a
- * port to dial from has dialled. Nothing else tells, mid-stream.
- */
-static __always_inline int packet_answers(const struct packet *packet)
-{
-	if (packet->flow.protocol != IPPROTO_TCP)
-		return packet->is_answer;
-	if (packet->flags & TCP_SYN)
-		return !packet_opens(packet);
-	return bpf_ntohs(packet->flow.source_port_be) < DIALLING_PORT_MIN &&
-	       bpf_ntohs(packet->flow.target_port_be) >= DIALLING_PORT_MIN;
-}
-
-/*
  * Whether a packet without a flow may belong to one that somebody else has begun, and knows more
  * of: the node's own NAT, for one, whose answers must come back by the node's stack.
  */

@@ -196,18 +196,81 @@ SEC("tc")
 int answers_to_what_the_engine_dialled_are_the_engines(struct __sk_buff *skb)
 {
 	static struct packet syn, answer;
-	struct ends ends = {.source = POD_INTERFACE, .target = OTHER_INTERFACE};
+	struct ends ends = {.source = POD_INTERFACE};
 
 	syn = packet_between(end4(POD, 61000), end4(SERVER, 8080), TCP_SYN);
 	answer = packet_between(end4(SERVER, 8080), end4(POD, 61000), TCP_ACK);
 	put_setting(ENGINE_INTERFACE);
 	put_pod(MALLA_POD_MESHED);
-	put_server();
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
-	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(stack_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
+	put_server();
+	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
+	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_SPOOFED);
+	return 0;
+}
+
+SEC("tc")
+int both_entries_of_a_flow_to_a_service_say_how_it_stands(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct malla_flow *flow;
+
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	put_setting(0);
+	put_service(0, 1);
+	put_pod(0);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), 0);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->state == MALLA_FLOW_OPENING);
+	packet = packet_between(end4(SERVER, 8080), end4(POD, 40000), TCP_SYN | TCP_ACK);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_TRANSLATED_BACK);
+	EXPECT(flow->state == MALLA_FLOW_OPENING);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	/* Neither silence of more than a minute nor a flood of its pod's takes it. */
+	EXPECT(flow->state == MALLA_FLOW_OPEN && flow->timeout_ticks == FLOW_TCP_OPEN);
+	EXPECT(share_is_in_use(flow, flow->seen_ticks));
+	packet = packet_between(end4(SERVER, 8080), end4(POD, 40000), TCP_RST);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_TRANSLATED_BACK);
+	EXPECT(flow->state == MALLA_FLOW_CLOSED);
+	return 0;
+}
+
+SEC("tc")
+int datagrams_to_a_service_are_kept_as_long_as_answered_ones(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct malla_end dialled = end4(SERVICE, 80);
+	struct malla_end endpoint = end4(SERVER, 8080);
+	struct malla_service service = {.inside = {.id = 3, .endpoints = 1}};
+	struct malla_endpoint_key slot = {.group = 3};
+	struct malla_flow *flow;
+
+	put_setting(0);
+	put_pod(0);
+	dialled.protocol = endpoint.protocol = IPPROTO_UDP;
+	bpf_map_update_elem(&malla_endpoint, &slot, &endpoint, BPF_ANY);
+	bpf_map_update_elem(&malla_service, &dialled, &service, BPF_ANY);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), 0);
+	packet.flow.protocol = IPPROTO_UDP;
+	flow = flow_of(&packet);
+	EXPECT(!flow);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	packet = packet_between(end4(SERVER, 8080), end4(POD, 40000), 0);
+	packet.flow.protocol = IPPROTO_UDP;
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_TRANSLATED_BACK);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), 0);
+	packet.flow.protocol = IPPROTO_UDP;
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), 0);
+	packet.flow.protocol = IPPROTO_UDP;
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->state == MALLA_FLOW_OPEN && flow->timeout_ticks == FLOW_OPEN);
 	return 0;
 }
 
@@ -224,7 +287,6 @@ int the_engine_puts_back_an_entry_that_the_table_lost(struct __sk_buff *skb)
 	late = packet_between(end4(SERVER, 8080), end4(POD, 61001), TCP_ACK);
 	put_setting(ENGINE_INTERFACE);
 	put_pod(MALLA_POD_MESHED);
-	put_server();
 	EXPECT(engine_sends(&push, &ends) == MALLA_VERDICT_PASS);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(engine_sends(&reset, &ends) == MALLA_VERDICT_PASS);

@@ -211,7 +211,7 @@ int a_change_of_policies_cuts_what_they_no_longer_allow_and_nothing_else(struct 
 }
 
 SEC("tc")
-int a_packet_mid_stream_is_judged_in_its_true_direction(struct __sk_buff *skb)
+int a_packet_mid_stream_that_no_socket_confirms_is_its_senders(struct __sk_buff *skb)
 {
 	static struct packet answer, push;
 	const struct malla_flow *flow;
@@ -219,12 +219,60 @@ int a_packet_mid_stream_is_judged_in_its_true_direction(struct __sk_buff *skb)
 	answer = packet_between(end4(SERVER, 80), end4(POD, 40000), TCP_ACK);
 	push = packet_between(end4(POD, 40001), end4(SERVER, 22), TCP_ACK);
 	put_two_pods();
-	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
 	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 80, MALLA_POLICY_EXACT_BITS, MALLA_POLICY_ALLOW);
+	/* Neither the flags nor the ports that it bears make an answer of it. */
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_DENIED_EGRESS);
+	EXPECT(!flow_of(&answer));
+	put_policy(CLIENT_IDENTITY, MALLA_EGRESS, 40000, MALLA_POLICY_EXACT_BITS,
+		   MALLA_POLICY_ALLOW);
 	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
 	flow = flow_of(&answer);
 	EXPECT(flow && flow->state == MALLA_FLOW_OPEN);
 	EXPECT(pod_sends(skb, &push, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	return 0;
+}
+
+SEC("tc")
+int what_can_only_answer_opens_nothing_whoever_sends_it(struct __sk_buff *skb)
+{
+	static struct packet packet;
+
+	put_two_pods();
+	put_selected(SERVER, OTHER_INTERFACE, SERVER_IDENTITY, 0);
+	packet = packet_between(end4(POD, 50000), end4(REMOTE, 22), TCP_SYN | TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_UNASKED);
+	EXPECT(!flow_of(&packet));
+	packet = packet_between(end4(REMOTE, 22), end4(POD, 50000), TCP_SYN | TCP_ACK);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_UNASKED);
+	packet = packet_between(end4(POD, 0), end4(SERVER, 9), 0);
+	packet.flow.protocol = IPPROTO_ICMP;
+	packet.is_answer = 1;
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_UNASKED);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_UNASKED);
+	EXPECT(!flow_of(&packet));
+	return 0;
+}
+
+SEC("tc")
+int an_uplink_brings_nothing_of_the_nodes_own_nor_of_its_pods(struct __sk_buff *skb)
+{
+	static struct packet packet;
+
+	put_two_pods();
+	put_selected(SERVER, OTHER_INTERFACE, SERVER_IDENTITY, 0);
+	put_identity(REMOTE, 32, MALLA_IDENTITY_HOST);
+	packet = packet_between(end4(REMOTE, 5000), end4(SERVER, 80), TCP_SYN);
+	EXPECT(fabric_sends(skb, &packet) == MALLA_VERDICT_SPOOFED);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_PASS);
+	packet = packet_between(end4(SERVER, 5000), end4(SERVER, 80), TCP_SYN);
+	EXPECT(fabric_sends(skb, &packet) == MALLA_VERDICT_SPOOFED);
+	packet = packet_between(end4(REMOTE + 1, 5000), end4(SERVER, 80), TCP_SYN);
+	EXPECT(fabric_sends(skb, &packet) == MALLA_VERDICT_PASS);
+	/* In a flow that is there, too. */
+	packet = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	packet = packet_between(end4(POD, 40000), end4(SERVER, 80), TCP_ACK);
+	EXPECT(fabric_sends(skb, &packet) == MALLA_VERDICT_SPOOFED);
 	return 0;
 }
 

@@ -110,15 +110,41 @@ extension Datapath {
         return entries
     }
 
-    /// Forgets the flows of which `address` is an end, or all. What they are is judged anew at
-    /// their next packet; connections that the engine holds are never forgotten.
+    /// Has the flows of which `address` is an end, or all, judged anew at their next packet, each
+    /// in the direction in which it was opened: that is known from its entry only, which stays.
+    /// Flows of UDP to a service's address choose an endpoint anew.
     ///
-    /// - Returns: how many were forgotten.
+    /// - Returns: how many those are. Connections that the engine holds are not among them.
     public func flushFlows(of address: IPAddress? = nil) -> Int {
         let wanted = address.map { malla_address($0) }
-        return flows.flush { key, flow in
-            flow.kind != MALLA_FLOW_CAPTURED.rawValue && flow.kind != MALLA_FLOW_DIALLED.rawValue
-                && (wanted.map { $0 == key.source || $0 == key.target } ?? true)
+        func isMeant(_ key: malla_flow_key) -> Bool {
+            wanted.map { $0 == key.source || $0 == key.target } ?? true
         }
+        var count = 0
+        flows.forEach { key, flow in
+            let isEngines =
+                flow.kind == MALLA_FLOW_CAPTURED.rawValue
+                || flow.kind == MALLA_FLOW_DIALLED.rawValue
+            if !isEngines, isMeant(key) { count += 1 }
+        }
+        _ = flows.flush { key, flow in flow.isTranslatedDatagrams(key) && isMeant(key) }
+        judgeAgain()
+        return count
+    }
+}
+
+extension malla_flow {
+    /// Datagrams to a service's address, whose next one may go to another endpoint.
+    func isTranslatedDatagrams(_ key: malla_flow_key) -> Bool {
+        kind == MALLA_FLOW_TRANSLATED.rawValue && key.protocol == TransportProtocol.udp.number
+    }
+
+    /// What the opener of such a flow dialled.
+    func dialled(_ key: malla_flow_key) -> malla_end {
+        let isSwapped = flags & UInt16(MALLA_FLOW_SWAPPED) != 0
+        return malla_end(
+            address: isSwapped ? key.source : key.target,
+            port_be: isSwapped ? key.source_port_be : key.target_port_be, protocol: key.protocol,
+            pad: 0)
     }
 }

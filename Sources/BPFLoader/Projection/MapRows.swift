@@ -17,8 +17,13 @@ struct MapRows {
     init() {}
 
     /// - Parameter interfaces: index by name, of the local pods' interfaces that exist.
+    /// - Parameter namespaces: see `NetworkLink.namespaces`; without it no socket is asked whether
+    ///   it knows a packet.
     /// - Complexity: linear in pods.
-    init(_ snapshot: Snapshot, interfaces: [String: UInt32], after previous: MapRows) {
+    init(
+        _ snapshot: Snapshot, interfaces: [String: UInt32], namespaces: [UInt32: UInt32] = [:],
+        after previous: MapRows
+    ) {
         var podNumbers = PodNumbers(previous)
         let policy = snapshot.policy
         self.policy = policy
@@ -27,6 +32,7 @@ struct MapRows {
             guard let name = workload.interface, let index = interfaces[name] else { continue }
             var row = malla_pod()
             row.interface = index
+            row.netns = namespaces[index] ?? 0
             row.flags = workload.isMeshed ? UInt32(MALLA_POD_MESHED) : 0
             if workload.engineUse.isInbound { row.flags |= UInt32(MALLA_POD_INBOUND) }
             if workload.engineUse.failsClosed { row.flags |= UInt32(MALLA_POD_FAILS_CLOSED) }

@@ -51,6 +51,8 @@ struct ServiceRows: ~Copyable {
         fileprivate var short: [String: Set<String>] = [:]
         /// Endpoints that stand behind nothing any more.
         var gone: [malla_end] = []
+        /// Endpoints of UDP that stand behind one port less, whatever else they stand behind.
+        var left = LeftEnds()
         /// Rows written or removed, in all maps.
         var writes = 0
     }
@@ -256,6 +258,7 @@ extension ServiceRows {
         if plan.rows.isEmpty, old == nil { return true }
         let front = Front(input: input, plan: plan)
         countAlive(old?.plan, plan, &outcome)
+        outcome.left.note(old?.plan, plan, keys: old?.keys ?? [])
         let claimed = claim(plan, name, &outcome)
         front.keys = claimed.map(\.key)
         front.isShort = claimed.count < plan.rows.count
@@ -467,6 +470,7 @@ extension ServiceRows {
         shortFronts.remove(name)
         outerFronts.remove(name)
         countAlive(front.plan, nil, &outcome)
+        outcome.left.note(front.plan, nil, keys: front.keys)
         for key in front.keys where rows[key]?.owner == nil { try remove(key, &outcome) }
         for group in [front.cluster, front.local] {
             guard let group else { continue }

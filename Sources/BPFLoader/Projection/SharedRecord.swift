@@ -106,7 +106,7 @@ extension malla_pod: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
         left.interface == right.interface && left.flags == right.flags
             && left.identity == right.identity && left.set == right.set
-            && left.endpoint == right.endpoint
+            && left.endpoint == right.endpoint && left.netns == right.netns
     }
 }
 

@@ -52,6 +52,69 @@ struct StaleEndpoints {
     }
 }
 
+/// Endpoints of UDP that have left some service ports: what was balanced to them there goes
+/// elsewhere, though others may still lead to them.
+struct LeftEnds {
+    /// By endpoint: addresses and ports of the services; of a node port the address is zero.
+    private var services: [malla_end: Set<malla_end>] = [:]
+
+    var isEmpty: Bool { services.isEmpty }
+
+    /// - Parameter keys: what leads to the endpoints of `old`.
+    mutating func note(_ old: ServicePlan?, _ new: ServicePlan?, keys: [malla_end]) {
+        guard let old, old.transport == .udp else { return }
+        let kept = Set((new?.alive ?? []).map(\.address))
+        for end in old.alive where !kept.contains(end.address) {
+            services[malla_end(end.address, .udp), default: []].formUnion(keys)
+        }
+    }
+
+    /// Whether `endpoint` has left what was dialled.
+    func contains(_ endpoint: malla_end, of dialled: malla_end) -> Bool {
+        guard let left = services[endpoint] else { return false }
+        return left.contains(dialled) || left.contains(dialled.nodePort)
+    }
+}
+
+extension malla_end {
+    /// The key of a node port, whosever address it was dialled at.
+    fileprivate var nodePort: malla_end {
+        var any = self
+        any.address =
+            IPAddress(address).isIPv4
+            ? malla_address(words_be: (0, 0, UInt32(0xffff).bigEndian, 0)) : malla_address()
+        return any
+    }
+}
+
+/// What is to end: all that goes to some endpoints, or what goes there by way of some services.
+struct EndedEnds {
+    var whole: Set<malla_end>
+    var left: LeftEnds
+
+    var isEmpty: Bool { whole.isEmpty && left.isEmpty }
+
+    func contains(_ endpoint: malla_end, of dialled: malla_end) -> Bool {
+        whole.contains(endpoint) || left.contains(endpoint, of: dialled)
+    }
+}
+
+extension FlowTable {
+    /// Forgets which endpoint datagrams to a service's address go to, where that has ended.
+    func dropTranslated(_ ended: EndedEnds) {
+        guard ended.hasDatagrams else { return }
+        _ = flush { key, flow in
+            flow.isTranslatedDatagrams(key) && ended.contains(flow.other, of: flow.dialled(key))
+        }
+    }
+}
+
+extension EndedEnds {
+    fileprivate var hasDatagrams: Bool {
+        !left.isEmpty || whole.contains { $0.protocol == TransportProtocol.udp.number }
+    }
+}
+
 extension ServiceMaps {
     /// Every endpoint that a socket dialled.
     var dialledEnds: Set<malla_end> {
@@ -60,13 +123,13 @@ extension ServiceMaps {
         return ends
     }
 
-    /// The sockets that are connected to one of `ends`; forgets that they dialled.
-    func takeSockets(to ends: Set<malla_end>) -> [StaleSocket] {
-        guard !ends.isEmpty else { return [] }
+    /// The sockets that are connected to what has ended; forgets that they dialled.
+    func takeSockets(to ended: EndedEnds) -> [StaleSocket] {
+        guard !ended.isEmpty else { return [] }
         var keys: [malla_dialled_key] = []
         var found: [StaleSocket] = []
         dialled.walk { key, value in
-            guard ends.contains(key.endpoint) else { return }
+            guard ended.contains(key.endpoint, of: value.service) else { return }
             keys.append(key)
             found.append(
                 StaleSocket(
@@ -78,24 +141,28 @@ extension ServiceMaps {
         return found
     }
 
-    /// Forgets the flows that are translated to one of `ends`, both directions.
-    func dropFlows(to ends: Set<malla_end>) {
-        guard !ends.isEmpty else { return }
+    /// Forgets the flows that are translated to what has ended, both directions.
+    func dropFlows(to ended: EndedEnds) {
+        guard !ended.isEmpty else { return }
         var keys: [malla_flow_key] = []
         translations.walk { key, entry in
             let isForward =
                 entry.kind == MALLA_NAT_FROM_FABRIC.rawValue
                 || entry.kind == MALLA_NAT_FROM_POD.rawValue
-            let end =
-                isForward
-                ? malla_end(
-                    address: entry.becomes.target, port_be: entry.becomes.target_port_be,
-                    protocol: key.protocol, pad: 0)
-                : malla_end(
-                    address: key.source, port_be: key.source_port_be, protocol: key.protocol,
-                    pad: 0)
-            if ends.contains(end) { keys.append(key) }
+            let becomes = entry.becomes
+            // Answers come from the endpoint, and become the service's.
+            let endpoint = isForward ? becomes.end(ofTarget: true) : key.end(ofTarget: false)
+            let dialled = isForward ? key.end(ofTarget: true) : becomes.end(ofTarget: false)
+            if ended.contains(endpoint, of: dialled) { keys.append(key) }
         }
         for key in keys { try? translations.remove(key) }
+    }
+}
+
+extension malla_flow_key {
+    fileprivate func end(ofTarget isTarget: Bool) -> malla_end {
+        malla_end(
+            address: isTarget ? target : source,
+            port_be: isTarget ? target_port_be : source_port_be, protocol: self.protocol, pad: 0)
     }
 }

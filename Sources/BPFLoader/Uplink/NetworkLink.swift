@@ -31,6 +31,18 @@ struct NetworkLink {
         }
     }
 
+    /// By index of an interface whose other end is in another network namespace: the id by which
+    /// this one knows that, and one; at most 8192 of them.
+    static func namespaces() -> [UInt32: UInt32] {
+        let max = 8192
+        var rows = [malla_netns_id](repeating: malla_netns_id(), count: max)
+        // The callee writes at most `max` records.
+        let count = unsafe malla_netns_ids(&rows, CInt(max))
+        return Dictionary(
+            rows.prefix(Swift.max(0, Swift.min(Int(count), max))).map { ($0.interface, $0.id + 1) },
+            uniquingKeysWith: { first, _ in first })
+    }
+
     /// Bytes; negative if there is no such interface.
     static func mtu(of name: String) -> Int32 {
         // The name outlives the call.

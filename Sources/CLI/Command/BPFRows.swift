@@ -9,7 +9,7 @@ extension BPF {
     struct ConnectionTable: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "ct",
-            abstract: "Lists the flows that the kernel follows, or forgets them.",
+            abstract: "Lists the flows that the kernel follows, or has them judged anew.",
             subcommands: [List.self, Flush.self], defaultSubcommand: List.self)
 
         /// `malla bpf ct list`.
@@ -68,10 +68,11 @@ extension BPF {
         /// `malla bpf ct flush`.
         struct Flush: ParsableCommand {
             static let configuration = CommandConfiguration(
-                abstract: "Makes the kernel forget flows.",
+                abstract: "Has the kernel judge flows anew.",
                 discussion: """
-                    A forgotten flow is judged anew at its next packet, by the policies of now, \
-                    and goes on if they allow it. Connections that the engine holds are not forgotten.
+                    Each is judged at its next packet, by the policies of now and in the direction \
+                    in which it was opened, and goes on if they allow it. Connections that the \
+                    engine holds are left alone.
 
                     EXAMPLES
                       malla bpf ct flush --address 10.1.0.2
@@ -97,7 +98,7 @@ extension BPF {
                 let resource = AdminAPI.flowFlush(address ?? "all")
                 let listing = try AgentClient(connection).require(resource, changes: true)
                 try Output(output).print(listing) { _ in
-                    listing.items.map { "\($0.flows) flows forgotten." }
+                    listing.items.map { "\($0.flows) flows are judged anew." }
                 }
             }
         }

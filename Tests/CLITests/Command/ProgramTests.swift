@@ -125,7 +125,7 @@ struct ProgramTests {
                 "19:40:03.5Z   lost     ring_full       -         -                 -              "
                     + "                  12  -                       -",
             ]),
-        Row(arguments: ["bpf", "ct", "flush", "--all"], lines: ["12 flows forgotten."]),
+        Row(arguments: ["bpf", "ct", "flush", "--all"], lines: ["12 flows are judged anew."]),
         Row(
             arguments: ["bpf", "identities"],
             lines: [
