@@ -208,7 +208,7 @@ public final class Datapath {
             _ = try project(
                 MapRows(
                     snapshot, interfaces: byName.mapValues(\.index), namespaces: namespaces,
-                    after: rows.current))
+                    after: rows.current, hasTunnels: options.capturesHBONE))
             problems += try applyServices(snapshot)
         }
         if isFirst { try upgrade(isDone: false) }
@@ -239,7 +239,8 @@ public final class Datapath {
         attachUplinks(chosen, &wanted, &problems)
         attachDuration = .now - begun
         let desired = MapRows(
-            snapshot, interfaces: interfaces, namespaces: namespaces, after: rows.current)
+            snapshot, interfaces: interfaces, namespaces: namespaces, after: rows.current,
+            hasTunnels: options.capturesHBONE)
         problems += desired.problems
         problems += try project(desired)
         if !isFirst { problems += try applyServices(snapshot) }
@@ -394,6 +395,12 @@ public final class Datapath {
             usage(
                 "malla_exclude", "lpm_trie", UInt64(current.exclusions.count),
                 rows.exclusions.entriesMax, rows.exclusions.refused),
+            usage(
+                "malla_mode", "hash", UInt64(rows.tunnels.heldModes.count),
+                rows.tunnels.modes.entriesMax, rows.tunnels.modes.refused),
+            usage(
+                "malla_peer", "hash", UInt64(rows.tunnels.heldPeers.count),
+                rows.tunnels.peers.entriesMax, rows.tunnels.peers.refused),
             usage(
                 "malla_ipcache", "lpm_trie", UInt64(rows.policies.identityCount),
                 rows.policies.identities.entriesMax, rows.policies.identities.refused),

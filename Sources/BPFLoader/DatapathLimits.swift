@@ -10,6 +10,10 @@ public struct DatapathLimits: Sendable {
     public var podsMax: UInt32 = 4096
     /// One a port or block of addresses that a local pod keeps from the engine.
     public var exclusionsMax: UInt32 = 16384
+    /// One a port of a local pod that differs from its pod in whether it insists on mutual TLS.
+    public var modesMax: UInt32 = 4096
+    /// One an address of a pod on another node to which tunnels lead.
+    public var peersMax: UInt32 = 262_144
     /// One a connection or other flow of a local pod; two where a service's address is translated.
     public var flowsMax: UInt32 = 262_144
     /// Of those, one pod may hold so many; at the limit its own oldest make room.
@@ -40,7 +44,7 @@ public struct DatapathLimits: Sendable {
     var byMap: [String: UInt32] {
         let standard = [
             "malla_service": servicesMax, "malla_endpoint": endpointsMax, "malla_pod": podsMax,
-            "malla_exclude": exclusionsMax,
+            "malla_exclude": exclusionsMax, "malla_mode": modesMax, "malla_peer": peersMax,
             "malla_ipcache": identitiesMax, "malla_policy": policiesMax, "malla_set": setsMax,
             "malla_ring": flowsMax,
             "malla_flow": flowsMax, "malla_dialled": dialledMax,

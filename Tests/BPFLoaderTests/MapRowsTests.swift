@@ -51,6 +51,65 @@ struct MapRowsTests {
         }
     }
 
+    @Test func `who insists on mutual TLS is a flag, and a row where a port differs`() throws {
+        let pods = [
+            workload("open", "n1", "10.1.0.1", "v1"), workload("closed", "n1", "10.1.0.2", "v2"),
+        ]
+        var outside = workload("outside", "n1", "10.1.0.3", "v3")
+        outside.isMeshed = false
+        var mesh = Mesh(workloads: pods + [outside])
+        mesh.workloads[1].labels = ["app": "closed"]
+        mesh.workloads[2].labels = ["app": "closed"]
+        mesh.peerAuthentications = [
+            PeerAuthentication(
+                name: .init("t", "closed"), selector: LabelSelector(["app": "closed"]),
+                mode: .strict, ports: [80: .disable, 81: .permissive, 82: .strict])
+        ]
+        let rows = MapRows(
+            SnapshotCompiler.compile(mesh, node: "n1", version: 1),
+            interfaces: ["v1": 1, "v2": 2, "v3": 3], after: MapRows())
+
+        let flags = Dictionary(
+            uniqueKeysWithValues: rows.pods.values.map { ($0.interface, Int32($0.flags)) })
+        #expect(flags[1] == MALLA_POD_MESHED)
+        #expect(flags[2] == MALLA_POD_MESHED | MALLA_POD_STRICT | MALLA_POD_MODES)
+        #expect(flags[3] == 0)
+        let number = try #require(rows.pods.values.first { $0.interface == 2 }).endpoint
+        #expect(rows.modes.keys.allSatisfy { $0.endpoint == number })
+        #expect(Set(rows.modes.keys.map { UInt16(bigEndian: $0.port_be) }) == [80, 81])
+        #expect(rows.modes.values.allSatisfy { $0 == UInt32(MALLA_MODE_OPEN) })
+    }
+
+    @Test func `tunnels lead to pods of nodes with an agent, but for those that disable them`() {
+        var mesh = Mesh(
+            nodes: [
+                Node(name: "n1", addresses: []), Node(name: "n2", addresses: []),
+                Node(name: "n3", addresses: [], labels: ["malla.io/agent": "absent"]),
+            ],
+            workloads: [
+                workload("here", "n1", "10.1.0.1", "v1"), workload("there", "n2", "10.2.0.1", nil),
+                workload("plain", "n2", "10.2.0.2", nil), workload("bare", "n3", "10.3.0.1", nil),
+            ])
+        mesh.workloads[2].labels = ["app": "plain"]
+        mesh.peerAuthentications = [
+            PeerAuthentication(
+                name: .init("t", "plain"), selector: LabelSelector(["app": "plain"]),
+                mode: .disable)
+        ]
+        func rows(_ hasTunnels: Bool) -> MapRows {
+            MapRows(
+                SnapshotCompiler.compile(mesh, node: "n1", version: 1), interfaces: ["v1": 1],
+                after: MapRows(), hasTunnels: hasTunnels)
+        }
+
+        #expect(Array(rows(true).peers.keys) == [malla_address(IPAddress("10.2.0.1")!)])
+        #expect(
+            rows(true).pods.values.map { Int32($0.flags) } == [MALLA_POD_MESHED | MALLA_POD_TUNNELS]
+        )
+        #expect(rows(false).peers.isEmpty)
+        #expect(rows(false).pods.values.map { Int32($0.flags) } == [MALLA_POD_MESHED])
+    }
+
     @Test func `a change holds what differs and nothing else`() {
         let change = MapChange(
             from: ["same": 1, "new value": 1, "gone": 1],

@@ -27,6 +27,7 @@ struct SharedLayoutTests {
         Row("a piece of a table is 256", MemoryLayout<malla_maglev>.size, 256),
         Row("a range is twenty-four", MemoryLayout<malla_range>.size, 24),
         Row("a member is twenty-four", MemoryLayout<malla_member>.size, 24),
+        Row("a mode's key is eight", MemoryLayout<malla_mode_key>.size, 8),
         Row("an exclusion is twenty-eight", MemoryLayout<malla_exclude>.size, 28),
         Row("an affinity is thirty-two", MemoryLayout<malla_affinity>.size, 32),
         Row("a translation is fifty-six", MemoryLayout<malla_snat>.size, 56),

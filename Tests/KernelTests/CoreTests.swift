@@ -24,6 +24,9 @@ struct CoreTests {
     @Test(arguments: KernelObject.tests(in: "inbound_test"))
     func inbound(_ name: String) throws { try expectZero("inbound_test", name) }
 
+    @Test(arguments: KernelObject.tests(in: "mode_test"))
+    func mode(_ name: String) throws { try expectZero("mode_test", name) }
+
     @Test func `the kernel's tests are there to be run`() {
         #expect(KernelObject.tests(in: "socket_test").count >= 12)
         #expect(KernelObject.tests(in: "nat_test").count >= 7)
@@ -31,6 +34,7 @@ struct CoreTests {
         #expect(KernelObject.tests(in: "policy_test").count >= 15)
         #expect(KernelObject.tests(in: "share_test").count >= 8)
         #expect(KernelObject.tests(in: "inbound_test").count >= 8)
+        #expect(KernelObject.tests(in: "mode_test").count >= 9)
     }
 
     private func expectZero(_ file: String, _ name: String) throws {

@@ -112,10 +112,9 @@ struct PeerAuthenticationTests {
             ])
     }
 
-    @Test func `STRICT is said not to be enforced`() throws {
+    @Test func `STRICT needs no remark`() throws {
         let result = try TestDirectory.load(Self.object("web", "{mtls: {mode: STRICT}}"))
-        #expect(result.diagnostics.map(\.severity) == [.warning])
-        #expect(result.diagnostics.first?.message.contains("not enforced") == true)
+        #expect(result.diagnostics.isEmpty)
         #expect(result.mesh.peerAuthentications.first?.mode == .strict)
     }
 

@@ -45,7 +45,8 @@ enum UnsafeFiles {
         "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
         "Sources/Supervisor/": [
             "BlackBoxPage", "ChildProcess", "ControlSocket", "EngineNamespace", "HeldSockets",
-            "NamespaceSearch", "NodeLock", "Privileges", "Remains", "Supervisor", "SupervisorError", "Sysctl",
+            "NamespaceSearch", "NodeLock", "Privileges", "Remains", "Supervisor", "SupervisorError",
+            "Sysctl",
             "Takeover",
         ],
     ]

@@ -99,6 +99,7 @@
  * unrelated         dropped: an ICMP error that does not go to whom its quoted packet came from
  * unasked           dropped: an answer (SYN-ACK, echo reply) in a flow that nobody has opened
  * off_link          dropped: neighbour discovery out of a pod to what is not on its link
+ * plain_refused     reset: plain text, and the pod that would receive insists on mutual TLS
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -155,7 +156,8 @@
 	X(SNAT_FULL, 51, "snat_full")                                                              \
 	X(UNRELATED, 52, "unrelated")                                                              \
 	X(UNASKED, 53, "unasked")                                                                  \
-	X(OFF_LINK, 54, "off_link")
+	X(OFF_LINK, 54, "off_link")                                                                \
+	X(PLAIN_REFUSED, 55, "plain_refused")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -280,6 +282,12 @@ MALLA_ABI_SIZE(struct malla_affinity, 32);
 #define MALLA_POD_INBOUND 8
 /* Some of that does not: rows of malla_exclude say what. */
 #define MALLA_POD_EXCLUDES_INBOUND 16
+/* It insists on mutual TLS, but at ports of which malla_mode says otherwise. */
+#define MALLA_POD_STRICT 32
+/* Some of its ports have rows of malla_mode. */
+#define MALLA_POD_MODES 64
+/* It has an identity: what it opens to addresses of malla_peer goes by a tunnel. */
+#define MALLA_POD_TUNNELS 128
 
 /* malla_pod: a local pod's address to this. */
 struct malla_pod {
@@ -291,6 +299,20 @@ struct malla_pod {
 	__u32 netns;	/* the id that the node knows its network namespace by, and 1; 0: none */
 };
 MALLA_ABI_SIZE(struct malla_pod, 24);
+
+/* malla_mode: a port of a local pod to one of these, where it is not what the pod's flags say. */
+#define MALLA_MODE_OPEN	  1 /* takes plain text */
+#define MALLA_MODE_STRICT 2 /* takes tunnels, and what this node vouches for */
+
+struct malla_mode_key {
+	__u32 endpoint; /* of malla_pod */
+	__u16 port_be;
+	__u16 pad;
+};
+MALLA_ABI_SIZE(struct malla_mode_key, 8);
+
+/* malla_peer: the address of a pod elsewhere to this. */
+#define MALLA_PEER_HBONE 1 /* tunnels to it end at its node */
 
 /*
  * malla_exclude, a trie: what passes the engine though it would be captured. 64 bits: a port; 64 +
@@ -439,6 +461,14 @@ enum malla_flow_state {
 #define MALLA_FLOW_AUDITED 32
 /* Between two local pods, and begun by one of them: it does not need the node's stack. */
 #define MALLA_FLOW_STRAIGHT 64
+/* Opened in plain text, by somebody for whom this node does not vouch. */
+#define MALLA_FLOW_PLAIN 128
+/* A tunnel's own connection: what it carries is judged, it is not. */
+#define MALLA_FLOW_TUNNEL 256
+/* From a pod to a pod elsewhere: the engine receives it, and a tunnel carries it. */
+#define MALLA_FLOW_CARRIED 512
+/* It was cut because it is plain text, and the pod insists on mutual TLS now. */
+#define MALLA_FLOW_BARE 1024
 
 /* The unit of flows' clocks: 2^30 ns of CLOCK_MONOTONIC, 1.07 s. */
 #define MALLA_TICK_SHIFT 30

@@ -18,6 +18,7 @@
 #include "lib/count.h"
 #include "lib/judge.h"
 #include "lib/nat.h"
+#include "lib/peer.h"
 #include "lib/refuse.h"
 #include "lib/rewrite.h"
 #include "lib/tell.h"
@@ -47,28 +48,44 @@ static __always_inline int from_engine_dials(const struct packet *packet, const 
 	return packet_opens(packet) || ends->source || !service_find(&source);
 }
 
+/* The engine dials the port of tunnels: of a pod elsewhere, to which they lead. */
+static __always_inline int from_engine_tunnels(const struct packet *packet, const struct ends *ends)
+{
+	const struct malla_setting *values = setting();
+
+	return packet->flow.target_port_be == bpf_htons(MALLA_HBONE_PORT) && !ends->target &&
+	       values && values->flags & MALLA_SETTING_HBONE &&
+	       peer_speaks_hbone(&packet->flow.target);
+}
+
 /*
  * Enters what the engine opens here, or puts back what the table lost: the engine speaks on a tuple
  * only because the connection is its own. What it dials bears the client's address and is judged
- * as the client's; what it answers was opened by the pod that it answers.
+ * as the client's, but for tunnels: what they carry is; what it answers was opened by the pod that
+ * it answers.
  */
 static __always_inline enum malla_verdict
 from_engine_enter(struct sight *sight, const struct packet *packet, const struct ends *ends)
 {
-	struct malla_flow *flow = flow_blank(MALLA_FLOW_CAPTURED);
+	int is_dialled = from_engine_dials(packet, ends);
+	int is_tunnel = is_dialled && from_engine_tunnels(packet, ends);
+	struct malla_flow *flow;
 	const struct malla_pod *pod;
 
 	if (packet->flags & TCP_RST)
 		return MALLA_VERDICT_PASS;
-	if (from_engine_dials(packet, ends))
+	if (is_dialled && !is_tunnel)
 		return judge_open(sight, packet, MALLA_FLOW_DIALLED, 0, 0);
 	pod = pod_find(ends->target ? &packet->flow.target : &packet->flow.source);
+	flow = flow_blank(is_tunnel ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED);
 	if (!flow)
 		return MALLA_VERDICT_FAILED;
-	flow->interfaces[0] = ends->target;
-	flow->interfaces[1] = ends->source;
+	flow->interfaces[is_tunnel ? 1 : 0] = ends->target;
+	flow->interfaces[is_tunnel ? 0 : 1] = ends->source;
+	flow->flags = is_tunnel ? MALLA_FLOW_TUNNEL : 0;
 	flow->owner = pod ? pod->endpoint : 0;
-	return flow_open(sight, packet, flow, 1) ? MALLA_VERDICT_PASS : MALLA_VERDICT_FLOW_REFUSED;
+	return flow_open(sight, packet, flow, !is_tunnel) ? MALLA_VERDICT_PASS
+							  : MALLA_VERDICT_FLOW_REFUSED;
 }
 
 /* The engine dials on a tuple that somebody else speaks on: a pod, or a client of its own. */
@@ -171,7 +188,8 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	if (!ends.source && !ends.target)
 		return MALLA_VERDICT_FOREIGN;
 	verdict = from_engine_record(packet, &ends);
-	if (verdict == MALLA_VERDICT_ENGINE_MET_POD && packet_opens(packet))
+	if ((verdict == MALLA_VERDICT_ENGINE_MET_POD && packet_opens(packet)) ||
+	    verdict == MALLA_VERDICT_PLAIN_REFUSED)
 		onward->is_refused = !refuse(skb, packet, 0);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
@@ -218,6 +236,7 @@ int malla_from_eng(struct __sk_buff *skb)
 	case MALLA_VERDICT_FORWARDED:
 		return from_engine_forward(&onward.route);
 	case MALLA_VERDICT_ENGINE_MET_POD:
+	case MALLA_VERDICT_PLAIN_REFUSED:
 		tell_refused(&packet, verdict);
 		return onward.is_refused ? capture_redirect_peer() : TCX_DROP;
 	case MALLA_VERDICT_AS_POD:

@@ -35,15 +35,15 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 {
 	struct sight sight;
 	enum malla_verdict verdict;
-	enum inbound place;
+	int place;
 
 	flow_see(&packet->flow, &sight);
 	if (from_fabric_is_spoofed(skb, packet, &sight))
 		return MALLA_VERDICT_SPOOFED;
 	if (flow_engine_holds(packet, &sight))
 		return MALLA_VERDICT_UPLINK_MET_ENGINE;
-	place = (enum inbound)inbound(skb, packet);
-	if (place != INBOUND_NOT)
+	place = inbound(skb, packet);
+	if ((place & INBOUND_PLACES) != INBOUND_NOT)
 		return inbound_open(&sight, packet, place, 0, STREAM_FORTH);
 	if (!sight.flow)
 		return MALLA_VERDICT_PASS;
@@ -73,7 +73,7 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 	if (verdict == MALLA_VERDICT_PASS)
 		return TCX_NEXT;
 	tell_refused(&packet, verdict);
-	if (verdict == MALLA_VERDICT_ENGINE_REFUSED && !refuse(skb, &packet, 0))
+	if (refuse_answers(verdict) && !refuse(skb, &packet, 0))
 		return (int)bpf_redirect(skb->ifindex, 0);
 	return TCX_DROP;
 }

@@ -120,7 +120,7 @@ from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod 
 	}
 	if (service && nat_begins(packet))
 		return from_pod_balance(sight, packet, service, pod);
-	verdict = inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet), 0,
+	verdict = inbound_open(sight, packet, inbound(way->skb, packet), 0,
 			       (enum stream)stream(way->skb, packet));
 	if (judge_allows(verdict) && sight->flow)
 		way->target = flow_receiver(sight->flow, sight->is_back);
@@ -215,8 +215,8 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 
 	flow_see(&packet->flow, sight);
 	if (!sight->flow || packet_opens(packet)) {
-		verdict = inbound_open(sight, packet, (enum inbound)inbound(way->skb, packet),
-				       service, STREAM_FORTH);
+		verdict = inbound_open(sight, packet, inbound(way->skb, packet), service,
+				       STREAM_FORTH);
 		if (!judge_allows(verdict) || !sight->flow)
 			return verdict;
 		way->target = flow_receiver(sight->flow, sight->is_back);
@@ -257,6 +257,11 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 		verdict = from_pod_translated(&sight, &service, packet, way);
 		if (sight.flow)
 			flow_agree(shown, sight.flow);
+		/* The client knows the service only: a refusal comes from there. */
+		if (refuse_answers(verdict)) {
+			packet->flow.target = service.address;
+			packet->flow.target_port_be = service.port_be;
+		}
 		return verdict;
 	}
 	if (verdict == MALLA_VERDICT_TRANSLATED_BACK && sight.flow &&
@@ -283,8 +288,7 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
 	verdict = from_pod_judge(skb, packet, way);
 	/* What nobody serves is answered, and what goes home too: back into the pod. */
 	if (verdict == MALLA_VERDICT_BROUGHT_HOME ||
-	    ((verdict == MALLA_VERDICT_NO_ENDPOINT || verdict == MALLA_VERDICT_ENGINE_REFUSED) &&
-	     !refuse(skb, packet, 0)))
+	    (refuse_answers(verdict) && !refuse(skb, packet, 0)))
 		way->target = way->interface;
 	return verdict;
 }
@@ -326,6 +330,7 @@ int malla_from_pod(struct __sk_buff *skb)
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	case MALLA_VERDICT_NO_ENDPOINT:
 	case MALLA_VERDICT_ENGINE_REFUSED:
+	case MALLA_VERDICT_PLAIN_REFUSED:
 		tell_refused(&packet, verdict);
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	default:

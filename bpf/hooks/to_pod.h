@@ -40,7 +40,7 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 
 	if (!pod_find(&packet->flow.target))
 		return pod_is_ready(skb->ifindex) ? MALLA_VERDICT_PASS : MALLA_VERDICT_NOT_READY;
-	verdict = inbound_open(sight, packet, (enum inbound)inbound(skb, packet), 0,
+	verdict = inbound_open(sight, packet, inbound(skb, packet), 0,
 			       (enum stream)stream(skb, packet));
 	/* The stack may have translated it, and is to see the answers. */
 	if (judge_allows(verdict) && sight->flow)
@@ -96,7 +96,7 @@ static __always_inline enum malla_verdict to_pod_meet(struct __sk_buff *skb, str
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	verdict = to_pod_judge(skb, packet);
-	if (verdict == MALLA_VERDICT_ENGINE_REFUSED && refuse(skb, packet, 0))
+	if (refuse_answers(verdict) && refuse(skb, packet, 0))
 		return MALLA_VERDICT_FAILED;
 	return verdict;
 }
@@ -117,7 +117,7 @@ int malla_to_pod(struct __sk_buff *skb)
 	count_verdict(MALLA_HOOK_TO_POD, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect(skb);
-	if (verdict == MALLA_VERDICT_ENGINE_REFUSED) {
+	if (refuse_answers(verdict)) {
 		tell_refused(&packet, verdict);
 		return to_pod_refuse(skb);
 	}

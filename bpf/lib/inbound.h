@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * inbound.h - connections that somebody opens towards a pod of this node, and that the engine is to
- * have: all of a pod that needs it, and the port at which nodes meet for each other's pods. They
- * are met where they come from: a pod's interface, an uplink, or on their way out of the stack.
+ * inbound.h - connections that somebody opens towards a pod of this node, and
+ * that the engine is to have: all of a pod that needs it, and the port at which
+ * nodes meet for each other's pods. They are met where they come from: a pod's
+ * interface, an uplink, or on their way out of the stack. And those that a pod
+ * opens to a pod elsewhere, to which tunnels lead.
  *
- * Plain ones are judged by their real source and the pod's own port, here and again when the engine
- * dials the pod. What a tunnel carries is judged when the engine dials; nobody has to allow its
- * port.
+ * Plain ones are judged by their real source and the pod's own port, here and
+ * again when the engine dials the pod. What a tunnel carries is judged when the
+ * engine dials; nobody has to allow its port. Where a pod insists on mutual
+ * TLS, plain text is refused but from those for whom this node vouches: its own
+ * pods in the mesh, whose packets bear no address but their own, and itself.
  */
 #pragma once
 #include "lib/capture.h"
 #include "lib/exclude.h"
 #include "lib/judge.h"
+#include "lib/peer.h"
 #include "lib/stream.h"
 
 static __always_inline int inbound_is_hbone(const struct packet *packet,
@@ -29,26 +34,83 @@ enum inbound {
 	INBOUND_PLAIN,	 /* with the engine, if policies allow it */
 	INBOUND_TUNNEL,	 /* with the engine, which asks about what is inside */
 	INBOUND_REFUSED, /* with the engine, and there is none */
+	INBOUND_BARE,	 /* nowhere: plain text, and the pod insists on mutual TLS */
+	INBOUND_CARRIED, /* with the engine, if policies allow it: a tunnel leads there */
+	INBOUND_PLACES = 7,
+	INBOUND_UNVOUCHED = 8, /* a flag: of plain text, for which this node does not vouch */
 };
 
-/* enum inbound of a packet without a flow. A function of its own for the verifier. */
+/*
+ * Whether this node knows who opens it. What no interface has brought was sent
+ * by a process of the node (a probe); what the node's stack forwards between
+ * its pods still says where it came from.
+ */
+static __always_inline int inbound_is_vouched(struct __sk_buff *skb, const struct packet *packet)
+{
+	const struct malla_pod *source;
+
+	if (packet->hook == MALLA_HOOK_UPLINK)
+		return 0;
+	if (packet->hook == MALLA_HOOK_TO_POD && !skb->ingress_ifindex)
+		return 1;
+	source = pod_find(&packet->flow.source);
+	if (!source || !(source->flags & MALLA_POD_MESHED))
+		return 0;
+	return packet->hook == MALLA_HOOK_FROM_POD || skb->ingress_ifindex == source->interface;
+}
+
+/* A pod of this node opens a connection to one elsewhere, and both have an
+ * identity. */
+static __always_inline int inbound_is_carried(const struct packet *packet)
+{
+	const struct malla_setting *values = setting();
+	struct malla_end target = flow_target(&packet->flow);
+	const struct malla_pod *pod;
+
+	if (!values || !(values->flags & MALLA_SETTING_HBONE) ||
+	    packet->hook != MALLA_HOOK_FROM_POD || target.port_be == bpf_htons(MALLA_HBONE_PORT))
+		return 0;
+	pod = pod_find(&packet->flow.source);
+	return pod && pod->flags & MALLA_POD_TUNNELS && peer_speaks_hbone(&target.address) &&
+	       !exclude_holds(pod, &target);
+}
+
+/* The same of one of this node. */
+static __always_inline int inbound_plain(struct __sk_buff *skb, const struct packet *packet,
+					 const struct malla_pod *pod)
+{
+	int flags = 0;
+
+	if (!inbound_is_vouched(skb, packet)) {
+		if (mode_is_strict(pod, packet->flow.target_port_be))
+			return INBOUND_BARE;
+		flags = INBOUND_UNVOUCHED;
+	}
+	if (!(pod->flags & MALLA_POD_INBOUND) || exclude_holds_inbound(pod, &packet->flow))
+		return INBOUND_NOT | flags;
+	if (capture_is_served(skb))
+		return INBOUND_PLAIN | flags;
+	return (pod->flags & MALLA_POD_FAILS_CLOSED ? INBOUND_REFUSED : INBOUND_NOT) | flags;
+}
+
+/* enum inbound of a packet without a flow. A function of its own for the
+ * verifier. */
 __attribute__((noinline)) int inbound(struct __sk_buff *skb, const struct packet *packet)
 {
 	const struct malla_pod *pod;
-	int is_hbone;
 
 	if (!packet || !packet_opens(packet))
 		return INBOUND_NOT;
 	pod = pod_find(&packet->flow.target);
-	if (!pod)
-		return INBOUND_NOT;
-	is_hbone = inbound_is_hbone(packet, pod);
-	if (!is_hbone &&
-	    (!(pod->flags & MALLA_POD_INBOUND) || exclude_holds_inbound(pod, &packet->flow)))
-		return INBOUND_NOT;
-	if (capture_is_served(skb))
-		return is_hbone ? INBOUND_TUNNEL : INBOUND_PLAIN;
-	return is_hbone || pod->flags & MALLA_POD_FAILS_CLOSED ? INBOUND_REFUSED : INBOUND_NOT;
+	if (!pod) {
+		if (!inbound_is_carried(packet))
+			return INBOUND_NOT;
+		/* Never in plain text instead. */
+		return capture_is_served(skb) ? INBOUND_CARRIED : INBOUND_REFUSED;
+	}
+	if (!inbound_is_hbone(packet, pod))
+		return inbound_plain(skb, packet, pod);
+	return capture_is_served(skb) ? INBOUND_TUNNEL : INBOUND_REFUSED;
 }
 
 static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,
@@ -61,20 +123,37 @@ static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,
 		return MALLA_VERDICT_FAILED;
 	flow->interfaces[0] = pod_interface(&packet->flow.source);
 	flow->owner = pod->endpoint;
+	flow->flags = MALLA_FLOW_TUNNEL;
 	return flow_open(sight, packet, flow, 0) ? MALLA_VERDICT_CAPTURED
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
+/* What policies deny is theirs to name; only what they allow is refused for
+ * being plain. */
+static __always_inline enum malla_verdict inbound_bare(const struct packet *packet)
+{
+	struct blank *row = blank();
+	enum malla_verdict verdict;
+
+	if (!row)
+		return MALLA_VERDICT_FAILED;
+	verdict = judge_tuple(&row->judgement, packet, 0);
+	return judge_allows(verdict) ? judge_refuse(&row->judgement) : verdict;
+}
+
 /*
- * Judges and enters a flow between two ends: CAPTURED where it is the engine's. `dialled`: the
- * service that the client knows instead of the pod; null: none. Where the packet opens nothing,
- * `enum stream` says in which direction the flow was opened.
+ * Judges and enters a flow between two ends: CAPTURED where it is the engine's.
+ * `answer` is inbound's. `dialled`: the service that the client knows instead
+ * of the pod; null: none. Where the packet opens nothing, `stream` says in
+ * which direction the flow was opened.
  */
 static __always_inline enum malla_verdict
-inbound_open(struct sight *sight, const struct packet *packet, enum inbound place,
+inbound_open(struct sight *sight, const struct packet *packet, int answer,
 	     const struct malla_end *dialled, enum stream stream)
 {
 	enum malla_flow_kind kind = dialled ? MALLA_FLOW_TRANSLATED_BACK : MALLA_FLOW_OWN;
+	enum inbound place = (enum inbound)(answer & INBOUND_PLACES);
+	int is_engines = place == INBOUND_PLAIN || place == INBOUND_CARRIED;
 	enum malla_verdict verdict;
 
 	if (stream == STREAM_UNASKED)
@@ -83,8 +162,16 @@ inbound_open(struct sight *sight, const struct packet *packet, enum inbound plac
 		return MALLA_VERDICT_ENGINE_REFUSED;
 	if (place == INBOUND_TUNNEL)
 		return inbound_tunnel(sight, packet);
-	if (place == INBOUND_PLAIN)
+	if (place == INBOUND_BARE)
+		return inbound_bare(packet);
+	if (is_engines)
 		kind = MALLA_FLOW_CAPTURED;
 	verdict = judge_open(sight, packet, kind, dialled, stream == STREAM_BACK);
-	return place == INBOUND_PLAIN && judge_allows(verdict) ? MALLA_VERDICT_CAPTURED : verdict;
+	if (!judge_allows(verdict))
+		return verdict;
+	if (sight->flow && place == INBOUND_CARRIED)
+		sight->flow->flags |= MALLA_FLOW_CARRIED;
+	if (sight->flow && answer & INBOUND_UNVOUCHED)
+		sight->flow->flags |= MALLA_FLOW_PLAIN;
+	return is_engines ? MALLA_VERDICT_CAPTURED : verdict;
 }

@@ -9,6 +9,7 @@
 #include "lib/conntrack.h"
 #include "lib/event.h"
 #include "lib/ipcache.h"
+#include "lib/mode.h"
 #include "lib/pod.h"
 #include "lib/policy.h"
 #include "lib/service.h"
@@ -209,7 +210,23 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 	return verdict;
 }
 
-/* Policies or pods have changed since the flow was judged: its next packet has it judged anew. */
+/* The judged flow is plain text to a port that insists on mutual TLS. */
+static __always_inline int judge_is_bare(const struct judgement *judgement)
+{
+	const struct malla_pod *target = pod_find(&judgement->tuple.target);
+
+	return target && mode_is_strict(target, judgement->tuple.target_port_be);
+}
+
+static __always_inline enum malla_verdict judge_refuse(struct judgement *judgement)
+{
+	judgement->rule = 0;
+	judgement->direction = MALLA_INGRESS;
+	return MALLA_VERDICT_PLAIN_REFUSED;
+}
+
+/* Policies, modes or pods have changed since the flow was judged: its next
+ * packet has it judged anew. */
 static __always_inline void judge_again(const struct sight *sight, const struct packet *packet,
 					__u32 generation)
 {
@@ -221,11 +238,16 @@ static __always_inline void judge_again(const struct sight *sight, const struct 
 	if (!row)
 		return;
 	verdict = judge_tuple(&row->judgement, packet, sight->is_back);
-	flags = flow->flags & (__u16) ~(MALLA_FLOW_CUT | MALLA_FLOW_AUDITED);
+	if (judge_allows(verdict) && flow->flags & MALLA_FLOW_PLAIN &&
+	    judge_is_bare(&row->judgement))
+		verdict = judge_refuse(&row->judgement);
+	flags = flow->flags & (__u16) ~(MALLA_FLOW_CUT | MALLA_FLOW_AUDITED | MALLA_FLOW_BARE);
 	if (verdict == MALLA_VERDICT_AUDITED)
 		flags |= MALLA_FLOW_AUDITED;
 	if (!judge_allows(verdict))
 		flags |= MALLA_FLOW_CUT;
+	if (verdict == MALLA_VERDICT_PLAIN_REFUSED)
+		flags |= MALLA_FLOW_BARE;
 	flow->flags = flags;
 	flow->rule = row->judgement.rule;
 	flow->interfaces[0] = row->judgement.interfaces[0];
@@ -234,9 +256,9 @@ static __always_inline void judge_again(const struct sight *sight, const struct 
 }
 
 /*
- * Whether a known flow may go on: PASS or CUT. What the engine receives for a service or a tunnel,
- * and what goes to a service's address, is not judged here but where it is dialled, or by its
- * endpoint's tuple.
+ * Whether a known flow may go on: PASS, CUT or PLAIN_REFUSED. What the engine
+ * receives for a service or a tunnel, and what goes to a service's address, is
+ * not judged here but where it is dialled, or by its endpoint's tuple.
  */
 static __always_inline enum malla_verdict judge_known(const struct sight *sight,
 						      const struct packet *packet)
@@ -244,12 +266,15 @@ static __always_inline enum malla_verdict judge_known(const struct sight *sight,
 	struct malla_flow *flow = sight->flow;
 	__u32 generation;
 
-	if (flow->kind == MALLA_FLOW_TRANSLATED ||
-	    (flow->kind == MALLA_FLOW_CAPTURED && !flow->interfaces[1]))
+	if (flow->kind == MALLA_FLOW_TRANSLATED || flow->flags & MALLA_FLOW_TUNNEL ||
+	    (flow->kind == MALLA_FLOW_CAPTURED && !flow->interfaces[1] &&
+	     !(flow->flags & MALLA_FLOW_CARRIED)))
 		return MALLA_VERDICT_PASS;
 	generation = judge_generation();
 	/* What is cut is judged each time, so that it can be told who did it. */
 	if (flow->generation != generation || flow->flags & MALLA_FLOW_CUT)
 		judge_again(sight, packet, generation);
-	return flow->flags & MALLA_FLOW_CUT ? MALLA_VERDICT_CUT : MALLA_VERDICT_PASS;
+	if (!(flow->flags & MALLA_FLOW_CUT))
+		return MALLA_VERDICT_PASS;
+	return flow->flags & MALLA_FLOW_BARE ? MALLA_VERDICT_PLAIN_REFUSED : MALLA_VERDICT_CUT;
 }

@@ -106,7 +106,15 @@ static __always_inline long refuse_turn(struct __sk_buff *skb, const struct pack
 	       bpf_skb_store_bytes(skb, ETH_ALEN, macs, ETH_ALEN, 0);
 }
 
-/* RFC 9293, 3.10.7.1: a SYN to a port that is closed. */
+/* Verdicts after which the sender is told at once. */
+static __always_inline int refuse_answers(enum malla_verdict verdict)
+{
+	return verdict == MALLA_VERDICT_NO_ENDPOINT || verdict == MALLA_VERDICT_ENGINE_REFUSED ||
+	       verdict == MALLA_VERDICT_PLAIN_REFUSED;
+}
+
+/* RFC 9293, 3.10.7.1: a connection that does not exist. A reset is not
+ * answered. */
 static __always_inline long refuse_reset(struct __sk_buff *skb, const struct packet *packet)
 {
 	__u32 at = packet->network + refuse_ip_bytes(skb);
@@ -115,12 +123,20 @@ static __always_inline long refuse_reset(struct __sk_buff *skb, const struct pac
 
 	if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
 		return -1;
-	tcp.acknowledged_be = bpf_htonl(bpf_ntohl(tcp.sequence_be) + 1);
+	if (packet->flags & TCP_RST)
+		return -1;
+	if (packet->flags & TCP_ACK) {
+		tcp.sequence_be = tcp.acknowledged_be;
+		tcp.acknowledged_be = 0;
+		tcp.flags = TCP_RST;
+	} else {
+		tcp.acknowledged_be = bpf_htonl(bpf_ntohl(tcp.sequence_be) + 1);
+		tcp.sequence_be = 0;
+		tcp.flags = TCP_RST | TCP_ACK;
+	}
 	tcp.source_port_be = packet->flow.target_port_be;
 	tcp.target_port_be = packet->flow.source_port_be;
-	tcp.sequence_be = 0;
 	tcp.offset = 0x50;
-	tcp.flags = TCP_RST | TCP_ACK;
 	tcp.window = 0;
 	tcp.checksum = 0;
 	tcp.urgent = 0;

@@ -38,7 +38,7 @@ static __always_inline __u8 tell_direction(__u8 hook)
 static __always_inline int tell_is_judged(__u32 verdict)
 {
 	return verdict == MALLA_VERDICT_DENIED_EGRESS || verdict == MALLA_VERDICT_DENIED_INGRESS ||
-	       verdict == MALLA_VERDICT_CUT;
+	       verdict == MALLA_VERDICT_CUT || verdict == MALLA_VERDICT_PLAIN_REFUSED;
 }
 
 /* The packet goes nowhere. A function of its own for the verifier; what it answers means nothing.

@@ -13,6 +13,7 @@ __attribute__((noinline)) int pod_sends(struct __sk_buff *skb, struct packet *pa
 
 	if (!packet)
 		return MALLA_VERDICT_FAILED;
+	packet->hook = MALLA_HOOK_FROM_POD;
 	return from_pod_judge(skb, packet, &way);
 }
 
@@ -20,6 +21,7 @@ __attribute__((noinline)) int fabric_sends(struct __sk_buff *skb, struct packet 
 {
 	if (!packet)
 		return MALLA_VERDICT_FAILED;
+	packet->hook = MALLA_HOOK_UPLINK;
 	return from_fabric_judge(skb, packet);
 }
 
@@ -27,6 +29,7 @@ __attribute__((noinline)) int stack_sends(struct __sk_buff *skb, struct packet *
 {
 	if (!packet)
 		return MALLA_VERDICT_FAILED;
+	packet->hook = MALLA_HOOK_TO_POD;
 	return to_pod_judge(skb, packet);
 }
 

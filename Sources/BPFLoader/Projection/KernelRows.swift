@@ -1,6 +1,6 @@
 // The rows as the kernel holds them, and the one order in which they are changed: policies, sets,
-// identities, exclusions, pods, their places; then removals the other way round. A pod's row never
-// names policies that are not there. (Services: ServiceRows.)
+// identities, modes, peers, exclusions, pods, their places; then removals the other way round. A
+// pod's row never names policies that are not there. (Services: ServiceRows.)
 
 internal import CMallaABI
 
@@ -12,6 +12,7 @@ struct KernelRows: ~Copyable {
     let places: BPFMap<UInt32, UInt32>
     private(set) var placed: [UInt32: UInt32] = [:]
     var policies: PolicyMaps
+    var tunnels: TunnelMaps
     /// What the kernel holds now; without `problems`.
     private(set) var current = MapRows()
     /// How often pods or policies have changed: flows judged before are judged anew.
@@ -27,6 +28,7 @@ struct KernelRows: ~Copyable {
         let places = try BPFMap<UInt32, UInt32>(
             adopting: object.map("malla_place"), name: "malla_place")
         let policies = try PolicyMaps(object)
+        let tunnels = try TunnelMaps(object)
         var rows = MapRows()
         var placed: [UInt32: UInt32] = [:]
         places.forEach(key: 0, value: 0) { placed[$0] = $1 }
@@ -37,6 +39,7 @@ struct KernelRows: ~Copyable {
         self.policies = policies
         self.places = places
         self.placed = placed
+        self.tunnels = tunnels
         current = rows
     }
 
@@ -48,6 +51,7 @@ struct KernelRows: ~Copyable {
         // A full map may have room now that what is gone is taken out.
         refused = try pass(rows)
         policies.count(refused)
+        tunnels.count(refused)
         pods.refused += refused.rows(of: pods.name)
         exclusions.refused += refused.rows(of: exclusions.name)
         return refused.problems
@@ -63,6 +67,7 @@ struct KernelRows: ~Copyable {
                 wanted[key]?.set = PolicyMaps.closedSet
             }
         }
+        if try tunnels.write(rows, &wanted, &refused) { hasNewPolicies = true }
         // Before the pods that they are of: what a pod excludes is never captured.
         let excluded = MapChange(from: current.exclusions, to: rows.exclusions)
         for row in excluded.writes {
@@ -90,6 +95,7 @@ struct KernelRows: ~Copyable {
             try exclusions.remove(key)
             current.exclusions[key] = nil
         }
+        try tunnels.remove()
         try policies.remove()
         if hasNewPolicies || !change.isEmpty { changes &+= 1 }
         return refused

@@ -9,6 +9,10 @@ struct MapRows {
     var pods: [malla_address: malla_pod] = [:]
     /// What pods keep from the engine.
     var exclusions: [malla_exclude: UInt32] = [:]
+    /// Ports that take other than what their pod's flags say.
+    var modes: [malla_mode_key: UInt32] = [:]
+    /// Pods of other nodes to which tunnels lead.
+    var peers: [malla_address: UInt32] = [:]
     /// Its rows are made by PolicyMaps, set by set; `nil` in what was read from the kernel.
     var policy: CompiledPolicy?
     /// What of the snapshot could not be said in rows.
@@ -16,13 +20,15 @@ struct MapRows {
 
     init() {}
 
-    /// - Parameter interfaces: index by name, of the local pods' interfaces that exist.
-    /// - Parameter namespaces: see `NetworkLink.namespaces`; without it no socket is asked whether
-    ///   it knows a packet.
+    /// - Parameters:
+    ///   - interfaces: index by name, of the local pods' interfaces that exist.
+    ///   - namespaces: see `NetworkLink.namespaces`; without it no socket is asked whether it knows
+    ///     a packet.
+    ///   - hasTunnels: whether the engine opens tunnels for pods in the mesh.
     /// - Complexity: linear in pods.
     init(
         _ snapshot: Snapshot, interfaces: [String: UInt32], namespaces: [UInt32: UInt32] = [:],
-        after previous: MapRows
+        after previous: MapRows, hasTunnels: Bool = false
     ) {
         var podNumbers = PodNumbers(previous)
         let policy = snapshot.policy
@@ -41,16 +47,44 @@ struct MapRows {
             if workload.engineUse.isInbound {
                 exclude(workload.inboundExclusions, MALLA_POD_EXCLUDES_INBOUND, &row)
             }
+            if workload.isMeshed { insist(snapshot.peerModes.modes(of: workload), &row) }
+            if hasTunnels, workload.isMeshed { row.flags |= UInt32(MALLA_POD_TUNNELS) }
             row.set = policy.setOfWorkload[place].map { policy.sets[$0].number } ?? 0
             for address in workload.addresses {
                 row.identity = policy.identity(of: address)
                 pods[malla_address(address)] = row
             }
         }
+        if hasTunnels { reach(snapshot) }
     }
 }
 
 extension MapRows {
+    private mutating func insist(_ modes: WorkloadModes, _ row: inout malla_pod) {
+        let isStrict = modes.mode == .strict
+        if isStrict { row.flags |= UInt32(MALLA_POD_STRICT) }
+        for (port, mode) in modes.ports where (mode == .strict) != isStrict {
+            row.flags |= UInt32(MALLA_POD_MODES)
+            let key = malla_mode_key(endpoint: row.endpoint, port_be: port.bigEndian, pad: 0)
+            self.modes[key] = UInt32(mode == .strict ? MALLA_MODE_STRICT : MALLA_MODE_OPEN)
+        }
+    }
+
+    /// What wants plain text at all its ports is none of the tunnels'; single ports are the
+    /// engine's to know.
+    private mutating func reach(_ snapshot: Snapshot) {
+        for workload in snapshot.mesh.workloads
+        where !snapshot.isLocal(workload) && snapshot.tunnelPeers.speaksHBONE(workload) {
+            let modes = snapshot.peerModes.modes(of: workload)
+            if modes.mode == .disable, !modes.ports.values.contains(where: { $0 != .disable }) {
+                continue
+            }
+            for address in workload.addresses {
+                peers[malla_address(address)] = UInt32(MALLA_PEER_HBONE)
+            }
+        }
+    }
+
     private mutating func exclude(_ excluded: Exclusions, _ flag: Int32, _ row: inout malla_pod) {
         guard !excluded.isEmpty else { return }
         row.flags |= UInt32(flag)

@@ -42,6 +42,6 @@ extension KernelRows {
                 mended.append(places.name)
             }
         }
-        return mended + policies.mend(count)
+        return mended + policies.mend(count) + tunnels.mend(count)
     }
 }

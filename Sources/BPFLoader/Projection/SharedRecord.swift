@@ -141,6 +141,19 @@ extension malla_exclude: @retroactive Hashable {
     }
 }
 
+extension malla_mode_key: @retroactive Hashable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.endpoint == right.endpoint && left.port_be == right.port_be
+    }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(endpoint)
+        hasher.combine(port_be)
+    }
+}
+
 extension malla_identity: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
         left.identity == right.identity && left.flags == right.flags

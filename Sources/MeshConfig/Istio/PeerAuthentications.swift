@@ -76,10 +76,6 @@ extension PeerAuthentication {
             mode: Self.mode(spec?["mtls"]), ports: ports)
     }
 
-    fileprivate var isStrict: Bool {
-        mode == .strict || ports.values.contains { $0 == .strict }
-    }
-
     /// UNSET, and nothing, are `nil`.
     private static func mode(_ value: Value?) -> MutualTLSMode? {
         value?["mode"]?.text.flatMap(MutualTLSMode.init)
@@ -97,11 +93,6 @@ extension Resolution {
         for (object, policy) in policies.sorted(by: {
             PeerAuthentication.precedes($0.policy, $1.policy)
         }) {
-            if policy.isStrict {
-                notePeerAuthentication(
-                    object, "spec.mtls.mode",
-                    "STRICT is not enforced by this build: plain text still reaches the workloads")
-            }
             if policy.selector != nil {
                 guard object.name.namespace == root else { continue }
                 notePeerAuthentication(

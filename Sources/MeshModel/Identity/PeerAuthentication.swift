@@ -36,6 +36,9 @@ public struct PeerAuthentication: Hashable, Sendable {
         self.ports = ports
     }
 
+    /// As people are told of it.
+    public var title: String { "PeerAuthentication \(name)" }
+
     /// Of two of one scope the older counts; without a difference, by name. Istio says no more.
     public static func precedes(_ left: PeerAuthentication, _ right: PeerAuthentication) -> Bool {
         (left.created, left.name.name, left.name.namespace)
@@ -64,43 +67,65 @@ public struct WorkloadModes: Hashable, Sendable {
 ///   without a selector mean nothing.
 /// - Threads: any; immutable.
 public struct PeerModes: Hashable, Sendable {
-    private let mesh: MutualTLSMode
-    private let namespaces: [String: MutualTLSMode]
+    /// What an object without a selector says.
+    private struct Scope: Hashable {
+        var mode: MutualTLSMode
+        var origin: String
+    }
+
+    private let mesh: Scope
+    private let namespaces: [String: Scope]
     /// Each in order of precedence.
     private let selected: [String: [PeerAuthentication]]
 
     public init(_ policies: [PeerAuthentication] = [], rootNamespace: String = "istio-system") {
-        var mesh: MutualTLSMode?
+        var mesh: Scope?
         var hasMesh = false
-        var namespaces: [String: MutualTLSMode?] = [:]
+        var namespaces: [String: Scope?] = [:]
         var selected: [String: [PeerAuthentication]] = [:]
         for policy in policies.sorted(by: PeerAuthentication.precedes) {
             let space = policy.name.namespace
+            let scope = policy.mode.map { Scope(mode: $0, origin: policy.title) }
             switch (policy.selector, space == rootNamespace) {
             case (nil, true):
-                if !hasMesh { mesh = policy.mode }
+                if !hasMesh { mesh = scope }
                 hasMesh = true
             case (nil, false):
-                if namespaces[space] == nil { namespaces[space] = .some(policy.mode) }
+                if namespaces[space] == nil { namespaces[space] = .some(scope) }
             case (_, true):
                 break
             case (_, false):
                 selected[space, default: []].append(policy)
             }
         }
-        self.mesh = mesh ?? .permissive
+        self.mesh = mesh ?? Scope(mode: .permissive, origin: "no PeerAuthentication")
         self.namespaces = namespaces.compactMapValues(\.self)
         self.selected = selected
     }
 
     /// What holds for a workload.
     public func modes(of workload: Workload) -> WorkloadModes {
-        let space = workload.name.namespace
-        let inherited = namespaces[space] ?? mesh
-        let own = selected[space]?.first { $0.selector?.selects(workload.labels) == true }
-        guard let own else { return WorkloadModes(inherited) }
+        let inherited = scope(of: workload).mode
+        guard let own = own(workload) else { return WorkloadModes(inherited) }
         let mode = own.mode ?? inherited
         return WorkloadModes(mode, ports: own.ports.mapValues { $0 ?? mode })
+    }
+
+    /// Which object says what holds for a port: `PeerAuthentication shop/strict`.
+    public func origin(of workload: Workload, port: UInt16) -> String {
+        guard let own = own(workload) else { return scope(of: workload).origin }
+        if let mode = own.ports[port], mode != nil { return "\(own.title) port \(port)" }
+        return own.mode == nil ? scope(of: workload).origin : own.title
+    }
+
+    private func scope(of workload: Workload) -> Scope {
+        namespaces[workload.name.namespace] ?? mesh
+    }
+
+    private func own(_ workload: Workload) -> PeerAuthentication? {
+        selected[workload.name.namespace]?.first {
+            $0.selector?.selects(workload.labels) == true
+        }
     }
 
     /// What holds for one port of a workload.

@@ -50,8 +50,10 @@ extension Snapshot {
     ///   - transport: the protocol's number.
     ///   - port: of the pod that would receive; 0 where the protocol has none.
     ///   - isHostAllowed: whether the node reaches its pods whatever their policies say.
+    ///   - hasTunnels: whether nodes carry connections of pods that have an identity.
     public func trace(
-        from: PolicyEnd, to: PolicyEnd, transport: UInt8, port: UInt16, isHostAllowed: Bool
+        from: PolicyEnd, to: PolicyEnd, transport: UInt8, port: UInt16, isHostAllowed: Bool,
+        hasTunnels: Bool = false
     ) throws(PolicyTraceError) -> [PolicyTrace] {
         let sources = try addresses(of: from)
         let targets = try addresses(of: to)
@@ -60,7 +62,11 @@ extension Snapshot {
             guard let target = targets.first(where: { $0.isIPv4 == source.isIPv4 }) else {
                 continue
             }
-            traces.append(trace(source, target, transport, port, isHostAllowed))
+            var trace = trace(source, target, transport, port, isHostAllowed)
+            if trace.verdict != .denied, transport == TransportProtocol.tcp.number {
+                insist(port, hasTunnels, &trace)
+            }
+            traces.append(trace)
         }
         if traces.isEmpty { throw .noFamily }
         return traces
@@ -114,6 +120,33 @@ extension Snapshot {
             trace.verdict = .audited
         }
         return trace
+    }
+
+    /// Mutual TLS, where the pod that would receive insists on it.
+    private func insist(_ port: UInt16, _ hasTunnels: Bool, _ trace: inout PolicyTrace) {
+        let source = workloadsByAddress[trace.source].map { mesh.workloads[$0] }
+        guard let to = workloadsByAddress[trace.target], mesh.workloads[to].isMeshed,
+            trace.source != trace.target
+        else { return }
+        let target = mesh.workloads[to]
+        guard peerModes.mode(of: target, port: port) == .strict else { return }
+        let who = "\(peerModes.origin(of: target, port: port)) insists on mutual TLS"
+        let isProbe =
+            source == nil && isLocal(target) && policy.kind(of: trace.source) == .host
+        if isProbe || (source?.isMeshed == true && source?.node == target.node) {
+            return note("\(who), and the pod's own node vouches for who sends", &trace)
+        }
+        if let source, hasTunnels, tunnelPeers.speaksHBONE(source),
+            tunnelPeers.speaksHBONE(target)
+        {
+            return note("\(who): it goes by a tunnel", &trace)
+        }
+        trace.verdict = .denied
+        note("\(who): plain text is reset (plain_refused)", &trace)
+    }
+
+    private func note(_ text: String, _ trace: inout PolicyTrace) {
+        trace.note = trace.note.isEmpty ? text : "\(trace.note); \(text)"
     }
 
     private func service(at address: IPAddress) -> ObjectName? {

@@ -1,4 +1,5 @@
 internal import AdminAPI
+internal import BPFLoader
 internal import MeshModel
 
 // The policies in force, and what they say of a connection, as the items of AdminAPI.
@@ -23,7 +24,8 @@ extension Agent {
             do throws(PolicyTraceError) {
                 let traces = try snapshot.trace(
                     from: question.from, to: question.to, transport: question.transport,
-                    port: question.port, isHostAllowed: options.hostToPod == .allow)
+                    port: question.port, isHostAllowed: options.hostToPod == .allow,
+                    hasTunnels: datapath.options.capturesHBONE)
                 return .success(traces.map { PolicyTraceItem(question, $0, snapshot) })
             } catch {
                 throw .init(error)

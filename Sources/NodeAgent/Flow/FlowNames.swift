@@ -47,6 +47,7 @@ final class FlowNames: Sendable {
             targetIdentity: Int(event.targetIdentity), targetLabels: labels(event.targetIdentity),
             ruleNumber: Int(event.rule), packets: Int(event.packets))
         if event.isPolicys { decide(event, &item, before) }
+        if event.verdict == "plain_refused" { insist(event, &item) }
         return item
     }
 
@@ -90,6 +91,13 @@ final class FlowNames: Sendable {
             guard let workload else { return }
             explain(event, workload, isEgress ? event.target.address : event.source.address, &item)
         }
+    }
+
+    private func insist(_ event: FlowEvent, _ item: inout FlowEventItem) {
+        guard let index = snapshot.workloadsByAddress[event.target.address] else { return }
+        item.rule = snapshot.peerModes.origin(
+            of: snapshot.mesh.workloads[index], port: event.target.port)
+        item.why = "plain text, and the pod insists on mutual TLS"
     }
 
     private func explain(

@@ -30,6 +30,27 @@ struct PeerModesTests {
         #expect(count == 625)
     }
 
+    @Test func `people are told which object decided`() {
+        let modes = PeerModes([
+            .init(name: .init("istio-system", "m"), mode: .strict),
+            .init(name: .init("shop", "n"), mode: .permissive),
+            .init(
+                name: .init("shop", "w"), selector: LabelSelector(["app": "web"]),
+                ports: [80: .strict, 81: nil]),
+        ])
+        func origin(_ space: String, _ labels: [String: String], _ port: UInt16) -> String {
+            modes.origin(
+                of: Workload(
+                    name: .init(space, "a"), serviceAccount: "a", node: "n", labels: labels,
+                    addresses: [], interface: nil, isMeshed: true, workloadName: "a"),
+                port: port)
+        }
+        #expect(origin("other", [:], 80) == "PeerAuthentication istio-system/m")
+        #expect(origin("shop", [:], 80) == "PeerAuthentication shop/n")
+        #expect(origin("shop", ["app": "web"], 80) == "PeerAuthentication shop/w port 80")
+        #expect(origin("shop", ["app": "web"], 81) == "PeerAuthentication shop/n")
+    }
+
     private func check(_ mesh: Said, _ namespace: Said, _ workload: Said, _ port: Said) {
         var policies: [PeerAuthentication] = []
         if mesh != .nothing {

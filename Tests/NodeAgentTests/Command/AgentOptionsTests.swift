@@ -48,7 +48,8 @@ struct AgentOptionsTests {
             "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b",
             "--hold-new-pods", "off", "--host-to-pod", "policy", "--cgroup", "g", "--ca", "a",
             "--trust-domain", "example.org", "--cert-ttl", "20s", "--root-namespace", "mesh",
-            "--access-log", "-", "--flow-sample", "1/100", "--flow-history", "50", "--map-entries", "malla_service=12",
+            "--access-log", "-", "--flow-sample", "1/100", "--flow-history", "50", "--map-entries",
+            "malla_service=12",
             "--map-entries", "malla_flow=34",
         ]
         let options = try AgentOptions.parse(given)

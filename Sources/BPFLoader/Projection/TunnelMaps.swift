@@ -1,0 +1,102 @@
+// The kernel's side of mutual TLS: which ports of local pods insist on it, and to which pods of
+// other nodes tunnels lead. Rows come before the pods that need them, and go after.
+
+internal import CMallaABI
+
+/// - Owns: two maps, and a copy of what they hold.
+/// - Limits: a pod whose modes do not fit insists on mutual TLS at all its ports.
+struct TunnelMaps: ~Copyable {
+    private(set) var modes: BPFMap<malla_mode_key, UInt32>
+    private(set) var peers: BPFMap<malla_address, UInt32>
+    private(set) var heldModes: [malla_mode_key: UInt32] = [:]
+    private(set) var heldPeers: [malla_address: UInt32] = [:]
+    private var staleModes: [malla_mode_key] = []
+    private var stalePeers: [malla_address] = []
+    private var modeRound = RowRound<malla_mode_key>()
+    private var peerRound = RowRound<malla_address>()
+
+    init(_ object: borrowing BPFObject) throws(BPFError) {
+        let modes = try BPFMap<malla_mode_key, UInt32>(
+            adopting: object.map("malla_mode"), name: "malla_mode")
+        let peers = try BPFMap<malla_address, UInt32>(
+            adopting: object.map("malla_peer"), name: "malla_peer")
+        var heldModes: [malla_mode_key: UInt32] = [:]
+        var heldPeers: [malla_address: UInt32] = [:]
+        modes.forEach(key: malla_mode_key(), value: 0) { heldModes[$0] = $1 }
+        peers.forEach(key: malla_address(), value: 0) { heldPeers[$0] = $1 }
+        self.modes = modes
+        self.peers = peers
+        self.heldModes = heldModes
+        self.heldPeers = heldPeers
+    }
+
+    /// Writes what is new, and closes those of `pods` whose modes did not fit.
+    ///
+    /// - Returns: whether a mode has changed, by which flows were judged.
+    mutating func write(
+        _ rows: MapRows, _ pods: inout [malla_address: malla_pod], _ refused: inout FullMaps
+    ) throws(BPFError) -> Bool {
+        let change = MapChange(from: heldModes, to: rows.modes)
+        var closed: Set<UInt32> = []
+        for row in change.writes {
+            do throws(BPFError) {
+                try modes.set(row.key, to: row.value)
+                heldModes[row.key] = row.value
+            } catch {
+                try refused.take(error, map: modes.name, entriesMax: modes.entriesMax)
+                closed.insert(row.key.endpoint)
+            }
+        }
+        staleModes = change.removals
+        if !closed.isEmpty {
+            for (address, pod) in pods where closed.contains(pod.endpoint) {
+                pods[address]?.flags &= ~UInt32(MALLA_POD_MODES)
+                pods[address]?.flags |= UInt32(MALLA_POD_STRICT)
+            }
+        }
+        let reach = MapChange(from: heldPeers, to: rows.peers)
+        for row in reach.writes {
+            do throws(BPFError) {
+                try peers.set(row.key, to: row.value)
+                heldPeers[row.key] = row.value
+            } catch {
+                try refused.take(error, map: peers.name, entriesMax: peers.entriesMax)
+            }
+        }
+        stalePeers = reach.removals
+        return !change.isEmpty
+    }
+
+    /// Takes out what `write` found to be stale.
+    mutating func remove() throws(BPFError) {
+        for key in staleModes {
+            try modes.remove(key)
+            heldModes[key] = nil
+        }
+        staleModes = []
+        for key in stalePeers {
+            try peers.remove(key)
+            heldPeers[key] = nil
+        }
+        stalePeers = []
+    }
+
+    mutating func count(_ refused: FullMaps) {
+        modes.refused += refused.rows(of: modes.name)
+        peers.refused += refused.rows(of: peers.name)
+    }
+
+    /// See `KernelRows.mend`.
+    mutating func mend(_ count: Int) -> [String] {
+        var mended: [String] = []
+        for key in modeRound.take(count, of: { Array(heldModes.keys) }) {
+            guard let mode = heldModes[key] else { continue }
+            if BPFLoader.mend(modes, key, mode, placeholder: 0) { mended.append(modes.name) }
+        }
+        for key in peerRound.take(count, of: { Array(heldPeers.keys) }) {
+            guard let peer = heldPeers[key] else { continue }
+            if BPFLoader.mend(peers, key, peer, placeholder: 0) { mended.append(peers.name) }
+        }
+        return mended
+    }
+}

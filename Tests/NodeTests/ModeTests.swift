@@ -1,0 +1,127 @@
+import Glibc
+import TestSupport
+import Testing
+
+/// `client` and `near` on one node, `far` on another; `near` insists on mutual TLS.
+@Suite("A pod that insists on mutual TLS (PeerAuthentication, docs/identity.md)", .serialized)
+struct ModeTests {
+    /// curl's exit status for a connection that is refused.
+    private static let refused = "curl 7:"
+
+    private static func strict(_ spec: String = "mtls: {mode: STRICT}") -> String {
+        """
+        apiVersion: security.istio.io/v1
+        kind: PeerAuthentication
+        metadata: {name: strict, namespace: \(Testbed.space)}
+        spec:
+          selector: {matchLabels: {app: near}}
+          \(spec)
+
+        """
+    }
+
+    private static func refusals(_ node: TestNode, _ hook: String) throws -> Double {
+        try node.metric("malla_verdicts_total{hook=\"\(hook)\",verdict=\"plain_refused\"}")
+    }
+
+    private static func mesh() throws -> SmallMesh.Running {
+        try SmallMesh.running { bed in
+            try bed.configure("strict.yaml", strict())
+            try bed.configure("open.yaml", OpenMesh.service("open", pods: ["near"], at: 90))
+        }
+    }
+
+    @Test func `plain text is reset at once, but from its own node; it is explained`() throws {
+        let mesh = try Self.mesh()
+        defer { mesh.close() }
+        let (near, far) = (mesh.bed["near"], mesh.bed["far"])
+        let urls = ["http://\(near.v4):8080/", "http://[\(near.v6)]:8080/"]
+        for url in urls {
+            let answers = [
+                try far.curl(url, seconds: 3), try mesh.bed[node: "n2"].curl(url, seconds: 3),
+                Curl.response(try mesh.bed.outside(OpenMesh.ask + [url])),
+            ]
+            for answer in answers {
+                #expect(answer.problem.hasPrefix(Self.refused), "\(answer)\n\(mesh.logs)")
+            }
+            #expect(try mesh.client.curl(url).status == 200, "\(mesh.logs)")
+            #expect(try mesh.node.curl(url).status == 200, "a probe\n\(mesh.logs)")
+        }
+        // By services too: balanced at the client, and at the node from outside.
+        for url in SmallMesh.kernelNear.urls {
+            #expect(try far.curl(url, seconds: 3).problem.hasPrefix(Self.refused), "\(url)")
+            #expect(try mesh.client.curl(url).status == 200, "\(url)")
+        }
+        let outer = Curl.response(
+            try mesh.bed.outside(OpenMesh.ask + ["http://\(mesh.node.v4):30169/"]))
+        #expect(outer.problem.hasPrefix(Self.refused), "\(outer)")
+        #expect(try Self.refusals(mesh.node, "uplink") >= 8)
+
+        let seen = try mesh.node.malla("observe", "--verdict", "plain_refused", "--from", "bed/far")
+        #expect(seen.output.contains("PeerAuthentication bed/strict"), "\(seen)")
+        #expect(seen.output.contains("insists on mutual TLS"), "\(seen)")
+        func trace(_ from: String) throws -> Outcome {
+            try mesh.node.malla(
+                "policy", "trace", "--from", from, "--to", "bed/near", "--port", "8080")
+        }
+        let denied = try trace("bed/far")
+        #expect(denied.status == 1 && denied.output.contains("plain_refused"), "\(denied)")
+        #expect(try trace("bed/client").isSuccess)
+    }
+
+    @Test func `pods outside of the mesh are refused on its own node too; ports differ`() throws {
+        let mesh = try Self.mesh()
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        let url = "http://\(near.v4):8080/"
+        let file = "\(mesh.bed.configuration)/bed.yaml"
+        let text = try Command.shell("cat \(file)")
+        try mesh.bed.configure(
+            "bed.yaml",
+            text.replacing("{app: client}", with: "{app: client, malla.io/mesh: disabled}"))
+        try eventually("the client is not in the mesh") {
+            try mesh.client.curl(url, seconds: 2).problem.hasPrefix(Self.refused)
+        }
+        #expect(try Self.refusals(mesh.node, "from_pod") > 0)
+        let service = SmallMesh.kernelNear.urls[0]
+        #expect(try mesh.client.curl(service, seconds: 3).problem.hasPrefix(Self.refused))
+
+        try mesh.bed.configure(
+            "strict.yaml",
+            Self.strict(
+                "mtls: {mode: STRICT}\n  portLevelMtls: {8080: {mode: PERMISSIVE}}"))
+        try eventually("the port takes plain text") {
+            try mesh.client.curl(url, seconds: 2).status == 200
+        }
+        #expect(try mesh.bed["far"].curl(url).status == 200, "\(mesh.logs)")
+    }
+
+    @Test func `what is open in plain text is reset when the mode changes, and only that`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        let url = "http://\(mesh.bed["near"].v4):8080/"
+        let arguments = ["wrk", "-t1", "-c2", "-d5s", "--timeout", "1s", url]
+        let kept = try mesh.client.start("kept", arguments)
+        let own = try mesh.bed["near"].start(
+            "own", Array(arguments.dropLast()) + ["http://\(far.v4):8080/"])
+        let closed = try far.start("closed", arguments)
+        try eventually("the loads flow") {
+            try mesh.quiet.near.requests() > 50 && mesh.quiet.far.requests() > 50
+        }
+        try mesh.bed.configure("strict.yaml", Self.strict())
+        try eventually("plain connections are reset") {
+            try Self.refusals(mesh.node, "to_pod") + Self.refusals(mesh.node, "from_pod") > 0
+        }
+        try eventually("none is left") {
+            let open = try far.run(
+                ["ss", "-Htn", "state", "established", "dport", "=", ":8080"])
+            return open.output.isEmpty
+        }
+        #expect(kept.wait(seconds: 20) == 0)
+        #expect(Load(kept.text).errors == 0, "\(kept.text)")
+        #expect(own.wait(seconds: 20) == 0)
+        #expect(Load(own.text).errors == 0, "\(own.text)")
+        _ = closed.wait(seconds: 20)
+    }
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* peer.h - the pods of other nodes to which tunnels lead. */
+#pragma once
+#include "lib/kernel.h"
+
+/* Written by BPFLoader/Projection; read where a pod that has an identity opens
+ * a connection, and where the engine dials the port of tunnels. The loader sets
+ * the size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct malla_address);
+	__type(value, __u32); /* MALLA_PEER_* */
+} malla_peer SEC(".maps");
+
+static __always_inline int peer_speaks_hbone(const struct malla_address *address)
+{
+	const __u32 *flags = bpf_map_lookup_elem(&malla_peer, address);
+
+	return flags && *flags & MALLA_PEER_HBONE;
+}

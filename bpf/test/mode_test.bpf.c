@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Who may open plain connections to pods that insist on mutual TLS, and what
+ * tunnels carry. */
+#include "test/cores.h"
+
+#define CLIENT 0xc6336401 /* 198.51.100.1, of the world */
+#define REMOTE 0x0a02000a /* 10.2.0.10, a pod of another node */
+
+static __always_inline void put_insisting(__u32 flags, __u32 generation)
+{
+	struct malla_end server = end4(SERVER, 0);
+	struct malla_pod value = {
+	    .interface = OTHER_INTERFACE, .endpoint = 2, .flags = MALLA_POD_MESHED | flags};
+
+	put_generation(generation, MALLA_SETTING_HBONE);
+	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	put_quota(0, 64);
+	put_quota(2, 64);
+}
+
+static __always_inline void put_mode(__u16 port, __u32 mode)
+{
+	struct malla_mode_key key = {.endpoint = 2, .port_be = bpf_htons(port)};
+
+	bpf_map_update_elem(&malla_mode, &key, &mode, BPF_ANY);
+}
+
+static __always_inline void put_peer(void)
+{
+	struct malla_end remote = end4(REMOTE, 0);
+	__u32 flags = MALLA_PEER_HBONE;
+
+	bpf_map_update_elem(&malla_peer, &remote.address, &flags, BPF_ANY);
+}
+
+/* The engine is gone. A function of its own, as in expect.h. */
+__attribute__((noinline)) int put_absent(__u32 flags)
+{
+	struct malla_setting values = {.node_cookie = 1, .generation = 1, .flags = flags};
+	__u32 first = 0;
+
+	return (int)bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
+}
+
+SEC("tc")
+int plain_text_is_refused_from_outside_and_from_pods_outside_of_the_mesh(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_pod(0);
+	put_insisting(MALLA_POD_STRICT, 1);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(!flow_of(&syn));
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	/* The address of a pod here does not help who comes from elsewhere. */
+	put_pod(MALLA_POD_MESHED);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int the_nodes_own_pods_in_the_mesh_and_its_probes_are_vouched_for(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_pod(MALLA_POD_MESHED);
+	put_insisting(MALLA_POD_STRICT, 1);
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	/* No interface has brought it. */
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(stack_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int ports_may_differ_from_their_pod(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_insisting(MALLA_POD_STRICT | MALLA_POD_MODES, 1);
+	put_mode(9090, MALLA_MODE_OPEN);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 9090), TCP_SYN);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	syn.flow.target_port_be = bpf_htons(8080);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
+	put_insisting(MALLA_POD_MODES, 1);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	put_mode(8080, MALLA_MODE_STRICT);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int what_policies_deny_is_theirs_to_name(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	struct malla_end server = end4(SERVER, 0);
+	struct malla_pod value = {
+	    .interface = OTHER_INTERFACE,
+	    .endpoint = 2,
+	    .set = 1,
+	    .flags = MALLA_POD_MESHED | MALLA_POD_STRICT,
+	};
+
+	put_insisting(0, 1);
+	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	put_set(1, 0);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_DENIED_INGRESS);
+	put_policy(MALLA_IDENTITY_WORLD, MALLA_INGRESS, 8080, MALLA_POLICY_EXACT_BITS,
+		   MALLA_POLICY_ALLOW);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int a_pod_that_begins_to_insist_loses_plain_connections_and_no_others(struct __sk_buff *skb)
+{
+	static struct packet plain, vouched, answer;
+
+	put_pod(0);
+	put_insisting(0, 1);
+	plain = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
+	answer = packet_between(end4(SERVER, 8080), end4(POD, 40000), TCP_SYN | TCP_ACK);
+	EXPECT(pod_sends(skb, &plain, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	put_pod(MALLA_POD_MESHED);
+	vouched = packet_between(end4(POD, 40001), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(pod_sends(skb, &vouched, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+
+	put_insisting(MALLA_POD_STRICT, 2);
+	plain.flags = TCP_ACK;
+	vouched.flags = TCP_ACK;
+	EXPECT(pod_sends(skb, &plain, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(pod_sends(skb, &vouched, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int what_such_a_pod_opens_itself_goes_on(struct __sk_buff *skb)
+{
+	static struct packet syn, answer;
+
+	put_pod(0);
+	put_insisting(0, 1);
+	syn = packet_between(end4(SERVER, 40000), end4(POD, 8080), TCP_SYN);
+	answer = packet_between(end4(POD, 8080), end4(SERVER, 40000), TCP_ACK);
+	EXPECT(pod_sends(skb, &syn, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	put_insisting(MALLA_POD_STRICT, 2);
+	EXPECT(pod_sends(skb, &answer, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
+int what_a_tunnel_brought_is_not_plain(struct __sk_buff *skb)
+{
+	static struct packet tunnel, dial;
+	struct ends ends = {.target = OTHER_INTERFACE};
+
+	put_insisting(MALLA_POD_STRICT, 1);
+	tunnel = packet_between(end4(REMOTE, 61001), end4(SERVER, MALLA_HBONE_PORT), TCP_SYN);
+	EXPECT(fabric_sends(skb, &tunnel) == MALLA_VERDICT_CAPTURED);
+	dial = packet_between(end4(REMOTE, 63268), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(engine_sends(&dial, &ends) == MALLA_VERDICT_PASS);
+	put_insisting(MALLA_POD_STRICT, 2);
+	dial.flags = TCP_ACK;
+	EXPECT(engine_sends(&dial, &ends) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int what_a_pod_opens_to_a_peer_is_carried(struct __sk_buff *skb)
+{
+	static struct packet syn, ack;
+
+	put_insisting(0, 1);
+	put_peer();
+	put_pod(MALLA_POD_MESHED);
+	syn = packet_between(end4(POD, 40000), end4(REMOTE, 5432), TCP_SYN);
+	ack = packet_between(end4(POD, 40000), end4(REMOTE, 5432), TCP_ACK);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	/* Only where the pod has an identity to show. */
+	syn.flow.source_port_be = bpf_htons(40001);
+	ack.flow.source_port_be = bpf_htons(40001);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
+	syn = packet_between(end4(POD, 40002), end4(CLIENT, 5432), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	/* Without an engine it is refused: never plain text instead. */
+	syn = packet_between(end4(POD, 40003), end4(REMOTE, 5432), TCP_SYN);
+	put_absent(MALLA_SETTING_HBONE);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int policies_are_asked_about_what_is_carried_and_not_about_the_tunnel(struct __sk_buff *skb)
+{
+	static struct packet syn, ack, tunnel;
+	struct malla_end pod = end4(POD, 0);
+	struct malla_pod value = {
+	    .interface = POD_INTERFACE,
+	    .endpoint = 1,
+	    .set = 1,
+	    .flags = MALLA_POD_MESHED | MALLA_POD_TUNNELS,
+	};
+	struct ends ends = {.source = POD_INTERFACE};
+
+	put_pod(0);
+	put_insisting(0, 1);
+	put_peer();
+	bpf_map_update_elem(&malla_pod, &pod.address, &value, BPF_ANY);
+	put_set(1, 0);
+	syn = packet_between(end4(POD, 40000), end4(REMOTE, 5432), TCP_SYN);
+	ack = packet_between(end4(POD, 40000), end4(REMOTE, 5432), TCP_ACK);
+	tunnel = packet_between(end4(POD, 61000), end4(REMOTE, MALLA_HBONE_PORT), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_DENIED_EGRESS);
+	EXPECT(engine_sends(&tunnel, &ends) == MALLA_VERDICT_PASS);
+	put_policy(MALLA_IDENTITY_WORLD, MALLA_EGRESS, 5432, MALLA_POLICY_EXACT_BITS,
+		   MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	put_policy(MALLA_IDENTITY_WORLD, MALLA_EGRESS, 5432, MALLA_POLICY_EXACT_BITS,
+		   MALLA_POLICY_DENY);
+	put_generation(2, MALLA_SETTING_HBONE);
+	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_CUT);
+	tunnel.flags = TCP_ACK;
+	EXPECT(engine_sends(&tunnel, &ends) == MALLA_VERDICT_PASS);
+	return 0;
+}
