@@ -49,6 +49,8 @@ public enum AdminAPI {
         path: "/v1/accounts", kind: "AccountList")
     public static let certificates = AdminResource<CertificateItem>(
         path: "/v1/certificates", kind: "CertificateList")
+    public static let mutualTLS = AdminResource<MutualTLSItem>(
+        path: "/v1/mtls", kind: "MutualTLSList")
     public static let bpfStats = AdminResource<BPFStatsItem>(
         path: "/v1/bpf/stats", kind: "BPFStatsList")
     public static let flows = AdminResource<FlowItem>(path: "/v1/bpf/ct", kind: "FlowList")

@@ -42,7 +42,8 @@ struct Malla: ParsableCommand {
         version: "malla \(mallaVersion)",
         subcommands: [
             Check.self, Status.self, Endpoints.self, Services.self, Routes.self, Top.self,
-            Policy.self, Observe.self, Certs.self, BPF.self, Config.self, Version.self,
+            Policy.self, Observe.self, Certs.self, MutualTLS.self, BPF.self, Config.self,
+            Version.self,
         ])
 
     @OptionGroup var connection: ConnectionOptions

@@ -27,6 +27,31 @@ public struct FlowEntry: Sendable, Equatable {
     public var isCut: Bool
     /// Policy denies it, and is only being tried.
     public var isAudited: Bool
+    /// It is a tunnel between nodes.
+    public var isTunnel = false
+    /// A tunnel carries it.
+    public var isCarried = false
+
+    public init(
+        protocolNumber: UInt8 = 6, source: SocketAddress, target: SocketAddress, kind: String,
+        state: String = "open", bytes: (UInt64, UInt64) = (0, 0), isTunnel: Bool = false,
+        isCarried: Bool = false
+    ) {
+        self.protocolNumber = protocolNumber
+        self.source = source
+        self.target = target
+        self.kind = kind
+        self.state = state
+        self.bytes = bytes
+        self.isTunnel = isTunnel
+        self.isCarried = isCarried
+        packets = (0, 0)
+        idle = .zero
+        remaining = .zero
+        rule = 0
+        isCut = false
+        isAudited = false
+    }
 
     public static func == (left: Self, right: Self) -> Bool {
         left.protocolNumber == right.protocolNumber && left.source == right.source
@@ -34,7 +59,8 @@ public struct FlowEntry: Sendable, Equatable {
             && left.packets == right.packets && left.bytes == right.bytes
             && left.idle == right.idle && left.remaining == right.remaining
             && left.other == right.other && left.rule == right.rule && left.isCut == right.isCut
-            && left.isAudited == right.isAudited
+            && left.isAudited == right.isAudited && left.isTunnel == right.isTunnel
+            && left.isCarried == right.isCarried
     }
 
     init(_ key: malla_flow_key, _ flow: malla_flow, now: UInt32) {
@@ -60,6 +86,8 @@ public struct FlowEntry: Sendable, Equatable {
         rule = flow.rule
         isCut = flow.flags & UInt16(MALLA_FLOW_CUT) != 0
         isAudited = flow.flags & UInt16(MALLA_FLOW_AUDITED) != 0
+        isTunnel = flow.flags & UInt16(MALLA_FLOW_TUNNEL) != 0
+        isCarried = flow.flags & UInt16(MALLA_FLOW_CARRIED) != 0
     }
 
     private static let kinds: [Int: String] = [

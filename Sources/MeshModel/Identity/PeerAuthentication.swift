@@ -58,6 +58,9 @@ public struct WorkloadModes: Hashable, Sendable {
     }
 
     public func mode(ofPort port: UInt16) -> MutualTLSMode { ports[port] ?? mode }
+
+    /// Some port takes no plain text.
+    public var insists: Bool { mode == .strict || ports.values.contains(.strict) }
 }
 
 /// PeerAuthentication objects in the order in which they count: mesh < namespace < workload < port.

@@ -14,6 +14,7 @@ extension Agent {
         case AdminAPI.serviceRows.path: json(AdminAPI.serviceRows.listing(serviceRowItems()))
         case AdminAPI.accounts.path: json(AdminAPI.accounts.listing(accountItems()))
         case AdminAPI.certificates.path: json(AdminAPI.certificates.listing(certificateItems()))
+        case AdminAPI.mutualTLS.path: json(AdminAPI.mutualTLS.listing(mutualTLSItems()))
         case AdminAPI.bpfStats.path: json(AdminAPI.bpfStats.listing(bpfStatsItems()))
         case AdminAPI.flows.path: json(AdminAPI.flows.listing(flowItems()))
         case AdminAPI.ipcache.path: json(AdminAPI.ipcache.listing(ipcacheItems()))

@@ -8,6 +8,8 @@ struct IdentityState {
     private(set) var identities: Identities?
     /// Whether the secure heap is what it should be; `nil` without identity.
     let heap: SecureHeap.State?
+    /// A pod of this node that insists on mutual TLS, which nobody can speak here.
+    private var closed: ObjectName?
 
     init(_ options: IdentityOptions) {
         let domain = options.trustDomain.domain
@@ -30,8 +32,11 @@ struct IdentityState {
 
     /// Certificates are for the accounts of this node's pods, and for no other.
     mutating func follow(_ snapshot: Snapshot) {
-        guard identities != nil else { return }
         let pods = snapshot.mesh.workloads.filter { snapshot.isLocal($0) && $0.isMeshed }
+        guard identities != nil else {
+            closed = pods.first { snapshot.peerModes.modes(of: $0).insists }?.name
+            return
+        }
         identities?.follow(
             Set(pods.map { ObjectName($0.name.namespace, $0.serviceAccount) }))
     }
@@ -53,7 +58,14 @@ struct IdentityState {
 
     /// What is odd, for the log.
     var warnings: [String] {
-        guard let identities else { return [] }
+        guard let identities else {
+            return closed.map {
+                [
+                    "\($0) insists on mutual TLS, and this node has no identity: only pods of this "
+                        + "node can reach it; give the agent --ca, --svids or --workload-api"
+                ]
+            } ?? []
+        }
         return identities.warnings
             + (heap == .locked
                 ? []

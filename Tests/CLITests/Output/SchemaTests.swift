@@ -19,7 +19,7 @@ struct SchemaTests {
             Output.json(Sample.diagnostics), Output.json(Sample.checks),
             Output.json(Sample.versions), Output.json(Sample.policies),
             Output.json(Sample.policyTrace), Output.json(Sample.flowEvents),
-            Output.json(Sample.certificates),
+            Output.json(Sample.certificates), Output.json(Sample.mutualTLS),
         ]
         let found = try documents.flatMap { try Self.fields(of: $0) }.sorted()
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()

@@ -194,6 +194,14 @@ enum Sample {
             receivedBytes: 4096, sentBytes: 900_000, connections: 3, bufferBytes: 65536, shed: 2)
     ])
 
+    static let mutualTLS = AdminAPI.mutualTLS.listing([
+        MutualTLSItem(
+            source: "shop/web", target: "shop/cart", security: "mutual_tls", protocol: "HBONE",
+            sourcePrincipal: "spiffe://cluster.local/ns/shop/sa/web",
+            targetPrincipal: "spiffe://cluster.local/ns/shop/sa/cart", mode: "STRICT", flows: 2,
+            bytesSent: 1200, bytesReceived: 3400)
+    ])
+
     static let bpfStats = AdminAPI.bpfStats.listing([
         BPFStatsItem(
             verdicts: [.init(hook: "connect4", verdict: "captured", packets: 1234)],

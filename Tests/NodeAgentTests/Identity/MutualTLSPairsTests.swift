@@ -1,0 +1,130 @@
+import AdminAPI
+import BPFLoader
+import MeshModel
+import Testing
+
+@testable import NodeAgent
+
+@Suite("Who talks to whom, and what of it is encrypted (malla mtls)")
+struct MutualTLSPairsTests {
+    private static func pod(_ name: String, _ node: String, _ address: String) -> Workload {
+        Workload(
+            name: ObjectName("shop", name + "-1"), serviceAccount: name, node: node, labels: [:],
+            addresses: [IPAddress(address)!], interface: nil, isMeshed: true, workloadName: name)
+    }
+
+    private static let snapshot = SnapshotCompiler.compile(
+        Mesh(
+            nodes: [
+                Node(name: "n1", addresses: [IPAddress("10.76.0.1")!]),
+                Node(name: "n2", addresses: [IPAddress("10.76.0.2")!]),
+            ],
+            workloads: [
+                pod("web", "n1", "10.1.0.1"), pod("cart", "n1", "10.1.0.2"),
+                pod("stock", "n2", "10.2.0.1"),
+            ],
+            peerAuthentications: [
+                PeerAuthentication(name: ObjectName("shop", "all"), mode: .strict)
+            ]), node: "n1", version: 1)
+
+    private static func end(_ address: String, _ port: UInt16) -> SocketAddress {
+        SocketAddress(IPAddress(address)!, port)
+    }
+
+    private static func shown(_ flow: FlowEntry) -> [String] {
+        var pairs = MutualTLSPairs(snapshot, trustDomain: .standard)
+        pairs.note(flow)
+        return pairs.items.map { "\($0.source) \($0.target) \($0.security) \($0.protocol)" }
+    }
+
+    @Test func `each kind of flow is what it is on the wire`() {
+        let (web, cart, stock) = ("10.1.0.1", "10.1.0.2", "10.2.0.1")
+        let rows: [(rule: String, flow: FlowEntry, shown: [String])] = [
+            (
+                "a tunnel that this node dialled",
+                FlowEntry(
+                    source: Self.end(web, 61_000), target: Self.end(stock, 15_008),
+                    kind: "dialled", isTunnel: true), ["shop/web shop/stock mutual_tls HBONE"]
+            ),
+            (
+                "what it carries is no second pair",
+                FlowEntry(
+                    source: Self.end(web, 40_000), target: Self.end(stock, 5_432),
+                    kind: "captured", isCarried: true), []
+            ),
+            (
+                "a tunnel that came",
+                FlowEntry(
+                    source: Self.end(stock, 61_000), target: Self.end(cart, 15_008),
+                    kind: "captured", isTunnel: true), ["shop/stock shop/cart mutual_tls HBONE"]
+            ),
+            (
+                "what the engine dials at its end",
+                FlowEntry(
+                    source: Self.end(stock, 63_300), target: Self.end(cart, 8_080),
+                    kind: "dialled"), []
+            ),
+            (
+                "two pods of this node",
+                FlowEntry(
+                    source: Self.end(web, 40_000), target: Self.end(cart, 8_080), kind: "own"),
+                ["shop/web shop/cart local TCP"]
+            ),
+            (
+                "a service's address is nobody",
+                FlowEntry(
+                    source: Self.end(web, 40_000), target: Self.end("10.96.0.1", 80),
+                    kind: "captured"), []
+            ),
+            (
+                "plain to another node",
+                FlowEntry(
+                    source: Self.end(web, 61_001), target: Self.end(stock, 8_080), kind: "dialled"),
+                ["shop/web shop/stock none TCP"]
+            ),
+            (
+                "UDP is as it is",
+                FlowEntry(
+                    protocolNumber: 17, source: Self.end(web, 40_000), target: Self.end(stock, 53),
+                    kind: "own"), ["shop/web shop/stock none UDP"]
+            ),
+            (
+                "ends that are no pods",
+                FlowEntry(
+                    source: Self.end("192.0.2.1", 40_000), target: Self.end(cart, 8_080),
+                    kind: "own"), ["outside shop/cart none TCP"]
+            ),
+            (
+                "a probe",
+                FlowEntry(
+                    source: Self.end("10.76.0.1", 40_000), target: Self.end(cart, 8_080),
+                    kind: "own"), ["node n1 shop/cart local TCP"]
+            ),
+            (
+                "what is over",
+                FlowEntry(
+                    source: Self.end(web, 40_000), target: Self.end(cart, 8_080), kind: "own",
+                    state: "closed"), []
+            ),
+        ]
+        for row in rows { #expect(Self.shown(row.flow) == row.shown, "\(row.rule)") }
+    }
+
+    @Test func `flows of a pair are added up, and the ends are named`() {
+        var pairs = MutualTLSPairs(Self.snapshot, trustDomain: .standard)
+        for port in UInt16(40_000)..<40_003 {
+            pairs.note(
+                FlowEntry(
+                    source: Self.end("10.1.0.1", port), target: Self.end("10.1.0.2", 8_080),
+                    kind: "own", bytes: (100, 1_000)))
+        }
+        #expect(
+            pairs.items == [
+                MutualTLSItem(
+                    source: "shop/web", target: "shop/cart", security: "local", protocol: "TCP",
+                    sourcePrincipal: "spiffe://cluster.local/ns/shop/sa/web",
+                    targetPrincipal: "spiffe://cluster.local/ns/shop/sa/cart", mode: "STRICT",
+                    flows: 3, bytesSent: 300, bytesReceived: 3_000)
+            ])
+    }
+}
