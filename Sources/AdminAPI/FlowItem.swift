@@ -72,11 +72,15 @@ public struct IPCacheItem: Codable, Sendable, Equatable {
     public var identity: UInt32
     /// `reserved:host` and the like, a pod's name, or empty.
     public var name: String
+    /// What the identity stands for: `pod`, `host` or `world`, then the labels and the block by
+    /// which policies tell it from the others.
+    public var labels: [String]
 
-    public init(prefix: String, identity: UInt32, name: String = "") {
+    public init(prefix: String, identity: UInt32, name: String = "", labels: [String] = []) {
         self.prefix = prefix
         self.identity = identity
         self.name = name
+        self.labels = labels
     }
 }
 

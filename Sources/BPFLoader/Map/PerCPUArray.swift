@@ -63,3 +63,8 @@ func hookName(_ number: UInt32) -> String? {
 func verdictName(_ number: UInt32) -> String? {
     unsafe malla_verdict_name(number).map { unsafe String(cString: $0) }
 }
+
+/// The names of verdicts: what `reason` of a flow event may be.
+public enum VerdictName {
+    public static let all = Set((0..<UInt32(MALLA_VERDICTS_MAX)).compactMap(verdictName))
+}

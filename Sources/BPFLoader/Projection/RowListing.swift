@@ -94,3 +94,60 @@ extension Datapath {
         rows.current.pods.map { (address: IPAddress($0), set: $1.set) }
     }
 }
+
+extension Datapath {
+    /// What the kernel's rows say, looked up as it does (bpf/lib/judge.h, policy.h).
+    ///
+    /// - Complexity: linear in the rows of the maps; for people.
+    public func inForce(_ ask: PolicyAsk) -> PolicyInForce {
+        guard let pod = rows.current.pods[malla_address(ask.pod)] else { return .notReady }
+        guard pod.set != 0 else { return .open }
+        let held = rows.policies.heldRows[pod.set] ?? [:]
+        let anyPeer =
+            ask.peer.isIPv4 ? ReservedIdentity.anyIPv4 : ReservedIdentity.anyIPv6
+        for identity in [identity(of: ask.peer), anyPeer] {
+            let found = held.filter { key, _ in
+                UInt32(bigEndian: key.identity_be) == identity
+                    && key.direction == ask.direction.number && Self.holds(key, ask)
+            }.max { $0.key.prefix_bits < $1.key.prefix_bits }
+            if let row = found?.value {
+                return .decision(
+                    Self.decision(
+                        row.verdict, isAudited: row.flags & UInt8(MALLA_POLICY_AUDIT) != 0,
+                        row.rule))
+            }
+        }
+        guard let set = rows.policies.heldSets[pod.set] else { return .closed }
+        let verdict = ask.direction == .ingress ? set.verdicts.0 : set.verdicts.1
+        return .decision(
+            Self.decision(verdict, isAudited: set.flags & UInt8(MALLA_SET_AUDIT) != 0, 0))
+    }
+
+    /// Pods whose policies are not in the maps: nothing passes.
+    public func closedPods() -> [IPAddress] {
+        rows.current.pods.filter { $1.set != 0 && rows.policies.heldSets[$1.set] == nil }
+            .map { IPAddress($0.key) }
+    }
+
+    private func identity(of address: IPAddress) -> UInt32 {
+        let key = malla_address(address)
+        if let pod = rows.current.pods[key], pod.identity != 0 { return pod.identity }
+        let rows = rows.policies.heldIdentities.filter { IPPrefix($0.key).contains(address) }
+        return rows.max { $0.key.prefix_bits < $1.key.prefix_bits }?.value.identity
+            ?? MALLA_IDENTITY_WORLD.rawValue
+    }
+
+    private static func holds(_ key: malla_policy_key, _ ask: PolicyAsk) -> Bool {
+        guard key.prefix_bits > UInt32(MALLA_POLICY_ANY_PROTOCOL_BITS) else { return true }
+        guard key.protocol == ask.transport else { return false }
+        return ports(key)?.contains(ask.port) ?? true
+    }
+
+    private static func decision(
+        _ verdict: UInt8, isAudited: Bool, _ rule: UInt32
+    ) -> PolicyDecision {
+        PolicyDecision(
+            isAllowed: verdict == UInt8(MALLA_POLICY_ALLOW.rawValue), isAudited: isAudited,
+            rule: rule)
+    }
+}

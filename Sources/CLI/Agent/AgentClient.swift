@@ -77,6 +77,15 @@ struct AgentClient {
         }
     }
 
+    /// Ends the program unless `pod` is NAMESPACE/NAME of a pod of the mesh, or an address.
+    func requirePod(_ pod: String) throws {
+        let isIPv4 = pod.allSatisfy { $0.isNumber || $0 == "." }
+        if isIPv4 || pod.contains(":") { return }
+        let pods = try require(AdminAPI.endpoints).items.map { "\($0.namespace)/\($0.name)" }
+        guard !pods.contains(pod) else { return }
+        throw fail("there is no pod \(pod); see `malla endpoints`", .validationFailure)
+    }
+
     private func connect() throws(Failure) -> UnixSocket {
         do {
             return try UnixSocket(connectingTo: socket, timeoutMilliseconds: timeoutMilliseconds)
@@ -202,6 +211,7 @@ extension AgentClient {
         case .notUnderstood(let what):
             "the answer of \(socket) was not understood (\(what)); are malla and malla-agent "
                 + "of one version?"
+        case .refused(400, let text): text
         case .refused(let status, let text):
             "the agent at \(socket) refused: \(status) \(text)"
         }
@@ -210,6 +220,8 @@ extension AgentClient {
     func exitCode(_ failure: Failure) -> ExitCode {
         switch failure {
         case .unreachable, .silent: .unavailable
+        // It did not like the question.
+        case .refused(400, _): .validationFailure
         case .notUnderstood, .refused: .notUnderstood
         }
     }

@@ -35,8 +35,10 @@ extension BPF {
             var pod: String?
 
             func run() throws {
-                var listing = try AgentClient(connection).require(AdminAPI.flows)
+                let client = AgentClient(connection)
+                var listing = try client.require(AdminAPI.flows)
                 if let pod { listing.items.removeAll { !$0.concerns(pod) } }
+                if let pod, listing.items.isEmpty { try client.requirePod(pod) }
                 try Output(output).print(
                     listing, table: Self.table(listing.items), empty: "No flows found.")
             }
@@ -138,7 +140,8 @@ extension BPF {
             discussion: """
                 One set for all pods that the same policies select. The most specific row of the \
                 peer's own identity decides; where there is none, that of identity 0, any other \
-                peer; where there is none, the set's default.
+                peer; where there is none, the set's default. SET `none`: the rows of these pods' \
+                policies did not fit into the map, so nothing passes.
 
                 EXAMPLES
                   malla bpf policy
@@ -152,10 +155,13 @@ extension BPF {
         var pod: String?
 
         func run() throws {
-            var listing = try AgentClient(connection).require(AdminAPI.policyRows)
+            let client = AgentClient(connection)
+            var listing = try client.require(AdminAPI.policyRows)
             if let pod { listing.items.removeAll { !$0.pods.contains(pod) } }
+            if let pod, listing.items.isEmpty { try client.requirePod(pod) }
             try Output(output).print(
-                listing, table: Self.table(listing.items), empty: "No policy selects a pod here.")
+                listing, table: Self.table(listing.items),
+                empty: "No policy selects \(pod ?? "a pod") here.")
         }
 
         static func table(_ items: [PolicyRowItem]) -> Table {
@@ -167,7 +173,8 @@ extension BPF {
                 ],
                 rows: items.map { item in
                     [
-                        Cell(item.set), Cell(item.pods.joined(separator: ",")),
+                        item.set == .max ? Cell("none", .bad) : Cell(item.set),
+                        Cell(item.pods.joined(separator: ",")),
                         Cell(item.direction), item.byDefault ? "default" : Cell(item.identity),
                         Cell(item.protocol), Cell(item.ports),
                         Cell(item.audited ? item.verdict + " (audit)" : item.verdict),
@@ -183,6 +190,9 @@ extension BPF {
             commandName: "identities",
             abstract: "Lists identities and how many prefixes bear them.",
             discussion: """
+                NAME is the pod's that has it, or how many pods share it because no policy tells \
+                them apart; STANDS FOR is what policies tell it from the others by.
+
                 EXAMPLES
                   malla bpf identities
                 """)
@@ -201,14 +211,20 @@ extension BPF {
             return Table(
                 [
                     .init("IDENTITY", .right), .init("PREFIXES", .right), .init("NAME"),
-                    .init("FIRST"),
+                    .init("FIRST"), .init("STANDS FOR"),
                 ],
                 rows: groups.map { identity, rows in
                     [
-                        Cell(identity), Cell(rows.count), Cell(rows[0].name),
-                        Cell(rows[0].prefix),
+                        Cell(identity), Cell(rows.count), Cell(name(rows)),
+                        Cell(rows[0].prefix), Cell(rows[0].labels.joined(separator: ",")),
                     ]
                 })
+        }
+
+        /// Of the one pod that has it, else how many there are.
+        private static func name(_ rows: [IPCacheItem]) -> String {
+            let names = Set(rows.map(\.name))
+            return names.count == 1 ? rows[0].name : "\(names.subtracting([""]).count) pods"
         }
     }
 

@@ -55,9 +55,16 @@ struct Observe: ParsableCommand {
     var to: String?
 
     func validate() throws {
-        if last < 0 { throw ValidationError("--last \(last) is below 0") }
-        if let port, !(0...65535).contains(port) {
-            throw ValidationError("--port \(port) is not in 0...65535")
+        guard last > (follow ? -1 : 0) else {
+            throw ValidationError("--last \(last) is below \(follow ? 0 : 1)")
+        }
+        if let port, !(1...65535).contains(port) {
+            throw ValidationError("--port \(port) is not in 1...65535")
+        }
+        let names = ["TCP", "UDP", "ICMP", "ICMPV6"]
+        if let transport, !names.contains(transport.uppercased()), UInt8(transport) == nil {
+            throw ValidationError(
+                "--protocol \(transport) is not TCP, UDP, ICMP, ICMPv6 or a number in 0...255")
         }
         for text in [pod, verdict, transport, from, to, scope.namespace].compactMap({ $0 }) {
             let isPlain = text.utf8.allSatisfy { byte in
@@ -91,8 +98,10 @@ struct Observe: ParsableCommand {
     func run() throws {
         let client = AgentClient(connection)
         let output = Output(self.output)
+        if follow { try requirePods(client) }
         guard follow else {
             let listing = try client.require(question)
+            if listing.items.isEmpty { try requirePods(client) }
             return try output.print(
                 listing, table: Self.table(listing.items), empty: "No events that match.")
         }
@@ -105,6 +114,18 @@ struct Observe: ParsableCommand {
                 output.write(lines.map { $0 + "\n" }.joined())
             }
         }
+    }
+
+    /// Events may be of pods that are gone; where there are none, a name may be wrong.
+    private func requirePods(_ client: AgentClient) throws {
+        for end in [pod, from, to].compactMap({ $0 }) where !Self.isBlock(end) {
+            try client.requirePod(end)
+        }
+    }
+
+    /// `10.0.0.0/8`, `fd00::/8`, or an address.
+    private static func isBlock(_ text: String) -> Bool {
+        text.contains(":") || text.prefix { $0 != "/" }.allSatisfy { $0.isNumber || $0 == "." }
     }
 
     static func table(_ items: [FlowEventItem]) -> Table {

@@ -31,6 +31,9 @@ public struct PolicyIdentity: Hashable, Sendable {
     public var labels: [String]
     /// The narrowest block of a policy that contains its addresses.
     public var block: IPPrefix?
+
+    /// Kind, labels and block, as people read them.
+    public var words: [String] { [kind.rawValue] + labels + (block.map { ["block:\($0)"] } ?? []) }
 }
 
 /// Who decided, as people read it.

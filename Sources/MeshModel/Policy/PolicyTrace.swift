@@ -1,5 +1,5 @@
-// What the policies would say of a connection, before any packet is sent: the same rows, looked up
-// in the same order as the kernel does.
+// What the policies would say of a connection, before any packet is sent: the rows that the kernel
+// holds, looked up in the same order as the kernel does.
 
 /// One end of a connection that is asked about.
 public enum PolicyEnd: Sendable, Hashable {
@@ -19,6 +19,8 @@ public struct PolicyTrace: Sendable {
         public var policies: [String]
         public var decision: PolicyDecision
         public var rule: RuleReference
+        /// Where the kernel does not hold what the policies say, why.
+        public var note: String
     }
 
     public enum Verdict: String, Sendable {
@@ -29,12 +31,34 @@ public struct PolicyTrace: Sendable {
 
     public var source: IPAddress
     public var target: IPAddress
+    /// Of the target: the pod's own, where a service was asked about.
+    public var port: UInt16
     /// `nil`: that end is no pod.
     public var egress: Side?
     public var ingress: Side?
     public var verdict: Verdict
-    /// Where no policy is asked, why.
+    /// Where no policy is asked, why; whose endpoint the target is.
     public var note: String
+}
+
+/// What is asked of the rows of one end's pod.
+public struct PolicyAsk: Sendable {
+    public var pod: IPAddress
+    public var direction: PolicyDirection
+    public var peer: IPAddress
+    public var transport: UInt8
+    public var port: UInt16
+}
+
+/// What the kernel holds for it.
+public enum PolicyInForce: Sendable, Equatable {
+    /// No policy selects the pod.
+    case open
+    case decision(PolicyDecision)
+    /// The rows of the pod's policies did not fit into the maps: nothing passes.
+    case closed
+    /// The pod's own rows are not there: nothing passes.
+    case notReady
 }
 
 public enum PolicyTraceError: Error, Equatable {
@@ -44,29 +68,34 @@ public enum PolicyTraceError: Error, Equatable {
 }
 
 extension Snapshot {
-    /// One answer a family that both ends have.
+    /// One answer a family that both ends have, and an endpoint where a service is dialled.
     ///
     /// - Parameters:
     ///   - transport: the protocol's number.
     ///   - port: of the pod that would receive; 0 where the protocol has none.
     ///   - isHostAllowed: whether the node reaches its pods whatever their policies say.
     ///   - hasTunnels: whether nodes carry connections of pods that have an identity.
+    ///   - inForce: the kernel's rows; `nil`: those of the configuration count.
     public func trace(
         from: PolicyEnd, to: PolicyEnd, transport: UInt8, port: UInt16, isHostAllowed: Bool,
-        hasTunnels: Bool = false
+        hasTunnels: Bool = false,
+        inForce: @escaping (PolicyAsk) -> PolicyInForce? = { _ in nil }
     ) throws(PolicyTraceError) -> [PolicyTrace] {
         let sources = try addresses(of: from)
         let targets = try addresses(of: to)
+        let tracer = Tracer(
+            snapshot: self, transport: transport, isHostAllowed: isHostAllowed, inForce: inForce)
         var traces: [PolicyTrace] = []
         for source in sources {
             guard let target = targets.first(where: { $0.isIPv4 == source.isIPv4 }) else {
                 continue
             }
-            var trace = trace(source, target, transport, port, isHostAllowed)
-            if trace.verdict != .denied, transport == TransportProtocol.tcp.number {
-                insist(port, hasTunnels, &trace)
+            for var trace in tracer.traces(source, SocketAddress(target, port)) {
+                if trace.verdict != .denied, transport == TransportProtocol.tcp.number {
+                    insist(trace.port, hasTunnels, &trace)
+                }
+                traces.append(trace)
             }
-            traces.append(trace)
         }
         if traces.isEmpty { throw .noFamily }
         return traces
@@ -81,45 +110,6 @@ extension Snapshot {
             }
             return pod.addresses
         }
-    }
-
-    private func trace(
-        _ source: IPAddress, _ target: IPAddress, _ transport: UInt8, _ port: UInt16,
-        _ isHostAllowed: Bool
-    ) -> PolicyTrace {
-        var trace = PolicyTrace(
-            source: source, target: target, egress: nil, ingress: nil, verdict: .allowed, note: "")
-        let from = workloadsByAddress[source]
-        let to = workloadsByAddress[target]
-        if let from, from == to {
-            trace.note = "a pod always reaches itself"
-            return trace
-        }
-        if transport == TransportProtocol.sctp.number {
-            trace.verdict = .denied
-            trace.note = "SCTP is not supported"
-            return trace
-        }
-        if let from { trace.egress = side(from, .egress, target, transport, port) }
-        if let to {
-            if isHostAllowed, policy.kind(of: source) == .host {
-                trace.note = "the node always reaches its own pods"
-            } else {
-                trace.ingress = side(to, .ingress, source, transport, port)
-            }
-        }
-        if let service = service(at: target) {
-            trace.note =
-                "\(target) is an address of Service \(service): policies are judged at the pod "
-                + "behind it, name that one"
-        }
-        let decisions = [trace.egress, trace.ingress].compactMap { $0?.decision }
-        if decisions.contains(where: { !$0.isAllowed && !$0.isAudited }) {
-            trace.verdict = .denied
-        } else if decisions.contains(where: \.isAudited) {
-            trace.verdict = .audited
-        }
-        return trace
     }
 
     /// Mutual TLS, where the pod that would receive insists on it.
@@ -148,31 +138,111 @@ extension Snapshot {
     private func note(_ text: String, _ trace: inout PolicyTrace) {
         trace.note = trace.note.isEmpty ? text : "\(trace.note); \(text)"
     }
+}
 
-    private func service(at address: IPAddress) -> ObjectName? {
-        mesh.services.first {
-            $0.addresses.contains(address) || $0.externalAddresses.contains(address)
-        }?.name
+/// One question, asked of addresses.
+private struct Tracer {
+    let snapshot: Snapshot
+    let transport: UInt8
+    let isHostAllowed: Bool
+    let inForce: (PolicyAsk) -> PolicyInForce?
+
+    func traces(_ source: IPAddress, _ target: SocketAddress) -> [PolicyTrace] {
+        switch snapshot.dialled(from: source, to: target, transport: transport) {
+        case .itself(let note):
+            var only = trace(source, target)
+            if only.note.isEmpty { only.note = note }
+            return [only]
+        case .refused(let note):
+            return [
+                PolicyTrace(
+                    source: source, target: target.address, port: target.port, egress: nil,
+                    ingress: nil, verdict: .denied, note: note)
+            ]
+        case .endpoints(let endpoints, let note):
+            return endpoints.map { endpoint in
+                var each = trace(source, endpoint)
+                each.note = each.note.isEmpty ? note : "\(note); \(each.note)"
+                return each
+            }
+        }
+    }
+
+    private func trace(_ source: IPAddress, _ target: SocketAddress) -> PolicyTrace {
+        var trace = PolicyTrace(
+            source: source, target: target.address, port: target.port, egress: nil, ingress: nil,
+            verdict: .allowed, note: "")
+        let from = snapshot.workloadsByAddress[source]
+        let to = snapshot.workloadsByAddress[target.address]
+        if let from, from == to {
+            trace.note = "a pod always reaches itself"
+            return trace
+        }
+        if transport == TransportProtocol.sctp.number {
+            trace.verdict = .denied
+            trace.note = "SCTP is not supported"
+            return trace
+        }
+        if let from {
+            trace.egress = side(from, .egress, own: source, other: target.address, target.port)
+        }
+        if let to {
+            if isHostAllowed, snapshot.policy.kind(of: source) == .host {
+                trace.note = "the node always reaches its own pods"
+            } else {
+                trace.ingress = side(
+                    to, .ingress, own: target.address, other: source, target.port)
+            }
+        }
+        let sides = [trace.egress, trace.ingress].compactMap(\.self)
+        if let note = sides.map(\.note).first(where: { !$0.isEmpty }) { trace.note = note }
+        if sides.contains(where: { !$0.decision.isAllowed && !$0.decision.isAudited }) {
+            trace.verdict = .denied
+        } else if sides.contains(where: \.decision.isAudited) {
+            trace.verdict = .audited
+        }
+        return trace
     }
 
     private func side(
-        _ index: Int, _ direction: PolicyDirection, _ other: IPAddress, _ transport: UInt8,
-        _ port: UInt16
+        _ index: Int, _ direction: PolicyDirection, own: IPAddress, other: IPAddress, _ port: UInt16
     ) -> PolicyTrace.Side {
+        let policy = snapshot.policy
         let peer = policy.identity(of: other)
+        var note = ""
         let nobody = PolicyDecision(
             isAllowed: true, rule: PolicyPlan.defaultRule(direction, isAllowed: true))
-        let decision =
-            policy.set(ofWorkload: index)?.decision(
-                identity: peer, isIPv4: other.isIPv4, direction: direction, transport: transport,
-                port: port) ?? nobody
+        var closed = nobody
+        closed.isAllowed = false
+        closed.rule = PolicyPlan.defaultRule(direction, isAllowed: false)
+        let decision: PolicyDecision
+        let ask = PolicyAsk(
+            pod: own, direction: direction, peer: other, transport: transport, port: port)
+        switch inForce(ask) {
+        case .open: decision = nobody
+        case .decision(let found): decision = found
+        case .closed:
+            decision = closed
+            note = "its policies did not fit into the map malla_policy: nothing passes"
+        case .notReady:
+            decision = closed
+            note = "not_ready: the pod is not in the kernel's maps: nothing passes"
+        case nil:
+            decision =
+                policy.set(ofWorkload: index)?.decision(
+                    identity: peer, isIPv4: other.isIPv4, direction: direction,
+                    transport: transport, port: port) ?? nobody
+        }
         let titles = policy.policies(ofWorkload: index).filter { $0.rules(direction) != nil }
             .map(\.title)
         let rule =
             policy.reference(of: decision.rule)
-            ?? RuleReference(policy: "", direction: direction, part: .defaultAllow)
+            ?? RuleReference(
+                policy: "", direction: direction,
+                part: decision.isAllowed ? .defaultAllow : .defaultDeny)
         return PolicyTrace.Side(
-            workload: index, peer: peer, policies: titles, decision: decision, rule: rule)
+            workload: index, peer: peer, policies: titles, decision: decision, rule: rule,
+            note: note)
     }
 }
 

@@ -37,11 +37,14 @@ extension Agent {
     func ipcacheItems() -> [IPCacheItem] {
         guard let loaded = datapath.datapath else { return [] }
         let pods = podNames()
+        let labels = Dictionary(
+            (snapshot?.policy.identities ?? []).map { ($0.number, $0.words) },
+            uniquingKeysWith: { first, _ in first })
         return loaded.identityEntries().map { row in
             IPCacheItem(
                 prefix: "\(row.address)/\(row.prefixBits)", identity: row.identity,
                 name: Self.reserved[row.identity].map { "reserved:" + $0 } ?? pods[row.address]
-                    ?? "")
+                    ?? "", labels: labels[row.identity] ?? [])
         }.sorted { $0.prefix < $1.prefix }
     }
 
@@ -52,14 +55,25 @@ extension Agent {
         for (address, set) in loaded.podSets() {
             selected[set, default: []].insert(pods[address] ?? "\(address)")
         }
-        return loaded.policyEntries().map { row in
+        let closed = Set(loaded.closedPods().map { pods[$0] ?? "\($0)" }).sorted()
+        let ofClosed =
+            closed.isEmpty
+            ? []
+            : ["egress", "ingress"].map { direction in
+                PolicyRowItem(
+                    set: UInt32.max, pods: closed, direction: direction, identity: 0,
+                    protocol: "any",
+                    ports: "any", verdict: "deny", audited: false, rule: 0, byDefault: true)
+            }
+        let ofRows = loaded.policyEntries().map { row in
             PolicyRowItem(
                 set: row.set, pods: (selected[row.set] ?? []).sorted(), direction: row.direction,
                 identity: row.identity,
                 protocol: row.protocolNumber.map { Self.protocolName($0) } ?? "any",
                 ports: Self.ports(row.ports), verdict: row.verdict, audited: row.isAudited,
                 rule: row.rule, byDefault: row.isDefault)
-        }.sorted { left, right in
+        }
+        return (ofRows + ofClosed).sorted { left, right in
             (left.set, left.direction, left.byDefault ? 1 : 0, left.identity, left.protocol)
                 < (
                     right.set, right.direction, right.byDefault ? 1 : 0, right.identity,
@@ -103,7 +117,8 @@ extension Agent {
         }
     }
 
-    /// Source: enum malla_reserved_identity.
+    /// Source: enum malla_reserved_identity. `unmanaged`, `health` and `remote-node` are names only:
+    /// every pod is known by its labels, and a node is an address like others.
     private static let reserved: [UInt32: String] = [
         1: "host", 2: "world", 3: "unmanaged", 4: "health", 6: "remote-node", 9: "world-ipv4",
         10: "world-ipv6",

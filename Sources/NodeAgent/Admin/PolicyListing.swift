@@ -16,6 +16,16 @@ extension Agent {
         return snapshot.policy.policies.map { PolicyItem($0, pods: pods[$0.title] ?? []) }
     }
 
+    /// Of pods that this node's kernel judges; `nil` of all others.
+    private func inForce(_ ask: PolicyAsk) -> PolicyInForce? {
+        guard let loaded = datapath.datapath, let snapshot,
+            let index = snapshot.workloadsByAddress[ask.pod]
+        else { return nil }
+        let pod = snapshot.mesh.workloads[index]
+        guard snapshot.isLocal(pod), pod.interface?.isEmpty == false else { return nil }
+        return loaded.inForce(ask)
+    }
+
     /// `query`: `from=shop/web&to=10.0.0.1&port=80&protocol=TCP`.
     func policyTrace(_ query: String) -> Result<[PolicyTraceItem], PolicyQuestion.Fault> {
         guard let snapshot else { return .failure(.init(text: "no configuration is in force yet")) }
@@ -25,7 +35,7 @@ extension Agent {
                 let traces = try snapshot.trace(
                     from: question.from, to: question.to, transport: question.transport,
                     port: question.port, isHostAllowed: options.hostToPod == .allow,
-                    hasTunnels: datapath.options.capturesHBONE)
+                    hasTunnels: datapath.options.capturesHBONE, inForce: inForce)
                 return .success(traces.map { PolicyTraceItem(question, $0, snapshot) })
             } catch {
                 throw .init(error)
@@ -130,7 +140,7 @@ extension PolicyTraceItem {
         self.init(
             from: title(trace.source), to: title(trace.target),
             source: trace.source.description, target: trace.target.description,
-            protocol: question.name, port: Int(question.port), verdict: trace.verdict.rawValue,
+            protocol: question.name, port: Int(trace.port), verdict: trace.verdict.rawValue,
             note: trace.note,
             sides: sides.compactMap { direction, side in
                 side.map { side in
@@ -139,7 +149,7 @@ extension PolicyTraceItem {
                         nearest: side.nearest(
                             snapshot, direction,
                             peer: direction == .egress ? trace.target : trace.source,
-                            transport: question.transport, port: question.port))
+                            transport: question.transport, port: trace.port))
                 }
             })
     }
@@ -157,8 +167,7 @@ extension PolicyTraceItem.Side {
             direction: direction.rawValue, pod: pod.name.description, node: pod.node,
             verdict: decision.isAllowed ? "allowed" : decision.isAudited ? "audited" : "denied",
             rule: side.rule.description, policies: side.policies, peerIdentity: Int(side.peer),
-            peerLabels: [identity?.kind.rawValue ?? "unknown"] + (identity?.labels ?? [])
-                + (identity?.block.map { ["block:\($0)"] } ?? []),
+            peerLabels: identity?.words ?? ["unknown"],
             nearest: nearest?.rule.description ?? "", why: nearest?.why ?? "")
     }
 }

@@ -59,8 +59,7 @@ final class FlowNames: Sendable {
         guard let identity = identities[number] else {
             return Agent.reservedName(number).map { ["reserved:" + $0] } ?? []
         }
-        return [identity.kind.rawValue] + identity.labels
-            + (identity.block.map { ["block:\($0)"] } ?? [])
+        return identity.words
     }
 
     // MARK: Who decided

@@ -1,4 +1,5 @@
 internal import AdminAPI
+internal import BPFLoader
 internal import MeshModel
 
 /// What `/v1/flows` is asked: which events, how many of those that were, and whether to go on.
@@ -14,6 +15,8 @@ struct FlowQuestion: Sendable, Equatable {
     }
 
     static let lastDefault = 20
+    private static let outcomes = ["denied", "audited", "allowed", "lost"]
+    private static let protocols = ["TCP", "UDP", "ICMP", "ICMPV6"]
 
     var last = lastDefault
     var follows = false
@@ -52,13 +55,25 @@ struct FlowQuestion: Sendable, Equatable {
                 }
                 pod = name
             case "namespace": namespace = value
-            case "verdict": verdict = value
+            case "verdict":
+                guard Self.outcomes.contains(value) || VerdictName.all.contains(value) else {
+                    throw Fault(
+                        text: "verdict '\(value)' is not denied, audited, allowed or a reason of "
+                            + "docs/verdicts.md, such as denied_ingress")
+                }
+                verdict = value
             case "port":
-                guard let number = Int(value), (0...65535).contains(number) else {
-                    throw Fault(text: "port '\(value)' is not in 0...65535")
+                guard let number = Int(value), (1...65535).contains(number) else {
+                    throw Fault(text: "port '\(value)' is not in 1...65535")
                 }
                 port = number
-            case "protocol": transport = value.uppercased()
+            case "protocol":
+                let name = UInt8(value).map(Agent.protocolName) ?? value
+                guard Self.protocols.contains(name.uppercased()) || UInt8(name) != nil else {
+                    throw Fault(
+                        text: "protocol '\(value)' is not TCP, UDP, ICMP, ICMPv6 or a number")
+                }
+                transport = name.uppercased()
             case "from": from = try Self.end(value)
             case "to": to = try Self.end(value)
             default: throw Fault(text: "'\(halves[0])' is nothing to ask flows for")

@@ -66,6 +66,8 @@ struct CommandLineTests {
         ["policy", "trace", "--from", "a"], ["policy", "trace", "--from", "a", "--to", "b"],
         ["policy", "trace", "--from", "a", "--to", "b c", "--port", "80"],
         ["policy", "trace", "--from", "a", "--to", "b", "--port", "65536"],
+        ["observe", "--port", "0"], ["observe", "--last", "0"], ["observe", "--protocol", "foo"],
+        ["observe", "--last", "-1", "--follow"],
     ])
     func `what cannot be understood is a usage error`(arguments: [String]) {
         #expect {

@@ -129,9 +129,9 @@ struct ProgramTests {
         Row(
             arguments: ["bpf", "identities"],
             lines: [
-                "IDENTITY  PREFIXES  NAME                 FIRST",
-                "       9         1  reserved:world-ipv4  0.0.0.0/0",
-                "     257         1  shop/web-1           10.1.0.10/32",
+                "IDENTITY  PREFIXES  NAME                 FIRST         STANDS FOR",
+                "       9         1  reserved:world-ipv4  0.0.0.0/0     world",
+                "     257         1  shop/web-1           10.1.0.10/32  pod,pod:app=web",
             ]),
         Row(
             arguments: ["bpf", "policy"],
@@ -319,6 +319,48 @@ struct ProgramTests {
         let result = try Program.run(["status", "--socket", agent.path])
         #expect(result.code == 76)
         #expect(result.complaint.contains(words))
+    }
+}
+
+@Suite("Questions that mean nothing are wrong usage")
+struct WrongQuestionTests {
+    @Test(arguments: [
+        ["observe", "--pod", "x/nope"], ["observe", "--from", "x/nope"],
+        ["bpf", "ct", "--pod", "x/nope"], ["bpf", "policy", "--pod", "x/nope"],
+    ])
+    func `a pod that there is not is said, and the code is 64`(arguments: [String]) throws {
+        let agent = try FakeAgent([
+            AdminAPI.endpoints.path: FakeAgent.json(Output.json(Sample.endpoints)),
+            AdminAPI.flows.path: FakeAgent.json(Output.json(AdminAPI.flows.listing([]))),
+            AdminAPI.policyRows.path: FakeAgent.json(Output.json(AdminAPI.policyRows.listing([]))),
+            AdminAPI.flowEvents.path + "?last=20&pod=x/nope":
+                FakeAgent.json(Output.json(AdminAPI.flowEvents.listing([]))),
+            AdminAPI.flowEvents.path + "?last=20&from=x/nope":
+                FakeAgent.json(Output.json(AdminAPI.flowEvents.listing([]))),
+        ])
+        defer { agent.stop() }
+        let result = try Program.run(arguments + ["--socket", agent.path])
+        #expect(result.code == 64)
+        #expect(result.complaint == "malla: there is no pod x/nope; see `malla endpoints`\n")
+    }
+
+    @Test func `what the agent does not understand is wrong usage, in the agent's words`() throws {
+        let agent = try FakeAgent([
+            AdminAPI.flowEvents.path + "?last=20&verdict=bogus":
+                "HTTP/1.1 400 Bad Request\r\n\r\nverdict 'bogus' is not denied"
+        ])
+        defer { agent.stop() }
+        let result = try Program.run(["observe", "--verdict", "bogus", "--socket", agent.path])
+        #expect(result.code == 64)
+        #expect(result.complaint == "malla: verdict 'bogus' is not denied\n")
+    }
+
+    @Test func `an identity that many pods share has no one pod's name`() throws {
+        let rows = ["x/a", "x/b", "y/a"].enumerated().map { index, name in
+            IPCacheItem(prefix: "10.1.0.\(index)/32", identity: 256, name: name, labels: ["pod"])
+        }
+        let lines = BPF.Identities.table(rows).lines(colour: false)
+        #expect(lines.last == "     256         3  3 pods  10.1.0.0/32  pod")
     }
 }
 

@@ -144,8 +144,11 @@ enum Sample {
     ])
 
     static let ipcache = AdminAPI.ipcache.listing([
-        IPCacheItem(prefix: "0.0.0.0/0", identity: 9, name: "reserved:world-ipv4"),
-        IPCacheItem(prefix: "10.1.0.10/32", identity: 257, name: "shop/web-1"),
+        IPCacheItem(
+            prefix: "0.0.0.0/0", identity: 9, name: "reserved:world-ipv4", labels: ["world"]),
+        IPCacheItem(
+            prefix: "10.1.0.10/32", identity: 257, name: "shop/web-1",
+            labels: ["pod", "pod:app=web"]),
     ])
 
     static let policyRows = AdminAPI.policyRows.listing([

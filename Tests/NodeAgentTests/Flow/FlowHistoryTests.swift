@@ -79,7 +79,7 @@ struct FlowHistoryTests {
 
     @Test(arguments: [
         "last=-1", "port=65536", "port=http", "pod=web", "pod=10.0.0.1", "from=web", "colour=red",
-        "pod=", "to=10.0.0.0/33",
+        "pod=", "to=10.0.0.0/33", "port=0", "verdict=bogus", "protocol=foo",
     ])
     func `a question that means nothing is refused`(_ query: String) {
         #expect(throws: FlowQuestion.Fault.self) { try FlowQuestion(query) }
