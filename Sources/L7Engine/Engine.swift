@@ -18,6 +18,8 @@ public struct EngineOptions: Sendable {
 
     /// The supervisor's page for this process; `nil`: nobody looks.
     public var blackBox: Int32?
+    /// Whether the node reaches its pods whatever their policies say.
+    public var isHostAllowed = true
     /// Whether somebody calls `takeAccessLog`: records that nobody takes are not made.
     public var logsAccess = true
     /// A test's own: a request for this path traps the worker that serves it.
@@ -148,14 +150,16 @@ public final class Engine: Sendable {
                 blackBox?.name(accounts)
                 base = Adoption.Base(
                     shape: snapshot.shape, sources: sources, ports: ports, accounts: accounts,
-                    tls: adoption.store.table(of: snapshot))
+                    tls: adoption.store.table(of: snapshot),
+                    gate: PolicyGate(
+                        snapshot, isHostAllowed: options.isHostAllowed, after: base?.gate))
                 adoption.base = base
             }
             guard let base else { return }
             let quarantined = base.accounts.indices.filter { suspects.contains(base.accounts[$0]) }
             let config = WorkerConfig(
                 snapshot: snapshot, sources: base.sources, ports: base.ports, listeners: sockets,
-                tls: base.tls, quarantined: quarantined.map { Int32($0) })
+                tls: base.tls, gate: base.gate, quarantined: quarantined.map { Int32($0) })
             for mailbox in mailboxes { mailbox.post(waits: true) { $0.config = config } }
         }
     }

@@ -111,6 +111,26 @@ struct HookTests {
     }
 
     @Test(arguments: families)
+    func `a pod that calls a service of its own gets the packet back, from the service`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, meshed: false)
+        try object.put(
+            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
+            malla_end(
+                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
+                protocol: 6, pad: 0))
+        var packet = PacketBuilder(
+            source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
+            flags: PacketBuilder.syn)
+        let sent = try object.run("malla_from_pod", packet: packet.frame)
+        (packet.source, packet.target, packet.targetPort) = (family.service, family.pod, 8080)
+        #expect(sent.answer == redirect)
+        #expect(sent.packet == packet.frame, "checksums included")
+        #expect(try Self.count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_BROUGHT_HOME) == 1)
+    }
+
+    @Test(arguments: families)
     func `on its way to the engine through an egress hook a packet bears the engine's MAC`(
         _ family: Family
     ) throws {
@@ -146,6 +166,30 @@ struct HookTests {
             try Self.count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_ENGINE_MET_POD) == 1)
     }
 
+    @Test(arguments: families)
+    func `what the client's policies deny the engine is told at once, by an error of its own`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, meshed: true)
+        // A set without a row denies.
+        var pod = malla_pod()
+        (pod.interface, pod.endpoint, pod.set) = (testInterface, 1, 7)
+        try object.put("malla_pod", malla_address(bytes: family.pod), pod)
+        let syn = PacketBuilder(
+            source: family.pod, sourcePort: 61000, target: family.server, targetPort: 8080,
+            flags: PacketBuilder.syn)
+
+        let answer = try object.run("malla_from_eng", packet: syn.frame)
+        let isIPv4 = family.pod.count == 4
+        let error = Array(answer.packet.dropFirst(14 + (isIPv4 ? 20 : 40)))
+        #expect(answer.answer == redirect, "back into the engine")
+        #expect(Array(error.prefix(2)) == (isIPv4 ? [3, 8] : [1, 1]), "ENONET, or EACCES")
+        let quoted = Array(error.dropFirst(8 + (isIPv4 ? 20 : 40)).prefix(4))
+        #expect(quoted == [0xee, 0x48, 0x1f, 0x90], "the SYN's ports")
+        #expect(
+            try Self.count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_DENIED_EGRESS) == 1)
+    }
+
     @Test func `answers from another node are the engine's, and nothing else of the uplink is`()
         throws
     {
@@ -168,8 +212,12 @@ struct HookTests {
         let lookup = Self.lookupContext()
         let drop: UInt32 = 0
         let pass: UInt32 = 1
+        func count(_ verdict: malla_verdict) throws -> UInt64 {
+            try Self.count(object, MALLA_HOOK_TO_LISTENER, verdict)
+        }
         #expect(
             try object.run("malla_listener", context: lookup).answer == drop, "nothing captured it")
+        #expect(try count(MALLA_VERDICT_NO_FLOW) == 1)
 
         // As the kernel's programs order it: the greater end is the source.
         let key = malla_flow_key(
@@ -182,6 +230,7 @@ struct HookTests {
         flow.timeout_ticks = UInt32(Int32.max)
         try object.put("malla_flow", key, flow)
         #expect(try object.run("malla_listener", context: lookup).answer == drop, "no listener")
+        #expect(try count(MALLA_VERDICT_NO_LISTENER) == 1)
 
         let listener = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(listener) }
@@ -192,6 +241,7 @@ struct HookTests {
         try object.put("malla_setting", UInt32(0), setting)
         let found = try object.run("malla_listener", context: lookup)
         #expect(found.answer == pass)
+        #expect(try count(MALLA_VERDICT_ASSIGNED) == 1)
         #expect(found.context.prefix(8).contains { $0 != 0 }, "the selected socket's cookie")
     }
 

@@ -87,6 +87,35 @@ struct ServiceTrafficTests {
         #expect(other.headers["x-pod"] == "near", "other addresses are not filtered: \(other)")
     }
 
+    @Test func `source ranges hold for captured ports, and for the node's own sockets`() throws {
+        // Of the outside and of `client` by IPv4; by IPv6 of nobody here but the node.
+        let ranges = "loadBalancerSourceRanges: [10.77.1.10/32, \"fd00:76::1/128\"]"
+        func service(_ name: String, _ protocolName: String, _ index: Int) -> String {
+            OpenMesh.service(name, pods: ["near"], port: 80, at: index, more: ranges)
+                .replacingOccurrences(of: "{name: tcp,", with: "{name: \(protocolName),")
+        }
+        let mesh = try OpenMesh.running(service("web", "http", 1)) { bed in
+            try bed.configure("plain.yaml", service("plain", "tcp", 2))
+        }
+        defer { mesh.close() }
+
+        func ask(_ pod: String, _ url: String) throws -> Int {
+            try mesh.bed[pod].curl(url, seconds: 2).status
+        }
+        #expect(try ask("client", "http://10.99.0.1/") == 200, "\(mesh.logs)")
+        #expect(try ask("near", "http://10.99.0.1/") == 0, "captured, not in the ranges")
+        #expect(try ask("near", "http://[fd00:99::1]/") == 0, "captured, not in the ranges")
+        #expect(try ask("near", "http://10.96.0.1/") == 200, "other addresses are not filtered")
+        for index in [1, 2] {
+            let refused = try mesh.node.run(OpenMesh.ask + ["http://10.99.0.\(index)/"])
+            #expect(
+                refused.errors.contains("denied") || refused.errors.contains("permitted"),
+                "\(refused)")
+            let admitted = try mesh.node.run(OpenMesh.ask + ["http://[fd00:99::\(index)]/"])
+            #expect(Curl.response(admitted).status == 200, "\(admitted)\n\(mesh.counters)")
+        }
+    }
+
     @Test func `a health check port says whether this node has a ready endpoint`() throws {
         let mesh = try OpenMesh.running(
             OpenMesh.service(

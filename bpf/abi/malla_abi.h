@@ -469,6 +469,9 @@ enum malla_flow_state {
 #define MALLA_FLOW_CARRIED 512
 /* It was cut because it is plain text, and the pod insists on mutual TLS now. */
 #define MALLA_FLOW_BARE 1024
+/* Dialled by the engine from the node's address, which has judged for whom: the node is not asked
+ * about. */
+#define MALLA_FLOW_VOUCHED 2048
 
 /* The unit of flows' clocks: 2^30 ns of CLOCK_MONOTONIC, 1.07 s. */
 #define MALLA_TICK_SHIFT 30

@@ -9,7 +9,9 @@
  *    to the node itself, or answers with the ICMP error that teaches the engine (to_pod gives it
  *    back).
  *
- * What it dials from a port that somebody else holds is reset, and it dials again from another.
+ * What it dials from a port that somebody else holds is reset, and it dials again from another;
+ * what the client's policies deny is answered with an error that says so, and the engine tells the
+ * client.
  *
  * Fails closed: anything that is not TCP, or of which neither end is a local pod, is dropped.
  */
@@ -173,6 +175,11 @@ struct onward {
 	__u32 is_refused; /* it is its own answer now */
 };
 
+static __always_inline int from_engine_is_denied(enum malla_verdict verdict)
+{
+	return verdict == MALLA_VERDICT_DENIED_EGRESS || verdict == MALLA_VERDICT_DENIED_INGRESS;
+}
+
 static __always_inline enum malla_verdict
 from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *onward)
 {
@@ -188,9 +195,11 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	if (!ends.source && !ends.target)
 		return MALLA_VERDICT_FOREIGN;
 	verdict = from_engine_record(packet, &ends);
-	if ((verdict == MALLA_VERDICT_ENGINE_MET_POD && packet_opens(packet)) ||
+	if ((packet_opens(packet) && verdict == MALLA_VERDICT_ENGINE_MET_POD) ||
 	    verdict == MALLA_VERDICT_PLAIN_REFUSED)
-		onward->is_refused = !refuse(skb, packet, 0);
+		onward->is_refused = !refuse(skb, packet, REFUSE_UNSERVED);
+	else if (packet_opens(packet) && from_engine_is_denied(verdict))
+		onward->is_refused = !refuse(skb, packet, REFUSE_DENIED);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	if (ends.target) {
@@ -237,6 +246,8 @@ int malla_from_eng(struct __sk_buff *skb)
 		return from_engine_forward(&onward.route);
 	case MALLA_VERDICT_ENGINE_MET_POD:
 	case MALLA_VERDICT_PLAIN_REFUSED:
+	case MALLA_VERDICT_DENIED_EGRESS:
+	case MALLA_VERDICT_DENIED_INGRESS:
 		tell_refused(&packet, verdict);
 		return onward.is_refused ? capture_redirect_peer() : TCX_DROP;
 	case MALLA_VERDICT_AS_POD:

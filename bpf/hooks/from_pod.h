@@ -112,6 +112,8 @@ from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod 
 		if (!packet_opens(packet))
 			return setting_engine() ? MALLA_VERDICT_STRAY_TO_ENGINE
 						: MALLA_VERDICT_NO_ENGINE;
+		if (!service_admits(service, &packet->flow.source))
+			return MALLA_VERDICT_SOURCE_REFUSED;
 		if (capture_is_served(way->skb))
 			return from_pod_capture(sight, packet, pod);
 		if (pod->flags & MALLA_POD_FAILS_CLOSED)

@@ -16,8 +16,10 @@
 #include "lib/count.h"
 #include "lib/dialled.h"
 #include "lib/endpoint.h"
+#include "lib/nat.h"
 #include "lib/setting.h"
 #include "lib/tell.h"
+#include "lib/vouch.h"
 
 #define SOCKET_PROCEED 1
 #define SOCKET_REFUSE  0
@@ -44,6 +46,32 @@ static __always_inline int socket_is_pods(const struct socket *socket,
 					  const struct malla_setting *values)
 {
 	return socket->namespace_cookie != values->node_cookie;
+}
+
+/* The agent connects from the node's own namespace: what its engine dials for others. */
+static __always_inline int socket_is_engines(const struct socket *socket)
+{
+	const struct malla_setting *values = setting();
+
+	return values && socket->is_connection && socket_is_agents(socket, values) &&
+	       !socket_is_pods(socket, values);
+}
+
+/*
+ * Whether a service's source ranges hold the node. What a socket will dial from nobody knows yet:
+ * it is taken for the node's own address of the family.
+ */
+static __always_inline int socket_is_admitted(const struct malla_service *service,
+					      const struct malla_end *end)
+{
+	const struct malla_node *node;
+	__u32 first = 0;
+
+	if (!service_is_ranged(service))
+		return 1;
+	node = bpf_map_lookup_elem(&malla_node, &first);
+	return node && service_admits(service, address_is_ip4(&end->address) ? &node->source4
+									     : &node->source6);
 }
 
 /* Writes `end` only when it answers MALLA_VERDICT_BALANCED. */
@@ -75,6 +103,8 @@ static __always_inline enum malla_verdict socket_balance(const struct socket *so
 			return MALLA_VERDICT_LEFT_CAPTURED;
 		if (service_is_ranged(service))
 			return MALLA_VERDICT_LEFT_RANGED;
+	} else if (!socket_is_admitted(service, end)) {
+		return MALLA_VERDICT_SOURCE_REFUSED;
 	}
 	if (!endpoint_choose(service, &service->inside, &client, end))
 		return MALLA_VERDICT_NO_ENDPOINT;
@@ -164,10 +194,10 @@ static __always_inline int socket_answer(enum malla_hook hook, enum malla_verdic
 					 const struct malla_end *end)
 {
 	count_verdict(hook, verdict);
-	if (verdict != MALLA_VERDICT_NO_ENDPOINT)
+	if (verdict != MALLA_VERDICT_NO_ENDPOINT && verdict != MALLA_VERDICT_SOURCE_REFUSED)
 		return SOCKET_PROCEED;
 	socket_tell(hook, verdict, end);
-	bpf_set_retval(-ECONNREFUSED);
+	bpf_set_retval(verdict == MALLA_VERDICT_NO_ENDPOINT ? -ECONNREFUSED : -EPERM);
 	return SOCKET_REFUSE;
 }
 
@@ -177,6 +207,8 @@ static __always_inline int socket_dial4(struct bpf_sock_addr *ctx, enum malla_ho
 	struct socket socket = socket_of(ctx, hook == MALLA_HOOK_CONNECT4);
 	enum malla_verdict verdict = socket_balance(&socket, &end);
 
+	if (socket_is_engines(&socket))
+		vouch_for(ctx);
 	if (verdict == MALLA_VERDICT_BALANCED)
 		socket_write4(ctx, &end);
 	return socket_answer(hook, verdict, &end);
@@ -188,6 +220,8 @@ static __always_inline int socket_dial6(struct bpf_sock_addr *ctx, enum malla_ho
 	struct socket socket = socket_of(ctx, hook == MALLA_HOOK_CONNECT6);
 	enum malla_verdict verdict = socket_balance(&socket, &end);
 
+	if (socket_is_engines(&socket))
+		vouch_for(ctx);
 	if (verdict == MALLA_VERDICT_BALANCED)
 		socket_write6(ctx, &end);
 	return socket_answer(hook, verdict, &end);

@@ -17,6 +17,7 @@
 #include "lib/related.h"
 #include "lib/rewrite.h"
 #include "lib/tell.h"
+#include "lib/vouch.h"
 
 static __always_inline enum malla_verdict to_pod_follow(const struct sight *sight,
 							const struct packet *packet)
@@ -34,12 +35,13 @@ static __always_inline enum malla_verdict to_pod_follow(const struct sight *sigh
 }
 
 static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, struct sight *sight,
-						      const struct packet *packet)
+						      struct packet *packet)
 {
 	enum malla_verdict verdict;
 
 	if (!pod_find(&packet->flow.target))
 		return pod_is_ready(skb->ifindex) ? MALLA_VERDICT_PASS : MALLA_VERDICT_NOT_READY;
+	packet->is_vouched = (__u8)vouch_holds(skb);
 	verdict = inbound_open(sight, packet, inbound(skb, packet), 0,
 			       (enum stream)stream(skb, packet));
 	/* The stack may have translated it, and is to see the answers. */

@@ -22,8 +22,9 @@ struct judgement {
 	struct malla_flow_key tuple; /* in the direction in which it is opened */
 	__u32 interfaces[2];
 	__u32 owner;
-	__u32 rule;	 /* that decided; 0: none */
-	__u32 direction; /* enum malla_direction: whose policies that was, else the opener's way */
+	__u32 rule;	  /* that decided; 0: none */
+	__u32 direction;  /* enum malla_direction: whose policies that was, else the opener's way */
+	__u32 is_vouched; /* the node dials, for whom the engine has judged */
 };
 
 /* What the stack has no room for: a judgement, and the entry that is made of it. */

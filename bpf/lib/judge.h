@@ -89,7 +89,8 @@ __attribute__((noinline)) int judge(struct judgement *judgement)
 	if (target && target->set) {
 		peer = judge_identity(source, &judgement->tuple.source);
 		rule = judgement->rule;
-		if (!judge_is_host(peer) || !(values->flags & MALLA_SETTING_HOST_ALLOWED))
+		if (!judge_is_host(peer) ||
+		    (!judgement->is_vouched && !(values->flags & MALLA_SETTING_HOST_ALLOWED)))
 			ingress = judge_end(judgement, target, peer, MALLA_INGRESS);
 		/* Who only tries to deny is named, not who allows. */
 		if (ingress == MALLA_VERDICT_PASS && egress == MALLA_VERDICT_AUDITED) {
@@ -191,6 +192,7 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 
 	if (!row || !flow)
 		return MALLA_VERDICT_FAILED;
+	row->judgement.is_vouched = packet->is_vouched;
 	verdict = judge_tuple(&row->judgement, packet, is_back);
 	if (!judge_allows(verdict))
 		return verdict;
@@ -202,6 +204,8 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 		flow->other = *other;
 	if (!packet_continues(packet))
 		flow->flags = MALLA_FLOW_STRAIGHT;
+	if (packet->is_vouched)
+		flow->flags |= MALLA_FLOW_VOUCHED;
 	if (verdict == MALLA_VERDICT_AUDITED)
 		flow->flags |= MALLA_FLOW_AUDITED;
 	if (!flow_open(sight, packet, flow, is_back))
@@ -237,6 +241,7 @@ static __always_inline void judge_again(const struct sight *sight, const struct 
 
 	if (!row)
 		return;
+	row->judgement.is_vouched = flow->flags & MALLA_FLOW_VOUCHED;
 	verdict = judge_tuple(&row->judgement, packet, sight->is_back);
 	if (judge_allows(verdict) && flow->flags & MALLA_FLOW_PLAIN &&
 	    judge_is_bare(&row->judgement))

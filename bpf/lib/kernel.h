@@ -19,9 +19,12 @@
 
 #define AF_INET	     2
 #define AF_INET6     10
+#define EPERM	     1
 #define ENODEV	     19
 #define ECONNREFUSED 111
 #define ICMPV6	     58
+#define SOL_SOCKET   1
+#define SO_PRIORITY  12
 
 /* bpf_fib_lookup leaves the neighbour to bpf_redirect_neigh. Linux 6.3. */
 #define FIB_SKIP_NEIGH 4

@@ -19,6 +19,25 @@ int a_meshed_pods_connection_to_a_captured_service_is_recorded(struct __sk_buff 
 	return 0;
 }
 
+SEC("tc")
+int source_ranges_hold_for_what_is_captured_too(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	struct malla_end pod = end4(POD, 0);
+	struct malla_range key = {.prefix_bits = 32 + 128, .service = 3, .address = pod.address};
+	__u32 value = 1;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	put_setting(ENGINE_INTERFACE);
+	put_service(MALLA_SERVICE_CAPTURED | MALLA_SERVICE_RANGED, 1);
+	put_pod(MALLA_POD_MESHED);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_SOURCE_REFUSED);
+	EXPECT(!flow_of(&syn));
+	bpf_map_update_elem(&malla_range, &key, &value, BPF_ANY);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	return 0;
+}
+
 static __always_inline void put_exclusion(__u32 bits, __u16 port, __u32 address)
 {
 	struct malla_exclude key = {
@@ -310,5 +329,17 @@ int one_tuple_is_never_both_the_pods_and_the_engines(struct __sk_buff *skb)
 
 	EXPECT(pod_sends(skb, &second, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	EXPECT(engine_sends(&second, &ends) == MALLA_VERDICT_ENGINE_MET_POD);
+	return 0;
+}
+
+SEC("tc")
+int what_the_engine_sent_up_the_stack_as_the_pod_is_let_through_once(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct from_pod way = {.skb = skb, .interface = POD_INTERFACE};
+
+	skb->mark = MALLA_MARK_RETURNED;
+	EXPECT(from_pod_meet(skb, &packet, &way) == MALLA_VERDICT_RETURNED);
+	EXPECT(!skb->mark);
 	return 0;
 }

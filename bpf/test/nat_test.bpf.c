@@ -166,3 +166,45 @@ int a_flow_is_over_by_its_state_and_silence(struct __sk_buff *unused)
 	EXPECT(nat_is_over(&entry, IPPROTO_UDP, 181 * second));
 	return 0;
 }
+
+/* All ports that are tried towards REMOTE_POD:8080 are somebody else's. */
+__attribute__((noinline)) int put_taken(const struct malla_flow_key *flow)
+{
+	__u32 span = MALLA_SNAT_PORT_MAX - MALLA_SNAT_PORT_MIN + 1;
+	struct malla_end node = end4(NODE, 0), pod = end4(REMOTE_POD, 8080);
+	struct malla_snat entry = {
+	    .kind = MALLA_NAT_FROM_REMOTE,
+	    .seen_ns = bpf_ktime_get_ns(),
+	};
+	struct malla_flow_key answer = {
+	    .source = pod.address,
+	    .target = node.address,
+	    .source_port_be = pod.port_be,
+	    .protocol = IPPROTO_TCP,
+	};
+
+	if (!flow)
+		return 0;
+	for (__u32 tried = 0; tried < NAT_PORTS_TRIED; tried++) {
+		answer.target_port_be = bpf_htons(
+		    (__u16)(MALLA_SNAT_PORT_MIN + (nat_hash(flow) + tried * 7919) % span));
+		bpf_map_update_elem(&malla_snat, &answer, &entry, BPF_ANY);
+	}
+	return 0;
+}
+
+SEC("tc")
+int where_every_port_that_is_tried_is_taken_the_client_is_dropped_by_name(struct __sk_buff *unused)
+{
+	static struct packet syn;
+	static struct malla_flow_key becomes;
+
+	(void)unused;
+	syn = packet_between(end4(CLIENT, 5000), end4(NODE, 30080), TCP_SYN);
+	put_open(REMOTE_POD, 1, 0);
+	put_taken(&syn.flow);
+	EXPECT(outside_judge(&syn, &becomes) == MALLA_VERDICT_SNAT_PORTS);
+	syn.flow.source_port_be = bpf_htons(5001);
+	EXPECT(outside_judge(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}

@@ -160,6 +160,37 @@ int a_service_with_source_ranges_is_left_to_the_pods_interface(struct __sk_buff 
 	put_setting(ENGINE_INTERFACE);
 	put_service(MALLA_SERVICE_RANGED, 1);
 	EXPECT(socket_balance(&pods, &end) == MALLA_VERDICT_LEFT_RANGED);
+	/* Whose address nobody knows. */
+	EXPECT(socket_balance(&nodes, &end) == MALLA_VERDICT_SOURCE_REFUSED);
+	return 0;
+}
+
+/* The ranges of SERVICE:80 hold this address only. */
+static __always_inline void put_admitted(__u32 address)
+{
+	struct malla_end end = end4(address, 0);
+	struct malla_range key = {.prefix_bits = 32 + 128, .service = 3, .address = end.address};
+	__u32 value = 1;
+
+	bpf_map_update_elem(&malla_range, &key, &value, BPF_ANY);
+}
+
+SEC("tc")
+int source_ranges_admit_the_node_only_if_they_hold_its_address(struct __sk_buff *unused)
+{
+	struct socket nodes = {.cookie = 10, .namespace_cookie = 1};
+	struct malla_end end = end4(SERVICE, 80), own = end4(NODE, 0);
+	struct malla_node node = {.source4 = own.address};
+	__u32 first = 0;
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_service(MALLA_SERVICE_RANGED | MALLA_SERVICE_CAPTURED, 1);
+	bpf_map_update_elem(&malla_node, &first, &node, BPF_ANY);
+	put_admitted(OTHER_NODE);
+	EXPECT(socket_balance(&nodes, &end) == MALLA_VERDICT_SOURCE_REFUSED);
+	EXPECT(end.port_be == bpf_htons(80));
+	put_admitted(NODE);
 	EXPECT(socket_balance(&nodes, &end) == MALLA_VERDICT_BALANCED);
 	return 0;
 }

@@ -10,6 +10,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case connectFailed(isLate: Bool)
         /// No port is free from which to dial this endpoint.
         case portsUsedUp
+        /// A network policy does not allow the connection to this endpoint.
+        case denied(hasOthers: Bool)
         /// The endpoint speaks no TLS that we want, or is not whom we want.
         case handshakeFailed
         /// The upstream connection ended or broke.
@@ -70,7 +72,7 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .upstreamEnded,
+        case .connected, .connectFailed, .denied, .portsUsedUp, .handshakeFailed, .upstreamEnded,
             .upstreamInvalid, .responseStarted, .switchedProtocols, .responseEnded:
             return .none
         }
@@ -88,6 +90,12 @@ struct Exchange: BitwiseCopyable, Equatable {
                 return .dialAnew
             }
             return end(.reply(attempts > 1 ? .retriesExceeded : failure))
+        case .denied(let hasOthers):
+            if hasOthers, attempts < attemptsMax {
+                attempts += 1
+                return .dialAnew
+            }
+            return end(.reply(.deniedByPolicy))
         case .handshakeFailed, .portsUsedUp:
             if attempts < attemptsMax {
                 attempts += 1
@@ -123,7 +131,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .routed, .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .responseEnded:
+        case .routed, .connected, .connectFailed, .denied, .portsUsedUp, .handshakeFailed,
+            .responseEnded:
             return .none
         }
     }
@@ -136,7 +145,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.abort(failure))
         case .deadline: return end(.abort(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .routed, .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .responseStarted,
+        case .routed, .connected, .connectFailed, .denied, .portsUsedUp, .handshakeFailed,
+            .responseStarted,
             .switchedProtocols:
             return .none
         }
@@ -147,7 +157,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .responseEnded, .upstreamEnded, .downstreamGone: return end(.finish)
         case .deadline: return end(.abort(.requestTimeout))
         case .failed(let failure): return end(.abort(failure))
-        case .routed, .connected, .connectFailed, .portsUsedUp, .handshakeFailed, .upstreamInvalid,
+        case .routed, .connected, .connectFailed, .denied, .portsUsedUp, .handshakeFailed,
+            .upstreamInvalid,
             .responseStarted, .switchedProtocols:
             return .none
         }

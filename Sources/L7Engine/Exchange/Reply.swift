@@ -66,6 +66,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case idleTimeout
     case drained
     case portsUsedUp
+    case deniedByPolicy
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -74,7 +75,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
         .idleTimeout, .drained,
-        .portsUsedUp,
+        .portsUsedUp, .deniedByPolicy,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -145,6 +146,10 @@ enum Failure: Equatable, BitwiseCopyable {
             Row("slow_reader", 0, .streamIdle, .never, "the client does not read the answer")
         case .portsUsedUp:
             Row("ports", 503, .overflow, .always, "no port is free towards the upstream")
+        case .deniedByPolicy:
+            Row(
+                "denied_by_policy", 403, .connectFailed, .never,
+                "a network policy does not allow this connection")
         case .overloaded:
             Row("overloaded", 503, .overflow, .never, "too busy; try again in a second")
         case .quarantined:
@@ -204,6 +209,7 @@ func reasonPhrase(_ status: Int) -> StaticString {
     case 307: "Temporary Redirect"
     case 308: "Permanent Redirect"
     case 400: "Bad Request"
+    case 403: "Forbidden"
     case 404: "Not Found"
     case 405: "Method Not Allowed"
     case 408: "Request Timeout"

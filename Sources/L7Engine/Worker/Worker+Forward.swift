@@ -168,6 +168,11 @@ extension Worker {
             source = own
         }
         let isNode = source == .anyV6
+        // The kernel will see the node dial.
+        if isNode, !isAdmitted(link, endpoint.address) {
+            perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
+            return
+        }
         let identity = config(link).tls.identityOfPort[Int(link.it.port)]
         guard identity != TLSTable.unavailable else {
             perform(link.it.exchange.on(.failed(.tlsUnavailable)), link)
@@ -288,7 +293,13 @@ extension Worker {
             raceEnded(upstream)
             return
         }
-        guard engine_socket_error(upstream.it.descriptor) == 0 else {
+        let error = engine_socket_error(upstream.it.descriptor)
+        // How the kernel's programs say that policies deny a dial: IPv4's word for it, and IPv6's.
+        if error == ENONET || error == EACCES {
+            dialDenied(upstream)
+            return
+        }
+        guard error == 0 else {
             connectFailed(upstream, isLate: false)
             return
         }
@@ -313,6 +324,20 @@ extension Worker {
         link.it.partner = .none
         close(upstream)
         perform(link.it.exchange.on(.connectFailed(isLate: isLate)), link)
+    }
+
+    private func dialDenied(_ upstream: Link) {
+        tally.count(.dialFailures)
+        let link = upstream.it.partner
+        link.it.partner = .none
+        close(upstream)
+        perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
+    }
+
+    /// Whether policies let the client reach the endpoint, where the node dials for it.
+    func isAdmitted(_ link: Link, _ endpoint: SocketAddress) -> Bool {
+        config(link).gate.admits(
+            link.it.peer.address, to: endpoint, asksClient: link.it.isCaptured)
     }
 
     /// Copies the staged request, so that it can be sent when its window is gone.

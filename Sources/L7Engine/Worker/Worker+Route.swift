@@ -199,6 +199,13 @@ extension Worker {
         let isFamily =
             snapshot.endpoints[index].address.address.isIPv4 == link.it.peer.address.isIPv4
         return (isFamily || !isBound) && !wasTried(link, index)
+            && (link.it.isCaptured || isAdmitted(link, snapshot.endpoints[index].address))
+    }
+
+    /// Whether an endpoint was not tried yet for this request.
+    func hasOtherEndpoints(_ link: Link) -> Bool {
+        let range = config(link).snapshot.ports[Int(link.it.port)].endpoints
+        return range.count > max(1, Int(link.it.triedCount))
     }
 
     @inline(__always)

@@ -13,13 +13,15 @@ final class WorkerConfig: Sendable {
     /// Each worker's own descriptor of `snapshot.gatewaySockets[i]`; -1: not open.
     let listeners: [[Int32]]
     let tls: TLSTable
+    /// Whom the node may dial for others.
+    let gate: PolicyGate
 
     /// Accounts that are not served.
     let quarantined: [Int32]
 
     init(
         snapshot: Snapshot, sources: [UInt32], ports: [UInt32], listeners: [[Int32]],
-        tls: TLSTable, quarantined: [Int32]
+        tls: TLSTable, gate: PolicyGate, quarantined: [Int32]
     ) {
         self.snapshot = snapshot
         self.sources = sources
@@ -29,6 +31,7 @@ final class WorkerConfig: Sendable {
         self.ports = ports
         self.listeners = listeners
         self.tls = tls
+        self.gate = gate
         self.quarantined = quarantined
     }
 }
@@ -43,6 +46,7 @@ struct Adoption {
         /// By the number of a source.
         let accounts: [String]
         let tls: TLSTable
+        let gate: PolicyGate
     }
 
     var store = TLSStore()

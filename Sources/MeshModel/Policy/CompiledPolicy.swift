@@ -164,7 +164,7 @@ extension PolicySet {
 }
 
 extension PolicyRowKey {
-    fileprivate func holds(_ transport: UInt8, _ port: UInt16) -> Bool {
+    func holds(_ transport: UInt8, _ port: UInt16) -> Bool {
         if bits == Self.anyProtocolBits { return true }
         guard self.transport == transport else { return false }
         let free = UInt16(Self.exactBits - bits)

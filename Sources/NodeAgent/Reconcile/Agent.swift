@@ -101,6 +101,7 @@ final class Agent {
                 engineNamespace: inheritance.engineNamespace)
             engineOptions.blackBox = inheritance.blackBox
             engineOptions.trapPath = options.trapPath ?? ""
+            engineOptions.isHostAllowed = options.hostToPod == .allow
             engineOptions.logsAccess = options.accessLog != nil
             engine = try Engine(engineOptions)
         } catch {

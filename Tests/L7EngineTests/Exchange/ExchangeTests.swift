@@ -32,6 +32,14 @@ struct ExchangeTests {
         #expect(run([.routed, .portsUsedUp, .connected]).last == .sendRequest)
     }
 
+    @Test func `what policies deny is answered with 403, and no endpoint is asked twice`() {
+        #expect(run([.routed, .denied(hasOthers: false)]) == [.dial, .reply(.deniedByPolicy)])
+        let actions = run([.routed, .denied(hasOthers: true), .denied(hasOthers: false)])
+        #expect(actions == [.dial, .dialAnew, .reply(.deniedByPolicy)])
+        #expect(run([.routed, .denied(hasOthers: true), .connected]).last == .sendRequest)
+        #expect(Failure.deniedByPolicy.row.status == 403)
+    }
+
     @Test func `a stale connection is replaced only for what is safe to send again`() {
         let safe = Exchange.Event.upstreamEnded(wasReused: true, isResendable: true)
         let unsafeToResend = Exchange.Event.upstreamEnded(wasReused: true, isResendable: false)
