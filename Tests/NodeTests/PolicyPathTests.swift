@@ -94,7 +94,26 @@ struct PolicyPathTests {
             #expect(try pod(host).headers["x-pod"] == "near", "\(host)\n\(mesh.logs)")
             #expect(try outside(host).status == 403, "\(host)")
         }
+
+        // What is open is cut when it is no longer allowed.
+        let open = try mesh.client.start(
+            "open", ["/usr/bin/python3", "-uc", Self.waiting, mesh.node.v6, "2525"])
+        try eventually("the stream is open") { open.text.contains("open") }
+        try mesh.bed.configure("policy.yaml", Self.wall)
+        try eventually("the stream is cut") { open.exitStatus != nil }
+        #expect(open.text.contains("reset"), "\(open.text)\n\(mesh.logs)")
     }
+
+    /// Asks once, and says how the connection ends.
+    private static let waiting = """
+        import socket, sys
+        s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+        s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+        if s.recv(65536): print("open")
+        s.settimeout(20)
+        try: print("end" if s.recv(65536) == b"" else "more")
+        except ConnectionResetError: print("reset")
+        """
 
     @Test func `a captured service that the client's policies deny answers 403 at once`() throws {
         let mesh = try Self.mesh(Self.cage)

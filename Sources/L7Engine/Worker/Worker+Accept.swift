@@ -29,13 +29,29 @@ extension Worker {
             configs.append(slot)
             current = configs.count - 1
         }
+        let gate = previous >= 0 ? configs[previous].config?.gate : nil
         if previous >= 0 { release(previous) }
+        if gate !== config.gate { endDenied(config.gate) }
         // An account never leaves quarantine while this process lives.
         for number in config.quarantined where Int(number) < accounts.count {
             accounts[number].isQuarantined = true
             hasQuarantine = true
         }
         replaceListeners(config.listeners.map { number < $0.count ? $0[number] : -1 })
+    }
+
+    /// Ends what the node dialled for those whom policies no longer admit.
+    private func endDenied(_ gate: PolicyGate) {
+        guard !gate.isOpen else { return }
+        for link in timers.all() where link.it.role == .downstream && link.it.exchange.isActive {
+            let upstream = link.it.partner
+            guard !upstream.isNone, !upstream.it.pool.isNone, upstream.it.pool.it.isNode,
+                !gate.admits(
+                    link.it.peer.address, to: upstream.it.pool.it.endpoint,
+                    asksClient: link.it.isCaptured)
+            else { continue }
+            perform(link.it.exchange.on(.failed(.deniedByPolicy)), link)
+        }
     }
 
     private func replaceListeners(_ wanted: [Int32]) {
