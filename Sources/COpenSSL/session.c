@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <openssl/bio.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 /* ---- the wire: a BIO that reads the descriptor and writes into a block ---- */
@@ -561,4 +563,18 @@ const char *tls_session_name(const struct engine_session *session)
 {
 	return SSL_get_servername(((const struct tls_session *)session)->ssl,
 				  TLSEXT_NAMETYPE_host_name);
+}
+
+int tls_session_covers(const struct engine_session *session, const char *host, size_t count)
+{
+	const char *name = tls_session_name(session);
+	X509 *certificate;
+
+	/* Nearly always what was asked for in the hello. */
+	if (!name || (strlen(name) == count && !strncasecmp(name, host, count)))
+		return 1;
+	certificate = SSL_get_certificate(((const struct tls_session *)session)->ssl);
+	return certificate && count &&
+	       X509_check_host(certificate, host, count, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
+			       NULL) == 1;
 }

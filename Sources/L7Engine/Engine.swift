@@ -50,6 +50,7 @@ public final class Engine: Sendable {
     private let blackBox: BlackBox?
     /// Numbers of workloads and ports that stay the same from snapshot to snapshot.
     let names = Mutex(MetricNames())
+    private let accountNumbers = Mutex(AccountNumbers())
     private let nodeSockets: NodeSockets?
     private let reader = Mutex(0)
     /// One `adopt` at a time, with the TLS contexts of the last.
@@ -75,7 +76,8 @@ public final class Engine: Sendable {
             limits.connectionsMax, max(16, (descriptors - 512) * 3 / 4 / options.workers))
         self.limits = limits
         tallies = mailboxes.map { _ in Tally(seriesMax: limits.seriesMax) }
-        accountTables = mailboxes.map { _ in Accounts(count: limits.accountsMax) }
+        let accountsCount = Int(AccountNumbers.outsideCount) + limits.accountsMax
+        accountTables = mailboxes.map { _ in Accounts(count: accountsCount) }
         blackBox = options.blackBox.flatMap { BlackBox(descriptor: $0) }
         accessLogs = mailboxes.map { _ in AccessLog(capacity: limits.accessLogRecordsMax) }
     }
@@ -141,26 +143,46 @@ public final class Engine: Sendable {
             // Names, numbers and TLS do not depend on endpoints.
             var base = adoption.base
             if base == nil || base?.shape !== snapshot.shape {
-                let (sources, ports, accounts) = names.withLock { names in
-                    let (sources, ports) = names.numbers(of: snapshot)
-                    return (
-                        sources, ports, names.sources.map { "\($0.namespace)/\($0.workload)" }
-                    )
-                }
-                blackBox?.name(accounts)
+                let (sources, ports) = names.withLock { $0.numbers(of: snapshot) }
+                let (accounts, accountNames) = number(snapshot, suspects)
+                blackBox?.name(accountNames)
                 base = Adoption.Base(
                     shape: snapshot.shape, sources: sources, ports: ports, accounts: accounts,
+                    accountNames: accountNames,
                     tls: adoption.store.table(of: snapshot),
                     gate: PolicyGate(
                         snapshot, isHostAllowed: options.isHostAllowed, after: base?.gate))
                 adoption.base = base
             }
             guard let base else { return }
-            let quarantined = base.accounts.indices.filter { suspects.contains(base.accounts[$0]) }
+            let quarantined = base.accountNames.indices.filter {
+                suspects.contains(base.accountNames[$0])
+            }
             let config = WorkerConfig(
-                snapshot: snapshot, sources: base.sources, ports: base.ports, listeners: sockets,
+                snapshot: snapshot, sources: base.sources, accounts: base.accounts,
+                ports: base.ports, listeners: sockets,
                 tls: base.tls, gate: base.gate, quarantined: quarantined.map { Int32($0) })
             for mailbox in mailboxes { mailbox.post(waits: true) { $0.config = config } }
+        }
+    }
+
+    /// The accounts of a snapshot's workloads, and whose each account is.
+    private func number(_ snapshot: Snapshot, _ suspects: [String]) -> ([Int32], [String]) {
+        func words(_ number: Int32) -> [UInt64] {
+            accountTables.map { $0.words(Int(number)) }.reduce(Accounts.none) { sum, words in
+                zip(sum, words).map { $0 &+ $1 }
+            }
+        }
+        return accountNumbers.withLock { numbers in
+            let accounts = numbers.follow(
+                snapshot, max: limits.accountsMax,
+                isFree: { number, holder in
+                    // Quarantine is the account's, and nothing of the next one's fault.
+                    Accounts.isIdle(words(number))
+                        && !suspects.contains(
+                            "\(holder.source.namespace)/\(holder.source.workload)")
+                }, words: words)
+            return (accounts, numbers.names)
         }
     }
 
@@ -184,14 +206,17 @@ public final class Engine: Sendable {
     /// The engine's metrics in Prometheus' text format 0.0.4.
     public func exposition() -> String {
         let names = names.withLock { $0 }
+        let (accounts, shortage) = accountNumbers.withLock { numbers in
+            (Exposition.accounts(accountTables, numbers), numbers.shortage)
+        }
         return Exposition.text(tallies, names: names)
-            + Exposition.text(ofAccounts: Exposition.accounts(accountTables, names: names))
+            + Exposition.text(ofAccounts: accounts, shortage: shortage)
             + Exposition.text(ofCertificates: adoption.withLock { $0.store.expiries })
     }
 
     /// What each workload cost, summed over the workers: `malla top`.
     public func accounts() -> [AccountTotals] {
-        Exposition.accounts(accountTables, names: names.withLock { $0 })
+        accountNumbers.withLock { Exposition.accounts(accountTables, $0) }
     }
 
     /// Workloads that are not served, because the engine has died twice of serving them.

@@ -36,7 +36,8 @@ struct Limits: Sendable {
     /// Downstream connections of one worker, beyond which new ones get 503; less where the process
     /// may not have the descriptors for it (`Engine`).
     var connectionsMax = 16_384
-    /// Of one workload at one worker.
+    /// Of one workload at one worker. Clients outside of the mesh may have three quarters of
+    /// `connectionsMax` together, and half of it with one address.
     var accountConnectionsMax = 4096
     /// Bytes waiting for slow peers, one worker; new requests get 503 beyond.
     var bufferBytesMax = 64 << 20
@@ -69,6 +70,8 @@ struct Limits: Sendable {
     var raceNanoseconds: UInt64 = 250_000_000
     /// Handshakes of clients under way in one worker: some 30 KiB each, for at most that time.
     var handshakesMax = 1024
+    /// Of one workload, or of those outside with one address.
+    var accountHandshakesMax = 256
     /// Of a session, downstream and upstream.
     var handshakeNanosecondsMax: UInt64 = 10_000_000_000
     /// How long one key seals session tickets; they open for at most three times as long.

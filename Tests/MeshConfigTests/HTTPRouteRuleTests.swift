@@ -209,6 +209,34 @@ struct HTTPRouteRuleTests {
             """,
             "filters[0].requestHeaderModifier.set[1].name", "twice"),
         .init(
+            "a header's value ends its line: a field smuggled in",
+            #"""
+            filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, \#
+            value: "b\r\nX-C: d"}]}}]
+            """#,
+            "filters[0].requestHeaderModifier.set[0].value", "control character"),
+        .init(
+            "a header of answers ends its line",
+            #"""
+            filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: a, \#
+            value: "b\nX-C: d"}]}}]
+            """#,
+            "filters[0].responseHeaderModifier.add[0].value", "control character"),
+        .init(
+            "a replaced prefix that leaves the root",
+            """
+            matches: [{path: {value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: \
+            {type: ReplacePrefixMatch, replacePrefixMatch: /../x}}}]
+            """,
+            "filters[0].urlRewrite.path.replacePrefixMatch", "the segment . or .."),
+        .init(
+            "a replaced path with hidden dots",
+            """
+            matches: [{path: {value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: \
+            {type: ReplaceFullPath, replaceFullPath: /x/.%2E/y}}}]
+            """,
+            "filters[0].urlRewrite.path.replaceFullPath", "the segment . or .."),
+        .init(
             "removed header name",
             "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: ['a b']}}]",
             "filters[0].requestHeaderModifier.remove[0]", "no name of a header"),

@@ -167,6 +167,13 @@ struct ObjectRuleTests {
         .init("type", "\(service){type: Cluster}", "spec.type", "ClusterIP"),
         .init("pod address", "\(pod){podIP: a}", "status.podIP", "no IPv4"),
         .init(
+            "a label's value that would forge metrics",
+            "kind: Pod\nmetadata: {name: p, labels: {app: \"a\\\"} 1\\nup 0\"}}",
+            "metadata.labels[app]", "no value of a label"),
+        .init(
+            "a label's key", "kind: Pod\nmetadata: {name: p, labels: {'a b': c}}",
+            "metadata.labels", "no key of a label"),
+        .init(
             "one address a family", "\(pod){podIPs: [{ip: 10.0.0.1}, {ip: 10.0.0.2}]}",
             "status.podIPs[1].ip", "second address"),
         .init(

@@ -111,3 +111,6 @@ enum tls_failure tls_session_failure(const struct engine_session *session);
 int tls_session_is_resumed(const struct engine_session *session);
 /* The server name that the client sent, NULL if none; its bytes live as long as the session. */
 const char *tls_session_name(const struct engine_session *session);
+/* Whether our certificate of the session holds for the host, `count` bytes without a port. A client
+ * that named none (no SNI) takes whatever it gets. */
+int tls_session_covers(const struct engine_session *session, const char *host, size_t count);

@@ -248,6 +248,9 @@ struct BodyFraming: BitwiseCopyable {
         [
             "content-length", "transfer-encoding", "host", "connection", "keep-alive", "te",
             "proxy-connection", "trailer", "upgrade", "expect", "authorization", "cookie",
-            "set-cookie", "content-encoding", "content-type", "content-range", "x-forwarded-for",
+            "set-cookie", "content-encoding", "content-type", "content-range", "forwarded",
+            "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
+            "x-forwarded-client-cert", "x-real-ip", "x-request-id", "via", "proxy-authorization",
+            "proxy-authenticate", "www-authenticate", "max-forwards",
         ].map { $0.utf8.reduce(hashStart) { ($0 ^ UInt64($1)) &* hashFactor } })
 }

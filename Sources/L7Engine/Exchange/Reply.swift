@@ -67,6 +67,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case drained
     case portsUsedUp
     case deniedByPolicy
+    case plainHTTP
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -75,7 +76,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
         .idleTimeout, .drained,
-        .portsUsedUp, .deniedByPolicy,
+        .portsUsedUp, .deniedByPolicy, .plainHTTP,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -168,6 +169,9 @@ enum Failure: Equatable, BitwiseCopyable {
             Row(
                 "upstream_tls_config", 503, .connectFailed, .never,
                 "TLS to the upstream is asked for and cannot be configured")
+        case .plainHTTP:
+            Row(
+                "plain_http", 400, .downstreamInvalid, .never, "this port is HTTPS, not plain HTTP")
         case .misdirected:
             Row("misdirected", 421, .noRoute, .never, "this connection was not made for that host")
         }

@@ -21,6 +21,8 @@ internal import MeshModel
 
     /// Upstreams being dialled for it.
     var pending: Int32 = 0
+    /// Handshakes of its clients under way.
+    var handshakes: Int32 = 0
     /// What it may still use in this round; negative: it owes.
     var deficit: Int64 = 0
     /// Connections that have something to do, in the order in which it came.
@@ -37,11 +39,11 @@ internal import MeshModel
     static let words = 8
 }
 
-/// The accounts of one worker, by the number of the workload (0: outside of the mesh).
+/// The accounts of one worker, by the numbers of `AccountNumbers`.
 ///
 /// - Owns: a block that lives as long as the engine.
 /// - Threads: one writer, the worker; a scrape reads words that may be one event apart.
-/// - Limits: `Limits.accountsMax`; workloads beyond share the first account.
+/// - Limits: `Limits.accountsMax` of workloads.
 @safe final class Accounts: @unchecked Sendable {
     private let block: UnsafeMutablePointer<Account>
     let count: Int
@@ -55,11 +57,15 @@ internal import MeshModel
 
     deinit { unsafe block.deallocate() }
 
-    func number(_ source: UInt32) -> Int32 { source < UInt32(count) ? Int32(source) : 0 }
+    /// Words of an account that was never used.
+    static let none = [UInt64](repeating: 0, count: Account.words)
+
+    /// Whether words of an account say that nothing is open for it and nothing held.
+    static func isIdle(_ words: [UInt64]) -> Bool { words[0] == 0 && words[5] == words[6] }
 
     /// The worker's own view.
     subscript(_ index: Int32) -> Account {
-        // In range: `number` made it.
+        // In range: `AccountNumbers` made it.
         @inline(__always) unsafeAddress { unsafe UnsafePointer(block + Int(index)) }
         @inline(__always) unsafeMutableAddress { unsafe block + Int(index) }
     }

@@ -19,38 +19,55 @@ public struct AccountTotals: Sendable, Equatable {
 
 extension Exposition {
     /// Every account that was ever used, those outside of the mesh first.
-    static func accounts(_ tables: [Accounts], names: MetricNames) -> [AccountTotals] {
-        let count = min(names.sources.count, tables.first?.count ?? 0)
+    static func accounts(_ tables: [Accounts], _ numbers: AccountNumbers) -> [AccountTotals] {
+        var outside = AccountTotals(workload: "unknown", namespace: "unknown")
+        for number in 0..<Int(AccountNumbers.outsideCount) {
+            for table in tables { add(table, number, to: &outside) }
+        }
         // Versions of one workload have accounts of their own and are one line here.
         var places: [ObjectName: Int] = [:]
-        var sums: [AccountTotals] = []
-        for index in 0..<count {
-            let source = names.sources[index]
-            let name = ObjectName(source.namespace, source.workload)
+        var sums = [outside]
+        for (index, holder) in numbers.holders.enumerated() {
+            let name = ObjectName(holder.source.namespace, holder.source.workload)
             let place = places[name] ?? sums.count
             if place == sums.count {
                 places[name] = place
-                sums.append(AccountTotals(workload: source.workload, namespace: source.namespace))
+                sums.append(
+                    AccountTotals(
+                        workload: holder.source.workload, namespace: holder.source.namespace))
             }
-            for table in tables { add(table, index, to: &sums[place]) }
+            let number = Int(AccountNumbers.outsideCount) + index
+            for table in tables { add(table, number, to: &sums[place]) }
+            if let table = tables.first { add(holder.base, table, -1, to: &sums[place]) }
         }
         return sums.filter { $0.cpuNanoseconds > 0 || $0.shed > 0 }
     }
 
     private static func add(_ table: Accounts, _ index: Int, to sum: inout AccountTotals) {
         let words = table.words(index)
-        let seconds = Double(words[1]) / Double(max(1, table.cyclesPerSecond))
         sum.bufferBytes += words[0]
-        sum.cpuNanoseconds += UInt64(seconds * 1e9)
-        sum.requests += words[2]
-        sum.receivedBytes += words[3]
-        sum.sentBytes += words[4]
         sum.connections += words[5] > words[6] ? words[5] - words[6] : 0
-        sum.shed += words[7]
+        add(words, table, 1, to: &sum)
     }
 
-    static func text(ofAccounts accounts: [AccountTotals]) -> String {
-        var out = ""
+    /// What only grows; `sign` -1 takes off what was another's before.
+    private static func add(
+        _ words: [UInt64], _ table: Accounts, _ sign: Int, to sum: inout AccountTotals
+    ) {
+        let seconds = Double(words[1]) / Double(max(1, table.cyclesPerSecond))
+        func add(_ word: UInt64, to total: inout UInt64) {
+            total = sign < 0 ? total &- min(word, total) : total &+ word
+        }
+        add(UInt64(seconds * 1e9), to: &sum.cpuNanoseconds)
+        add(words[2], to: &sum.requests)
+        add(words[3], to: &sum.receivedBytes)
+        add(words[4], to: &sum.sentBytes)
+        add(words[7], to: &sum.shed)
+    }
+
+    static func text(ofAccounts accounts: [AccountTotals], shortage: Int) -> String {
+        var out = "# HELP malla_accounts_missing Workloads of this node without an account.\n"
+        out += "# TYPE malla_accounts_missing gauge\nmalla_accounts_missing \(shortage)\n"
         func metric(
             _ name: String, _ type: String, _ help: String, _ value: (AccountTotals) -> String
         ) {

@@ -26,7 +26,9 @@ extension Worker {
             tally.count(.downstream, .noContext)
             return false
         case .secure(let server):
-            guard handshakesOpen < limits.handshakesMax else {
+            guard handshakesOpen < limits.handshakesMax,
+                accounts[link.it.account].handshakes < Int32(limits.accountHandshakesMax)
+            else {
                 tally.count(.downstream, .overload)
                 return false
             }
@@ -80,11 +82,20 @@ extension Worker {
 
     /// A client that speaks plain HTTP to a TLS port is told so, in its own language.
     private func explainPlain(_ link: Link) {
-        writer.reset()
-        writer.append("HTTP/1.1 400 Bad Request\r\nServer: malla\r\n")
-        writer.append("Content-Type: text/plain\r\nContent-Length: 35\r\nConnection: close\r\n\r\n")
-        writer.append("this port is HTTPS, not plain HTTP\n")
+        tally.count(.plainHTTP)
+        writeLast(.plainHTTP)
         unsafe _ = engine_send(link.it.descriptor, writer.base, writer.count)
+    }
+
+    /// Whether the certificate that the client saw holds for the host it asks for: one listener may
+    /// have several (RFC 9110 section 15.5.20).
+    @inline(__always)
+    func isCovered(_ link: Link, _ request: RequestHead) -> Bool {
+        guard let session = unsafe link.it.session.pointer, !link.it.isCaptured else { return true }
+        // In range: the parser made it of these bytes.
+        let host = unsafe UnsafeRawPointer(request.bytes.pointer + request.host.lower)
+        return unsafe tls_session_covers(
+            session, host.assumingMemoryBound(to: CChar.self), request.host.count) != 0
     }
 
     /// Which listener of its socket the client chose by name (Gateway API, Listener.hostname).

@@ -122,7 +122,10 @@ extension Worker {
             let account = account(of: IPAddress(high: peer.high, low: peer.low))
             if let reason = excess(account) {
                 tally.count(.connectionsClosed)
-                if listener.it.isOpaque || listener.it.isCaptured && isOpaque(descriptor) {
+                let isOther =
+                    listener.it.isOpaque || speaksTLS(listener)
+                    || listener.it.isCaptured && isOpaque(descriptor)
+                if isOther {
                     shed(account, reason)
                     engine_close_by_reset(descriptor)
                 } else {
@@ -139,6 +142,7 @@ extension Worker {
     ) {
         let link = makeConnection(descriptor, .downstream)
         connectionsOpen += 1
+        if account < AccountNumbers.outsideCount { outsideOpen += 1 }
         link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
         link.it.isCaptured = listener.it.isCaptured
         link.it.peer = SocketAddress(IPAddress(high: peer.high, low: peer.low), peer.port)
@@ -180,12 +184,22 @@ extension Worker {
         timers.arm(listener, at: now + 100_000_000)
     }
 
-    /// The number of the client's workload; 0: it is none of the mesh.
+    /// The account of the client's workload, or of those outside of the mesh with such addresses.
     private func account(of address: IPAddress) -> Int32 {
-        guard current >= 0, let config = configs[current].config,
-            let index = config.snapshot.workloadsByAddress[address]
-        else { return 0 }
-        return accounts.number(config.sources[index])
+        if current >= 0, let config = configs[current].config,
+            let index = config.snapshot.workloadsByAddress[address], config.accounts[index] > 0
+        {
+            return config.accounts[index]
+        }
+        return AccountNumbers.outside(address)
+    }
+
+    /// Whether clients of the listener expect a handshake: an answer in HTTP says nothing to them.
+    private func speaksTLS(_ listener: Link) -> Bool {
+        guard !listener.it.isCaptured, listener.it.table >= 0, let config = configs[current].config
+        else { return false }
+        guard case .secure = config.tls.servers[Int(listener.it.table)] else { return false }
+        return true
     }
 
     /// Whether a client just accepted, and captured, may not be answered in HTTP.

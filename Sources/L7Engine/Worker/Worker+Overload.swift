@@ -6,12 +6,14 @@ internal import Glibc
 
 /// Why something was turned away: the label of `malla_requests_shed_total`.
 enum Shed: Int, CaseIterable {
-    case connections, accountConnections, buffers, accountBuffers, dials, accountDials, descriptors
+    case connections, accountConnections, outsideConnections, buffers, accountBuffers, dials,
+        accountDials, descriptors
 
     var label: StaticString {
         switch self {
         case .connections: "connections"
         case .accountConnections: "account_connections"
+        case .outsideConnections: "outside_connections"
         case .buffers: "buffers"
         case .accountBuffers: "account_buffers"
         case .dials: "dials"
@@ -22,19 +24,18 @@ enum Shed: Int, CaseIterable {
 }
 
 extension Worker {
-    private static let turnedAway: StaticString =
-        "HTTP/1.1 503 Service Unavailable\r\nServer: malla\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-
     /// Whether a connection just accepted for the account is one too many.
     func excess(_ account: Int32) -> Shed? {
         if connectionsOpen >= limits.connectionsMax { return .connections }
-        // Clients outside of the mesh are many and share one account.
-        if account > 0,
-            accounts[account].connectionsOpen >= UInt64(limits.accountConnectionsMax)
-        {
-            return .accountConnections
+        let open = accounts[account].connectionsOpen
+        guard account < AccountNumbers.outsideCount else {
+            return open >= UInt64(limits.accountConnectionsMax) ? .accountConnections : nil
         }
-        return nil
+        // A quarter is the workloads' alone; behind one address may be a balancer with many users.
+        if outsideOpen >= limits.connectionsMax - limits.connectionsMax / 4 {
+            return .outsideConnections
+        }
+        return open >= UInt64(limits.connectionsMax / 2) ? .accountConnections : nil
     }
 
     func shed(_ account: Int32, _ reason: Shed) {
@@ -44,9 +45,26 @@ extension Worker {
 
     func turnAway(_ descriptor: Int32, _ account: Int32, _ reason: Shed) {
         shed(account, reason)
-        // Safe: a constant's bytes. To a client of TLS they are a broken handshake, which fits.
-        unsafe engine_turn_away(
-            descriptor, Self.turnedAway.utf8Start, Self.turnedAway.utf8CodeUnitCount)
+        writeLast(.overloaded)
+        unsafe engine_turn_away(descriptor, writer.base, writer.count)
+    }
+
+    /// Into the writer: the whole answer to a client of whom no request was read, and who gets no
+    /// other.
+    func writeLast(_ failure: Failure) {
+        writer.reset()
+        let reply = ErrorReply(
+            row: failure.row, isJSON: false, isHead: false, time: now &+ wallOffset)
+        unsafe withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 36) { place in
+            // Safe: a UUID has 36 bytes, and nothing of them is kept.
+            guard let base = place.baseAddress else { return }
+            unsafe RequestID.make(base, nextRandom(), nextRandom())
+            let id = unsafe RequestID(base, count: 36)
+            _ = reply.writeHead(&writer, id)
+            if failure == .overloaded { writer.append("Retry-After: 1\r\n") }
+            writer.append("Connection: close\r\n\r\n")
+            reply.writeBody(&writer, id)
+        }
     }
 
     /// Whether a new request would need memory that others should have.

@@ -51,6 +51,10 @@ extension Worker {
             perform(link.it.exchange.on(.failed(.noRoute)), link)
             return
         }
+        guard isCovered(link, request) else {
+            perform(link.it.exchange.on(.failed(.misdirected)), link)
+            return
+        }
         link.it.rule = match.rule
         let rule = table.rules[Int(match.rule)]
         if let failure = choose(link, rule, table) {

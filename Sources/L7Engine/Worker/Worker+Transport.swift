@@ -25,9 +25,16 @@ extension Worker {
     func begin(_ link: Link) -> Bool {
         if link.it.session.isNone { return true }
         link.it.phase = .handshaking
-        if link.it.role == .downstream { handshakesOpen += 1 }
+        countHandshake(link, 1)
         timers.arm(link, at: now + limits.handshakeNanosecondsMax)
         return handshake(link)
+    }
+
+    /// A client's handshake begins (1) or is over (-1).
+    func countHandshake(_ link: Link, _ difference: Int) {
+        guard link.it.role == .downstream else { return }
+        handshakesOpen += difference
+        accounts[link.it.account].handshakes += Int32(difference)
     }
 
     /// Goes on with a handshake after an event; `true`: it is done in this moment.
@@ -39,7 +46,7 @@ extension Worker {
         if result > 0 {
             countHandshake(link)
             if link.it.role == .downstream {
-                handshakesOpen -= 1
+                countHandshake(link, -1)
                 link.it.phase = .head
             }
             // Bytes may lie in the session without a new edge of the socket's.

@@ -73,6 +73,8 @@ internal import MeshModel
     let wire: TLSWire
     /// Downstream handshakes under way.
     var handshakesOpen = 0
+    /// Of `connectionsOpen`, those of clients outside of the mesh.
+    var outsideOpen = 0
     var ticketKeysAt: UInt64
 
     /// Says to the black box whom this worker serves.
@@ -294,7 +296,7 @@ extension Worker {
         if link.it.phase == .idle { pools.removeIdle(link) }
         if !link.it.isWatched { leaveUnwatched(link) }
         if !link.it.pool.isNone { countUpstream(link, -1) }
-        if link.it.phase == .handshaking, link.it.role == .downstream { handshakesOpen -= 1 }
+        if link.it.phase == .handshaking { countHandshake(link, -1) }
         link.it.phase = .dead
         timers.remove(link)
         endSession(link)
@@ -305,6 +307,7 @@ extension Worker {
         Glibc.close(link.it.descriptor)
         if link.it.role == .downstream {
             connectionsOpen -= 1
+            if link.it.account < AccountNumbers.outsideCount { outsideOpen -= 1 }
             tally.count(.connectionsClosed)
             accounts[link.it.account].connectionsClosed &+= 1
         } else if !link.it.pool.isNone {

@@ -6,6 +6,8 @@ final class WorkerConfig: Sendable {
     let snapshot: Snapshot
     /// By `Mesh.workloads`' index; 0 is "unknown".
     let sources: [UInt32]
+    /// The same of accounts (`AccountNumbers`); 0: none of its own.
+    let accounts: [Int32]
     /// By `Snapshot.endpoints`' index: the endpoint's workload, as `sources`.
     let destinations: [UInt32]
     /// By `Snapshot.ports`' index.
@@ -20,11 +22,12 @@ final class WorkerConfig: Sendable {
     let quarantined: [Int32]
 
     init(
-        snapshot: Snapshot, sources: [UInt32], ports: [UInt32], listeners: [[Int32]],
-        tls: TLSTable, gate: PolicyGate, quarantined: [Int32]
+        snapshot: Snapshot, sources: [UInt32], accounts: [Int32], ports: [UInt32],
+        listeners: [[Int32]], tls: TLSTable, gate: PolicyGate, quarantined: [Int32]
     ) {
         self.snapshot = snapshot
         self.sources = sources
+        self.accounts = accounts
         destinations = snapshot.endpoints.map { endpoint in
             snapshot.workloadsByAddress[endpoint.address.address].map { sources[$0] } ?? 0
         }
@@ -43,8 +46,9 @@ struct Adoption {
         let shape: SnapshotShape
         let sources: [UInt32]
         let ports: [UInt32]
-        /// By the number of a source.
-        let accounts: [String]
+        let accounts: [Int32]
+        /// By the number of an account.
+        let accountNames: [String]
         let tls: TLSTable
         let gate: PolicyGate
     }

@@ -6,7 +6,8 @@ extension Shape {
         [
             .required("name", .text(.objectName)),
             .honoured("namespace", .text(.any(bytesMax: 63))),
-            .honoured("labels", .texts(countMax: .max)),
+            .honoured(
+                "labels", .texts(countMax: .max, keys: .labelKey, values: .labelValue)),
             .honoured("annotations", .texts(countMax: .max)),
             .honoured("creationTimestamp", .text(.time)),
         ]

@@ -132,7 +132,7 @@ extension Shape {
     private static let headerFields: Shape = .list(
         .fields([
             .required("name", .text(.headerName)),
-            .required("value", .text(.nonEmpty(bytesMax: 4096))),
+            .required("value", .text(.fieldValue)),
         ]), counts: 0...16, uniqueBy: "name")
 
     private static let pathModifier: Shape = .fields([

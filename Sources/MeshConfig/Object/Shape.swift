@@ -13,8 +13,8 @@ indirect enum Shape: Sendable {
     case integerOrText
     case list(Shape, counts: ClosedRange<Int>, uniqueBy: String? = nil)
     case fields([ShapeField])
-    /// A map of texts, such as labels.
-    case texts(countMax: Int)
+    /// A map of texts, such as labels, and what its keys and values must look like.
+    case texts(countMax: Int, keys: TextRule? = nil, values: TextRule? = nil)
     /// Whatever it is, nothing below is looked at.
     case anything
 }
@@ -139,8 +139,8 @@ struct ShapeCheck {
             walkList(value, element, counts: counts, uniqueBy: key, at: path)
         case .fields(let fields):
             walkFields(value, fields, at: path)
-        case .texts(let countMax):
-            walkTexts(value, countMax: countMax, at: path)
+        case .texts(let countMax, let keys, let values):
+            walkTexts(value, countMax: countMax, keys, values, at: path)
         }
     }
 
@@ -214,7 +214,9 @@ struct ShapeCheck {
         return " (did you mean '\(near.name)'?)"
     }
 
-    private mutating func walkTexts(_ value: Value, countMax: Int, at path: String) {
+    private mutating func walkTexts(
+        _ value: Value, countMax: Int, _ keys: TextRule?, _ values: TextRule?, at path: String
+    ) {
         guard case .fields(let fields) = value.content else {
             return mismatch(value, "a map", at: path)
         }
@@ -225,6 +227,12 @@ struct ShapeCheck {
             error(
                 "\(path)[\(field.name)]", field.line,
                 "must be a string, is \(field.value.nounOfContent): put it in quotes")
+        }
+        for field in fields {
+            if let problem = keys?.problem(with: field.name) { error(path, field.line, problem) }
+            if let text = field.value.text, let problem = values?.problem(with: text) {
+                error("\(path)[\(field.name)]", field.line, problem)
+            }
         }
     }
 }

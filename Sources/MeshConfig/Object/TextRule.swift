@@ -21,6 +21,11 @@ enum TextRule: Hashable, Sendable {
     /// A hostname without wildcard.
     case preciseHostname
     case headerName
+    /// What a header field may hold (RFC 9110 §5.5): no line ends, no other control characters.
+    case fieldValue
+    /// Kubernetes' labels: `example.com/name` or `name`, and at most 63 of [A-Za-z0-9_.-].
+    case labelKey
+    case labelValue
     /// GEP-2257: up to four of h, m, s, ms.
     case duration
     case ipAddress
@@ -56,6 +61,19 @@ enum TextRule: Hashable, Sendable {
         case .headerName:
             return Self.isToken(text)
                 ? tooLong(bytes.count, 256) : "'\(text)' is no name of a header or parameter"
+        case .fieldValue:
+            if bytes.contains(where: { ($0 < 0x20 && $0 != 9) || $0 == 0x7f }) {
+                return "holds a line end or another control character, which no header field may"
+            }
+            return bytes.isEmpty ? "must not be empty" : tooLong(bytes.count, 4096)
+        case .labelKey:
+            return Self.isLabelKey(text)
+                ? nil : "'\(text)' is no key of a label: name or example.com/name"
+        case .labelValue:
+            return text.isEmpty || Self.isLabelName(text)
+                ? nil
+                : "'\(text)' is no value of a label: at most 63 letters, digits, '-', '_' and '.',"
+                    + " a letter or digit at both ends"
         case .duration:
             return Duration.gatewayAPI(text) == nil
                 ? "'\(text)' is no duration: up to four of h, m, s, ms, such as 1m30s or 500ms"
@@ -73,6 +91,9 @@ enum TextRule: Hashable, Sendable {
             }
             if bytes.contains(where: { $0 <= 0x20 || $0 == 0x7f }) {
                 return "'\(text)' holds a space or control character: percent-encode it"
+            }
+            if Self.hasDotSegment(text) {
+                return "'\(text)' holds the segment . or ..: write the path that is meant"
             }
             return text.isEmpty || text.hasPrefix("/") ? nil : "'\(text)' must start with /"
         case .time:
@@ -122,6 +143,32 @@ enum TextRule: Hashable, Sendable {
         func isDigit(_ byte: UInt8) -> Bool { byte >= 48 && byte <= 57 }
         return isLetter(first) && (isLetter(last) || isDigit(last))
             && bytes.allSatisfy { isLetter($0) || isDigit($0) || $0 == 45 }
+    }
+
+    private static func isLabelKey(_ text: String) -> Bool {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count <= 2, isLabelName(String(parts[parts.count - 1])) else { return false }
+        return parts.count == 1 || isSubdomain(String(parts[0]))
+    }
+
+    private static func isLabelName(_ text: String) -> Bool {
+        let bytes = Array(text.utf8)
+        func isAlphanumeric(_ byte: UInt8) -> Bool {
+            ((byte | 0x20) >= 97 && (byte | 0x20) <= 122) || (byte >= 48 && byte <= 57)
+        }
+        guard let first = bytes.first, let last = bytes.last, bytes.count <= 63 else {
+            return false
+        }
+        return isAlphanumeric(first) && isAlphanumeric(last)
+            && bytes.allSatisfy { isAlphanumeric($0) || $0 == 45 || $0 == 46 || $0 == 95 }
+    }
+
+    /// Whether a path holds `.` or `..` between slashes, percent-encoded or not (RFC 3986 §5.2.4).
+    private static func hasDotSegment(_ text: String) -> Bool {
+        text.split(separator: "/").contains { segment in
+            let plain = segment.lowercased().replacing("%2e", with: ".")
+            return plain == "." || plain == ".."
+        }
     }
 
     /// RFC 9110 §5.6.2.

@@ -84,7 +84,8 @@ struct ChunkConformanceTests {
             "Expect",
             "Authorization", "Cookie", "Set-Cookie", "content-encoding", "CONTENT-TYPE",
             "Content-Range", "Keep-Alive",
-            "Proxy-Connection", "X-Forwarded-For",
+            "Proxy-Connection", "X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "Forwarded",
+            "X-Forwarded-Client-Cert", "Proxy-Authorization", "X-Request-ID",
         ].map { ChunkCase("\($0) as a trailer", "0\r\n\($0): 1\r\n\r\n", .trailer) }
 
     @Test(arguments: accepted + refused)

@@ -154,11 +154,44 @@ struct OverloadTests {
         defer { close(third) }
         let answer = Loopback.message(third)
         #expect(answer.hasPrefix("HTTP/1.1 503 "))
-        #expect(answer.contains("Retry-After: 1"))
+        #expect(answer.contains("Retry-After: 1") && answer.contains("\r\nDate: "))
+        #expect(Loopback.field(answer, "x-request-id")?.count == 36)
+        #expect(answer.contains("too busy; try again in a second\nreason: overloaded\nrequest: "))
         #expect(TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"\(reason)\"} 1"))
         // The others are served as before.
         Loopback.send(kept[0], "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         #expect(Loopback.message(kept[0]).hasPrefix("HTTP/1.1 200 "))
+    }
+
+    @Test func `one client outside of the mesh cannot take every connection, all of them cannot`()
+        throws
+    {
+        let origin = Origin.echo()
+        let gateway = try TimeoutTests.gateway(
+            [origin.port], workloads: [.client("shop", "web", "127.0.0.9")]
+        ) { $0.connectionsMax = 8 }
+        defer { gateway.stop() }
+        var kept: [Int32] = []
+        defer { for client in kept { close(client) } }
+        /// Opens a connection and asks; answers the status line.
+        func ask(_ last: UInt32) -> String {
+            let client = Loopback.connect(gateway.port, from: 0x7f00_0000 | last)
+            kept.append(client)
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            return String(Loopback.message(client).prefix(12))
+        }
+
+        let first = (0..<5).map { _ in ask(1) }
+        let second = (0..<3).map { _ in ask(2) }
+        let workload = (0..<2).map { _ in ask(9) }
+
+        #expect(first == Array(repeating: "HTTP/1.1 200", count: 4) + ["HTTP/1.1 503"])
+        #expect(second == ["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 503"])
+        #expect(workload == ["HTTP/1.1 200", "HTTP/1.1 200"])
+        for reason in ["account_connections", "outside_connections"] {
+            let count = "malla_requests_shed_total{reason=\"\(reason)\"} 1"
+            #expect(TimeoutTests.counts(gateway, count))
+        }
     }
 
     @Test func `requests of an account that holds its share of buffers get 503, others do not`()

@@ -65,6 +65,35 @@ struct ForwardingTests {
         #expect(Loopback.field(long, "x-request-id")?.count == 36)
     }
 
+    @Test(arguments: [("bad\"x", "good"), ("good", "also-good"), ("", "good"), ("a", "")])
+    func `of two ids neither is kept, and one goes on`(first: String, second: String) throws {
+        let origin = Origin.echo()
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+
+        let answer = gateway.get("/", "X-Request-ID: \(first)\r\nX-Request-ID:\(second)\r\n")
+
+        // What the origin got is the answer's body.
+        let sent = answer.components(separatedBy: "\r\n").filter {
+            $0.lowercased().hasPrefix("x-request-id:")
+        }
+        #expect(Set(sent.map { $0.count }) == ["X-Request-ID: ".count + 36], "\(sent)")
+    }
+
+    @Test func `TE of an answer stays behind`() throws {
+        let origin = Origin { connection, _ in
+            _ = Loopback.message(connection)
+            Loopback.send(
+                connection, "HTTP/1.1 200 OK\r\nTE: gzip\r\nX: y\r\nContent-Length: 0\r\n\r\n")
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+
+        let answer = gateway.get()
+
+        #expect(answer.contains("\r\nX: y\r\n") && !answer.contains("TE: gzip"))
+    }
+
     @Test func `a client of HTTP/1.0 is spoken for in HTTP/1.1, with a host`() throws {
         let origin = Origin.echo()
         let gateway = try gateway(origin)

@@ -185,6 +185,32 @@ struct TerminationTests {
         }
     }
 
+    @Test func `a Host that the connection's certificate does not hold for is misdirected`() throws
+    {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try SecureGateway(
+            [
+                .init(
+                    hostname: nil,
+                    certificates: [
+                        try authority.issue("DNS:a.example,DNS:*.a.example").certificate(),
+                        try authority.issue("DNS:b.example").certificate(),
+                    ])
+            ], origin: origin.port)
+        defer { gateway.stop() }
+
+        for (name, host, status) in [
+            ("a.example", "a.example", "200"), ("a.example", "A.Example:443", "200"),
+            ("a.example", "x.a.example", "200"), ("a.example", "b.example", "421"),
+            ("b.example", "b.example", "200"), ("b.example", "a.example", "421"),
+        ] {
+            let answer = gateway.curl(name, authority, ["-H", "Host: \(host)"])
+            #expect(answer.hasSuffix("\n" + status), "\(name), \(host): \(answer)")
+        }
+    }
+
     @Test func `a session is resumed by its ticket, also after the key that sealed it is old`()
         throws
     {

@@ -15,6 +15,9 @@ enum FieldReader {
         _ head: inout MessageHead, isRequest: Bool
     ) -> UInt8? {
         switch name.count {
+        case 2:
+            guard unsafe isWord(base, name, "te") else { return 0 }
+            return isRequest ? unsafe te(base, value, &head) : FieldKind.hop
         case 4: return unsafe isRequest && isWord(base, name, "host") ? host(value, &head) : 0
         case 14:
             if unsafe isWord(base, name, "content-length") {
@@ -48,7 +51,6 @@ enum FieldReader {
         _ head: inout MessageHead
     ) -> UInt8? {
         switch name.count {
-        case 2: return unsafe isWord(base, name, "te") ? te(base, value, &head) : 0
         case 3: return unsafe isWord(base, name, "via") ? FieldKind.via : 0
         case 6:
             if unsafe isWord(base, name, "accept") {
@@ -64,7 +66,9 @@ enum FieldReader {
             return unsafe isWord(base, name, "x-real-ip") ? FieldKind.forwardedOther : 0
         case 12:
             guard unsafe isWord(base, name, "x-request-id") else { return 0 }
-            head.requestID = value
+            // Of two nobody can say which is meant. No id holds what stands behind a value.
+            let isFirst = head.requestID == .empty
+            head.requestID = isFirst ? value : ByteRange(name.lower, value.upper + 1)
             return FieldKind.requestID
         case 15:
             return unsafe isWord(base, name, "x-forwarded-for") ? FieldKind.forwardedFor : 0
