@@ -1,6 +1,7 @@
 // What a pod with raw sockets, or somebody on the nodes' network, may write into packets, and what
 // becomes of it: nothing that policies deny arrives, and connections that are true go on.
 
+internal import Foundation
 import TestSupport
 import Testing
 
