@@ -41,14 +41,15 @@ struct AttachedLinks {
     ///
     /// - Parameter interfaces: indices of those that there are.
     /// - Returns: what was repaired, and links at interfaces that there are no more.
-    /// - Complexity: two system calls a link, more for those that are repaired.
+    /// - Complexity: a system call a link, more for those that are repaired.
     mutating func verify(
         _ object: borrowing BPFObject, interfaces: Set<UInt32>
     ) -> (repairs: [LinkRepair], orphans: [Attachment]) {
         var ids: [String: UInt32] = [:]
         var repairs: [LinkRepair] = []
         var orphans: [Attachment] = []
-        for link in all {
+        let pins = Set(PinDirectory.names(in: directory))
+        for link in links.values {
             let place = UInt32(truncatingIfNeeded: link.attachment.place)
             if link.attachment.isInterface, !interfaces.contains(place) {
                 orphans.append(link.attachment)
@@ -57,7 +58,8 @@ struct AttachedLinks {
             let name = link.attachment.program
             let id = ids[name] ?? object.statistics(ofProgram: name)?.id ?? 0
             ids[name] = id
-            guard let fault = link.fault(program: id) else { continue }
+            let isPinned = pins.contains(link.attachment.pin)
+            guard let fault = link.fault(program: id, isPinned: isPinned) else { continue }
             var repair = LinkRepair(attachment: link.attachment, fault: fault)
             do throws(BPFError) {
                 try mend(link, fault, object)
@@ -66,6 +68,8 @@ struct AttachedLinks {
             }
             repairs.append(repair)
         }
+        repairs.sort { $0.attachment.pin < $1.attachment.pin }
+        orphans.sort { $0.pin < $1.pin }
         return (repairs, orphans)
     }
 

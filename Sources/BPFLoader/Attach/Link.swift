@@ -68,11 +68,16 @@ final class Link {
         case unpinned
     }
 
-    /// - Parameter program: the id of the program that it should run.
-    func fault(program: UInt32) -> Fault? {
-        guard Self.isAttached(descriptor.number, to: attachment) else { return .detached }
-        guard LinkShape.of(descriptor.number)?.program == program else { return .replaced }
-        return PinDirectory.isPinned(pin) ? nil : .unpinned
+    /// - Parameters:
+    ///   - program: the id of the program that it should run.
+    ///   - isPinned: whether there is a pin of its name.
+    /// - Complexity: one system call.
+    func fault(program: UInt32, isPinned: Bool) -> Fault? {
+        guard let kernel = LinkShape.of(descriptor.number), kernel.stands(at: attachment) else {
+            return .detached
+        }
+        guard kernel.program == program else { return .replaced }
+        return isPinned ? nil : .unpinned
     }
 
     /// Makes it run `program` (a descriptor).
@@ -86,10 +91,7 @@ final class Link {
     func repin() throws(BPFError) { try PinDirectory.pin(descriptor.number, at: pin) }
 
     private static func isAttached(_ descriptor: CInt, to attachment: Attachment) -> Bool {
-        guard let kernel = LinkShape.of(descriptor) else { return false }
-        return attachment.isCgroup
-            ? kernel.place == attachment.place
-            : UInt64(UInt32(truncatingIfNeeded: kernel.place)) == attachment.place
+        LinkShape.of(descriptor)?.stands(at: attachment) ?? false
     }
 
     /// Takes the program off its place and removes the pin.
@@ -120,6 +122,12 @@ struct LinkShape: BitwiseCopyable {
 
     /// BPF_LINK_TYPE_CGROUP.
     var isCgroup: Bool { type == 3 }
+
+    func stands(at attachment: Attachment) -> Bool {
+        attachment.isCgroup
+            ? place == attachment.place
+            : UInt64(UInt32(truncatingIfNeeded: place)) == attachment.place
+    }
 
     static func of(_ descriptor: CInt) -> LinkShape? {
         var kernel = LinkShape()

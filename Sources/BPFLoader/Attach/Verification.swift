@@ -46,7 +46,7 @@ extension Datapath {
 
     /// Looks at what the kernel runs and repairs what another program broke.
     ///
-    /// - Complexity: two system calls a link, a few for all, and some hundreds for rows.
+    /// - Complexity: a system call a link, a few for all, and some hundreds for rows.
     public func verify() -> [Repair] {
         // Somebody may have removed the directories as well.
         _ = try? PinDirectory(bpffsPath: options.bpffsPath)
