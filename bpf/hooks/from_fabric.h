@@ -31,7 +31,7 @@ static __always_inline int from_fabric_is_spoofed(struct __sk_buff *skb,
 }
 
 static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *skb,
-							    const struct packet *packet)
+							    struct packet *packet)
 {
 	struct sight sight;
 	enum malla_verdict verdict;
@@ -43,7 +43,7 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 	if (flow_engine_holds(packet, &sight))
 		return MALLA_VERDICT_UPLINK_MET_ENGINE;
 	place = inbound(skb, packet);
-	if ((place & INBOUND_PLACES) != INBOUND_NOT)
+	if (place != INBOUND_NOT)
 		return inbound_open(&sight, packet, place, 0, STREAM_FORTH);
 	if (!sight.flow)
 		return MALLA_VERDICT_PASS;

@@ -93,8 +93,8 @@ static __always_inline int from_pod_is_captured(const struct malla_service *serv
 }
 
 /* Nothing knows the flow, or a connection opens: judged by what is configured now. */
-static __always_inline enum malla_verdict
-from_pod_open(struct sight *sight, const struct packet *packet, struct from_pod *way)
+static __always_inline enum malla_verdict from_pod_open(struct sight *sight, struct packet *packet,
+							struct from_pod *way)
 {
 	struct malla_end end = flow_target(&packet->flow);
 	const struct malla_pod *pod = pod_find(&packet->flow.source);
@@ -210,7 +210,7 @@ from_pod_link(struct __sk_buff *skb, const struct packet *packet, __u32 interfac
 /* After the service's address was replaced, the flow between pod and endpoint is judged. */
 static __always_inline enum malla_verdict from_pod_translated(struct sight *sight,
 							      const struct malla_end *service,
-							      const struct packet *packet,
+							      struct packet *packet,
 							      struct from_pod *way)
 {
 	enum malla_verdict verdict;
@@ -259,11 +259,6 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 		verdict = from_pod_translated(&sight, &service, packet, way);
 		if (sight.flow)
 			flow_agree(shown, sight.flow);
-		/* The client knows the service only: a refusal comes from there. */
-		if (refuse_answers(verdict)) {
-			packet->flow.target = service.address;
-			packet->flow.target_port_be = service.port_be;
-		}
 		return verdict;
 	}
 	if (verdict == MALLA_VERDICT_TRANSLATED_BACK && sight.flow &&

@@ -41,9 +41,10 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 
 	if (!pod_find(&packet->flow.target))
 		return pod_is_ready(skb->ifindex) ? MALLA_VERDICT_PASS : MALLA_VERDICT_NOT_READY;
-	packet->is_vouched = (__u8)vouch_holds(skb);
-	verdict = inbound_open(sight, packet, inbound(skb, packet), 0,
-			       (enum stream)stream(skb, packet));
+	if (vouch_holds(skb))
+		packet->marks = MALLA_FLOW_VOUCHED;
+	verdict =
+	    inbound_open(sight, packet, inbound(skb, packet), 0, (enum stream)stream(skb, packet));
 	/* The stack may have translated it, and is to see the answers. */
 	if (judge_allows(verdict) && sight->flow)
 		sight->flow->flags &= (__u16)~MALLA_FLOW_STRAIGHT;

@@ -28,16 +28,13 @@ static __always_inline int inbound_is_hbone(const struct packet *packet,
 	       (pod->flags & MALLA_POD_MESHED) && values && (values->flags & MALLA_SETTING_HBONE);
 }
 
-/* Where a connection that opens towards a pod belongs. */
+/* Where a connection that opens towards a pod belongs; beneath these: the verdict that refuses it.
+ */
 enum inbound {
-	INBOUND_NOT,	 /* not with the engine */
-	INBOUND_PLAIN,	 /* with the engine, if policies allow it */
-	INBOUND_TUNNEL,	 /* with the engine, which asks about what is inside */
-	INBOUND_REFUSED, /* with the engine, and there is none */
-	INBOUND_BARE,	 /* nowhere: plain text, and the pod insists on mutual TLS */
-	INBOUND_CARRIED, /* with the engine, if policies allow it: a tunnel leads there */
-	INBOUND_PLACES = 7,
-	INBOUND_UNVOUCHED = 8, /* a flag: of plain text, for which this node does not vouch */
+	INBOUND_NOT = MALLA_VERDICTS_MAX, /* not with the engine */
+	INBOUND_TUNNEL,			  /* with the engine, which asks about what is inside */
+	INBOUND_PLAIN,			  /* with the engine, if policies allow it */
+	INBOUND_CARRIED,		  /* the same: a tunnel leads there */
 };
 
 /*
@@ -75,27 +72,36 @@ static __always_inline int inbound_is_carried(const struct packet *packet)
 	       !exclude_holds(pod, &target);
 }
 
-/* The same of one of this node. */
-static __always_inline int inbound_plain(struct __sk_buff *skb, const struct packet *packet,
-					 const struct malla_pod *pod)
+/* What policies deny is theirs to name; only what they allow is refused for being plain. */
+static __always_inline int inbound_bare(const struct packet *packet)
 {
-	int flags = 0;
+	struct blank *row = blank();
 
-	if (!inbound_is_vouched(skb, packet)) {
-		if (mode_is_strict(pod, packet->flow.target_port_be))
-			return INBOUND_BARE;
-		flags = INBOUND_UNVOUCHED;
-	}
-	if (!(pod->flags & MALLA_POD_INBOUND) || exclude_holds_inbound(pod, &packet->flow))
-		return INBOUND_NOT | flags;
-	if (capture_is_served(skb))
-		return INBOUND_PLAIN | flags;
-	return (pod->flags & MALLA_POD_FAILS_CLOSED ? INBOUND_REFUSED : INBOUND_NOT) | flags;
+	if (!row || !judge_allows(judge_tuple(&row->judgement, packet, 0)))
+		return INBOUND_NOT;
+	judge_refuse(&row->judgement);
+	return MALLA_VERDICT_PLAIN_REFUSED;
 }
 
-/* enum inbound of a packet without a flow. A function of its own for the
- * verifier. */
-__attribute__((noinline)) int inbound(struct __sk_buff *skb, const struct packet *packet)
+/* Somebody opens a connection to a pod of this node that is no tunnel. */
+static __always_inline int inbound_plain(struct __sk_buff *skb, struct packet *packet,
+					 const struct malla_pod *pod)
+{
+	if (!inbound_is_vouched(skb, packet)) {
+		if (mode_is_strict(pod, packet->flow.target_port_be))
+			return inbound_bare(packet);
+		packet->marks |= MALLA_FLOW_PLAIN;
+	}
+	if (!(pod->flags & MALLA_POD_INBOUND) || exclude_holds_inbound(pod, &packet->flow))
+		return INBOUND_NOT;
+	if (capture_is_served(skb))
+		return INBOUND_PLAIN;
+	return pod->flags & MALLA_POD_FAILS_CLOSED ? MALLA_VERDICT_ENGINE_REFUSED : INBOUND_NOT;
+}
+
+/* enum inbound of a packet without a flow, and its marks. A function of its own for the verifier.
+ */
+__attribute__((noinline)) int inbound(struct __sk_buff *skb, struct packet *packet)
 {
 	const struct malla_pod *pod;
 
@@ -105,12 +111,13 @@ __attribute__((noinline)) int inbound(struct __sk_buff *skb, const struct packet
 	if (!pod) {
 		if (!inbound_is_carried(packet))
 			return INBOUND_NOT;
+		packet->marks |= MALLA_FLOW_CARRIED;
 		/* Never in plain text instead. */
-		return capture_is_served(skb) ? INBOUND_CARRIED : INBOUND_REFUSED;
+		return capture_is_served(skb) ? INBOUND_CARRIED : MALLA_VERDICT_ENGINE_REFUSED;
 	}
 	if (!inbound_is_hbone(packet, pod))
 		return inbound_plain(skb, packet, pod);
-	return capture_is_served(skb) ? INBOUND_TUNNEL : INBOUND_REFUSED;
+	return capture_is_served(skb) ? INBOUND_TUNNEL : MALLA_VERDICT_ENGINE_REFUSED;
 }
 
 static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,
@@ -128,50 +135,27 @@ static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
-/* What policies deny is theirs to name; only what they allow is refused for
- * being plain. */
-static __always_inline enum malla_verdict inbound_bare(const struct packet *packet)
-{
-	struct blank *row = blank();
-	enum malla_verdict verdict;
-
-	if (!row)
-		return MALLA_VERDICT_FAILED;
-	verdict = judge_tuple(&row->judgement, packet, 0);
-	return judge_allows(verdict) ? judge_refuse(&row->judgement) : verdict;
-}
-
 /*
- * Judges and enters a flow between two ends: CAPTURED where it is the engine's.
- * `answer` is inbound's. `dialled`: the service that the client knows instead
- * of the pod; null: none. Where the packet opens nothing, `stream` says in
- * which direction the flow was opened.
+ * Judges and enters a flow between two ends: CAPTURED where it is the engine's. `place` is
+ * inbound's. `dialled`: the service that the client knows instead of the pod; null: none. Where the
+ * packet opens nothing, `stream` says in which direction the flow was opened.
  */
-static __always_inline enum malla_verdict
-inbound_open(struct sight *sight, const struct packet *packet, int answer,
-	     const struct malla_end *dialled, enum stream stream)
+static __always_inline enum malla_verdict inbound_open(struct sight *sight,
+						       const struct packet *packet, int place,
+						       const struct malla_end *dialled,
+						       enum stream stream)
 {
 	enum malla_flow_kind kind = dialled ? MALLA_FLOW_TRANSLATED_BACK : MALLA_FLOW_OWN;
-	enum inbound place = (enum inbound)(answer & INBOUND_PLACES);
-	int is_engines = place == INBOUND_PLAIN || place == INBOUND_CARRIED;
 	enum malla_verdict verdict;
 
 	if (stream == STREAM_UNASKED)
 		return MALLA_VERDICT_UNASKED;
-	if (place == INBOUND_REFUSED)
-		return MALLA_VERDICT_ENGINE_REFUSED;
+	if (place < INBOUND_NOT)
+		return (enum malla_verdict)place;
 	if (place == INBOUND_TUNNEL)
 		return inbound_tunnel(sight, packet);
-	if (place == INBOUND_BARE)
-		return inbound_bare(packet);
-	if (is_engines)
+	if (place > INBOUND_TUNNEL)
 		kind = MALLA_FLOW_CAPTURED;
 	verdict = judge_open(sight, packet, kind, dialled, stream == STREAM_BACK);
-	if (!judge_allows(verdict))
-		return verdict;
-	if (sight->flow && place == INBOUND_CARRIED)
-		sight->flow->flags |= MALLA_FLOW_CARRIED;
-	if (sight->flow && answer & INBOUND_UNVOUCHED)
-		sight->flow->flags |= MALLA_FLOW_PLAIN;
-	return is_engines ? MALLA_VERDICT_CAPTURED : verdict;
+	return place > INBOUND_TUNNEL && judge_allows(verdict) ? MALLA_VERDICT_CAPTURED : verdict;
 }

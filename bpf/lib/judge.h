@@ -192,7 +192,7 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 
 	if (!row || !flow)
 		return MALLA_VERDICT_FAILED;
-	row->judgement.is_vouched = packet->is_vouched;
+	row->judgement.is_vouched = packet->marks & MALLA_FLOW_VOUCHED;
 	verdict = judge_tuple(&row->judgement, packet, is_back);
 	if (!judge_allows(verdict))
 		return verdict;
@@ -204,8 +204,7 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 		flow->other = *other;
 	if (!packet_continues(packet))
 		flow->flags = MALLA_FLOW_STRAIGHT;
-	if (packet->is_vouched)
-		flow->flags |= MALLA_FLOW_VOUCHED;
+	flow->flags |= packet->marks;
 	if (verdict == MALLA_VERDICT_AUDITED)
 		flow->flags |= MALLA_FLOW_AUDITED;
 	if (!flow_open(sight, packet, flow, is_back))

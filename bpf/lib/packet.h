@@ -30,8 +30,7 @@ struct packet {
 	__u8 is_answer;	  /* an echo's reply, which opens nothing */
 	__u8 is_fragment; /* a later one: there is no transport header in it */
 	__u8 hook;	  /* that meets it: enum malla_hook */
-	__u8 is_vouched;  /* the engine dials, and has judged for whom */
-	__u8 pad;
+	__u16 marks;	  /* MALLA_FLOW_*, of the flow that it opens */
 };
 
 /* A connection's first packet: SYN without ACK. */

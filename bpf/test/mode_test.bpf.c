@@ -105,13 +105,17 @@ int what_policies_deny_is_theirs_to_name(struct __sk_buff *skb)
 	    .flags = MALLA_POD_MESHED | MALLA_POD_STRICT,
 	};
 
+	put_pod(0);
 	put_insisting(0, 1);
 	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
 	put_set(1, 0);
-	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
-	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_DENIED_INGRESS);
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	/* Left to be denied at the pod. */
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
 	put_policy(MALLA_IDENTITY_WORLD, MALLA_INGRESS, 8080, MALLA_POLICY_EXACT_BITS,
 		   MALLA_POLICY_ALLOW);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
 	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
 	return 0;
 }
@@ -201,8 +205,8 @@ SEC("tc")
 int policies_are_asked_about_what_is_carried_and_not_about_the_tunnel(struct __sk_buff *skb)
 {
 	static struct packet syn, ack, tunnel;
-	struct malla_end pod = end4(POD, 0);
-	struct malla_pod value = {
+	static struct malla_end pod;
+	static struct malla_pod value = {
 	    .interface = POD_INTERFACE,
 	    .endpoint = 1,
 	    .set = 1,
@@ -210,6 +214,7 @@ int policies_are_asked_about_what_is_carried_and_not_about_the_tunnel(struct __s
 	};
 	struct ends ends = {.source = POD_INTERFACE};
 
+	pod = end4(POD, 0);
 	put_pod(0);
 	put_insisting(0, 1);
 	put_peer();
