@@ -29,6 +29,10 @@ struct RegularExpressionParser {
 
     private var peek: UInt8? { at < text.count ? text[at] : nil }
 
+    private static let lookingAround = "expressions that look around are not part of RE2"
+
+    private func startsHere(_ word: String) -> Bool { text[at...].starts(with: word.utf8) }
+
     private mutating func skip(_ word: StaticString) -> Bool {
         let bytes = word.description.utf8
         guard text[at...].starts(with: bytes) else { return false }
@@ -143,13 +147,17 @@ struct RegularExpressionParser {
 
     private mutating func group() throws(RegularExpressionError) -> RegularExpressionNode {
         if peek == UInt8(ascii: "?") {
+            let isAround = ["?=", "?!", "?<=", "?<!"].contains { startsHere($0) }
             if skip("?P<") || skip("?<") {
+                guard !isAround else { throw error(Self.lookingAround) }
                 guard let end = text[at...].firstIndex(of: UInt8(ascii: ">")), end > at,
                     text[at..<end].allSatisfy({ Self.word.contains($0) })
-                else { throw error("a group's name is missing, or looks behind: not part of RE2") }
+                else { throw error("a group's name is missing, or is none") }
                 at = end + 1
+            } else if isAround {
+                throw error(Self.lookingAround)
             } else if !skip("?:") {
-                throw error("'(?' with a flag, or looking around: only (?: and (?P<name> may be")
+                throw error("'(?' with a flag or a condition: only (?: and (?P<name> may be")
             }
         }
         let node = try choice()
@@ -186,6 +194,9 @@ struct RegularExpressionParser {
             guard !Self.word.contains(byte) || byte == UInt8(ascii: "_"), byte < 0x80 else {
                 at -= 2
                 let shown = byte < 0x80 ? String(Unicode.Scalar(byte)) : "…"
+                if (0x31...0x39).contains(byte) || byte == UInt8(ascii: "k") {
+                    throw error("'\\\(shown)' is a back-reference: not part of RE2")
+                }
                 throw error("'\\\(shown)' is not known here")
             }
             return byte

@@ -72,6 +72,24 @@ struct RegularExpressionTests {
     }
 
     @Test(arguments: [
+        ("(?=a)", "look around"), ("a(?!b)", "look around"), ("(?<=a)b", "look around"),
+        ("(?<!a)b", "look around"), ("(a)\\1", "'\\1' is a back-reference"),
+        ("(?P<x>a)\\k<x>", "'\\k' is a back-reference"), ("(?(1)a)", "only (?: and (?P<name>"),
+        ("(?>a)", "only (?: and (?P<name>"),
+    ])
+    func `what other dialects have is named`(_ text: String, _ words: String) {
+        let problem = RouteTable.problem(regularExpression: text)
+        #expect(problem?.description.contains(words) == true, "\(String(describing: problem))")
+    }
+
+    @Test(arguments: [
+        ("\\(?=", "(="), ("a\\(?!b", "a!b"), ("[(?=]", "="), ("[(?<!]+", "(?<!"), ("\\\\1", "\\1"),
+    ])
+    func `what only looks like another dialect matches`(_ text: String, _ subject: String) throws {
+        #expect(Self.matches(try RegularExpression(text), subject))
+    }
+
+    @Test(arguments: [
         "/((((a{1,255}){1,255}){1,255}){1,255})", "(((a?){1,10}){1,11}){1,10}", "a{1000}b{25}",
         "(((){1000}){1000}){1000}", "(((a*)*){1000}){2}",
         String(repeating: "(", count: 101) + String(repeating: ")", count: 101),
