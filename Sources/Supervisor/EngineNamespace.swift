@@ -31,7 +31,11 @@ public struct EngineNamespace: ~Copyable {
         let descriptor = Descriptor(adopting: made)
 
         // What the veth's end is made with, before there is one.
-        try Self.inside(made) { () throws(SupervisorError) in try Self.setSysctls() }
+        let inherited = Self.inherited.map { ($0, Sysctl.value($0)) }
+        try Self.inside(made) { () throws(SupervisorError) in
+            try Self.setSysctls()
+            for (name, value) in inherited where !value.isEmpty { _ = Sysctl.set(name, value) }
+        }
         try Self.createVeth(made)
         let listeners = try Self.inside(made) { () throws(SupervisorError) -> [Int32] in
             try Self.setRoutes()
@@ -161,6 +165,17 @@ public struct EngineNamespace: ~Copyable {
         ("ipv4/ip_local_port_range", "61000 65535"),
         // 4 536 ports for each client and destination: TIME_WAIT must not hold them.
         ("ipv4/tcp_tw_reuse", "1"),
+    ]
+
+    /// What the node's TCP is set to holds for the engine's: a new namespace starts with some of it
+    /// from the machine's first one, with the rest as the kernel was built.
+    private static let inherited = [
+        "ipv4/tcp_congestion_control", "ipv4/tcp_rmem", "ipv4/tcp_wmem", "ipv4/tcp_ecn",
+        "ipv4/tcp_sack", "ipv4/tcp_timestamps", "ipv4/tcp_window_scaling",
+        "ipv4/tcp_mtu_probing", "ipv4/tcp_notsent_lowat", "ipv4/tcp_slow_start_after_idle",
+        "ipv4/tcp_syn_retries", "ipv4/tcp_synack_retries", "ipv4/tcp_retries2",
+        "ipv4/tcp_keepalive_time", "ipv4/tcp_keepalive_intvl", "ipv4/tcp_keepalive_probes",
+        "ipv4/tcp_fin_timeout", "ipv4/tcp_syncookies",
     ]
 
     private static func setSysctls() throws(SupervisorError) {

@@ -24,6 +24,29 @@ struct StartTests {
         }
     }
 
+    @Test func `what the node's TCP is set to holds for the engine's`() throws {
+        let bed = try Testbed("n1: client")
+        defer { bed.close() }
+        try bed.describe([])
+        let node = bed[node: "n1"]
+        let settings = [
+            "tcp_congestion_control": "reno", "tcp_rmem": "4096 65536 3000000",
+            "tcp_keepalive_time": "123", "tcp_slow_start_after_idle": "0",
+        ]
+        for (name, value) in settings {
+            let script = "echo '\(value)' > /proc/sys/net/ipv4/\(name)"
+            #expect(try node.run(["sh", "-ec", script]).status == 0)
+        }
+
+        let agent = try node.startAgent()
+
+        for (name, value) in settings {
+            let read = try node.inEngine(agent, "cat /proc/sys/net/ipv4/\(name)")
+            let words = read.output.split { $0 == "\t" || $0 == "\n" || $0 == " " }
+            #expect(words.joined(separator: " ") == value, "\(name): \(read)")
+        }
+    }
+
     @Test func `a machine without any cgroup v2: 71`() throws {
         let bed = try Testbed("n1: client")
         defer { bed.close() }
