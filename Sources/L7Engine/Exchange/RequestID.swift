@@ -36,16 +36,39 @@ internal import MeshModel
     static func make(_ place: UnsafeMutablePointer<UInt8>, _ high: UInt64, _ low: UInt64) {
         let first = high & ~0xf000 | 0x4000
         let second = low & ~(0b11 << 62) | 0b10 << 62
-        var at = 0
-        for index in 0..<32 {
-            if index == 8 || index == 12 || index == 16 || index == 20 {
-                unsafe place[at] = 0x2d
-                at += 1
-            }
-            let word = index < 16 ? first : second
-            let digit = UInt8(truncatingIfNeeded: word >> UInt64(60 - 4 * (index & 15))) & 15
-            unsafe place[at] = digit < 10 ? 48 + digit : 87 + digit
-            at += 1
-        }
+        let parts = (
+            digits(UInt32(truncatingIfNeeded: first >> 32)),
+            digits(UInt32(truncatingIfNeeded: first)),
+            digits(UInt32(truncatingIfNeeded: second >> 32)),
+            digits(UInt32(truncatingIfNeeded: second))
+        )
+        let text = UnsafeMutableRawPointer(place)
+        // Groups of 8, 4, 4, 4 and 12 digits; all stores end within 36 bytes.
+        unsafe text.storeBytes(of: parts.0, as: UInt64.self)
+        unsafe text.storeBytes(
+            of: UInt32(truncatingIfNeeded: parts.1), toByteOffset: 9, as: UInt32.self)
+        unsafe text.storeBytes(
+            of: UInt32(truncatingIfNeeded: parts.1 >> 32), toByteOffset: 14, as: UInt32.self)
+        unsafe text.storeBytes(
+            of: UInt32(truncatingIfNeeded: parts.2), toByteOffset: 19, as: UInt32.self)
+        unsafe text.storeBytes(
+            of: UInt32(truncatingIfNeeded: parts.2 >> 32), toByteOffset: 24, as: UInt32.self)
+        unsafe text.storeBytes(of: parts.3, toByteOffset: 28, as: UInt64.self)
+        unsafe place[8] = 0x2d
+        unsafe place[13] = 0x2d
+        unsafe place[18] = 0x2d
+        unsafe place[23] = 0x2d
+    }
+
+    /// Eight hexadecimal digits, the first in the lowest byte.
+    private static func digits(_ value: UInt32) -> UInt64 {
+        var spread = UInt64(value.byteSwapped)
+        spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff
+        spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff
+        let low: UInt64 = 0x000f_000f_000f_000f
+        let nibbles = spread >> 4 & low | (spread & low) << 8
+        // Above 9 by a carry into the fifth bit: those are letters.
+        let letters = (nibbles &+ 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101
+        return nibbles &+ 0x3030_3030_3030_3030 &+ letters &* 0x27
     }
 }
