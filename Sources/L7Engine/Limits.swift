@@ -24,6 +24,13 @@ struct Limits: Sendable {
     var spliceBytesMax = 1024 * 1024
     /// Pipes of one worker at the same time; bodies beyond are copied.
     var pipesMax = 256
+    /// Of one workload at one worker.
+    var accountPipesMax = 64
+    /// In pipes of one worker, waiting for slow readers; bodies beyond are copied. One pipe more
+    /// may be filled by who came last.
+    var pipeBytesMax = 64 << 20
+    /// Of one workload at one worker.
+    var accountPipeBytesMax = 8 << 20
     /// Idle pipes kept.
     var pipesKeptMax = 32
     /// The first receive of an upstream whose last answer was large: its head, and little of the

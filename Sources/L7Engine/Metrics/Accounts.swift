@@ -18,11 +18,15 @@ internal import MeshModel
     var connections: UInt64 = 0
     var connectionsClosed: UInt64 = 0
     var shed: UInt64 = 0
+    /// Held in pipes now (Worker+Splice).
+    var pipeBytes: UInt64 = 0
 
     /// Upstreams being dialled for it.
     var pending: Int32 = 0
     /// Handshakes of its clients under way.
     var handshakes: Int32 = 0
+    /// Pipes that its connections have.
+    var pipes: Int32 = 0
     /// What it may still use in this round; negative: it owes.
     var deficit: Int64 = 0
     /// Connections that have something to do, in the order in which it came.
@@ -36,7 +40,7 @@ internal import MeshModel
     var next: Int32 = -1
 
     var connectionsOpen: UInt64 { connections &- connectionsClosed }
-    static let words = 8
+    static let words = 9
 }
 
 /// The accounts of one worker, by the numbers of `AccountNumbers`.
@@ -76,7 +80,7 @@ internal import MeshModel
         unsafe UnsafeMutableRawPointer(block + Int(index)).assumingMemoryBound(to: UInt64.self)
     }
 
-    /// The first eight words of an account, for a scrape.
+    /// The first words of an account, for a scrape.
     func words(_ index: Int) -> [UInt64] {
         precondition(index < count, "an account has a place")
         let words = unsafe UnsafeRawPointer(block + index).assumingMemoryBound(to: UInt64.self)

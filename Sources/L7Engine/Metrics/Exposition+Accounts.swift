@@ -12,7 +12,10 @@ public struct AccountTotals: Sendable, Equatable {
     public var receivedBytes: UInt64 = 0
     public var sentBytes: UInt64 = 0
     public var connections: UInt64 = 0
+    /// In the engine's memory and in pipes.
     public var bufferBytes: UInt64 = 0
+    /// Of those, in pipes.
+    public var pipeBytes: UInt64 = 0
     /// Requests and connections that a limit turned away.
     public var shed: UInt64 = 0
 }
@@ -45,7 +48,8 @@ extension Exposition {
 
     private static func add(_ table: Accounts, _ index: Int, to sum: inout AccountTotals) {
         let words = table.words(index)
-        sum.bufferBytes += words[0]
+        sum.bufferBytes += words[0] + words[8]
+        sum.pipeBytes += words[8]
         sum.connections += words[5] > words[6] ? words[5] - words[6] : 0
         add(words, table, 1, to: &sum)
     }
@@ -94,6 +98,9 @@ extension Exposition {
         }
         metric("malla_account_buffer_bytes", "gauge", "Buffers held for it now.") {
             String($0.bufferBytes)
+        }
+        metric("malla_account_pipe_bytes", "gauge", "Of those, in pipes of the kernel.") {
+            String($0.pipeBytes)
         }
         metric("malla_account_shed_total", "counter", "What a limit turned away.") {
             String($0.shed)

@@ -170,6 +170,18 @@ enum Exposition {
             let value = tallies.reduce(0) { $0 + $1.sheds(reason) }
             out += "malla_requests_shed_total{reason=\"\(reason.label)\"} \(value)\n"
         }
+        pipes(tallies, &out)
+    }
+
+    private static func pipes(_ tallies: [Tally], _ out: inout String) {
+        out += "# HELP malla_pipes_refused_total Moves copied for want of a pipe, by limit.\n"
+        out += "# TYPE malla_pipes_refused_total counter\n"
+        for (reason, counter) in [
+            ("account", Counter.accountPipesRefused), ("worker", .pipesRefused),
+        ] {
+            let value = tallies.reduce(0) { $0 + $1.value(counter) }
+            out += "malla_pipes_refused_total{reason=\"\(reason)\"} \(value)\n"
+        }
     }
 
     private static func counters(_ tallies: [Tally], _ out: inout String) {

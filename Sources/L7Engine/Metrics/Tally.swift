@@ -5,7 +5,7 @@ internal import Glibc
 enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
     case accessLogDropped, seriesDropped, acceptPaused, races, upstreamsConnecting, upstreamsIdle
-    case upstreamsActive
+    case upstreamsActive, pipesRefused, accountPipesRefused
 }
 
 /// Whose handshake it was.

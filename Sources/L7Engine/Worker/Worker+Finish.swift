@@ -301,8 +301,7 @@ extension Worker {
 
     /// The socket takes nothing any more: what it may have said before is read.
     private func broken(_ link: Link) {
-        if !link.it.pipe.isNone { pipes.give(link.it.pipe, limits) }
-        link.it.pipe = .none
+        dropPipe(link)
         buffers.release(&link.it.output)
         link.it.canRead = true
         link.it.isEnding = true

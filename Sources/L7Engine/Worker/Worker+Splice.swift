@@ -3,6 +3,8 @@
 // (docs/decisions/0006-splice.md)
 //
 // The pipe stands before the receiver's `output`: while it holds anything, the sender is not read.
+// What it holds is charged to the receiver's account, and no account may hold more than its share
+// of pipes and of bytes in them: beyond, its bodies are copied, and nobody else's.
 
 internal import CLinux
 internal import Glibc
@@ -10,10 +12,12 @@ internal import Glibc
 /// Pipes of one worker, made when they are first needed.
 ///
 /// - Owns: the descriptors that lie in it; those taken belong to the connection that has them.
-/// - Limits: `Limits.pipesMax`, `Limits.pipesKeptMax`.
+/// - Limits: `Limits.pipesMax`, `Limits.pipesKeptMax`, `Limits.pipeBytesMax`.
 struct PipePool: ~Copyable {
     private var free: [Pipe] = []
     private var made = 0
+    /// Bytes in all that are taken, that a receiver has not taken.
+    var heldBytes = 0
 
     init(keptMax: Int) { free.reserveCapacity(keptMax) }
 
@@ -26,6 +30,7 @@ struct PipePool: ~Copyable {
 
     /// `none` when there are as many as may be.
     mutating func take(_ limits: Limits) -> Pipe {
+        if heldBytes >= limits.pipeBytesMax { return .none }
         if let pipe = free.popLast() { return pipe }
         guard made < limits.pipesMax else { return .none }
         var pipe = Pipe.none
@@ -52,6 +57,9 @@ struct Pipe: BitwiseCopyable {
     var write: Int32 = -1
     /// Bytes in it.
     var held = 0
+    /// Of those, charged to the account.
+    var charged = 0
+    var account: Int32 = 0
     static let none = Pipe()
     @inline(__always) var isNone: Bool { read < 0 }
 }
@@ -77,10 +85,11 @@ extension Worker {
 
     /// Moves at most `wanted` bytes. The receiver must not be blocked.
     func splice(_ from: Link, _ to: Link, _ wanted: Int) -> (Spliced, Int) {
-        if to.it.pipe.isNone { to.it.pipe = pipes.take(limits) }
-        if to.it.pipe.isNone { return (.refused, 0) }
+        guard to.it.pipe.held == 0, takePipe(to) else { return (.refused, 0) }
         let count = engine_splice(from.it.descriptor, to.it.pipe.write, wanted)
         guard count > 0 else {
+            // It is of no use to who waits.
+            dropPipe(to)
             from.it.canRead = false
             push(to)
             if count == -Int(EAGAIN) { return (.nothing, 0) }
@@ -98,13 +107,51 @@ extension Worker {
     func drainPipe(_ to: Link) -> Bool {
         while to.it.pipe.held > 0 {
             let sent = engine_splice(to.it.pipe.read, to.it.descriptor, to.it.pipe.held)
-            if sent == -Int(EAGAIN) { return to.it.isWatched || watch(to) }
+            if sent == -Int(EAGAIN) {
+                chargePipe(to, to.it.pipe.held)
+                return to.it.isWatched || watch(to)
+            }
             guard sent > 0 else { return false }
             to.it.pipe.held -= sent
         }
-        pipes.give(to.it.pipe, limits)
-        to.it.pipe = .none
+        dropPipe(to)
         return true
+    }
+
+    /// `false`: there is none for this account now.
+    private func takePipe(_ to: Link) -> Bool {
+        let account = to.it.account
+        if accounts[account].pipes >= Int32(limits.accountPipesMax)
+            || accounts[account].pipeBytes >= UInt64(limits.accountPipeBytesMax)
+        {
+            tally.count(.accountPipesRefused)
+            return false
+        }
+        to.it.pipe = pipes.take(limits)
+        if to.it.pipe.isNone {
+            tally.count(.pipesRefused)
+            return false
+        }
+        to.it.pipe.account = account
+        accounts[account].pipes += 1
+        return true
+    }
+
+    /// Gives back what the connection has; what is in it is lost.
+    func dropPipe(_ link: Link) {
+        guard !link.it.pipe.isNone else { return }
+        chargePipe(link, 0)
+        accounts[link.it.pipe.account].pipes -= 1
+        pipes.give(link.it.pipe, limits)
+        link.it.pipe = .none
+    }
+
+    private func chargePipe(_ to: Link, _ bytes: Int) {
+        let difference = bytes - to.it.pipe.charged
+        if difference == 0 { return }
+        to.it.pipe.charged = bytes
+        pipes.heldBytes += difference
+        accounts[to.it.pipe.account].pipeBytes &+= UInt64(bitPattern: Int64(difference))
     }
 
     /// Lets go what waits for more that has not come.

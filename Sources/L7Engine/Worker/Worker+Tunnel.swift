@@ -122,8 +122,7 @@ extension Worker {
     func loseReceiver(_ link: Link) {
         let other = link.it.partner
         guard !other.isNone else { return }
-        if !link.it.pipe.isNone { pipes.give(link.it.pipe, limits) }
-        link.it.pipe = .none
+        dropPipe(link)
         buffers.release(&link.it.output)
         // Nobody will hear more of the other side.
         other.it.hasEnded = true

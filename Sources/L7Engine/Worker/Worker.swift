@@ -300,7 +300,7 @@ extension Worker {
         link.it.phase = .dead
         timers.remove(link)
         endSession(link)
-        if !link.it.pipe.isNone { pipes.give(link.it.pipe, limits) }
+        dropPipe(link)
         buffers.release(&link.it.input)
         buffers.release(&link.it.output)
         buffers.release(&link.it.request)
