@@ -65,7 +65,9 @@ internal import MeshModel
     static let none = [UInt64](repeating: 0, count: Account.words)
 
     /// Whether words of an account say that nothing is open for it and nothing held.
-    static func isIdle(_ words: [UInt64]) -> Bool { words[0] == 0 && words[5] == words[6] }
+    static func isIdle(_ words: [UInt64]) -> Bool {
+        words[0] == 0 && words[8] == 0 && words[5] == words[6]
+    }
 
     /// The worker's own view.
     subscript(_ index: Int32) -> Account {
