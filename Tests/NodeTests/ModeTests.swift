@@ -21,7 +21,7 @@ struct ModeTests {
     }
 
     private static func refusals(_ node: TestNode, _ hook: String) throws -> Double {
-        try node.metric("malla_verdicts_total{hook=\"\(hook)\",verdict=\"plain_refused\"}")
+        try node.metric("malla_datapath_verdicts_total{hook=\"\(hook)\",reason=\"plain_refused\"}")
     }
 
     private static func mesh() throws -> SmallMesh.Running {

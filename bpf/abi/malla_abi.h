@@ -300,20 +300,6 @@ struct malla_pod {
 };
 MALLA_ABI_SIZE(struct malla_pod, 24);
 
-/* malla_mode: a port of a local pod to one of these, where it is not what the pod's flags say. */
-#define MALLA_MODE_OPEN	  1 /* takes plain text */
-#define MALLA_MODE_STRICT 2 /* takes tunnels, and what this node vouches for */
-
-struct malla_mode_key {
-	__u32 endpoint; /* of malla_pod */
-	__u16 port_be;
-	__u16 pad;
-};
-MALLA_ABI_SIZE(struct malla_mode_key, 8);
-
-/* malla_peer: the address of a pod elsewhere to this. */
-#define MALLA_PEER_HBONE 1 /* tunnels to it end at its node */
-
 /*
  * malla_exclude, a trie: what passes the engine though it would be captured. 64 bits: a port; 64 +
  * n, with port 0: a block of addresses of n bits (an IPv4 block has 96 more). Outbound: of what the

@@ -217,8 +217,8 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 
 	flow_see(&packet->flow, sight);
 	if (!sight->flow || packet_opens(packet)) {
-		verdict = inbound_open(sight, packet, inbound(way->skb, packet), service,
-				       STREAM_FORTH);
+		verdict =
+		    inbound_open(sight, packet, inbound(way->skb, packet), service, STREAM_FORTH);
 		if (!judge_allows(verdict) || !sight->flow)
 			return verdict;
 		way->target = flow_receiver(sight->flow, sight->is_back);

@@ -4,6 +4,8 @@
 #pragma once
 #include "lib/pod.h"
 
+#include "malla_mode.h"
+
 /* Written by BPFLoader/Projection, before the pods that it is of; read where
  * somebody opens a plain connection to a pod that has any row. The loader sets
  * the size. */

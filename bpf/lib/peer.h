@@ -3,6 +3,8 @@
 #pragma once
 #include "lib/kernel.h"
 
+#include "malla_mode.h"
+
 /* Written by BPFLoader/Projection; read where a pod that has an identity opens
  * a connection, and where the engine dials the port of tunnels. The loader sets
  * the size. */

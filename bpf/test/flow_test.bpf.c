@@ -271,14 +271,15 @@ SEC("tc")
 int datagrams_to_a_service_are_kept_as_long_as_answered_ones(struct __sk_buff *skb)
 {
 	static struct packet packet;
-	struct malla_end dialled = end4(SERVICE, 80);
-	struct malla_end endpoint = end4(SERVER, 8080);
-	struct malla_service service = {.inside = {.id = 3, .endpoints = 1}};
-	struct malla_endpoint_key slot = {.group = 3};
+	static struct malla_end dialled, endpoint;
+	static struct malla_service service = {.inside = {.id = 3, .endpoints = 1}};
+	static struct malla_endpoint_key slot = {.group = 3};
 	struct malla_flow *flow;
 
 	put_setting(0);
 	put_pod(0);
+	dialled = end4(SERVICE, 80);
+	endpoint = end4(SERVER, 8080);
 	dialled.protocol = endpoint.protocol = IPPROTO_UDP;
 	bpf_map_update_elem(&malla_endpoint, &slot, &endpoint, BPF_ANY);
 	bpf_map_update_elem(&malla_service, &dialled, &service, BPF_ANY);

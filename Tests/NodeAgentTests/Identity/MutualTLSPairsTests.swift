@@ -37,77 +37,79 @@ struct MutualTLSPairsTests {
         return pairs.items.map { "\($0.source) \($0.target) \($0.security) \($0.protocol)" }
     }
 
+    private static let (web, cart, stock) = ("10.1.0.1", "10.1.0.2", "10.2.0.1")
+
+    private static let rows: [(rule: String, flow: FlowEntry, shown: [String])] = [
+        (
+            "a tunnel that this node dialled",
+            FlowEntry(
+                source: end(web, 61_000), target: end(stock, 15_008),
+                kind: "dialled", isTunnel: true), ["shop/web shop/stock mutual_tls HBONE"]
+        ),
+        (
+            "what it carries is no second pair",
+            FlowEntry(
+                source: end(web, 40_000), target: end(stock, 5_432),
+                kind: "captured", isCarried: true), []
+        ),
+        (
+            "a tunnel that came",
+            FlowEntry(
+                source: end(stock, 61_000), target: end(cart, 15_008),
+                kind: "captured", isTunnel: true), ["shop/stock shop/cart mutual_tls HBONE"]
+        ),
+        (
+            "what the engine dials at its end",
+            FlowEntry(
+                source: end(stock, 63_300), target: end(cart, 8_080),
+                kind: "dialled"), []
+        ),
+        (
+            "two pods of this node",
+            FlowEntry(
+                source: end(web, 40_000), target: end(cart, 8_080), kind: "own"),
+            ["shop/web shop/cart local TCP"]
+        ),
+        (
+            "a service's address is nobody",
+            FlowEntry(
+                source: end(web, 40_000), target: end("10.96.0.1", 80),
+                kind: "captured"), []
+        ),
+        (
+            "plain to another node",
+            FlowEntry(
+                source: end(web, 61_001), target: end(stock, 8_080), kind: "dialled"),
+            ["shop/web shop/stock none TCP"]
+        ),
+        (
+            "UDP is as it is",
+            FlowEntry(
+                protocolNumber: 17, source: end(web, 40_000), target: end(stock, 53),
+                kind: "own"), ["shop/web shop/stock none UDP"]
+        ),
+        (
+            "ends that are no pods",
+            FlowEntry(
+                source: end("192.0.2.1", 40_000), target: end(cart, 8_080),
+                kind: "own"), ["outside shop/cart none TCP"]
+        ),
+        (
+            "a probe",
+            FlowEntry(
+                source: end("10.76.0.1", 40_000), target: end(cart, 8_080),
+                kind: "own"), ["node n1 shop/cart local TCP"]
+        ),
+        (
+            "what is over",
+            FlowEntry(
+                source: end(web, 40_000), target: end(cart, 8_080), kind: "own",
+                state: "closed"), []
+        ),
+    ]
+
     @Test func `each kind of flow is what it is on the wire`() {
-        let (web, cart, stock) = ("10.1.0.1", "10.1.0.2", "10.2.0.1")
-        let rows: [(rule: String, flow: FlowEntry, shown: [String])] = [
-            (
-                "a tunnel that this node dialled",
-                FlowEntry(
-                    source: Self.end(web, 61_000), target: Self.end(stock, 15_008),
-                    kind: "dialled", isTunnel: true), ["shop/web shop/stock mutual_tls HBONE"]
-            ),
-            (
-                "what it carries is no second pair",
-                FlowEntry(
-                    source: Self.end(web, 40_000), target: Self.end(stock, 5_432),
-                    kind: "captured", isCarried: true), []
-            ),
-            (
-                "a tunnel that came",
-                FlowEntry(
-                    source: Self.end(stock, 61_000), target: Self.end(cart, 15_008),
-                    kind: "captured", isTunnel: true), ["shop/stock shop/cart mutual_tls HBONE"]
-            ),
-            (
-                "what the engine dials at its end",
-                FlowEntry(
-                    source: Self.end(stock, 63_300), target: Self.end(cart, 8_080),
-                    kind: "dialled"), []
-            ),
-            (
-                "two pods of this node",
-                FlowEntry(
-                    source: Self.end(web, 40_000), target: Self.end(cart, 8_080), kind: "own"),
-                ["shop/web shop/cart local TCP"]
-            ),
-            (
-                "a service's address is nobody",
-                FlowEntry(
-                    source: Self.end(web, 40_000), target: Self.end("10.96.0.1", 80),
-                    kind: "captured"), []
-            ),
-            (
-                "plain to another node",
-                FlowEntry(
-                    source: Self.end(web, 61_001), target: Self.end(stock, 8_080), kind: "dialled"),
-                ["shop/web shop/stock none TCP"]
-            ),
-            (
-                "UDP is as it is",
-                FlowEntry(
-                    protocolNumber: 17, source: Self.end(web, 40_000), target: Self.end(stock, 53),
-                    kind: "own"), ["shop/web shop/stock none UDP"]
-            ),
-            (
-                "ends that are no pods",
-                FlowEntry(
-                    source: Self.end("192.0.2.1", 40_000), target: Self.end(cart, 8_080),
-                    kind: "own"), ["outside shop/cart none TCP"]
-            ),
-            (
-                "a probe",
-                FlowEntry(
-                    source: Self.end("10.76.0.1", 40_000), target: Self.end(cart, 8_080),
-                    kind: "own"), ["node n1 shop/cart local TCP"]
-            ),
-            (
-                "what is over",
-                FlowEntry(
-                    source: Self.end(web, 40_000), target: Self.end(cart, 8_080), kind: "own",
-                    state: "closed"), []
-            ),
-        ]
-        for row in rows { #expect(Self.shown(row.flow) == row.shown, "\(row.rule)") }
+        for row in Self.rows { #expect(Self.shown(row.flow) == row.shown, "\(row.rule)") }
     }
 
     @Test func `flows of a pair are added up, and the ends are named`() {
