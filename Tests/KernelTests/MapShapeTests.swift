@@ -23,8 +23,10 @@ struct MapShapeTests {
         malla_maglev 1 8 256
         malla_member 1 24 4
         malla_meter 6 4 8
+        malla_mode 1 8 4
         malla_near 1 16 4
         malla_node 2 4 48
+        malla_peer 1 16 4
         malla_place 1 4 4
         malla_pod 1 16 24
         malla_policy 11 16 8

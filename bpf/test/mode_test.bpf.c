@@ -56,7 +56,7 @@ int plain_text_is_refused_from_outside_and_from_pods_outside_of_the_mesh(struct 
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
 	/* The address of a pod here does not help who comes from elsewhere. */
 	put_pod(MALLA_POD_MESHED);
-	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_SPOOFED);
 	return 0;
 }
 
@@ -111,11 +111,14 @@ int what_policies_deny_is_theirs_to_name(struct __sk_buff *skb)
 	put_set(1, 0);
 	syn = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_DENIED_INGRESS);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
 	/* Left to be denied at the pod. */
 	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
 	put_policy(MALLA_IDENTITY_WORLD, MALLA_INGRESS, 8080, MALLA_POLICY_EXACT_BITS,
 		   MALLA_POLICY_ALLOW);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	syn = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_SYN);
 	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PLAIN_REFUSED);
 	return 0;
 }
