@@ -84,7 +84,7 @@ struct PolicyPathTests {
             #expect(Curl.response(stream).status == 0, "reset: \(stream)")
         }
         let failed = "malla_requests_failed_total{reason=\"denied_by_policy\"}"
-        #expect(try mesh.node.metric(failed) == 4)
+        #expect(try mesh.node.metric(failed) == 6)
 
         // The pod that asks is let in by its label, who is outside is not.
         try mesh.bed.configure(

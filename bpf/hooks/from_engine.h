@@ -175,9 +175,11 @@ struct onward {
 	__u32 is_refused; /* it is its own answer now */
 };
 
-static __always_inline int from_engine_is_denied(enum malla_verdict verdict)
+/* A reset reaches the engine even while it is in connect(2); an ICMP error does not. */
+static __always_inline int from_engine_is_refused(enum malla_verdict verdict)
 {
-	return verdict == MALLA_VERDICT_DENIED_EGRESS || verdict == MALLA_VERDICT_DENIED_INGRESS;
+	return verdict == MALLA_VERDICT_ENGINE_MET_POD || verdict == MALLA_VERDICT_DENIED_EGRESS ||
+	       verdict == MALLA_VERDICT_DENIED_INGRESS;
 }
 
 static __always_inline enum malla_verdict
@@ -195,11 +197,9 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	if (!ends.source && !ends.target)
 		return MALLA_VERDICT_FOREIGN;
 	verdict = from_engine_record(packet, &ends);
-	if ((packet_opens(packet) && verdict == MALLA_VERDICT_ENGINE_MET_POD) ||
-	    verdict == MALLA_VERDICT_PLAIN_REFUSED)
-		onward->is_refused = !refuse(skb, packet, REFUSE_UNSERVED);
-	else if (packet_opens(packet) && from_engine_is_denied(verdict))
-		onward->is_refused = !refuse(skb, packet, REFUSE_DENIED);
+	if (verdict == MALLA_VERDICT_PLAIN_REFUSED ||
+	    (from_engine_is_refused(verdict) && packet_opens(packet)))
+		onward->is_refused = !refuse(skb, packet, 0);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	if (ends.target) {

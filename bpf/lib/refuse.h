@@ -8,11 +8,6 @@
 
 #define REFUSE_HOPS 64
 
-/* Why a packet is refused, where it is not for its length: nobody serves it, or a policy says so.
- */
-#define REFUSE_UNSERVED 0
-#define REFUSE_DENIED	1 /* shorter than any MTU */
-
 /* The answer's ICMP header; 0 in `mtu_be`: nobody listens there. */
 struct refuse_icmp {
 	__u8 type;
@@ -153,43 +148,27 @@ static __always_inline long refuse_reset(struct __sk_buff *skb, const struct pac
 	       bpf_skb_store_bytes(skb, at, &tcp, sizeof(tcp), 0);
 }
 
-/*
- * RFC 792 and 4443. A denied packet is answered only in the engine's namespace: IPv4's code 8
- * (source host isolated) is what Linux turns into ENONET and nothing else does; IPv6's code 1
- * (administratively prohibited) becomes EACCES. So the engine cannot take it for a dead host.
- */
-static __always_inline void refuse_name(struct refuse_icmp *icmp, int is_ip4, __u32 reason)
-{
-	if (reason == REFUSE_UNSERVED || reason == REFUSE_DENIED) {
-		icmp->type = is_ip4 ? 3 : 1;
-		icmp->code = is_ip4 ? 3 : 4;
-		if (reason == REFUSE_DENIED)
-			icmp->code = is_ip4 ? 8 : 1;
-		return;
-	}
-	icmp->type = is_ip4 ? 3 : 2;
-	icmp->code = is_ip4 ? 4 : 0;
-	icmp->mtu_be = bpf_htonl(reason);
-}
-
 /* Quotes the packet's IP header (without options) and the first eight bytes after it. */
 static __always_inline long refuse_error(struct __sk_buff *skb, const struct packet *packet,
-					 __u32 reason)
+					 __u32 mtu)
 {
 	int is_ip4 = skb->protocol == bpf_htons(ETH_P_IP);
 	__u32 header = refuse_ip_bytes(skb);
 	__u32 at = packet->network + header;
 	__u32 length = 8 + header + 8;
 	__u8 quoted[sizeof(struct ipv6hdr) + 8] = {};
-	struct refuse_icmp icmp = {};
+	struct refuse_icmp icmp = {.mtu_be = bpf_htonl(mtu)};
 	__s64 sum = 0;
 
-	refuse_name(&icmp, is_ip4, reason);
 	if (is_ip4) {
+		icmp.type = 3;
+		icmp.code = mtu ? 4 : 3;
 		if (bpf_skb_load_bytes(skb, packet->network, quoted, sizeof(struct iphdr)) ||
 		    bpf_skb_load_bytes(skb, packet->transport, quoted + sizeof(struct iphdr), 8))
 			return -1;
 	} else {
+		icmp.type = mtu ? 2 : 1;
+		icmp.code = mtu ? 0 : 4;
 		if (bpf_skb_load_bytes(skb, packet->network, quoted, sizeof(struct ipv6hdr)) ||
 		    bpf_skb_load_bytes(skb, packet->transport, quoted + sizeof(struct ipv6hdr), 8))
 			return -1;
@@ -208,19 +187,18 @@ static __always_inline long refuse_error(struct __sk_buff *skb, const struct pac
 }
 
 /*
- * Makes the packet its own answer: REFUSE_*, or the MTU that it exceeds. 0: it is, and is to be
- * sent back where it came from. A function of its own for the verifier.
+ * Makes the packet its own answer: with `mtu`, that it is too long; else, that nobody serves it. 0:
+ * it is, and is to be sent back where it came from. A function of its own for the verifier.
  */
-__attribute__((noinline)) int refuse(struct __sk_buff *skb, const struct packet *packet,
-				     __u32 reason)
+__attribute__((noinline)) int refuse(struct __sk_buff *skb, const struct packet *packet, __u32 mtu)
 {
 	long failed;
 
 	if (!packet || packet->is_icmp)
 		return -1;
-	if (packet->flow.protocol == IPPROTO_TCP && reason == REFUSE_UNSERVED)
+	if (packet->flow.protocol == IPPROTO_TCP && !mtu)
 		failed = refuse_reset(skb, packet);
 	else
-		failed = refuse_error(skb, packet, reason);
+		failed = refuse_error(skb, packet, mtu);
 	return failed || refuse_turn(skb, packet) ? -1 : 0;
 }

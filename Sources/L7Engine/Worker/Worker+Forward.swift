@@ -294,8 +294,8 @@ extension Worker {
             return
         }
         let error = engine_socket_error(upstream.it.descriptor)
-        // How the kernel's programs say that policies deny a dial: IPv4's word for it, and IPv6's.
-        if error == ENONET || error == EACCES {
+        // So the kernel's programs answer a dial that policies deny; so does a pod without a server.
+        if error == ECONNREFUSED, isDenied(upstream) {
             dialDenied(upstream)
             return
         }
@@ -332,6 +332,12 @@ extension Worker {
         link.it.partner = .none
         close(upstream)
         perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
+    }
+
+    private func isDenied(_ upstream: Link) -> Bool {
+        let link = upstream.it.partner
+        return !config(link).gate.admits(
+            link.it.peer.address, to: upstream.it.pool.it.endpoint, asksClient: true)
     }
 
     /// Whether policies let the client reach the endpoint, where the node dials for it.
