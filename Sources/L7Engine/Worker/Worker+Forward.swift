@@ -294,7 +294,7 @@ extension Worker {
             return
         }
         let error = engine_socket_error(upstream.it.descriptor)
-        // So the kernel's programs answer a dial that policies deny; so does a pod without a server.
+        // So the kernel's programs answer what policies deny, and so does a pod without a server.
         if error == ECONNREFUSED, isDenied(upstream) {
             dialDenied(upstream)
             return

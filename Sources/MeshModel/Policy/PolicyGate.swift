@@ -25,8 +25,8 @@ public final class PolicyGate: Sendable {
         peers = policy.sets.map { kept[ObjectIdentifier($0)] ?? PeerRows($0) }
     }
 
-    /// Whether a client may reach a pod's port by TCP. Of pods on other nodes nothing is known here:
-    /// their nodes judge what arrives.
+    /// Whether a client may reach a pod's port by TCP. Of pods on other nodes nothing is known
+    /// here: their nodes judge what arrives.
     ///
     /// - Parameter asksClient: also by the policies of the client, where it is a pod of this node.
     /// - Complexity: a few look-ups; nothing is allocated.

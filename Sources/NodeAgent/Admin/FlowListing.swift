@@ -117,8 +117,8 @@ extension Agent {
         }
     }
 
-    /// Source: enum malla_reserved_identity. `unmanaged`, `health` and `remote-node` are names only:
-    /// every pod is known by its labels, and a node is an address like others.
+    /// Source: enum malla_reserved_identity. `unmanaged`, `health` and `remote-node` are names
+    /// only: every pod is known by its labels, and a node is an address like others.
     private static let reserved: [UInt32: String] = [
         1: "host", 2: "world", 3: "unmanaged", 4: "health", 6: "remote-node", 9: "world-ipv4",
         10: "world-ipv6",
