@@ -270,12 +270,6 @@ int both_entries_of_a_flow_to_a_service_say_how_it_stands(struct __sk_buff *skb)
 /* A function of its own: the cores leave little of the stack. */
 __attribute__((noinline)) int put_datagram_service(void)
 {
-<<<<<<< HEAD
-	static struct packet packet;
-	static struct malla_end dialled, endpoint;
-	static struct malla_service service = {.inside = {.id = 3, .endpoints = 1}};
-	static struct malla_endpoint_key slot = {.group = 3};
-=======
 	struct malla_end dialled = end4(SERVICE, 80);
 	struct malla_end endpoint = end4(SERVER, 8080);
 	struct malla_service service = {.inside = {.id = 3, .endpoints = 1}};
@@ -290,20 +284,11 @@ SEC("tc")
 int datagrams_to_a_service_are_kept_as_long_as_answered_ones(struct __sk_buff *skb)
 {
 	static struct packet packet;
->>>>>>> 6a1b343 (tests: mend three that the joint tree broke; its maps are ABI 3's)
 	struct malla_flow *flow;
 
 	put_setting(0);
 	put_pod(0);
-<<<<<<< HEAD
-	dialled = end4(SERVICE, 80);
-	endpoint = end4(SERVER, 8080);
-	dialled.protocol = endpoint.protocol = IPPROTO_UDP;
-	bpf_map_update_elem(&malla_endpoint, &slot, &endpoint, BPF_ANY);
-	bpf_map_update_elem(&malla_service, &dialled, &service, BPF_ANY);
-=======
 	put_datagram_service();
->>>>>>> 6a1b343 (tests: mend three that the joint tree broke; its maps are ABI 3's)
 	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), 0);
 	packet.flow.protocol = IPPROTO_UDP;
 	flow = flow_of(&packet);

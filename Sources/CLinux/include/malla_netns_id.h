@@ -1,4 +1,4 @@
-/* Which network namespaces are behind the interfaces of the calling thread's, as it numbers them. */
+/* Which network namespaces are behind the interfaces of the calling thread, as it numbers them. */
 #pragma once
 #include <stdint.h>
 
