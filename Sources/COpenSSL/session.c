@@ -319,7 +319,8 @@ static ssize_t do_receive(struct engine_session *base, void *bytes, size_t room)
 
 	aim(session);
 	base->is_drained = 0;
-	while (count < room) {
+	/* Records of one byte cost as much as large ones: others wait meanwhile. */
+	for (int records = 0; count < room && records < 64; records++) {
 		size_t more = 0;
 		int code = SSL_read_ex(session->ssl, (uint8_t *)bytes + count, room - count, &more);
 

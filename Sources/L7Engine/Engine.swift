@@ -94,7 +94,7 @@ public final class Engine: Sendable {
         }
         for number in 0..<options.workers {
             try Thread.start { [self] in serve(number) }
-            guard mailboxes[number].waitForAnswer() else {
+            guard mailboxes[number].waits(for: Mailbox.started, milliseconds: 10_000) else {
                 throw .refused(call: "worker start", errno: ETIMEDOUT)
             }
             let code = mailboxes[number].startError
@@ -111,7 +111,7 @@ public final class Engine: Sendable {
             let result = engine_enter_namespace(namespace)
             if result < 0 {
                 mailboxes[number].fail(-result)
-                mailboxes[number].acknowledge()
+                mailboxes[number].acknowledge(Mailbox.ended)
                 return
             }
         }
@@ -136,10 +136,32 @@ public final class Engine: Sendable {
     /// Gives every worker the new configuration. `sockets[i]` are the listening descriptors of
     /// `snapshot.gatewaySockets[i]`, one for each worker (empty where it could not be opened).
     /// A worker accepts from its own; descriptors that are gone from the list are forgotten, not
-    /// closed: the caller owns them and closes them after this returns (workers have let go then).
-    public func adopt(_ snapshot: Snapshot, sockets: [[Int32]]) {
+    /// closed: the caller owns them and closes them when the workers have let go.
+    ///
+    /// - Returns: whether every worker has taken it and let go of what was before; `false`: one has
+    ///   not within ten seconds, and `hasAdopted` says when.
+    @discardableResult
+    public func adopt(_ snapshot: Snapshot, sockets: [[Int32]]) -> Bool {
+        let numbers = post(snapshot, sockets)
+        let end = Worker.monotonic() + 10_000_000_000
+        for (mailbox, number) in zip(mailboxes, numbers) {
+            let now = Worker.monotonic()
+            let left = Int((max(end, now) - now) / 1_000_000)
+            guard mailbox.waits(for: number, milliseconds: left) else { return false }
+        }
+        return true
+    }
+
+    /// Whether every worker has taken the last configuration.
+    public var hasAdopted: Bool {
+        let numbers = adoption.withLock { $0.numbers }
+        return zip(mailboxes, numbers).allSatisfy { $0.hasTaken($1) }
+    }
+
+    /// Answers the number of the mail of each worker.
+    private func post(_ snapshot: Snapshot, _ sockets: [[Int32]]) -> [UInt64] {
         let suspects = blackBox?.suspects ?? []
-        adoption.withLock { adoption in
+        return adoption.withLock { adoption in
             // Names, numbers and TLS do not depend on endpoints.
             var base = adoption.base
             if base == nil || base?.shape !== snapshot.shape {
@@ -154,7 +176,7 @@ public final class Engine: Sendable {
                         snapshot, isHostAllowed: options.isHostAllowed, after: base?.gate))
                 adoption.base = base
             }
-            guard let base else { return }
+            guard let base else { return [] }
             let quarantined = base.accountNames.indices.filter {
                 suspects.contains(base.accountNames[$0])
             }
@@ -162,7 +184,8 @@ public final class Engine: Sendable {
                 snapshot: snapshot, sources: base.sources, accounts: base.accounts,
                 ports: base.ports, listeners: sockets,
                 tls: base.tls, gate: base.gate, quarantined: quarantined.map { Int32($0) })
-            for mailbox in mailboxes { mailbox.post(waits: true) { $0.config = config } }
+            adoption.numbers = mailboxes.map { $0.post { $0.config = config } }
+            return adoption.numbers
         }
     }
 
@@ -186,21 +209,37 @@ public final class Engine: Sendable {
         }
     }
 
-    /// No new connections are kept alive, exchanges in flight may end until the deadline; returns
-    /// when all are done or the time is over.
-    public func drain(seconds: Int) {
+    /// No connection is kept alive, exchanges in flight may end until the deadline; returns when
+    /// all are done or the time is over.
+    ///
+    /// - Parameter accepts: nobody else accepts from the listening sockets, so new connections are
+    ///   answered meanwhile.
+    public func drain(seconds: Int, accepts: Bool = false) {
         let until = Worker.monotonic() + UInt64(max(0, seconds)) * 1_000_000_000
-        for mailbox in mailboxes { mailbox.post(waits: false) { $0.drainUntil = until } }
+        hasten(to: until, accepts: accepts)
         for mailbox in mailboxes {
-            // A worker answers when it has left its loop, at the latest at the deadline.
-            while !mailbox.waitForAnswer(), Worker.monotonic() < until + 1_000_000_000 {}
+            // A worker ends at the latest at the deadline.
+            while !mailbox.waits(for: Mailbox.ended, milliseconds: 20),
+                Worker.monotonic() < until + 1_000_000_000
+            {
+                if accepts, totals().connectionsActive == 0 { hasten(to: 0, accepts: accepts) }
+            }
         }
     }
 
     /// Gives a drain that is under way another deadline; does not wait.
     public func hasten(seconds: Int) {
-        let until = Worker.monotonic() + UInt64(max(0, seconds)) * 1_000_000_000
-        for mailbox in mailboxes { mailbox.post(waits: false) { $0.drainUntil = until } }
+        hasten(
+            to: Worker.monotonic() + UInt64(max(0, seconds)) * 1_000_000_000, accepts: false)
+    }
+
+    private func hasten(to until: UInt64, accepts: Bool) {
+        for mailbox in mailboxes {
+            mailbox.post {
+                $0.drainUntil = until
+                $0.acceptsMeanwhile = accepts
+            }
+        }
     }
 
     /// The engine's metrics in Prometheus' text format 0.0.4.

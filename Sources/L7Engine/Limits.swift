@@ -50,6 +50,11 @@ struct Limits: Sendable {
     var bufferBytesMax = 64 << 20
     /// Of one workload at one worker.
     var accountBufferBytesMax = 16 << 20
+    /// One recv while those are used up: the smallest block.
+    var shortReceiveBytes = 1024
+    /// Configurations held by exchanges that outlive them, beyond which each new one lets all go
+    /// that can; else they do when they are next looked at (`checkNanoseconds`).
+    var configsKeptMax = 3
     /// Upstream connections being dialled by one worker, each with a request that waits.
     var dialsMax = 4096
     /// Of one workload at one worker.
@@ -64,7 +69,9 @@ struct Limits: Sendable {
     /// An account's share before the next one's turn, and the time after which the kernel is asked
     /// for news. A request of a hundred bytes costs 15 us.
     var quantumMicroseconds: Int64 = 200
-    var turnMicroseconds: Int64 = 1000
+    var turnMicroseconds: Int64 = 400
+    /// Interim answers (1xx) to one request, beyond which the upstream's answer is refused.
+    var interimsMax: UInt8 = 100
     /// Moved for one connection before the next one's turn.
     var turnBytesMax = 256 * 1024
     /// Distinct label sets of one worker's metrics.

@@ -13,10 +13,13 @@ for check in request response chunks relay; do
 	rm -rf "$found" "$kept"
 	mkdir -p "$found" "$kept"
 	python3 "$here/corpus.py" expand "$here/Corpus/$check.hex" "$found"
+	# A whole exchange is two messages and what is between them.
+	longest=700
+	[ "$check" = relay ] && longest=8192
 	echo "== $check"
 	# libFuzzer's own trap handler saves the input; Swift's would not.
 	SWIFT_BACKTRACE=enable=no MALLA_FUZZ_CHECK=$check "$program" "$found" \
-		-max_total_time="$seconds" -max_len=700 -print_final_stats=1 \
+		-max_total_time="$seconds" -max_len="$longest" -print_final_stats=1 \
 		-artifact_prefix="$work/$check-crash-" 2>&1 | grep -E '^(stat::number_of|Done|==|SUMMARY)|ERROR' || true
 	if compgen -G "$work/$check-crash-*" >/dev/null; then
 		echo "$check: a crash; the input is in $work" >&2

@@ -7,7 +7,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         /// No rule, no endpoint, a refused head: there is nothing to dial.
         case failed(Failure)
         case connected
-        case connectFailed(isLate: Bool)
+        /// - Parameter isLast: no other endpoint is left to be tried.
+        case connectFailed(isLate: Bool, isLast: Bool)
         /// No port is free from which to dial this endpoint.
         case portsUsedUp
         /// A network policy does not allow the connection to this endpoint.
@@ -45,12 +46,17 @@ struct Exchange: BitwiseCopyable, Equatable {
 
     private var state = State.idle
     private(set) var attempts: UInt8 = 0
+    /// Endpoints that did not connect.
+    private var failures: UInt8 = 0
     private var attemptsMax: UInt8 = 3
 
     init(attemptsMax: UInt8 = 3) { self.attemptsMax = attemptsMax }
 
     var isDialing: Bool { state == .dialing }
     var isActive: Bool { state != .idle && state != .done }
+
+    /// An endpoint did not connect, and another is being dialled already.
+    mutating func noteFailure() { failures += 1 }
 
     mutating func on(_ event: Event) -> Action {
         switch state {
@@ -83,13 +89,14 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .connected:
             state = .awaiting
             return .sendRequest
-        case .connectFailed(let isLate):
+        case .connectFailed(let isLate, let isLast):
             let failure = isLate ? Failure.connectTimeout : .connectFailed
-            if mayRetry(failure, isResendable: false) {
+            failures += 1
+            if !isLast, mayRetry(failure, isResendable: false) {
                 attempts += 1
                 return .dialAnew
             }
-            return end(.reply(attempts > 1 ? .retriesExceeded : failure))
+            return end(.reply(failures > 1 ? .retriesExceeded : failure))
         case .denied(let hasOthers):
             if hasOthers, attempts < attemptsMax {
                 attempts += 1
@@ -105,7 +112,7 @@ struct Exchange: BitwiseCopyable, Equatable {
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .upstreamEnded: return onDialing(.connectFailed(isLate: false))
+        case .upstreamEnded: return onDialing(.connectFailed(isLate: false, isLast: false))
         case .routed, .upstreamInvalid, .responseStarted, .switchedProtocols, .responseEnded:
             return .none
         }

@@ -97,7 +97,7 @@ extension Worker {
         writer.append(bytes, ByteRange(head.statusLine.lower + 8, head.statusLine.upper))
         // Neither is a field of a message that has no body.
         let drop: FieldDrop = isSwitch ? [.framing, .allButUpgrade] : .framing
-        copyFields(bytes, table(client), HeaderEdits(), HeaderEdits(), without: drop)
+        copyFields(bytes, without: drop)
         writer.append(isSwitch ? "Connection: Upgrade\r\n\r\n" : "\r\n")
     }
 

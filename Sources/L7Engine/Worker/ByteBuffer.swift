@@ -26,8 +26,14 @@ internal import MeshModel
     /// The first free block of each size; the next one is written in the first word of each.
     private var free: [4 of UnsafeMutableRawPointer?]
     private var kept: [4 of Int]
+    /// The fewest that were kept since `giveBack` looked: nobody needed them.
+    private var leastKept: [4 of Int]
     /// Of each size, free.
     private static let keptBytesMax = 4 << 20
+    /// Of the largest size: these are not had from malloc, which would keep them.
+    private static let keptLargeBytesMax = 16 << 20
+    /// Free, of all sizes.
+    private var keptBytes = 0
     /// Bytes of blocks that are in use.
     private(set) var heldBytes = 0
     /// Whose account they are charged to now.
@@ -36,6 +42,7 @@ internal import MeshModel
     init(charged: UnsafeMutablePointer<UInt64>) {
         unsafe free = .init(repeating: nil)
         kept = .init(repeating: 0)
+        leastKept = .init(repeating: 0)
         unsafe self.charged = unsafe charged
     }
 
@@ -44,9 +51,28 @@ internal import MeshModel
             var next = unsafe free[index]
             while let current = unsafe next {
                 unsafe next = unsafe current.load(as: UnsafeMutableRawPointer?.self)
-                unsafe Glibc.free(current)
+                unsafe Self.end(current, index)
             }
         }
+    }
+
+    /// A new block. Large ones are pages of their own, so that the kernel gets them back.
+    private static func make(_ index: Int) -> UnsafeMutableRawPointer {
+        var block: UnsafeMutableRawPointer?
+        if index < 2 {
+            unsafe block = malloc(size(index))
+        } else {
+            // Safe: fresh pages of nobody else's.
+            unsafe block = mmap(
+                nil, size(index), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            if unsafe block == MAP_FAILED { unsafe block = nil }
+        }
+        guard let block = unsafe block else { fatalError("out of memory") }
+        return unsafe block
+    }
+
+    private static func end(_ block: UnsafeMutableRawPointer, _ index: Int) {
+        if index < 2 { unsafe Glibc.free(block) } else { unsafe _ = munmap(block, size(index)) }
     }
 
     @inline(__always)
@@ -67,25 +93,45 @@ internal import MeshModel
     private mutating func take(_ index: Int) -> UnsafeMutableRawPointer {
         heldBytes += Self.size(index)
         unsafe charged.pointee &+= UInt64(Self.size(index))
-        guard let block = unsafe free[index] else {
-            guard let fresh = unsafe malloc(Self.size(index)) else { fatalError("out of memory") }
-            return unsafe fresh
-        }
+        guard let block = unsafe free[index] else { return unsafe Self.make(index) }
         unsafe free[index] = unsafe block.load(as: UnsafeMutableRawPointer?.self)
         kept[index] -= 1
+        keptBytes -= Self.size(index)
+        if kept[index] < leastKept[index] { leastKept[index] = kept[index] }
         return unsafe block
     }
 
     private mutating func give(_ block: UnsafeMutableRawPointer, _ index: Int) {
         heldBytes -= Self.size(index)
         unsafe charged.pointee &-= UInt64(Self.size(index))
-        if kept[index] * Self.size(index) > Self.keptBytesMax {
-            unsafe Glibc.free(block)
+        let most = index < 3 ? Self.keptBytesMax : Self.keptLargeBytesMax
+        if kept[index] * Self.size(index) > most {
+            unsafe Self.end(block, index)
             return
         }
         unsafe block.storeBytes(of: free[index], as: UnsafeMutableRawPointer?.self)
         unsafe free[index] = unsafe block
         kept[index] += 1
+        keptBytes += Self.size(index)
+    }
+
+    /// More is kept than a worker at rest should.
+    var keepsMuch: Bool { keptBytes > 1 << 20 }
+
+    /// Gives the system half of what nobody has needed since the last call: once a second.
+    mutating func giveBack() {
+        for index in 0..<4 {
+            if keepsMuch {
+                for _ in 0..<(leastKept[index] + 1) / 2 {
+                    guard let block = unsafe free[index] else { break }
+                    unsafe free[index] = unsafe block.load(as: UnsafeMutableRawPointer?.self)
+                    kept[index] -= 1
+                    keptBytes -= Self.size(index)
+                    unsafe Self.end(block, index)
+                }
+            }
+            leastKept[index] = kept[index]
+        }
     }
 
     /// Makes room for `count` more bytes; `false`: more than the largest block holds.

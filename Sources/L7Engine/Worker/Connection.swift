@@ -88,7 +88,10 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     /// Something of the current response was received.
     var hasAnswered = false
     var openedAt: UInt64 = 0
-    /// Who would take it still, and when that one's request began (Worker+Race).
+    /// Interim answers (1xx) to the current request.
+    var interims: UInt8 = 0
+    /// Upstream: who would take it still, and when that one's request began. Downstream: the first
+    /// dial of its race (Worker+Race).
     var waiter = Link.none
     var waiterSince: UInt64 = 0
 
@@ -126,6 +129,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     // Downstream: the exchange.
     var exchange = Exchange()
     var configSlot: Int32 = -1
+    /// The exchange has outlived its configuration: `metricPort` is all that is left of it.
+    var hasLetGo = false
     var rule: Int32 = -1
     var backend: Int32 = -1
     var port: Int32 = -1

@@ -8,11 +8,8 @@ extension Worker {
     func readMail() {
         let mail = mailbox.take()
         if let config = mail.config { adopt(config) }
-        if let until = mail.drainUntil {
-            startDrain(until)
-        } else if mail.wantsAnswer {
-            mailbox.acknowledge()
-        }
+        if let until = mail.drainUntil { startDrain(until, accepts: mail.acceptsMeanwhile) }
+        mailbox.acknowledge(mail.number)
     }
 
     /// Exchanges in flight keep the configuration they started with: its slot stays until they end.
@@ -32,6 +29,7 @@ extension Worker {
         let gate = previous >= 0 ? configs[previous].config?.gate : nil
         if previous >= 0 { release(previous) }
         if gate !== config.gate { endDenied(config.gate) }
+        letGoOfOld()
         // An account never leaves quarantine while this process lives.
         for number in config.quarantined where Int(number) < accounts.count {
             accounts[number].isQuarantined = true
@@ -164,7 +162,10 @@ extension Worker {
         }
         guard begin(link) else { return }
         switch speech {
-        case .http: timers.arm(link, at: now + limits.headNanosecondsMax)
+        case .http:
+            let patience =
+                drainUntil == nil ? limits.headNanosecondsMax : limits.drainIdleNanosecondsMax
+            timers.arm(link, at: now + patience)
         case .detected: startSensing(link)
         case .opaque: startOpaque(link)
         }
@@ -209,13 +210,15 @@ extension Worker {
 
     func resumeListener(_ listener: Link) {
         listener.it.deadline = .max
-        guard drainUntil == nil, listener.it.phase != .dead else { return }
+        guard drainUntil == nil || acceptsInDrain, listener.it.phase != .dead else { return }
         _ = engine_watch(set, listener.it.descriptor, EPOLLIN.rawValue, listener.token)
     }
 
-    private func startDrain(_ until: UInt64) {
+    private func startDrain(_ until: UInt64, accepts: Bool) {
         drainUntil = until
-        for link in listeners { _ = engine_unwatch(set, link.it.descriptor) }
+        acceptsInDrain = accepts
+        // Another serves already, and accepts from the same sockets.
+        if !accepts { for link in listeners { _ = engine_unwatch(set, link.it.descriptor) } }
         // Every idle connection waits with a deadline, so the wheel knows them all. A request may
         // be on its way to each: it is answered with `Connection: close`, and only who stays
         // silent for a while is closed.

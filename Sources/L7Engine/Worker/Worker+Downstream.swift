@@ -9,15 +9,19 @@ extension Worker {
         while true {
             switch link.it.phase {
             case .head:
+                // A client that does not take its answers is not asked what else it wants.
+                if link.it.isBlocked { return }
                 if !link.it.input.isEmpty, !link.it.needsMore {
                     parseInput(link)
                 } else if !receiveHead(link) {
                     return
                 }
+                // Answered without an upstream, or a head in small pieces.
+                if link.it.phase == .head, yields(link) { return }
             case .body: if !streamRequest(link) || yields(link) { return }
             case .sensing: if !sense(link) { return }
             case .tunnel: if !moveTunnel(link) || yields(link) { return }
-            case .lingering: if !discard(link) { return }
+            case .lingering: if !discard(link) || yields(link) { return }
             case .waiting, .connecting, .handshaking, .idle, .flushing, .dead: return
             }
         }
@@ -99,6 +103,8 @@ extension Worker {
         link.it.framing = BodyFraming.request(head)
         let bodyEnd = unsafe link.it.framing.advance(base, head.end, end)
         if bodyEnd < 0 {
+            // The exchange has begun: it is refused as one whose body came later.
+            link.it.phase = .body
             refuse(link, link.it.framing.refusal)
             return -1
         }
@@ -150,6 +156,7 @@ extension Worker {
         link.it.bodySeen = 0
         link.it.endpoint = -1
         link.it.destination = 0
+        link.it.hasLetGo = false
         timers.arm(link, at: now + limits.checkNanoseconds)
     }
 
@@ -206,7 +213,7 @@ extension Worker {
         }
         guard link.it.canRead else { return false }
         if isSpliced(link, upstream), let answer = spliceRequest(link, upstream) { return answer }
-        let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+        let count = unsafe receive(link, scratch, room(link))
         guard count > 0 else {
             if count == 0 { perform(link.it.exchange.on(.downstreamGone), link) }
             return false

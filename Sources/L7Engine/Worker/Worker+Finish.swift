@@ -56,7 +56,7 @@ extension Worker {
     private func reply(_ link: Link, _ failure: Failure) {
         note(failure, link)
         link.it.status = UInt16(failure.row.status)
-        if !link.it.framing.isDone { link.it.keepsAlive = false }
+        endIfUnread(link)
         writer.reset()
         let reply = ErrorReply(
             row: failure.row, isJSON: link.it.prefersJSON, isHead: link.it.isHead,
@@ -75,8 +75,14 @@ extension Worker {
         tally.count(failure)
     }
 
+    /// What follows is no request: the rest of a body, or what a client sends into its tunnel
+    /// without having waited for it.
+    private func endIfUnread(_ link: Link) {
+        if !link.it.framing.isDone || link.it.isConnect { link.it.keepsAlive = false }
+    }
+
     private func startReply(_ link: Link, _ status: Int) {
-        if !link.it.framing.isDone { link.it.keepsAlive = false }
+        endIfUnread(link)
         writer.reset()
         writer.append("HTTP/1.1 ")
         writer.append(decimal: status)
@@ -152,16 +158,19 @@ extension Worker {
         if link.it.keepsAlive, link.it.framing.isDone {
             link.it.phase = .head
             link.it.needsMore = false
-            let idle =
-                drainUntil == nil ? limits.idleNanosecondsMax : limits.drainIdleNanosecondsMax
-            timers.arm(link, at: now + idle)
+            timers.arm(link, at: now + (link.it.isBlocked ? limits.checkNanoseconds : idle))
             if !link.it.input.isEmpty || link.it.canRead { makeReady(link) }
             return
         }
         link.it.phase = .flushing
-        timers.arm(link, at: now + limits.idleNanosecondsMax)
+        timers.arm(link, at: now + limits.checkNanoseconds)
         if !link.it.isBlocked { endAfterReply(link) }
         if !link.it.isWatched { settle(link) }
+    }
+
+    /// How long a connection may wait for its next request.
+    private var idle: UInt64 {
+        drainUntil == nil ? limits.idleNanosecondsMax : limits.drainIdleNanosecondsMax
     }
 
     private func endAfterReply(_ link: Link) {
@@ -186,11 +195,9 @@ extension Worker {
             accountOpaque(link)
             return
         }
-        let slot = Int(link.it.configSlot)
-        guard slot >= 0 else { return }
-        let config = self.config(link)
+        guard link.it.configSlot >= 0 || link.it.hasLetGo else { return }
         let duration = now &- link.it.startedAt
-        let port = link.it.port >= 0 ? config.ports[Int(link.it.port)] : 0
+        let port = metricPort(link)
         tally.record(
             source: link.it.source, port: port, status: link.it.status, flag: link.it.flag,
             destination: link.it.destination, duration: duration)
@@ -200,6 +207,13 @@ extension Worker {
         accounts[account].receivedBytes &+= link.it.receivedBytes
         accounts[account].sentBytes &+= link.it.sentBytes
         letGo(link)
+        link.it.hasLetGo = false
+    }
+
+    /// The number of the port that the exchange was sent to; 0: it was sent nowhere.
+    func metricPort(_ link: Link) -> UInt32 {
+        if link.it.hasLetGo { return link.it.metricPort }
+        return link.it.port >= 0 ? config(link).ports[Int(link.it.port)] : 0
     }
 
     private func log(_ link: Link, _ duration: UInt64) {
@@ -220,16 +234,6 @@ extension Worker {
             isLogged = unsafe accessLog.append(record, text: link.it.logText, route: [], .empty)
         }
         if !isLogged { tally.count(.accessLogDropped) }
-    }
-
-    /// Lets go of the configuration that the exchange began with.
-    func letGo(_ link: Link) {
-        let slot = Int(link.it.configSlot)
-        guard slot >= 0 else { return }
-        leaveEndpoint(link)
-        link.it.configSlot = -1
-        configs[slot].exchanges -= 1
-        if slot != current { release(slot) }
     }
 
     // MARK: Writing
@@ -312,6 +316,8 @@ extension Worker {
     private func flushed(_ link: Link) {
         if link.it.phase == .flushing {
             endAfterReply(link)
+        } else if link.it.phase == .head, link.it.role == .downstream {
+            timers.arm(link, at: now + idle)
         } else if link.it.phase == .tunnel {
             tunnelFlushed(link)
         }

@@ -127,6 +127,17 @@ extension Worker {
         }
     }
 
+    /// The same where no filter has a say.
+    func copyFields(_ bytes: Bytes, without drop: FieldDrop) {
+        for index in 0..<head.fieldsCount {
+            let field = head.field(index)
+            if drop.drops(field.kind) { continue }
+            let isLast = index + 1 == head.fieldsCount
+            let end = isLast ? head.end - 2 : head.field(index + 1).name.lower
+            writer.append(bytes, ByteRange(field.name.lower, end))
+        }
+    }
+
     private func isDropped(
         _ bytes: Bytes, _ name: ByteRange, _ edits: HeaderEdits, _ table: CompiledRoutes
     ) -> Bool {
@@ -184,7 +195,7 @@ extension Worker {
             let upstream = pool.it.idle
             if upstream.it.isEnding
                 || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
-                || (!link.it.isResendable && !isQuiet(upstream))
+                || (mustLook(link, upstream) && !isQuiet(upstream))
             {
                 // The pool may be empty now, but the next dial needs it: hold it.
                 pool.it.count += 1
@@ -206,10 +217,20 @@ extension Worker {
         dial(link, pool)
     }
 
+    /// Whether a pooled connection is asked if it has spoken unasked, which costs a call. What is
+    /// safe to send twice goes without, unless an event waits, or the kernel was asked for events
+    /// long ago or had more than it could tell.
+    @inline(__always)
+    private func mustLook(_ link: Link, _ upstream: Link) -> Bool {
+        !link.it.isResendable || upstream.it.events & ~EPOLLOUT.rawValue != 0 || !isToldAll
+            || isNewsOld
+    }
+
     func attach(_ link: Link, _ upstream: Link) {
         link.it.partner = upstream
         upstream.it.partner = link
         upstream.it.hasAnswered = false
+        upstream.it.interims = 0
         upstream.it.account = link.it.account
     }
 
@@ -240,9 +261,11 @@ extension Worker {
             }
             // bind(2) and connect(2) say so: all ports towards this endpoint are taken.
             let isWithoutPort = result == -EADDRINUSE || result == -EADDRNOTAVAIL
-            perform(
-                link.it.exchange.on(isWithoutPort ? .portsUsedUp : .connectFailed(isLate: false)),
-                link)
+            if isWithoutPort {
+                perform(link.it.exchange.on(.portsUsedUp), link)
+            } else {
+                dialFailed(link, isLate: false)
+            }
             return
         }
         let upstream = makeConnection(descriptor, .upstream)
@@ -323,7 +346,14 @@ extension Worker {
         let link = upstream.it.partner
         link.it.partner = .none
         close(upstream)
-        perform(link.it.exchange.on(.connectFailed(isLate: isLate)), link)
+        dialFailed(link, isLate: isLate)
+    }
+
+    /// Waits for the other dial of a race, or goes on to an endpoint that was not tried.
+    private func dialFailed(_ link: Link, isLate: Bool) {
+        if fallBack(link) { return }
+        let isLast = !hasOtherEndpoints(link)
+        perform(link.it.exchange.on(.connectFailed(isLate: isLate, isLast: isLast)), link)
     }
 
     private func dialDenied(_ upstream: Link) {
@@ -331,6 +361,7 @@ extension Worker {
         let link = upstream.it.partner
         link.it.partner = .none
         close(upstream)
+        if fallBack(link) { return }
         perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
     }
 

@@ -76,6 +76,17 @@ extension Worker {
         return shed(link, .accountBuffers)
     }
 
+    /// What may be read at once for a peer that may not take it: little, once the buffers of the
+    /// worker or of the connection's account are used up. One that stands still is not read again.
+    @inline(__always)
+    func room(_ link: Link) -> Int {
+        let account = accounts[link.it.account].bufferBytes
+        let isShort =
+            buffers.heldBytes > limits.bufferBytesMax
+            || account > UInt64(limits.accountBufferBytesMax)
+        return isShort ? limits.shortReceiveBytes : limits.receiveBytesMax
+    }
+
     /// Whether too many upstreams are being dialled already.
     func dialsTooMany(_ link: Link) -> Bool {
         if dialsOpen >= limits.dialsMax { return shed(link, .dials) }
@@ -101,6 +112,7 @@ extension Worker {
             return
         }
         if link.it.isOpened { report(link) }
+        letGoIfOld(link)
         let total = link.it.receivedBytes &+ link.it.sentBytes
         if total != link.it.seenBytes {
             link.it.seenBytes = total
@@ -130,6 +142,19 @@ extension Worker {
             link.it.answerStarted
             ? limits.silenceNanosecondsMax : limits.firstByteNanosecondsMax
         return quiet >= patience ? .deadline : nil
+    }
+
+    /// The same for an answer that is complete but for what the client has not taken: the exchange
+    /// is counted already, the time-out is too.
+    func checkRest(_ link: Link) {
+        if isReading(link) {
+            timers.arm(link, at: now + limits.checkNanoseconds)
+            return
+        }
+        tally.count(.slowReader)
+        link.it.isBroken = true
+        engine_end_by_reset(link.it.descriptor)
+        close(link)
     }
 
     /// Whether the client has taken enough since the last check; the first check only looks.

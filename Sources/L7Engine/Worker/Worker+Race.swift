@@ -11,8 +11,8 @@ extension Worker {
     /// When a dial is looked at first.
     func firstLook(_ link: Link, _ pool: PoolLink) -> UInt64 {
         let isAlone = config(link).snapshot.ports[Int(link.it.port)].endpoints.count < 2
-        // One race a request; sessions are begun by one at a time.
-        let isLate = isAlone || link.it.triedCount > 1 || pool.it.identity != 0
+        // One race a request.
+        let isLate = isAlone || link.it.triedCount > 1
         return now + (isLate ? limits.connectNanosecondsMax : limits.raceNanoseconds)
     }
 
@@ -30,8 +30,24 @@ extension Worker {
         upstream.it.partner = .none
         upstream.it.waiter = client
         upstream.it.waiterSince = client.it.startedAt
+        client.it.waiter = upstream
         client.it.partner = .none
         obtain(client, anew: false)
+    }
+
+    /// The second dial has failed and the first is still under way: it is the only one again.
+    func fallBack(_ client: Link) -> Bool {
+        let upstream = client.it.waiter
+        client.it.waiter = .none
+        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.phase == .connecting,
+            upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt,
+            client.it.exchange.isDialing
+        else { return false }
+        upstream.it.waiter = .none
+        client.it.exchange.noteFailure()
+        attach(client, upstream)
+        client.it.upstreamPeer = upstream.it.pool.it.endpoint
+        return true
     }
 
     /// A dial that nobody waits for any more, or not only for it, has ended.
@@ -52,10 +68,11 @@ extension Worker {
             other.it.waiterSince = 0
             attach(client, upstream)
             client.it.upstreamPeer = upstream.it.pool.it.endpoint
-            established(upstream)
+            // A session begins where TCP has won.
+            if begin(upstream) { established(upstream) }
             return
         }
-        keepIdle(upstream)
+        if upstream.it.session.isNone { keepIdle(upstream) } else { close(upstream) }
     }
 
     /// Puts a connection that nobody has spoken on into its pool.

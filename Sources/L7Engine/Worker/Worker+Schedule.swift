@@ -51,6 +51,7 @@ extension Worker {
     func serve() {
         guard hasReady else { return }
         var at = engine_cycles()
+        askedAt = at
         let end = at &+ UInt64(turn)
         defer { slot.rest() }
         while activeFirst >= 0 {
@@ -64,6 +65,7 @@ extension Worker {
                 let events = link.it.events
                 link.it.events = 0
                 movedBytes = 0
+                servedAt = at
                 dispatchStream(link, events)
                 if !link.it.isWatched { settle(link) }
             }
@@ -92,11 +94,16 @@ extension Worker {
     @inline(__always)
     func charge(_ index: Int32) { unsafe buffers.charged = accounts.bufferBytes(index) }
 
-    /// One connection has moved its share of bytes: the others first.
+    /// One connection has moved its share of bytes, or used its account's share of time: the
+    /// others first.
     @inline(__always)
     func yields(_ link: Link) -> Bool {
-        guard movedBytes > limits.turnBytesMax else { return false }
+        guard movedBytes > limits.turnBytesMax || engine_cycles() &- servedAt > UInt64(quantum)
+        else { return false }
         makeReady(link)
         return true
     }
+
+    /// Whether the kernel was asked for news so long ago that it may have some.
+    var isNewsOld: Bool { engine_cycles() &- askedAt > UInt64(turn) }
 }

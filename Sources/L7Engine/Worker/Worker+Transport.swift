@@ -145,7 +145,10 @@ extension Worker {
     /// what is its own (a ticket), so it looks for itself.
     func isQuiet(_ upstream: Link) -> Bool {
         if upstream.it.session.isNone { return engine_is_stale(upstream.it.descriptor) == 0 }
-        return unsafe receive(upstream, scratch, limits.receiveBytesMax) < 0
+        // Not into `scratch`: a request that waits to be sent may lie there.
+        var byte: UInt8 = 0
+        // Safe: one byte at most.
+        return unsafe receive(upstream, &byte, 1) < 0
     }
 
     /// Frees the session of a connection that is closed now.

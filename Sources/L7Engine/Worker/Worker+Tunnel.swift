@@ -54,7 +54,7 @@ extension Worker {
             return false
         }
         if from.it.isBulky, let answer = spliceTunnel(from, to) { return answer }
-        let count = unsafe receive(from, scratch, limits.receiveBytesMax)
+        let count = unsafe receive(from, scratch, room(from))
         if count < 0 { return false }
         if count == 0 {
             tunnelEnded(from, to)

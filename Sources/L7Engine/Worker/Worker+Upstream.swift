@@ -8,7 +8,9 @@ extension Worker {
     func pumpUpstream(_ link: Link) {
         while true {
             switch link.it.phase {
-            case .head: if !receiveResponse(link) { return }
+            case .head:
+                if !receiveResponse(link) { return }
+                if link.it.phase == .head, yields(link) { return }
             case .body: if !streamResponse(link) || yields(link) { return }
             case .sensing: if !hear(link) { return }
             case .tunnel: if !moveTunnel(link) || yields(link) { return }
@@ -25,8 +27,7 @@ extension Worker {
         let client = link.it.partner
         guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
         if link.it.input.isEmpty {
-            let room =
-                link.it.pool.it.expectsLarge ? limits.headFirstBytes : limits.receiveBytesMax
+            let room = link.it.pool.it.expectsLarge ? limits.headFirstBytes : room(link)
             let count = unsafe receive(link, scratch, room)
             guard count > 0 else {
                 if count == 0 { ended(link, client) }
@@ -87,6 +88,11 @@ extension Worker {
                 return unsafe startTunnel(link, client, base, start, end)
             }
             if head.status < 200 {
+                link.it.interims += 1
+                guard link.it.interims <= limits.interimsMax else {
+                    perform(client.it.exchange.on(.upstreamInvalid), client)
+                    return -1
+                }
                 // Informational: to those who know it (RFC 9110 section 15.2).
                 if client.it.minor == 1 {
                     unsafe writeInterim(client, base)
@@ -103,28 +109,28 @@ extension Worker {
     private func startResponse(
         _ link: Link, _ client: Link, _ base: UnsafeMutablePointer<UInt8>, _ end: Int
     ) -> Int {
-        _ = client.it.exchange.on(.responseStarted)
         if head.namesFields { unsafe FieldReader.markNamed(base, &head) }
+        link.it.framing = BodyFraming.response(head, toHead: client.it.isHead)
+        // An old client knows no chunks: it gets what they hold.
+        let decodes = client.it.minor == 0 && link.it.framing.kind == .chunked
+        link.it.framing.decodes = decodes
+        var kept = 0
+        let stop = unsafe link.it.framing.take(base, head.end, end, kept: &kept)
+        if stop < 0 {
+            // Nothing was sent yet: the client is told.
+            perform(client.it.exchange.on(.upstreamInvalid), client)
+            return -1
+        }
+        _ = client.it.exchange.on(.responseStarted)
         buffers.release(&client.it.request)
         client.it.status = UInt16(head.status)
         client.it.answerStarted = true
-        link.it.framing = BodyFraming.response(head, toHead: client.it.isHead)
         link.it.keepsAlive = !head.closes && (head.minor == 1 || head.keepsAlive)
         if link.it.framing.kind == .untilClose {
             link.it.keepsAlive = false
             client.it.keepsAlive = false
         }
-        // An old client knows no chunks: it gets what they hold.
-        if client.it.minor == 0, link.it.framing.kind == .chunked {
-            link.it.framing.decodes = true
-            client.it.keepsAlive = false
-        }
-        var kept = 0
-        let stop = unsafe link.it.framing.take(base, head.end, end, kept: &kept)
-        if stop < 0 {
-            perform(client.it.exchange.on(.upstreamInvalid), client)
-            return -1
-        }
+        if decodes { client.it.keepsAlive = false }
         if stop < end { link.it.keepsAlive = false }
         // A client that did not wait for its tunnel has sent what is no request.
         if client.it.isConnect { client.it.keepsAlive = false }
@@ -150,10 +156,16 @@ extension Worker {
 
     private func writeResponse(_ client: Link, _ base: UnsafeMutablePointer<UInt8>) {
         let bytes = unsafe Bytes(base, count: head.end)
-        let table = self.table(client)
         writer.reset()
         writer.append("HTTP/1.1")
         writer.append(bytes, ByteRange(head.statusLine.lower + 8, head.statusLine.upper))
+        if client.it.hasLetGo {
+            copyFields(bytes, without: responseDrop(client))
+            writeConnection(client)
+            writer.append("\r\n")
+            return
+        }
+        let table = self.table(client)
         let rule = table.rules[Int(client.it.rule)]
         let backend = table.backends[Int(client.it.backend)]
         copyFields(
@@ -177,7 +189,7 @@ extension Worker {
         let client = link.it.partner
         guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
         if isSpliced(link, client), let answer = spliceResponse(link, client) { return answer }
-        let count = unsafe receive(link, scratch, limits.receiveBytesMax)
+        let count = unsafe receive(link, scratch, room(link))
         guard count > 0 else {
             push(client)
             if count == 0 { responseEnded(link, client) }

@@ -49,6 +49,8 @@ internal import MeshModel
     /// Upstreams being dialled.
     var dialsOpen = 0
     var drainUntil: UInt64?
+    /// While draining, new connections are answered still: nobody else would.
+    var acceptsInDrain = false
     var isDone = false
 
     /// Received bytes that nobody holds yet; the head being written; its fields.
@@ -67,8 +69,12 @@ internal import MeshModel
     /// Cycles: what an account may use before the next one's turn, and a whole turn.
     let quantum: Int64
     let turn: Int64
-    /// Moved for the connection that is served now.
+    /// Moved for the connection that is served now, and since when it is, in cycles.
     var movedBytes = 0
+    var servedAt: UInt64 = 0
+    /// When the kernel was last asked for events, in cycles, and whether it has told of all.
+    var askedAt: UInt64 = 0
+    var isToldAll = true
 
     let wire: TLSWire
     /// Downstream handshakes under way.
@@ -137,28 +143,34 @@ internal import MeshModel
     /// The data plane's table of contents. Returns when drained.
     func run() {
         watchMailbox()
-        mailbox.acknowledge()
-        while !isDone {
-            var wait = hasReady ? 0 : timers.milliseconds(now: now)
-            // A drain ends by the clock, not only by events.
-            if drainUntil != nil, wait < 0 || wait > 50 { wait = 50 }
-            if !unwatched.first.isNone, wait < 0 || wait > 5 { wait = 5 }
-            let count = unsafe engine_wait(set, events, Int32(Self.eventsMax), wait)
-            tick()
-            var index: Int32 = 0
-            while index < count {
-                dispatch(
-                    unsafe Link(token: engine_token(events, index)),
-                    unsafe engine_ready(events, index))
-                index += 1
-            }
-            serve()
-            watchOverdue()
-            expireTimers()
-            freeGone()
-            checkDrain()
-        }
+        mailbox.acknowledge(Mailbox.started)
+        while !isDone { takeTurn() }
         closeAll()
+    }
+
+    /// Asks the kernel for news and serves what came, for `Limits.turnMicroseconds`.
+    func takeTurn() {
+        var wait = hasReady ? 0 : timers.milliseconds(now: now)
+        // A drain ends by the clock, not only by events.
+        if drainUntil != nil, wait < 0 || wait > 50 { wait = 50 }
+        if !unwatched.first.isNone, wait < 0 || wait > 5 { wait = 5 }
+        // What a flood has left is given back by the second.
+        if buffers.keepsMuch, wait < 0 || wait > 1000 { wait = 1000 }
+        let count = unsafe engine_wait(set, events, Int32(Self.eventsMax), wait)
+        isToldAll = count < Self.eventsMax
+        tick()
+        var index: Int32 = 0
+        while index < count {
+            dispatch(
+                unsafe Link(token: engine_token(events, index)),
+                unsafe engine_ready(events, index))
+            index += 1
+        }
+        serve()
+        watchOverdue()
+        expireTimers()
+        freeGone()
+        checkDrain()
     }
 
     private func tick() {
@@ -168,6 +180,7 @@ internal import MeshModel
         var time = timespec()
         unsafe _ = clock_gettime(CLOCK_REALTIME, &time)
         wallOffset = UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec) &- now
+        buffers.giveBack()
         rotateTicketKeys()
     }
 
@@ -245,6 +258,8 @@ internal import MeshModel
                 senseExpired(link)
             } else if link.it.exchange.isActive {
                 check(link)
+            } else if link.it.isBlocked {
+                checkRest(link)
             } else if link.it.phase == .head {
                 headExpired(link)
             } else if link.it.phase == .handshaking {
@@ -255,7 +270,7 @@ internal import MeshModel
         }
     }
 
-    private func watchMailbox() {
+    func watchMailbox() {
         let link = makeConnection(mailbox.bell, .mailbox)
         _ = engine_watch(set, mailbox.bell, EPOLLIN.rawValue, link.token)
     }
@@ -352,7 +367,8 @@ extension Worker {
 
     private func checkDrain() {
         guard let drainUntil else { return }
-        if connectionsOpen == 0 || now >= drainUntil { isDone = true }
+        // Who still accepts ends when all workers are idle: the engine says so by the deadline.
+        if now >= drainUntil || (connectionsOpen == 0 && !acceptsInDrain) { isDone = true }
     }
 
     private func closeAll() {
@@ -361,6 +377,6 @@ extension Worker {
             cut(link, .drained)
         }
         Glibc.close(set)
-        mailbox.acknowledge()
+        mailbox.acknowledge(Mailbox.ended)
     }
 }

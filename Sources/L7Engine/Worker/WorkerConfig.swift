@@ -55,4 +55,6 @@ struct Adoption {
 
     var store = TLSStore()
     var base: Base?
+    /// Of the mail by which each worker got it.
+    var numbers: [UInt64] = []
 }

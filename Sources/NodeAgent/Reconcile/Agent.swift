@@ -112,7 +112,7 @@ final class Agent {
     /// Serves until SIGTERM or SIGINT.
     func run() throws {
         try start()
-        var seconds = Self.drainSeconds
+        var (seconds, isReplaced) = (Self.drainSeconds, false)
         while true {
             waitForEvents()
             let signal = malla_signals_next(signals)
@@ -120,7 +120,7 @@ final class Agent {
             if signal == SIGUSR2 {
                 // Another child serves already.
                 server?.stopListening()
-                seconds = Self.replacedDrainSeconds
+                (seconds, isReplaced) = (Self.replacedDrainSeconds, true)
                 break
             }
             if let written = watch.takeWritten() { refill(written) }
@@ -128,7 +128,7 @@ final class Agent {
             answer()
             tick()
         }
-        drain(seconds: seconds)
+        drain(seconds: seconds, isReplaced: isReplaced)
     }
 
     private func start() throws {
@@ -289,6 +289,8 @@ final class Agent {
     }
 
     private var lastTick = Date.distantPast
+    /// A worker has not taken the last configuration.
+    private var isBehind = false
 
     private func tick() {
         accessLog?.drain(engine)
@@ -302,6 +304,7 @@ final class Agent {
         if let loaded = datapath.datapath { flows.note(loaded.eventCounts()) }
         turnIdentity()
         if let snapshot, listeners.hasFailed { serve(snapshot) }
+        tickEngine()
         tickState()
         if datapath.mode == .on { verify() }
         // What is in force stays so: `verify` looks after it, and what it finds is applied there.
@@ -388,7 +391,7 @@ final class Agent {
         identity.follow(new)
         turnIdentity()
         report()
-        logger.info("generation \(config.generation) is in force")
+        if !isBehind { logger.info("generation \(config.generation) is in force") }
     }
 
     private func turnIdentity() {
@@ -396,8 +399,17 @@ final class Agent {
     }
 
     private func serve(_ snapshot: Snapshot) {
-        engine.adopt(snapshot, sockets: listeners.follow(snapshot.gatewaySockets))
+        isBehind = !engine.adopt(snapshot, sockets: listeners.follow(snapshot.gatewaySockets))
+        if !isBehind { return listeners.closeLeft() }
+        logger.error("a worker has not taken generation \(config.generation) within 10 s")
+    }
+
+    /// A worker may still accept from what it has not let go of.
+    private func tickEngine() {
+        guard isBehind, engine.hasAdopted else { return }
+        isBehind = false
         listeners.closeLeft()
+        logger.info("generation \(config.generation) is in force")
     }
 
     /// Logs what is wrong, once for each change of it.
@@ -424,7 +436,7 @@ final class Agent {
         }
     }
 
-    private func drain(seconds: Int) {
+    private func drain(seconds: Int, isReplaced: Bool) {
         flows.stop()
         logger.notice("draining, at most \(seconds) s")
         let engine = self.engine
@@ -432,7 +444,7 @@ final class Agent {
         let done = Done()
         // Probes are answered meanwhile.
         Thread.detachNewThread {
-            engine.drain(seconds: seconds)
+            engine.drain(seconds: seconds, accepts: !isReplaced)
             done.set()
             questions.wake()
         }

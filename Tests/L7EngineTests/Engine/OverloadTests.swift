@@ -1,5 +1,6 @@
 import Glibc
 import MeshModel
+import Synchronization
 import Testing
 
 @testable import L7Engine
@@ -105,6 +106,56 @@ struct TimeoutTests {
         let gateway = try Self.gateway([hole.port]) { $0.connectNanosecondsMax = Self.tenth }
         defer { gateway.stop() }
         #expect(gateway.get().hasPrefix("HTTP/1.1 503 "))
+    }
+
+    @Test func `the only endpoint is dialled once, whether it is silent or refuses`() throws {
+        let hole = BlackHole()
+        let (descriptor, closed) = Loopback.listen()
+        close(descriptor)
+        for (port, reason) in [(hole.port, "connect_timeout"), (closed, "connect_failed")] {
+            let gateway = try Self.gateway([port]) { $0.connectNanosecondsMax = Self.tenth }
+            defer { gateway.stop() }
+            #expect(gateway.get().contains("reason: \(reason)\n"))
+            #expect(gateway.engine.tallies[0].value(.dials) == 1)
+            #expect(gateway.engine.tallies[0].value(.retries) == 0)
+        }
+    }
+
+    @Test func `a dial that is late is not given up because the second was refused`() throws {
+        let hole = BlackHole()
+        let (descriptor, closed) = Loopback.listen()
+        close(descriptor)
+        let gateway = try Self.gateway([hole.port, closed], isOneService: true) {
+            $0.raceNanoseconds = Self.tenth / 4
+            $0.connectNanosecondsMax = 4 * Self.tenth
+        }
+        defer { gateway.stop() }
+        for _ in 0..<6 {
+            #expect(gateway.get().contains("reason: retries_exceeded\n"))
+        }
+        #expect(gateway.engine.tallies[0].value(.dials) == 12)
+    }
+
+    @Test(arguments: [true, false])
+    func `who does not take the rest of a complete answer is cut off`(keepsAlive: Bool) throws {
+        let body = [UInt8](repeating: 7, count: 3_300_000)
+        let origin = Origin { connection, _ in
+            _ = Loopback.message(connection)
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: \(body.count)\r\n\r\n")
+            Loopback.send(connection, body)
+        }
+        let gateway = try Self.gateway([origin.port]) { $0.checkNanoseconds = Self.tenth }
+        defer { gateway.stop() }
+        let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(client) }
+        var little: Int32 = 4096
+        // Safe: the call reads one number.
+        unsafe _ = setsockopt(client, SOL_SOCKET, SO_RCVBUF, &little, 4)
+        Loopback.connect(client, gateway.port)
+        let connection = keepsAlive ? "keep-alive" : "close"
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: \(connection)\r\n\r\n")
+        #expect(Self.counts(gateway, "malla_requests_failed_total{reason=\"slow_reader\"} 1"))
+        #expect(Self.counts(gateway, "malla_connections_active 0"))
     }
 
     @Test func `an endpoint that hangs costs a quarter of a second, not the time-out`() throws {
@@ -230,6 +281,87 @@ struct OverloadTests {
         defer { close(other) }
         Loopback.send(other, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         #expect(Loopback.message(other).hasSuffix("ok"))
+    }
+
+    @Test func `streams that begin to flow when the buffers are used up hold little more`() throws {
+        let go = Atomic(false)
+        let origin = Origin { connection, _ in
+            guard !Loopback.message(connection).isEmpty else { return }
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n")
+            _ = Loopback.eventually { go.load(ordering: .relaxed) }
+            Loopback.send(connection, "a\r\n2000000\r\n")
+            Loopback.send(connection, [UInt8](repeating: 7, count: 16 << 20))
+        }
+        let gateway = try TimeoutTests.gateway(
+            [origin.port], workloads: [.client("shop", "web", "127.0.0.1")]
+        ) { $0.accountBufferBytesMax = 1 << 20 }
+        defer { gateway.stop() }
+        let clients = (0..<40).map { _ in Loopback.connect(gateway.port) }
+        defer { for client in clients { close(client) } }
+        for client in clients {
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(Loopback.isReadable(client, milliseconds: 5000))
+        }
+        go.store(true, ordering: .relaxed)
+        func held() -> UInt64 { gateway.engine.accounts().map(\.bufferBytes).max() ?? 0 }
+        #expect(Loopback.eventually { held() > 1 << 20 })
+        // Every stream has been met by a client that takes no more.
+        var (most, last, still) = (UInt64(0), UInt64(0), 0)
+        _ = Loopback.eventually {
+            let now = held()
+            (most, still, last) = (max(most, now), now == last ? still + 1 : 0, now)
+            return still == 200
+        }
+        #expect(most <= 1 << 20 + 140 * 1024 + 80 * 1024, "\(most)")
+    }
+
+    @Test func `what a flood held is given back`() {
+        var charge: UInt64 = 0
+        // Safe: it lives as long as the pool.
+        unsafe withUnsafeMutablePointer(to: &charge) { charged in
+            var pool = unsafe BufferPool(charged: charged)
+            var held = (0..<1000).map { _ in ByteBuffer() }
+            for index in held.indices { #expect(pool.reserve(&held[index], 100_000)) }
+            for index in held.indices { pool.release(&held[index]) }
+            #expect(pool.heldBytes == 0)
+            let isFull = pool.keepsMuch
+            #expect(isFull)
+            // Once a second.
+            for _ in 0..<10 { pool.giveBack() }
+            let isKept = pool.keepsMuch
+            #expect(!isKept)
+        }
+    }
+
+    @Test func `while nobody else accepts, a new connection is answered until the drain is over`()
+        throws
+    {
+        let origin = Origin { connection, _ in
+            while !Loopback.message(connection).isEmpty {
+                Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            }
+        }
+        let gateway = try TimeoutTests.gateway([origin.port]) { _ in }
+        let kept = Loopback.connect(gateway.port)
+        Loopback.send(kept, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Loopback.message(kept).hasSuffix("ok"))
+        let isOver = Atomic(false)
+        let engine = gateway.engine
+        try Thread.start {
+            engine.drain(seconds: 10, accepts: true)
+            isOver.store(true, ordering: .relaxed)
+        }
+        let isDraining = Loopback.eventually {
+            let answer = gateway.get()
+            #expect(answer.hasPrefix("HTTP/1.1 200 "))
+            return answer.contains("Connection: close")
+        }
+        #expect(isDraining)
+        let isEarly = isOver.load(ordering: .relaxed)
+        #expect(!isEarly)
+        close(kept)
+        #expect(Loopback.eventually { isOver.load(ordering: .relaxed) })
+        gateway.stop()
     }
 
     @Test func `when the worker holds too many buffers, whoever asks next gets 503`() throws {

@@ -95,6 +95,20 @@ struct ConnectTests {
         #expect(all.ranges(of: "HTTP/1.1 ").count == 1, "\(all)")
     }
 
+    @Test func `after a failure of our own nothing behind the request is read either`() throws {
+        let (descriptor, port) = Loopback.listen()
+        close(descriptor)
+        let gateway = try Gateway(origins: [port], rules: Self.allowing)
+        defer { gateway.stop() }
+
+        let all = Loopback.exchange(
+            gateway.port, Self.head + "\r\nGET /early HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        #expect(all.hasPrefix("HTTP/1.1 503 "), "\(all)")
+        #expect(all.contains("\r\nConnection: close\r\n"), "\(all)")
+        #expect(all.ranges(of: "HTTP/1.1 ").count == 1, "\(all)")
+    }
+
     @Test func `a route that names no method does not allow it`() throws {
         let origin = proxy("HTTP/1.1 200 OK\r\n\r\n")
         let gateway = try Gateway(

@@ -112,6 +112,48 @@ struct ErrorReplyTests {
                 "malla_requests_refused_total{reason=\"\(row.reason)\"} 1\n"))
     }
 
+    @Test func `a body refused with its head is one request, answered as the client asked`() throws
+    {
+        let origin = Origin.echo()
+        let gateway = try Gateway(
+            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        defer { gateway.stop() }
+
+        let answer = Loopback.exchange(
+            gateway.port,
+            "POST /bad HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n"
+                + "X-Request-ID: mine-1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+
+        #expect(answer.hasPrefix("HTTP/1.1 400 "), "\(answer)")
+        #expect(answer.hasSuffix("\"request_id\":\"mine-1\"}\n"), "\(answer)")
+        #expect(gateway.engine.tallies[0].value(.requests) == 1)
+        var lines: [String] = []
+        #expect(
+            Loopback.eventually {
+                lines += gateway.engine.takeAccessLog(max: 10)
+                return !lines.isEmpty
+            })
+        #expect(lines.count == 1 && lines[0].contains("\"path\":\"/bad\""), "\(lines)")
+    }
+
+    /// Heads are good, what comes with them is not.
+    @Test(arguments: ["zz\r\n", "2\r\nok\r\nzz\r\n", "0\r\nHost: a\r\n\r\n"])
+    func `an answer whose body is bad from its first bytes on is 502`(_ body: String) throws {
+        let origin = Origin { connection, _ in
+            guard !Loopback.message(connection).isEmpty else { return }
+            Loopback.send(
+                connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        }
+        let gateway = try Gateway(
+            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        defer { gateway.stop() }
+
+        let answer = gateway.get()
+
+        #expect(answer.hasPrefix("HTTP/1.1 502 "), "\(answer)")
+        #expect(answer.contains("reason: upstream_invalid"), "\(answer)")
+    }
+
     @Test func `every failure has a label of its own, and a number that leads back to it`() {
         let all = Failure.own + Refusal.allCases.map { .refused($0) }
         let labels = all.map { "\($0.row.label)" }

@@ -16,12 +16,25 @@ struct ExchangeTests {
     }
 
     @Test func `a failed connect is tried elsewhere, then answered with 503`() {
-        let failed = Exchange.Event.connectFailed(isLate: false)
+        let failed = Exchange.Event.connectFailed(isLate: false, isLast: false)
 
         let actions = run([.routed, failed, failed, failed])
 
         #expect(actions == [.dial, .dialAnew, .dialAnew, .reply(.retriesExceeded)])
         #expect(Failure.retriesExceeded.row.status == 503)
+    }
+
+    @Test(arguments: [false, true])
+    func `the only endpoint is dialled once, and the answer says what it did`(isLate: Bool) {
+        let only = Exchange.Event.connectFailed(isLate: isLate, isLast: true)
+        let first = Exchange.Event.connectFailed(isLate: isLate, isLast: false)
+
+        #expect(run([.routed, only]).last == .reply(isLate ? .connectTimeout : .connectFailed))
+        #expect(run([.routed, first, only]).last == .reply(.retriesExceeded))
+        let stale = Exchange.Event.upstreamEnded(wasReused: true, isResendable: true)
+        #expect(
+            run([.routed, .connected, stale, only]).last
+                == .reply(isLate ? .connectTimeout : .connectFailed))
     }
 
     @Test func `when ports are used up another endpoint is tried, and the answer says why`() {

@@ -74,7 +74,7 @@ struct ForwardingTests {
         let answer = gateway.get("/", "X-Request-ID: \(first)\r\nX-Request-ID:\(second)\r\n")
 
         // What the origin got is the answer's body.
-        let sent = answer.components(separatedBy: "\r\n").filter {
+        let sent = answer.split(whereSeparator: \.isNewline).filter {
             $0.lowercased().hasPrefix("x-request-id:")
         }
         #expect(Set(sent.map { $0.count }) == ["X-Request-ID: ".count + 36], "\(sent)")

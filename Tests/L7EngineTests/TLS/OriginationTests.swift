@@ -178,6 +178,103 @@ struct OriginationTests {
         #expect(answer.contains("unexpected eof while reading") == !isSaid, "\(answer)")
     }
 
+    /// Answers with the body that came; says Z on all it has when somebody connects to `control`.
+    private static func speaker(_ chain: String, _ key: String, _ port: UInt16, _ control: UInt16)
+        -> String
+    {
+        """
+        import socket, ssl, threading
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain("\(chain)", "\(key)")
+        sessions = []
+        def serve(session):
+            got = b""
+            while True:
+                more = session.recv(65536)
+                if not more: return
+                got += more
+                head, end, body = got.partition(b"\\r\\n\\r\\n")
+                if end and len(body) == 40:
+                    head = b"HTTP/1.1 200 OK\\r\\nContent-Length: 40\\r\\n\\r\\n"
+                    session.sendall(head + body)
+                    got = b""
+        def accept():
+            while True:
+                plain, _ = listener.accept()
+                try: sessions.append(context.wrap_socket(plain, server_side=True))
+                except OSError: continue
+                threading.Thread(target=serve, args=(sessions[-1],), daemon=True).start()
+        listener = socket.create_server(("127.0.0.1", \(port)))
+        second = socket.create_server(("127.0.0.1", \(control)))
+        threading.Thread(target=accept, daemon=True).start()
+        while True:
+            caller, _ = second.accept()
+            for session in sessions: session.sendall(b"Z" * 400)
+            caller.sendall(b"done")
+        """
+    }
+
+    @Test func `a body is not overwritten by what a pooled endpoint says unasked`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let files = try authority.write(try authority.issue("DNS:back.example"), "back")
+        let (descriptor, port) = Loopback.listen()
+        Loopback.end(descriptor)
+        let (other, control) = Loopback.listen()
+        Loopback.end(other)
+        let script = Self.speaker(files.chain, files.key, port, control)
+        let log = authority.directory.appendingPathComponent("python.log").path
+        let server = try Command.start(["python3", "-c", script], output: log, errors: log)
+        defer { kill(server, SIGKILL) }
+        try eventually("python listens") {
+            let client = Loopback.connect(port)
+            defer { Loopback.end(client) }
+            return Loopback.isConnected(client)
+        }
+        let stepped = try SteppedWorker(
+            [port], backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
+        let client = Loopback.connect(stepped.port)
+        defer { Loopback.end(client) }
+        func post(_ letter: String) {
+            let body = String(repeating: letter, count: 40)
+            Loopback.send(
+                client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n\(body)")
+        }
+        post("b")
+        #expect(stepped.message(client).hasSuffix("bbbb"))
+        stepped.take { stepped.pooled.count == 1 }
+        for _ in 0..<5 { stepped.turn() }
+
+        // Between two turns, the request first.
+        post("a")
+        let caller = Loopback.connect(control)
+        defer { Loopback.end(caller) }
+        #expect(!Loopback.receive(caller).isEmpty)
+        #expect(stepped.pooled.allSatisfy { Loopback.isReadable($0, milliseconds: 5000) })
+
+        let answer = stepped.message(client)
+        #expect(answer.hasSuffix("\r\n\r\n" + String(repeating: "a", count: 40)), "\(answer)")
+    }
+
+    @Test func `an endpoint that hangs costs a quarter of a second, with TLS too`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = try SecureOrigin(authority, try authority.issue("DNS:back.example"))
+        defer { origin.stop() }
+        let hole = BlackHole()
+        let stepped = try SteppedWorker(
+            [hole.port, origin.port],
+            backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
+        for _ in 0..<30 where stepped.worker.tally.value(.races) == 0 {
+            let client = Loopback.connect(stepped.port)
+            defer { Loopback.end(client) }
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            let answer = stepped.message(client)
+            #expect(answer.contains("sni back.example"), "\(answer)")
+        }
+        #expect(stepped.worker.tally.value(.races) > 0)
+    }
+
     @Test func `a policy without authorities makes no connection at all`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }

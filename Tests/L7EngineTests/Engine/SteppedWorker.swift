@@ -1,0 +1,111 @@
+import Glibc
+import MeshModel
+
+@testable import L7Engine
+
+/// A worker whose turns the test takes itself, so that what happens between two of them is known.
+final class SteppedWorker {
+    let worker: Worker
+    let port: UInt16
+    private let mailbox: Mailbox
+    private let descriptor: Int32
+    private var adoption = Adoption()
+    private var names = MetricNames()
+
+    /// Serves one service with these endpoints; paths below `/none` lead nowhere.
+    init(
+        _ origins: [UInt16], backend: BackendTLS? = nil, _ change: (inout Limits) -> Void = { _ in }
+    )
+        throws
+    {
+        var limits = Limits()
+        change(&limits)
+        (descriptor, port) = Loopback.listen()
+        mailbox = try Mailbox()
+        worker = Worker(
+            number: 0, limits: limits, mailbox: mailbox, tally: Tally(seriesMax: limits.seriesMax),
+            accessLog: AccessLog(capacity: limits.accessLogRecordsMax),
+            accounts: Accounts(count: limits.accountsMax), nodeSockets: nil, capturedListener: -1)
+        worker.watchMailbox()
+        adopt(Self.mesh(origins, port, backend), version: 1)
+    }
+
+    deinit { close(descriptor) }
+
+    static func mesh(_ origins: [UInt16], _ port: UInt16, _ backend: BackendTLS?) -> Mesh {
+        let service = Service(
+            name: ObjectName("shop", "web"), addresses: [],
+            ports: [
+                ServicePort(
+                    name: "http", port: 80, application: .http,
+                    endpoints: origins.map { Endpoint(address: SocketAddress(.loopbackV4, $0)) },
+                    tls: backend)
+            ])
+        let listener = Listener(
+            gateway: ObjectName("shop", "edge"), name: "web", addresses: [.loopbackV4], port: port,
+            hostname: nil)
+        let route = HTTPRoute(
+            name: ObjectName("shop", "all"), attachments: [.listener(0, hostnames: ["*"])],
+            rules: [
+                HTTPRouteRule(
+                    matches: [HTTPRouteMatch(path: .prefix("/none"))],
+                    backends: [RouteBackend(target: .unresolved("gone"))]),
+                HTTPRouteRule(backends: [Gateway.to(0)]),
+            ])
+        return Mesh(services: [service], listeners: [listener], routes: [route])
+    }
+
+    func adopt(_ mesh: Mesh, version: UInt64, after: Snapshot? = nil) {
+        adopt(SnapshotCompiler.compile(mesh, node: "n", version: version, after: after))
+    }
+
+    func adopt(_ snapshot: Snapshot) {
+        let (sources, ports) = names.numbers(of: snapshot)
+        let config = WorkerConfig(
+            snapshot: snapshot, sources: sources, accounts: sources.map { _ in 0 }, ports: ports,
+            listeners: [[descriptor]], tls: adoption.store.table(of: snapshot),
+            gate: PolicyGate(snapshot, isHostAllowed: true), quarantined: [])
+        let number = mailbox.post { $0.config = config }
+        take { mailbox.hasTaken(number) }
+    }
+
+    /// One turn, which does not wait for events.
+    func turn() {
+        mailbox.post { _ in }
+        worker.takeTurn()
+    }
+
+    /// Turns until the condition holds, for ten seconds at most.
+    @discardableResult
+    func take(until isTrue: () -> Bool) -> Bool {
+        for _ in 0..<10_000 {
+            if isTrue() { return true }
+            turn()
+            if isTrue() { return true }
+            poll(nil, 0, 1)
+        }
+        return isTrue()
+    }
+
+    /// One message, for which the worker takes turns.
+    func message(_ descriptor: Int32) -> String {
+        take { Loopback.isReadable(descriptor, milliseconds: 0) }
+        return Loopback.message(descriptor)
+    }
+
+    /// The next connection that the worker dials.
+    func accepted(_ listener: Int32) -> Int32 {
+        take { Loopback.isReadable(listener, milliseconds: 0) }
+        let connection = accept(listener, nil, nil)
+        Loopback.limit(connection)
+        return connection
+    }
+
+    /// The descriptors of pooled upstreams.
+    var pooled: [Int32] {
+        worker.timers.all().filter { $0.it.role == .upstream && $0.it.phase == .idle }
+            .map(\.it.descriptor)
+    }
+
+    var configurations: Int { worker.configs.count { $0.config != nil } }
+}
