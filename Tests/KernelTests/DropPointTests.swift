@@ -1,6 +1,6 @@
 // Every place where a packet may end tells it: each hook, run inside the kernel on one packet that
-// it drops or refuses, and the ring read as the agent reads it. (connect4 and its like cannot be run
-// so: FlowEventTests of the node. `leaving` drops only what the kernel fails to write.)
+// it drops or refuses, and the ring read as the agent reads it. (connect4 and its like cannot be
+// run so: FlowEventTests of the node. `leaving` drops only what the kernel fails to write.)
 
 internal import CBPF
 internal import CMallaABI

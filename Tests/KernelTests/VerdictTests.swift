@@ -10,7 +10,8 @@ private let drop: Int32 = 2
 private let redirect: Int32 = 7
 
 /// Verdicts that need the kernel's routes: programs run in a network namespace with one link of an
-/// MTU of 1280, 10.9.0.1/24 and fd09::1/64 on it, and nothing known of 203.0.113.0/24 and fd13::/64.
+/// MTU of 1280, 10.9.0.1/24 and fd09::1/64 on it, and nothing known of 203.0.113.0/24 and
+/// fd13::/64.
 @Suite("What the programs do by the node's routes", .enabled(if: isRoot, "needs root"))
 struct VerdictTests {
     struct Family: CustomTestStringConvertible, Sendable {

@@ -106,7 +106,7 @@ struct FlowEventTests {
                 $0.targetPod == "bed/far" && $0.targetPort == 8080
             }
         }
-        #expect(try Self.items(node, ["--pod", "bed/nobody"]).isEmpty)
+        #expect(try Self.items(node, ["--from", "bed/near"]).isEmpty)
         #expect(try Self.items(node, ["--port", "8081"]).isEmpty)
         #expect(try Self.items(node, ["--last", "1"]).count == 1)
 

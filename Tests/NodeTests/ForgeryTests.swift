@@ -83,23 +83,8 @@ struct ForgeryTests {
         """
     }
 
-    @Test func `forged errors, answers and neighbours of an isolated pod arrive nowhere`() throws {
-        let bed = try Testbed("n1: client, near, shut")
-        defer { bed.close() }
-        _ = try bed["near"].serve()
-        try bed.describe([])
-        try bed.configure(
-            "policy.yaml",
-            Self.isolation(
-                "client", "Egress",
-                "egress: [{to: [{podSelector: {matchLabels: {app: near}}}], ports: [{port: 8080}]}]"
-            ) + "---\n" + Self.isolation("shut", "Ingress, Egress"))
-        let node = bed[node: "n1"]
-        try node.startAgent()
-        let outside = try bed.startOutside("watch", ["/usr/bin/python3", "-c", Self.watch])
-        let shut = try bed["shut"].start("watch", ["/usr/bin/python3", "-c", Self.watch])
-        try eventually("both watch") { outside.text.contains("up") && shut.text.contains("up") }
-
+    /// What `client` pretends to be told by others, to those outside and to a pod that is shut.
+    private func pretend(_ bed: Testbed, _ node: TestNode) throws {
         let client = bed["client"]
         let near = bed["near"]
         let kinds = [
@@ -123,6 +108,27 @@ struct ForgeryTests {
                 }
             }
         }
+    }
+
+    @Test func `forged errors, answers and neighbours of an isolated pod arrive nowhere`() throws {
+        let bed = try Testbed("n1: client, near, shut")
+        defer { bed.close() }
+        _ = try bed["near"].serve()
+        try bed.describe([])
+        try bed.configure(
+            "policy.yaml",
+            Self.isolation(
+                "client", "Egress",
+                "egress: [{to: [{podSelector: {matchLabels: {app: near}}}], ports: [{port: 8080}]}]"
+            ) + "---\n" + Self.isolation("shut", "Ingress, Egress"))
+        let node = bed[node: "n1"]
+        try node.startAgent()
+        let outside = try bed.startOutside("watch", ["/usr/bin/python3", "-c", Self.watch])
+        let shut = try bed["shut"].start("watch", ["/usr/bin/python3", "-c", Self.watch])
+        try eventually("both watch") { outside.text.contains("up") && shut.text.contains("up") }
+
+        let (client, near) = (bed["client"], bed["near"])
+        try pretend(bed, node)
         for target in [Topology.outsideV6, bed["shut"].v6] {
             _ = try client.run(
                 ["/usr/bin/python3", "-c", Self.forge, "neighbour", client.v6, target])
@@ -143,7 +149,7 @@ struct ForgeryTests {
         _ = try near.run(["/usr/bin/python3", "-c", Self.control, Topology.outsideV4])
         _ = try near.run(["/usr/bin/python3", "-c", Self.control, Topology.outsideV6])
         _ = try node.run(["/usr/bin/python3", "-c", Self.control, shutPod.v6])
-        try eventually("the controls arrive") {
+        try eventually("the controls arrive: \(outside.text), \(shut.text)") {
             outside.text.components(separatedBy: "CONTROL").count == 3
                 && shut.text.contains("CONTROL")
         }

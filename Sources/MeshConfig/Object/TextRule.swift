@@ -85,20 +85,24 @@ enum TextRule: Hashable, Sendable {
             return parts.count == 2 && Self.isSubdomain(String(parts[0])) && bytes.count <= 253
                 ? nil : "'\(text)' is no controller name: a DNS name, a slash and a path"
         case .replacedPath:
-            if let long = tooLong(bytes.count, 1024) { return long }
-            if text.contains("?") || text.contains("#") {
-                return "'\(text)' holds a query or fragment: only the path is replaced"
-            }
-            if bytes.contains(where: { $0 <= 0x20 || $0 == 0x7f }) {
-                return "'\(text)' holds a space or control character: percent-encode it"
-            }
-            if Self.hasDotSegment(text) {
-                return "'\(text)' holds the segment . or ..: write the path that is meant"
-            }
-            return text.isEmpty || text.hasPrefix("/") ? nil : "'\(text)' must start with /"
+            return pathProblem(text)
         case .time:
             return Timestamp.seconds(text) == nil ? "'\(text)' is no RFC 3339 time" : nil
         }
+    }
+
+    private func pathProblem(_ text: String) -> String? {
+        if let long = tooLong(text.utf8.count, 1024) { return long }
+        if text.contains("?") || text.contains("#") {
+            return "'\(text)' holds a query or fragment: only the path is replaced"
+        }
+        if text.utf8.contains(where: { $0 <= 0x20 || $0 == 0x7f }) {
+            return "'\(text)' holds a space or control character: percent-encode it"
+        }
+        if Self.hasDotSegment(text) {
+            return "'\(text)' holds the segment . or ..: write the path that is meant"
+        }
+        return text.isEmpty || text.hasPrefix("/") ? nil : "'\(text)' must start with /"
     }
 
     private func tooLong(_ count: Int, _ most: Int) -> String? {

@@ -194,7 +194,7 @@ struct OpaqueTests {
     @Test func `an endpoint that refuses, or none, is a reset with its reason`() throws {
         let (closed, port) = Loopback.listen()
         close(closed)
-        for (origin, reason) in [(port, "retries_exceeded"), (nil, "no_endpoint")] {
+        for (origin, reason) in [(port, "connect_failed"), (nil, "no_endpoint")] {
             let captured = try captured(origin)
             defer { captured.stop() }
             let client = Loopback.connect(captured.port)
