@@ -318,7 +318,7 @@ extension Worker {
         }
         let error = engine_socket_error(upstream.it.descriptor)
         // So the kernel's programs answer what policies deny, and so does a pod without a server.
-        if error == ECONNREFUSED, isDenied(upstream) {
+        if error == -ECONNREFUSED, isDenied(upstream) {
             dialDenied(upstream)
             return
         }
