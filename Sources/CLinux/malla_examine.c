@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "malla_examine.h"
 
+#include "malla_dump.h"
+
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -106,9 +108,18 @@ static void copy_text(const struct rtattr *from, char *name, size_t bytes)
 	name[length] = 0;
 }
 
+/* Where the first filter's name goes. */
+struct label {
+	char *name;
+	size_t bytes;
+};
+
 /* A filter is told of by RTM_NEWTFILTER with a handle; chains and priorities alone have none. */
-static int is_filter(struct nlmsghdr *message, char *name, size_t bytes)
+static int is_filter(struct nlmsghdr *message, void *argument)
 {
+	const struct label *label = argument;
+	char *name = label->name;
+	size_t bytes = label->bytes;
 	struct tcmsg *filter = NLMSG_DATA(message);
 	int length = (int)(message->nlmsg_len - NLMSG_LENGTH(sizeof(*filter)));
 	struct rtattr *first = TCA_RTA(filter), *kind, *options, *own = NULL;
@@ -126,38 +137,13 @@ static int is_filter(struct nlmsghdr *message, char *name, size_t bytes)
 	return 1;
 }
 
-/* Reads a dump to its end: at most 1024 messages of 32 KiB, so that it always ends. */
-static int count_filters(int descriptor, char *name, size_t bytes)
-{
-	static _Thread_local char buffer[32768] __attribute__((aligned(8)));
-	int count = 0;
-
-	for (int turn = 0; turn < 1024; turn++) {
-		long received = recv(descriptor, buffer, sizeof(buffer), 0);
-		struct nlmsghdr *message = (struct nlmsghdr *)buffer;
-		int left = (int)received;
-
-		if (received <= 0)
-			return received < 0 ? -errno : count;
-		for (; NLMSG_OK(message, (unsigned int)left); message = NLMSG_NEXT(message, left)) {
-			if (message->nlmsg_type == NLMSG_DONE)
-				return count;
-			if (message->nlmsg_type == NLMSG_ERROR)
-				return ((struct nlmsgerr *)NLMSG_DATA(message))->error;
-			count += is_filter(message, name, bytes);
-		}
-	}
-	return count;
-}
-
 int malla_examine_filters(uint32_t interface, int is_egress, char *name, size_t bytes)
 {
 	struct {
 		struct nlmsghdr header;
 		struct tcmsg filter;
 	} request;
-	struct timeval timeout = { .tv_sec = 2 };
-	int descriptor, result;
+	struct label label = { .name = name, .bytes = bytes };
 
 	name[0] = 0;
 	memset(&request, 0, sizeof(request));
@@ -168,17 +154,7 @@ int malla_examine_filters(uint32_t interface, int is_egress, char *name, size_t 
 	request.filter.tcm_ifindex = (int)interface;
 	request.filter.tcm_parent =
 		TC_H_MAKE(TC_H_CLSACT, is_egress ? TC_H_MIN_EGRESS : TC_H_MIN_INGRESS);
-
-	descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	if (descriptor < 0)
-		return -errno;
-	setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	if (send(descriptor, &request, sizeof(request), 0) < 0)
-		result = -errno;
-	else
-		result = count_filters(descriptor, name, bytes);
-	close(descriptor);
-	return result;
+	return malla_dump(&request.header, 1024, is_filter, &label);
 }
 
 int malla_examine_port(uint16_t port, int is_loopback)

@@ -201,9 +201,7 @@ public final class Engine: Sendable {
                 snapshot, max: limits.accountsMax,
                 isFree: { number, holder in
                     // Quarantine is the account's, and nothing of the next one's fault.
-                    Accounts.isIdle(words(number))
-                        && !suspects.contains(
-                            "\(holder.source.namespace)/\(holder.source.workload)")
+                    Accounts.isIdle(words(number)) && !suspects.contains(holder.name)
                 }, words: words)
             return (accounts, numbers.names)
         }

@@ -10,8 +10,7 @@
  *    back).
  *
  * What it dials from a port that somebody else holds is reset, and it dials again from another;
- * what the client's policies deny is answered with an error that says so, and the engine tells the
- * client.
+ * what policies deny is reset too, and the engine, which knows them, tells the client.
  *
  * Fails closed: anything that is not TCP, or of which neither end is a local pod, is dropped.
  */

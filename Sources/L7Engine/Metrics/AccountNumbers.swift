@@ -16,6 +16,9 @@ struct AccountNumbers: Sendable {
         let base: [UInt64]
         /// The configuration since which the workload is gone.
         var goneSince: UInt64?
+
+        /// As the black box knows it.
+        var name: String { "\(source.namespace)/\(source.workload)" }
     }
 
     /// By number, from `outsideCount` on.
@@ -86,6 +89,6 @@ struct AccountNumbers: Sendable {
     /// By number, for the black box.
     var names: [String] {
         (0..<Self.outsideCount).map { "outside/group-\($0)" }
-            + holders.map { "\($0.source.namespace)/\($0.source.workload)" }
+            + holders.map(\.name)
     }
 }

@@ -16,11 +16,21 @@ internal import MeshModel
 }
 
 extension Worker {
+    /// What clients of a listener must speak.
+    private func protection(of listener: Link) -> TLSTable.Server {
+        guard !listener.it.isCaptured, listener.it.table >= 0, let config = configs[current].config
+        else { return .plain }
+        return config.tls.servers[Int(listener.it.table)]
+    }
+
+    /// Whether they expect a handshake: an answer in HTTP says nothing to them.
+    func speaksTLS(_ listener: Link) -> Bool {
+        if case .secure = protection(of: listener) { true } else { false }
+    }
+
     /// Puts TLS between a client and us where its listener asks for it; `false`: it is refused.
     func secure(_ link: Link, from listener: Link) -> Bool {
-        guard !listener.it.isCaptured, listener.it.table >= 0, let config = configs[current].config
-        else { return true }
-        switch config.tls.servers[Int(listener.it.table)] {
+        switch protection(of: listener) {
         case .plain: return true
         case .unavailable:
             tally.count(.downstream, .noContext)

@@ -195,14 +195,6 @@ extension Worker {
         return AccountNumbers.outside(address)
     }
 
-    /// Whether clients of the listener expect a handshake: an answer in HTTP says nothing to them.
-    private func speaksTLS(_ listener: Link) -> Bool {
-        guard !listener.it.isCaptured, listener.it.table >= 0, let config = configs[current].config
-        else { return false }
-        guard case .secure = config.tls.servers[Int(listener.it.table)] else { return false }
-        return true
-    }
-
     /// Whether a client just accepted, and captured, may not be answered in HTTP.
     private func isOpaque(_ descriptor: Int32) -> Bool {
         speech(at: localAddress(descriptor)) != .http
