@@ -23,6 +23,8 @@ public struct DatapathOptions: Sendable {
     /// Whether the engine serves the port at which nodes meet (HBONE), of local pods in the mesh:
     /// it has an identity to show there.
     public var capturesHBONE = false
+    /// Whether TCP between pods of different nodes takes the node's routes without its stack.
+    public var takesRoutes = true
     /// Whose sockets below `cgroupPath` are silent until a snapshot knows them.
     public var heldPods = HeldPods.none
     /// Whether it is a problem that the kernel cannot hold them.
@@ -448,6 +450,7 @@ extension Datapath {
         setting.flags =
             (options.isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0)
             | (options.capturesHBONE ? UInt32(MALLA_SETTING_HBONE) : 0)
+            | (options.takesRoutes ? UInt32(MALLA_SETTING_ROUTES) : 0)
         setting.flow_sample = options.flowSample
         // A flow that another agent's rows judged is judged by this one's.
         setting.generation &+= 1

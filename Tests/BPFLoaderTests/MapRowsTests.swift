@@ -102,11 +102,18 @@ struct MapRowsTests {
                 after: MapRows(), hasTunnels: hasTunnels)
         }
 
-        #expect(Array(rows(true).peers.keys) == [malla_address(IPAddress("10.2.0.1")!)])
+        // All pods elsewhere are known; to one of them tunnels lead.
+        func peers(_ hasTunnels: Bool) -> [malla_address: Int32] {
+            rows(hasTunnels).peers.mapValues { Int32($0) }
+        }
+        let elsewhere = ["10.2.0.1", "10.2.0.2", "10.3.0.1"].map { malla_address(IPAddress($0)!) }
+        #expect(Set(peers(true).keys) == Set(elsewhere))
+        #expect(peers(true)[elsewhere[0]] == MALLA_PEER_POD | MALLA_PEER_HBONE)
+        #expect(elsewhere.dropFirst().allSatisfy { peers(true)[$0] == MALLA_PEER_POD })
         #expect(
             rows(true).pods.values.map { Int32($0.flags) } == [MALLA_POD_MESHED | MALLA_POD_TUNNELS]
         )
-        #expect(rows(false).peers.isEmpty)
+        #expect(peers(false).values.allSatisfy { $0 == MALLA_PEER_POD })
         #expect(rows(false).pods.values.map { Int32($0.flags) } == [MALLA_POD_MESHED])
     }
 

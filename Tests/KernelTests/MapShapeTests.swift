@@ -33,6 +33,7 @@ struct MapShapeTests {
         malla_quota 2 4 16
         malla_range 11 24 4
         malla_ring 1 8 40
+        malla_route 6 4 64
         malla_service 1 20 32
         malla_set 1 4 8
         malla_setting 2 4 56

@@ -6,10 +6,6 @@ struct HostShape: Sendable {
     var name: String
     var apply: String
     var undo: String
-    /// What the other node runs meanwhile; the same unless it says.
-    var applyElsewhere: String?
-    /// The host's own rules let plain traffic between nodes pass.
-    var forwardsPods = true
 
     static let pods4 = "10.77.0.0/16"
     static let pods6 = "fd00:77::/32"
@@ -183,8 +179,7 @@ struct HostShape: Sendable {
         }
         shapes += [
             HostShape(
-                name: "FORWARD drops all", apply: both(["-P FORWARD DROP"]), undo: clearTables,
-                applyElsewhere: podsForwarded, forwardsPods: false),
+                name: "FORWARD drops all", apply: both(["-P FORWARD DROP"]), undo: clearTables),
             HostShape(
                 name: "FORWARD drops all but pods'", apply: podsForwarded, undo: clearTables),
             HostShape(name: "FORWARD drops ct INVALID", apply: noStrangers, undo: clearTables),

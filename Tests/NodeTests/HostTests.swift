@@ -10,12 +10,10 @@ struct HostTests {
 
     /// A direct call of a service, and a captured one, to a pod of this node and of another, both
     /// families; empty if all is well.
-    private static func faults(
-        _ mesh: SmallMesh.Running, forwardsPods: Bool = true
-    ) throws -> [String] {
+    private static func faults(_ mesh: SmallMesh.Running) throws -> [String] {
         var faults: [String] = []
         let before = try mesh.node.metric("malla_requests_total")
-        for service in services where forwardsPods || service.index != SmallMesh.kernelFar.index {
+        for service in services {
             for (url, own) in zip(service.urls, [mesh.client.v4, mesh.client.v6]) {
                 let answer = try mesh.client.curl(url + "/", seconds: 4)
                 if answer.status != 200 || answer.headers["x-pod"] != service.pods[0] {
@@ -40,15 +38,14 @@ struct HostTests {
     {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
-        let other = mesh.bed[node: "n2"]
+        let nodes = [mesh.node, mesh.bed[node: "n2"]]
         #expect(try Self.faults(mesh) == [], "before anything is set up")
 
         for shape in HostShape.all(Self.services, mesh.bed) {
-            try Self.run(shape.apply, on: mesh.node)
-            try Self.run(shape.applyElsewhere ?? shape.apply, on: other)
-            let faults = try Self.faults(mesh, forwardsPods: shape.forwardsPods)
+            for node in nodes { try Self.run(shape.apply, on: node) }
+            let faults = try Self.faults(mesh)
             #expect(faults == [], "\(shape.name)\n\(mesh.logs)")
-            for node in [mesh.node, other] { try Self.run(shape.undo, on: node) }
+            for node in nodes { try Self.run(shape.undo, on: node) }
         }
         #expect(try Self.faults(mesh) == [], "after all is undone")
     }

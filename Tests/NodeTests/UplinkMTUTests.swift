@@ -122,7 +122,7 @@ struct UplinkMTUTests {
         }
         defer { mesh.close() }
 
-        for url in Self.captured.urls { try Self.transfer(mesh, url) }
+        for url in Self.captured.urls + Self.direct.urls { try Self.transfer(mesh, url) }
         let heard = "malla_datapath_verdicts_total{hook=\"uplink\",reason=\"icmp_to_engine\"}"
         #expect(try mesh.node.metric(heard) >= 2, "one a family at least")
     }

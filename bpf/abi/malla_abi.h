@@ -60,7 +60,7 @@
  * uplink_met_engine dropped: another node's connection on a tuple that the engine holds
  * foreign           dropped: left the engine, but is not TCP or concerns no local pod
  * to_local_pod      from the engine straight into a local pod
- * forwarded         from the engine to another node by the node's routes
+ * forwarded         from the engine, or from a pod to one of another node, by the node's routes
  * as_pod            from the engine up the node's stack, as if its client had sent it
  * as_pod_too_long   the same, because the packet exceeds the route's MTU
  * as_pod_no_route   the same, because the routes refuse it or know no way
@@ -73,7 +73,7 @@
  * failed            dropped: a call of the kernel failed
  * translated        a pod outside of the mesh to a captured service: an endpoint's address written
  * translated_back   the answer to it: the service's address written
- * direct            from a pod straight into a pod of the same node
+ * direct            straight into a pod of this node, from a pod of it or of another node
  * related           an ICMP error about a known flow
  * link_local        what a link needs by itself: ARP, neighbour discovery, DHCP
  * audited           a policy denies it, and is only being tried: counted, passed
@@ -455,9 +455,10 @@ enum malla_flow_state {
 #define MALLA_FLOW_CARRIED 512
 /* It was cut because it is plain text, and the pod insists on mutual TLS now. */
 #define MALLA_FLOW_BARE 1024
-/* Dialled by the engine from the node's address, which has judged for whom: the node is not asked
- * about. */
+/* Dialled by the engine from the node's address, for somebody whom it has judged itself. */
 #define MALLA_FLOW_VOUCHED 2048
+/* Between a pod of this node and one of another: it does not need the stack. */
+#define MALLA_FLOW_ROUTED 4096
 
 /* The unit of flows' clocks: 2^30 ns of CLOCK_MONOTONIC, 1.07 s. */
 #define MALLA_TICK_SHIFT 30
@@ -480,8 +481,7 @@ struct malla_flow {
 };
 MALLA_ABI_SIZE(struct malla_flow, 88);
 
-/* malla_share: what an endpoint holds of the flow table, by its number. Written by programs only.
- */
+/* malla_share: what an endpoint holds of the flow table, by its number. Programs write it. */
 struct malla_share {
 	__u64 opened;
 	__u64 closed;  /* taken out by programs, the evicted included */
@@ -570,8 +570,8 @@ MALLA_ABI_SIZE(struct malla_dialled, 32);
 
 /* The node may always reach its own pods (probes), whatever their policies say. */
 #define MALLA_SETTING_HOST_ALLOWED 1
-/* The engine serves MALLA_HBONE_PORT of this node's pods in the mesh. */
-#define MALLA_SETTING_HBONE 2
+#define MALLA_SETTING_HBONE	   2 /* the engine serves MALLA_HBONE_PORT of its pods */
+#define MALLA_SETTING_ROUTES	   4 /* MALLA_FLOW_ROUTED is to be had */
 
 /* Where nodes meet for each other's pods: a port of each pod's address. Istio's own. */
 #define MALLA_HBONE_PORT 15008

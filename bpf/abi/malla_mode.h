@@ -19,3 +19,4 @@ MALLA_ABI_SIZE(struct malla_mode_key, 8);
 
 /* malla_peer: the address of a pod elsewhere to this. */
 #define MALLA_PEER_HBONE 1 /* tunnels to it end at its node */
+#define MALLA_PEER_POD	 2 /* every row: it is a pod of another node */

@@ -2,9 +2,10 @@
 /*
  * from_fabric.h - tc ingress at the node's uplinks: a packet comes from another node or the world.
  * Answers to what the engine dialled, and ICMP errors about it, go into the engine's namespace
- * before the node's stack sees them; so do new connections to pods that need the engine. There are
- * two programs, because a device without a link-layer header (TUN, WireGuard, ipip) begins with the
- * IP header.
+ * before the node's stack sees them; so do new connections to pods that need the engine. What pods
+ * of other nodes open towards pods of this one is judged here, and goes straight into the pod.
+ * There are two programs, because a device without a link-layer header (TUN, WireGuard, ipip)
+ * begins with the IP header.
  *
  * The engine's packets fail closed, and so does what bears an address of this node or its pods; all
  * else passes, and is judged at the pod it is for.
@@ -12,6 +13,7 @@
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/far.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/refuse.h"
@@ -30,8 +32,45 @@ static __always_inline int from_fabric_is_spoofed(struct __sk_buff *skb,
 	       pod_find(&packet->flow.source);
 }
 
+/* A pod of another node opens a connection to one of this node, which needs no engine. */
+static __always_inline enum malla_verdict
+from_fabric_open(struct __sk_buff *skb, struct packet *packet, struct sight *sight, __u32 *target)
+{
+	enum malla_verdict verdict;
+
+	if (!pod_find(&packet->flow.target) || !far_returns(skb, packet))
+		return MALLA_VERDICT_PASS;
+	verdict = inbound_open(sight, packet, INBOUND_NOT, 0, STREAM_FORTH);
+	if (!judge_allows(verdict) || !sight->flow)
+		return verdict;
+	sight->flow->flags |= MALLA_FLOW_ROUTED;
+	*target = sight->flow->interfaces[1];
+	return verdict == MALLA_VERDICT_PASS ? MALLA_VERDICT_DIRECT : verdict;
+}
+
+/* A packet of a connection that goes between two pods without the node's stack. */
+static __always_inline enum malla_verdict from_fabric_follow(struct __sk_buff *skb,
+							     const struct packet *packet,
+							     const struct sight *sight,
+							     __u32 *target)
+{
+	enum malla_verdict verdict;
+
+	*target = sight->flow->interfaces[flow_index(!sight->is_back)];
+	if (!*target)
+		return MALLA_VERDICT_PASS;
+	if (packet->is_icmp)
+		return (enum malla_verdict)related(skb, packet, 0);
+	verdict = judge_known(sight, packet);
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
+	flow_follow(packet, sight);
+	return MALLA_VERDICT_DIRECT;
+}
+
+/* `target`: the interface of the pod that gets the packet straight. */
 static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *skb,
-							    struct packet *packet)
+							    struct packet *packet, __u32 *target)
 {
 	struct sight sight;
 	enum malla_verdict verdict;
@@ -45,10 +84,13 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 	place = inbound(skb, packet);
 	if (place != INBOUND_NOT)
 		return inbound_open(&sight, packet, place, 0, STREAM_FORTH);
-	if (!sight.flow)
-		return MALLA_VERDICT_PASS;
-	if (!flow_is_engines(sight.flow, sight.is_back))
-		return MALLA_VERDICT_PASS;
+	if (!sight.flow || !flow_is_engines(sight.flow, sight.is_back)) {
+		if (packet_opens(packet))
+			return from_fabric_open(skb, packet, &sight, target);
+		return sight.flow && far_is_routed(sight.flow)
+			   ? from_fabric_follow(skb, packet, &sight, target)
+			   : MALLA_VERDICT_PASS;
+	}
 	if (packet->is_icmp) {
 		verdict = (enum malla_verdict)related(skb, packet, 0);
 		return verdict == MALLA_VERDICT_RELATED ? capture_packet(packet) : verdict;
@@ -64,14 +106,18 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 {
 	struct packet packet = {.hook = MALLA_HOOK_UPLINK};
 	enum malla_verdict verdict = MALLA_VERDICT_PASS;
+	__u32 target = 0;
 
 	if (packet_read(skb, network, &packet) == MALLA_VERDICT_PASS)
-		verdict = from_fabric_judge(skb, &packet);
+		verdict = from_fabric_judge(skb, &packet, &target);
 	count_verdict(MALLA_HOOK_UPLINK, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
 	if (verdict == MALLA_VERDICT_PASS)
 		return TCX_NEXT;
+	if (verdict == MALLA_VERDICT_DIRECT || verdict == MALLA_VERDICT_AUDITED ||
+	    verdict == MALLA_VERDICT_RELATED)
+		return (int)bpf_redirect_peer(target, 0);
 	tell_refused(&packet, verdict);
 	if (refuse_answers(verdict) && !refuse(skb, &packet, 0))
 		return (int)bpf_redirect(skb->ifindex, 0);

@@ -14,6 +14,7 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 #include "lib/exclude.h"
+#include "lib/far.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/link.h"
@@ -29,7 +30,8 @@ struct from_pod {
 	__u32 interface; /* that it came from */
 	__u32 target;	 /* of the local pod that it goes to */
 	__u8 is_past_engine;
-	__u8 pad[7];
+	__u8 is_routed; /* to another node, without the node's stack */
+	__u8 pad[6];
 };
 
 static __always_inline int from_pod_is_own(const struct malla_address *address, __u32 interface)
@@ -124,10 +126,15 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 		return from_pod_balance(sight, packet, service, pod);
 	verdict = inbound_open(sight, packet, inbound(way->skb, packet), 0,
 			       (enum stream)stream(way->skb, packet));
-	if (judge_allows(verdict) && sight->flow)
-		way->target = flow_receiver(sight->flow, sight->is_back);
+	if (!judge_allows(verdict) || !sight->flow)
+		return verdict;
+	way->target = flow_receiver(sight->flow, sight->is_back);
 	if (verdict == MALLA_VERDICT_PASS && way->target)
 		return MALLA_VERDICT_DIRECT;
+	if (far_leads(way->skb, packet)) {
+		sight->flow->flags |= MALLA_FLOW_ROUTED;
+		way->is_routed = 1;
+	}
 	return verdict;
 }
 
@@ -154,7 +161,10 @@ from_pod_follow(struct sight *sight, const struct packet *packet, struct from_po
 	way->target = flow_receiver(flow, sight->is_back);
 	if (flow->kind == MALLA_FLOW_TRANSLATED_BACK && sight->is_back)
 		return MALLA_VERDICT_TRANSLATED_BACK;
-	return way->target ? MALLA_VERDICT_DIRECT : MALLA_VERDICT_PASS;
+	if (way->target)
+		return MALLA_VERDICT_DIRECT;
+	way->is_routed = far_is_routed(flow);
+	return MALLA_VERDICT_PASS;
 }
 
 /*
@@ -185,6 +195,7 @@ from_pod_relate(struct sight *sight, struct packet *packet, struct from_pod *way
 		return MALLA_VERDICT_FAILED;
 	}
 	way->target = flow_receiver(sight->flow, sight->is_back);
+	way->is_routed = far_is_routed(sight->flow);
 	return MALLA_VERDICT_RELATED;
 }
 
@@ -299,6 +310,24 @@ static __always_inline enum malla_verdict from_pod_reason(enum malla_verdict ver
 		   : verdict;
 }
 
+/* What is counted, where the packet's way says more than its verdict. */
+static __always_inline enum malla_verdict from_pod_counted(const struct from_pod *way,
+							   enum malla_verdict verdict)
+{
+	if (way->is_past_engine && verdict == MALLA_VERDICT_TRANSLATED)
+		return MALLA_VERDICT_PAST_ENGINE;
+	return way->is_routed && verdict == MALLA_VERDICT_PASS ? MALLA_VERDICT_FORWARDED : verdict;
+}
+
+/* What goes on: straight into the pod, by the node's routes, or up its stack. */
+static __always_inline int from_pod_send(struct __sk_buff *skb, const struct packet *packet,
+					 const struct from_pod *way)
+{
+	if (way->target)
+		return (int)bpf_redirect_peer(way->target, 0);
+	return way->is_routed ? far_send(skb, packet) : TCX_NEXT;
+}
+
 SEC("tc")
 int malla_from_pod(struct __sk_buff *skb)
 {
@@ -307,22 +336,20 @@ int malla_from_pod(struct __sk_buff *skb)
 	enum malla_verdict verdict =
 	    from_pod_reason(from_pod_meet(skb, &packet, &way), way.interface);
 
-	count_verdict(MALLA_HOOK_FROM_POD, way.is_past_engine && verdict == MALLA_VERDICT_TRANSLATED
-					       ? MALLA_VERDICT_PAST_ENGINE
-					       : verdict);
+	count_verdict(MALLA_HOOK_FROM_POD, from_pod_counted(&way, verdict));
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
 	switch (verdict) {
-	case MALLA_VERDICT_PASS:
 	case MALLA_VERDICT_RETURNED:
 	case MALLA_VERDICT_LINK_LOCAL:
 		return TCX_NEXT;
+	case MALLA_VERDICT_PASS:
 	case MALLA_VERDICT_RELATED:
 	case MALLA_VERDICT_DIRECT:
 	case MALLA_VERDICT_AUDITED:
 	case MALLA_VERDICT_TRANSLATED:
 	case MALLA_VERDICT_TRANSLATED_BACK:
-		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_NEXT;
+		return from_pod_send(skb, &packet, &way);
 	case MALLA_VERDICT_BROUGHT_HOME:
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	case MALLA_VERDICT_NO_ENDPOINT:

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* peer.h - the pods of other nodes to which tunnels lead. */
+/* peer.h - the pods of other nodes, and to which of them tunnels lead. */
 #pragma once
 #include "lib/kernel.h"
 
 #include "malla_mode.h"
 
-/* Written by BPFLoader/Projection; read where a pod that has an identity opens
- * a connection, and where the engine dials the port of tunnels. The loader sets
- * the size. */
+/* Written by BPFLoader/Projection; read where a connection between a pod of this node and another
+ * opens, and where the engine dials the port of tunnels. The loader sets the size. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
@@ -21,4 +20,11 @@ static __always_inline int peer_speaks_hbone(const struct malla_address *address
 	const __u32 *flags = bpf_map_lookup_elem(&malla_peer, address);
 
 	return flags && *flags & MALLA_PEER_HBONE;
+}
+
+static __always_inline int peer_is_pod(const struct malla_address *address)
+{
+	const __u32 *flags = bpf_map_lookup_elem(&malla_peer, address);
+
+	return flags && *flags & MALLA_PEER_POD;
 }

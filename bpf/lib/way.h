@@ -36,37 +36,63 @@ static __always_inline __u16 way_length(struct __sk_buff *skb, const struct pack
 	return (__u16)(headers + (__u32)(offset >> 4) * 4 + skb->gso_size);
 }
 
+/* The question to the routes, for which the stack has no room. Used by one program at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bpf_fib_lookup);
+} malla_route SEC(".maps");
+
+/*
+ * Asks the node's routes about the packet, once it bears `becomes`; what bpf_fib_lookup answers.
+ * Null in `*found`: not asked.
+ */
+static __always_inline long way_route(struct __sk_buff *skb, const struct packet *packet,
+				      const struct malla_flow_key *becomes,
+				      struct bpf_fib_lookup **found)
+{
+	__u32 first = 0;
+	struct bpf_fib_lookup *route = bpf_map_lookup_elem(&malla_route, &first);
+
+	*found = route;
+	if (!route)
+		return BPF_FIB_LKUP_RET_NOT_FWDED;
+	__builtin_memset(route, 0, sizeof(*route));
+	route->l4_protocol = becomes->protocol;
+	route->sport = becomes->source_port_be;
+	route->dport = becomes->target_port_be;
+	route->ifindex = skb->ifindex;
+	route->tot_len = way_length(skb, packet);
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		route->family = AF_INET;
+		route->ipv4_src = becomes->source.words_be[3];
+		route->ipv4_dst = becomes->target.words_be[3];
+	} else {
+		route->family = AF_INET6;
+		__builtin_memcpy(route->ipv6_src, &becomes->source, sizeof(becomes->source));
+		__builtin_memcpy(route->ipv6_dst, &becomes->target, sizeof(becomes->target));
+	}
+	return bpf_fib_lookup(skb, route, sizeof(*route), FIB_SKIP_NEIGH);
+}
+
 static __always_inline int way_ask(struct __sk_buff *skb, const struct packet *packet,
 				   const struct malla_flow_key *becomes, struct way *way)
 {
-	struct bpf_fib_lookup route = {
-	    .l4_protocol = becomes->protocol,
-	    .sport = becomes->source_port_be,
-	    .dport = becomes->target_port_be,
-	    .ifindex = skb->ifindex,
-	    .tot_len = way_length(skb, packet),
-	};
-	long answer;
+	struct bpf_fib_lookup *route;
+	long answer = way_route(skb, packet, becomes, &route);
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		route.family = AF_INET;
-		route.ipv4_src = becomes->source.words_be[3];
-		route.ipv4_dst = becomes->target.words_be[3];
-	} else {
-		route.family = AF_INET6;
-		__builtin_memcpy(route.ipv6_src, &becomes->source, sizeof(becomes->source));
-		__builtin_memcpy(route.ipv6_dst, &becomes->target, sizeof(becomes->target));
-	}
-	answer = bpf_fib_lookup(skb, &route, sizeof(route), FIB_SKIP_NEIGH);
+	if (!route)
+		return WAY_NONE;
 	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-		way->mtu = route.mtu_result;
+		way->mtu = route->mtu_result;
 		return WAY_TOO_LONG;
 	}
 	if (answer)
 		return WAY_NONE;
-	way->interface = route.ifindex;
-	way->next.nh_family = route.family;
-	__builtin_memcpy(way->next.ipv6_nh, route.ipv6_dst, sizeof(way->next.ipv6_nh));
+	way->interface = route->ifindex;
+	way->next.nh_family = route->family;
+	__builtin_memcpy(way->next.ipv6_nh, route->ipv6_dst, sizeof(way->next.ipv6_nh));
 	return WAY_ROUTE;
 }
 

@@ -19,10 +19,12 @@ __attribute__((noinline)) int pod_sends(struct __sk_buff *skb, struct packet *pa
 
 __attribute__((noinline)) int fabric_sends(struct __sk_buff *skb, struct packet *packet)
 {
+	__u32 target = 0;
+
 	if (!packet)
 		return MALLA_VERDICT_FAILED;
 	packet->hook = MALLA_HOOK_UPLINK;
-	return from_fabric_judge(skb, packet);
+	return from_fabric_judge(skb, packet, &target);
 }
 
 __attribute__((noinline)) int stack_sends(struct __sk_buff *skb, struct packet *packet)

@@ -11,7 +11,7 @@ struct MapRows {
     var exclusions: [malla_exclude: UInt32] = [:]
     /// Ports that take other than what their pod's flags say.
     var modes: [malla_mode_key: UInt32] = [:]
-    /// Pods of other nodes to which tunnels lead.
+    /// Pods of other nodes, and whether tunnels lead to them.
     var peers: [malla_address: UInt32] = [:]
     /// Its rows are made by PolicyMaps, set by set; `nil` in what was read from the kernel.
     var policy: CompiledPolicy?
@@ -55,7 +55,7 @@ struct MapRows {
                 pods[malla_address(address)] = row
             }
         }
-        if hasTunnels { reach(snapshot) }
+        reach(snapshot, hasTunnels: hasTunnels)
     }
 }
 
@@ -72,16 +72,17 @@ extension MapRows {
 
     /// What wants plain text at all its ports is none of the tunnels'; single ports are the
     /// engine's to know.
-    private mutating func reach(_ snapshot: Snapshot) {
-        for workload in snapshot.mesh.workloads
-        where !snapshot.isLocal(workload) && snapshot.tunnelPeers.speaksHBONE(workload) {
-            let modes = snapshot.peerModes.modes(of: workload)
-            if modes.mode == .disable, !modes.ports.values.contains(where: { $0 != .disable }) {
-                continue
-            }
-            for address in workload.addresses {
-                peers[malla_address(address)] = UInt32(MALLA_PEER_HBONE)
-            }
+    private func isTunnelled(_ workload: Workload, _ snapshot: Snapshot) -> Bool {
+        guard snapshot.tunnelPeers.speaksHBONE(workload) else { return false }
+        let modes = snapshot.peerModes.modes(of: workload)
+        return modes.mode != .disable || modes.ports.values.contains { $0 != .disable }
+    }
+
+    private mutating func reach(_ snapshot: Snapshot, hasTunnels: Bool) {
+        for workload in snapshot.mesh.workloads where !snapshot.isLocal(workload) {
+            let isTunnelled = hasTunnels && isTunnelled(workload, snapshot)
+            let flags = UInt32(isTunnelled ? MALLA_PEER_POD | MALLA_PEER_HBONE : MALLA_PEER_POD)
+            for address in workload.addresses { peers[malla_address(address)] = flags }
         }
     }
 

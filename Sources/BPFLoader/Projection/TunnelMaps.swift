@@ -1,5 +1,6 @@
-// The kernel's side of mutual TLS: which ports of local pods insist on it, and to which pods of
-// other nodes tunnels lead. Rows come before the pods that need them, and go after.
+// The kernel's side of mutual TLS: which ports of local pods insist on it, and who the pods of
+// other nodes are, with those to which tunnels lead. Rows come before the pods that need them, and
+// go after.
 
 internal import CMallaABI
 

@@ -19,6 +19,11 @@ enum HostToPod: String, ExpressibleByArgument, CaseIterable, Sendable {
     case allow, policy
 }
 
+/// How connections between pods of different nodes leave and reach the node, in Cilium's words.
+enum HostRouting: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case bpf, legacy
+}
+
 /// An address and a port, `127.0.0.1:15020` or `[::1]:15020`.
 struct AdminAddress: ExpressibleByArgument, Equatable, Sendable {
     var socket: SocketAddress
@@ -133,6 +138,14 @@ struct AgentOptions: ParsableArguments {
                 + "policy: policies decide.", valueName: "allow|policy"))
     var hostToPod: HostToPod = .allow
 
+    @Option(
+        name: .customLong("host-routing"),
+        help: ArgumentHelp(
+            "bpf: TCP between pods of different nodes takes this node's routes and not its stack, "
+                + "so that its firewall rules do not see it. legacy: it passes the stack.",
+            valueName: "bpf|legacy"))
+    var hostRouting: HostRouting = .bpf
+
     @OptionGroup var identity: IdentityOptions
 
     @Option(
@@ -234,7 +247,7 @@ struct AgentOptions: ParsableArguments {
             "--node", nodeName, "--state", state, "--socket", socket,
             "--admin", admin.socket.description, "--bpffs", bpffs,
             "--hold-new-pods", holdNewPods.rawValue,
-            "--host-to-pod", hostToPod.rawValue,
+            "--host-to-pod", hostToPod.rawValue, "--host-routing", hostRouting.rawValue,
         ]
         if let cgroup { list += ["--cgroup", cgroup] }
         list += identity.arguments

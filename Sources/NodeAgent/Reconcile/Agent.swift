@@ -92,6 +92,7 @@ final class Agent {
         datapathOptions.mustHold = options.holdNewPods == .on
         datapathOptions.flowSample = options.flowSample.of
         datapathOptions.isHostAllowed = options.hostToPod == .allow
+        datapathOptions.takesRoutes = options.hostRouting == .bpf
         datapath = DatapathState(options.datapath, datapathOptions)
         flows = FlowReader(node: options.nodeName, historyMax: options.flowHistory)
         listeners = GatewayListeners(link, workers: options.workerCount)

@@ -46,7 +46,8 @@ struct AgentOptionsTests {
         let given = [
             "--config", "c", "--datapath", "off", "--workers", "3", "--node", "n1", "--state", "s",
             "--socket", "k", "--admin", "[::1]:0", "--bpffs", "b",
-            "--hold-new-pods", "off", "--host-to-pod", "policy", "--cgroup", "g", "--ca", "a",
+            "--hold-new-pods", "off", "--host-to-pod", "policy", "--host-routing", "legacy",
+            "--cgroup", "g", "--ca", "a",
             "--trust-domain", "example.org", "--cert-ttl", "20s", "--root-namespace", "mesh",
             "--access-log", "-", "--flow-sample", "1/100", "--flow-history", "50", "--map-entries",
             "malla_service=12",
