@@ -279,7 +279,12 @@ public final class Datapath {
         if let older = object.older, older.isAdopted || isDone {
             flows.admit(try older.copyFlows(to: object, owners: rows.placed))
         }
-        if isDone { try pins.removeOthers() }
+        guard isDone else { return }
+        try pins.removeOthers()
+        if setting.flags & UInt32(MALLA_SETTING_JOINS) != 0 {
+            setting.flags &= ~UInt32(MALLA_SETTING_JOINS)
+            try settings.set(0, to: setting)
+        }
     }
 
     /// Known flows are judged anew where rows have changed.
@@ -451,6 +456,7 @@ extension Datapath {
             (options.isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0)
             | (options.capturesHBONE ? UInt32(MALLA_SETTING_HBONE) : 0)
             | (options.takesRoutes ? UInt32(MALLA_SETTING_ROUTES) : 0)
+            | (pins.hasOthers ? UInt32(MALLA_SETTING_JOINS) : 0)
         setting.flow_sample = options.flowSample
         // A flow that another agent's rows judged is judged by this one's.
         setting.generation &+= 1

@@ -98,7 +98,9 @@ struct LifecycleTests {
         let next = try mesh.node.startAgent()
 
         let outcome = try traffic.stop()
-        #expect(outcome.faults.isEmpty, "\(outcome.faults.prefix(20))\n\(next.text)")
+        let verdicts = try mesh.node.malla("bpf", "verdicts").output
+        #expect(
+            outcome.faults.isEmpty, "\(outcome.faults.prefix(20))\n\(verdicts)\n\(next.text)")
         let after = try Traces(mesh.node)
         #expect(after.pins == before.pins, "\(next.text)")
         #expect(after.filters == before.filters && after.cgroupPrograms == before.cgroupPrograms)

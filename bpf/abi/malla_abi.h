@@ -572,6 +572,7 @@ MALLA_ABI_SIZE(struct malla_dialled, 32);
 #define MALLA_SETTING_HOST_ALLOWED 1
 #define MALLA_SETTING_HBONE	   2 /* the engine serves MALLA_HBONE_PORT of its pods */
 #define MALLA_SETTING_ROUTES	   4 /* MALLA_FLOW_ROUTED is to be had */
+#define MALLA_SETTING_JOINS	   8 /* another version's programs know flows that these do not */
 
 /* Where nodes meet for each other's pods: a port of each pod's address. Istio's own. */
 #define MALLA_HBONE_PORT 15008

@@ -134,16 +134,27 @@ static __always_inline enum stream stream_of_tcp(struct __sk_buff *skb, const st
 									  : STREAM_FORTH;
 }
 
+/*
+ * An answer in no flow. While another version's programs are attached beside these, they may know
+ * the flow, and judge it.
+ */
+static __always_inline enum stream stream_unasked(void)
+{
+	const struct malla_setting *values = setting();
+
+	return values && values->flags & MALLA_SETTING_JOINS ? STREAM_BACK : STREAM_UNASKED;
+}
+
 /* enum stream. A function of its own for the verifier. */
 __attribute__((noinline)) int stream(struct __sk_buff *skb, const struct packet *packet)
 {
 	if (!packet)
 		return STREAM_UNASKED;
 	if (packet->flow.protocol != IPPROTO_TCP)
-		return packet->is_answer ? STREAM_UNASKED : STREAM_FORTH;
+		return packet->is_answer ? stream_unasked() : STREAM_FORTH;
 	if (packet_opens(packet))
 		return STREAM_FORTH;
 	if (packet->flags & TCP_SYN)
-		return STREAM_UNASKED;
+		return stream_unasked();
 	return stream_of_tcp(skb, packet);
 }

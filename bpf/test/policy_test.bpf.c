@@ -254,6 +254,28 @@ int what_can_only_answer_opens_nothing_whoever_sends_it(struct __sk_buff *skb)
 }
 
 SEC("tc")
+int what_another_versions_programs_were_asked_is_an_answer_while_they_are_attached(
+    struct __sk_buff *skb)
+{
+	static struct packet packet;
+	static struct malla_setting values;
+	__u32 first = 0;
+
+	put_two_pods();
+	put_selected(SERVER, OTHER_INTERFACE, SERVER_IDENTITY, 0);
+	values.flags = MALLA_SETTING_JOINS;
+	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
+	packet = packet_between(end4(POD, 0), end4(SERVER, 9), 0);
+	packet.flow.protocol = IPPROTO_ICMP;
+	packet.is_answer = 1;
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	EXPECT(flow_of(&packet));
+	packet = packet_between(end4(REMOTE, 22), end4(POD, 50000), TCP_SYN | TCP_ACK);
+	EXPECT(stack_sends(skb, &packet) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
 int an_uplink_brings_nothing_of_the_nodes_own_nor_of_its_pods(struct __sk_buff *skb)
 {
 	static struct packet packet;
@@ -345,6 +367,7 @@ int a_pod_without_rows_is_held_and_nobody_else_is(struct __sk_buff *skb)
 	__u32 one = 1;
 
 	(void)skb;
+	values.flags = MALLA_SETTING_JOINS;
 	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
 	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
 	put_held(0, 0);

@@ -97,6 +97,9 @@ struct PinDirectory {
         _ = consume hurry
     }
 
+    /// Whether an agent of another ABI has left programs that act.
+    var hasOthers: Bool { Self.versions(in: bpffsPath).contains { $0 != path } }
+
     /// Takes away what agents of other ABIs attached and pinned: theirs and ours would both act.
     func removeOthers() throws(BPFError) {
         for other in Self.versions(in: bpffsPath) where other != path { try Self.removeAll(other) }
