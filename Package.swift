@@ -66,6 +66,8 @@ let package = Package(
             name: "COpenSSL", dependencies: ["CLinux"],
             linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
 
+        .target(name: "CNghttp2", dependencies: ["CLinux"], linkerSettings: [.linkedLibrary("nghttp2")]),
+
         // The arrows of ARCHITECTURE.md; there are no others.
         .target(name: "MeshModel"),
         .target(name: "MeshConfig", dependencies: ["MeshModel", "Yams", "CLinux", "COpenSSL"]),
@@ -74,7 +76,7 @@ let package = Package(
             dependencies: ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux"]),
         // A worker's state is one thread's: run-time exclusivity checks cost 3 % of a request there.
         .target(
-            name: "L7Engine", dependencies: ["MeshModel", "CLinux", "COpenSSL"],
+            name: "L7Engine", dependencies: ["MeshModel", "CLinux", "COpenSSL", "CNghttp2"],
             swiftSettings: [.unsafeFlags(["-enforce-exclusivity=unchecked"])]),
         .target(name: "Supervisor", dependencies: ["CLinux"]),
         .target(name: "AdminAPI"),
@@ -109,7 +111,9 @@ let package = Package(
         .target(name: "AllocationCount", path: "Tests/AllocationCount"),
         .testTarget(
             name: "L7EngineTests",
-            dependencies: ["L7Engine", "MeshModel", "CLinux", "AllocationCount", "TestSupport"]),
+            dependencies: [
+                "L7Engine", "MeshModel", "CLinux", "CNghttp2", "AllocationCount", "TestSupport",
+            ], exclude: ["Tunnel/hbone_peer.py"]),
         .testTarget(
             name: "NodeAgentTests",
             dependencies: [

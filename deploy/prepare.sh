@@ -58,7 +58,7 @@ packages=(
     libc6-dev pkg-config make
     iproute2 iptables nftables ipvsadm bpftool procps util-linux libcap2-bin tcpdump
     netbase nginx-light wrk curl openssl ca-certificates python3 python3-venv python3-grpcio
-    python3-protobuf prometheus
+    python3-protobuf python3-h2 prometheus
     "$@"
 )
 

@@ -1,7 +1,7 @@
 /* Contexts: what connections of one kind have in common. Made by the agent's thread, then only
  * read; workers share them. Defaults: Mozilla's "intermediate" profile without its finite-field
  * suites, and AES-128 first, because it is as good as AES-256 and costs less. */
-#include "malla_tls.h"
+#include "context.h"
 
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -154,7 +154,7 @@ static int ticket_key(SSL *session, unsigned char *name, unsigned char *iv, EVP_
 
 /* ---- contexts ---- */
 
-static SSL_CTX *context_new(const SSL_METHOD *method)
+SSL_CTX *tls_context_plain(const SSL_METHOD *method)
 {
 	struct extra *extra;
 	SSL_CTX *context;
@@ -201,7 +201,7 @@ static int select_protocol(SSL *session, const unsigned char **out, unsigned cha
 SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uint8_t *identity,
 			    unsigned int identity_bytes)
 {
-	SSL_CTX *context = context_new(TLS_server_method());
+	SSL_CTX *context = tls_context_plain(TLS_server_method());
 
 	if (!context)
 		return NULL;
@@ -377,7 +377,7 @@ static char *copy(const char *texts, size_t count)
 SSL_CTX *tls_client_context(const char *hosts, size_t hosts_count, const char *uris,
 			    size_t uris_count)
 {
-	SSL_CTX *context = context_new(TLS_client_method());
+	SSL_CTX *context = tls_context_plain(TLS_client_method());
 	struct extra *extra;
 
 	if (!context)

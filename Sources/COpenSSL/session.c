@@ -1,6 +1,6 @@
 /* Sessions: handshake, records in, records out, goodbye. OpenSSL's error queue is empty when a call
  * begins, because whoever finds an error in it empties it. */
-#include "malla_tls.h"
+#include "context.h"
 
 #include <errno.h>
 #include <openssl/bio.h>
@@ -143,6 +143,8 @@ static enum tls_failure verification(const SSL *session)
 		return TLS_FAILURE_EXPIRED;
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 		return TLS_FAILURE_NAME_MISMATCH;
+	case X509_V_ERR_CERT_REVOKED:
+		return TLS_FAILURE_REVOKED;
 	default:
 		return TLS_FAILURE_UNTRUSTED;
 	}
@@ -578,4 +580,9 @@ int tls_session_covers(const struct engine_session *session, const char *host, s
 	return certificate && count &&
 	       X509_check_host(certificate, host, count, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
 			       NULL) == 1;
+}
+
+SSL *tls_session_ssl(const struct engine_session *session)
+{
+	return ((const struct tls_session *)session)->ssl;
 }

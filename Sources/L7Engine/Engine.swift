@@ -160,33 +160,57 @@ public final class Engine: Sendable {
 
     /// Answers the number of the mail of each worker.
     private func post(_ snapshot: Snapshot, _ sockets: [[Int32]]) -> [UInt64] {
-        let suspects = blackBox?.suspects ?? []
-        return adoption.withLock { adoption in
-            // Names, numbers and TLS do not depend on endpoints.
-            var base = adoption.base
-            if base == nil || base?.shape !== snapshot.shape {
-                let (sources, ports) = names.withLock { $0.numbers(of: snapshot) }
-                let (accounts, accountNames) = number(snapshot, suspects)
-                blackBox?.name(accountNames)
-                base = Adoption.Base(
-                    shape: snapshot.shape, sources: sources, ports: ports, accounts: accounts,
-                    accountNames: accountNames,
-                    tls: adoption.store.table(of: snapshot),
-                    gate: PolicyGate(
-                        snapshot, isHostAllowed: options.isHostAllowed, after: base?.gate))
-                adoption.base = base
-            }
-            guard let base else { return [] }
-            let quarantined = base.accountNames.indices.filter {
-                suspects.contains(base.accountNames[$0])
-            }
-            let config = WorkerConfig(
-                snapshot: snapshot, sources: base.sources, accounts: base.accounts,
-                ports: base.ports, listeners: sockets,
-                tls: base.tls, gate: base.gate, quarantined: quarantined.map { Int32($0) })
-            adoption.numbers = mailboxes.map { $0.post { $0.config = config } }
-            return adoption.numbers
+        adoption.withLock { adoption in
+            adoption.last = (snapshot, sockets)
+            return adopt(snapshot, sockets, &adoption)
         }
+    }
+
+    /// Gives every worker what this node may show and believe. From the first call on, pods of
+    /// other nodes that speak HBONE are reached by tunnels only, even while a certificate is
+    /// missing.
+    public func adopt(_ credentials: Credentials) {
+        adoption.withLock { adoption in
+            adoption.mesh.adopt(credentials)
+            guard let last = adoption.last else { return }
+            _ = adopt(last.snapshot, last.sockets, &adoption)
+        }
+    }
+
+    private func adopt(
+        _ snapshot: Snapshot, _ sockets: [[Int32]], _ adoption: inout Adoption
+    ) -> [UInt64] {
+        let suspects = blackBox?.suspects ?? []
+        // Names, numbers and TLS do not depend on endpoints.
+        var base = adoption.base
+        if base == nil || base?.shape !== snapshot.shape {
+            let (sources, ports) = names.withLock { $0.numbers(of: snapshot) }
+            let (accounts, accountNames) = number(snapshot, suspects)
+            blackBox?.name(accountNames)
+            base = Adoption.Base(
+                shape: snapshot.shape, sources: sources, ports: ports, accounts: accounts,
+                accountNames: accountNames,
+                tls: adoption.store.table(of: snapshot),
+                gate: PolicyGate(
+                    snapshot, isHostAllowed: options.isHostAllowed, after: base?.gate))
+            adoption.base = base
+        }
+        guard let base else { return [] }
+        let quarantined = base.accountNames.indices.filter {
+            suspects.contains(base.accountNames[$0])
+        }
+        let peers = adoption.mesh.table.map {
+            MeshPeers($0, snapshot, after: adoption.peers)
+        }
+        adoption.peers = peers
+        let config = WorkerConfig(
+            snapshot: snapshot, sources: base.sources, accounts: base.accounts,
+            ports: base.ports, listeners: sockets,
+            tls: base.tls, gate: base.gate,
+            peers: peers,
+            quarantined: quarantined.map { Int32($0) })
+        adoption.numbers = mailboxes.map { $0.post { $0.config = config } }
+        return adoption.numbers
     }
 
     /// The accounts of a snapshot's workloads, and whose each account is.
@@ -242,7 +266,8 @@ public final class Engine: Sendable {
 
     /// The engine's metrics in Prometheus' text format 0.0.4.
     public func exposition() -> String {
-        let names = names.withLock { $0 }
+        var names = names.withLock { $0 }
+        names.trustDomain = adoption.withLock { $0.mesh.table?.trustDomain }
         let (accounts, shortage) = accountNumbers.withLock { numbers in
             (Exposition.accounts(accountTables, numbers), numbers.shortage)
         }

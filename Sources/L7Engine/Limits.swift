@@ -79,6 +79,25 @@ struct Limits: Sendable {
     /// Access log records that wait for the agent, one worker.
     var accessLogRecordsMax = 1024
 
+    /// Streams that one peer may have open on a tunnel (docs/hbone.md).
+    var tunnelStreamsMax = 1024
+    /// Bytes that a peer may send ahead on a stream, and on all streams of a tunnel.
+    var tunnelWindowBytesMax = 1 << 20
+    var tunnelWindowsBytesMax = 16 << 20
+    /// Names and values of a CONNECT.
+    var tunnelHeadBytesMax = 8 * 1024
+    /// Streams that a peer may open and reset within a second (CVE-2023-44487).
+    var tunnelResetsMax = 200
+    /// Framed bytes that a tunnel's socket has not taken.
+    var tunnelOutgoingBytesMax = 512 * 1024
+    /// Streams on one tunnel before another is opened to the same peer, and tunnels to one peer.
+    var carrierStreamsMax = 128
+    var carriersMax = 16
+    /// A tunnel without streams.
+    var carrierIdleNanosecondsMax: UInt64 = 60_000_000_000
+    /// Between two signs of life.
+    var tunnelPingNanoseconds: UInt64 = 30_000_000_000
+
     var connectNanosecondsMax: UInt64 = 5_000_000_000
     /// After it a second endpoint is dialled as well. RFC 8305 section 5.
     var raceNanoseconds: UInt64 = 250_000_000

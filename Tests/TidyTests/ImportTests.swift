@@ -10,7 +10,7 @@ struct ImportTests {
         "MeshModel": ["Glibc"],
         "MeshConfig": ["MeshModel", "Yams", "COpenSSL", "CLinux", "Foundation", "Glibc"],
         "BPFLoader": ["MeshModel", "CMallaABI", "CMallaObject", "CBPF", "CLinux", "Glibc"],
-        "L7Engine": ["MeshModel", "COpenSSL", "CLinux", "Glibc", "Synchronization"],
+        "L7Engine": ["MeshModel", "COpenSSL", "CNghttp2", "CLinux", "Glibc", "Synchronization"],
         "Supervisor": ["CLinux", "Glibc", "Synchronization"],
         "AdminAPI": ["Foundation"],
         "NodeAgent": [

@@ -19,15 +19,17 @@ enum UnsafeFiles {
         "Sources/L7Engine/Codec/HTTP1/": [
             "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
         ],
+        "Sources/L7Engine/Codec/HTTP2/": ["HBONETunnel"],
         "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID"],
         "Sources/L7Engine/Metrics/": ["AccessLog", "Accounts", "BlackBox", "Tally"],
         "Sources/L7Engine/TLS/": [
-            "Credentials", "SigningKey", "TLS", "TLSCallbacks", "TLSClient", "TLSServer",
-            "TLSStore", "Worker+TLS",
+            "Credentials", "MeshStore", "SigningKey", "TLS", "TLSCallbacks", "TLSClient",
+            "TLSServer", "TLSStore", "Worker+MeshTLS", "Worker+TLS",
         ],
         "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
-            "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Downstream",
+            "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Carrier",
+            "Worker+Downstream",
             "Worker+Finish", "Worker+Forward", "Worker+Opaque", "Worker+Overload", "Worker+Route",
             "Worker+Schedule", "Worker+Sense", "Worker+Splice", "Worker+Transport",
             "Worker+Tunnel", "Worker+Upstream", "Worker",
@@ -60,6 +62,7 @@ enum UnsafeFiles {
         "Sources/L7Engine/Metrics/Accounts.swift",
         "Sources/L7Engine/Metrics/BlackBox.swift",
         "Sources/L7Engine/Metrics/Tally.swift",
+        "Sources/L7Engine/TLS/MeshStore.swift",
         "Sources/L7Engine/TLS/SigningKey.swift",
         "Sources/L7Engine/TLS/TLS.swift",
         "Sources/L7Engine/TLS/TLSStore.swift",

@@ -27,6 +27,7 @@ enum tls_failure {
 	TLS_FAILURE_EXPIRED,
 	TLS_FAILURE_NAME_MISMATCH,
 	TLS_FAILURE_NO_CERTIFICATE, /* the client showed none, and must */
+	TLS_FAILURE_REVOKED,
 };
 
 /* A session of an earlier connection to an endpoint, for the next one. */

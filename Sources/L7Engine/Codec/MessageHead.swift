@@ -26,6 +26,8 @@ enum FieldKind {
     static let forwardedFor: UInt8 = 0x61
     static let forwarded: UInt8 = 0x62
     static let forwardedOther: UInt8 = 0x40
+    /// `X-Forwarded-Client-Cert`: nobody's word but ours.
+    static let clientCertificate: UInt8 = 0x63
 }
 
 /// Which fields are left out when a head is passed on.

@@ -26,10 +26,15 @@ extension Worker {
     func writeOrigin(_ link: Link, _ bytes: Bytes) {
         let isEdge = !link.it.isCaptured
         writer.append("X-Forwarded-For: ")
-        if !isEdge { _ = writeOld(FieldKind.forwardedFor, bytes) }
-        writer.append(address: link.it.peer.address)
+        let isNamed = !isEdge && writeOld(FieldKind.forwardedFor, bytes)
+        if isNamed, link.it.isStream {
+            // The client's node has said already who asks.
+            writer.takeBack(2)
+        } else {
+            writer.append(address: link.it.peer.address)
+        }
         if isEdge {
-            let isSecure = !link.it.session.isNone
+            let isSecure = link.it.hasTLS
             writer.append("\r\nX-Forwarded-Proto: ")
             writer.append(isSecure ? "https" : "http")
             if !head.authority.isEmpty {
@@ -38,6 +43,7 @@ extension Worker {
             }
         } else {
             appendForwarded(link, bytes)
+            if link.it.isStream { writeClientCertificate(link) }
         }
         if link.it.madeRequestID {
             writer.append("\r\nX-Request-ID: ")
@@ -50,6 +56,18 @@ extension Worker {
         } else if link.it.wantsUpgrade {
             writer.append("Connection: Upgrade\r\n")
         }
+    }
+
+    /// Whom mutual TLS has proved the client to be. Source: Envoy's x-forwarded-client-cert.
+    private func writeClientCertificate(_ link: Link) {
+        let own = config(link).peers?.contexts(at: link.it.target.address)
+        guard let own, !link.it.carrier.isNone, let peer = peerName(of: link.it.carrier) else {
+            return
+        }
+        writer.append("\r\nX-Forwarded-Client-Cert: By=")
+        writer.append(own.name, ByteRange(0, own.name.count))
+        writer.append(";URI=")
+        writer.append(peer, ByteRange(0, peer.count))
     }
 
     /// `Forwarded` (RFC 7239) goes on where it came, with the client appended; we begin none.

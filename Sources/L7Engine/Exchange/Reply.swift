@@ -52,6 +52,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case retriesExceeded
     case handshakeFailed
     case tlsUnavailable
+    case noIdentity
     case misdirected
     case upstreamEnded
     case upstreamInvalid
@@ -76,7 +77,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .requestTimeout, .downstreamGone, .headTimeout, .bodyTimeout, .slowReader, .overloaded,
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
         .idleTimeout, .drained,
-        .portsUsedUp, .deniedByPolicy, .plainHTTP,
+        .portsUsedUp, .deniedByPolicy, .plainHTTP, .noIdentity,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -172,6 +173,10 @@ enum Failure: Equatable, BitwiseCopyable {
         case .plainHTTP:
             Row(
                 "plain_http", 400, .downstreamInvalid, .never, "this port is HTTPS, not plain HTTP")
+        case .noIdentity:
+            Row(
+                "no_identity", 503, .connectFailed, .never,
+                "the upstream is reached by mutual TLS only, and the client has no certificate")
         case .misdirected:
             Row("misdirected", 421, .noRoute, .never, "this connection was not made for that host")
         }

@@ -12,6 +12,8 @@ struct MetricNames: Sendable {
         var version = "unknown"
         var canonicalService = "unknown"
         var canonicalRevision = "latest"
+        /// Of the pods; empty: unknown.
+        var serviceAccount = ""
 
         static let unknown = Source(workload: "unknown", namespace: "unknown")
 
@@ -23,6 +25,7 @@ struct MetricNames: Sendable {
         init(_ pod: Workload) {
             self.init(workload: pod.workloadName, namespace: pod.name.namespace)
             let labels = pod.labels
+            if pod.isMeshed { serviceAccount = pod.serviceAccount }
             app = labels["app"] ?? app
             version = labels["version"] ?? version
             canonicalService =
@@ -33,10 +36,20 @@ struct MetricNames: Sendable {
                 ?? labels["app.kubernetes.io/version"] ?? labels["version"] ?? canonicalRevision
         }
 
+        func principal(_ domain: TrustDomain?) -> String {
+            guard let domain, !serviceAccount.isEmpty,
+                let id = try? SPIFFEID(
+                    domain, namespace: namespace, serviceAccount: serviceAccount)
+            else { return "unknown" }
+            return id.description
+        }
+
         /// With the side's prefix, `source` or `destination`.
-        func labels(_ side: String) -> String {
+        ///
+        /// - Parameter domain: of what both sides proved to be; `nil`: nobody did.
+        func labels(_ side: String, _ domain: TrustDomain?) -> String {
             "\(side)_workload=\"\(workload)\",\(side)_workload_namespace=\"\(namespace)\""
-                + ",\(side)_principal=\"unknown\",\(side)_app=\"\(app)\""
+                + ",\(side)_principal=\"\(principal(domain))\",\(side)_app=\"\(app)\""
                 + ",\(side)_version=\"\(version)\""
                 + ",\(side)_canonical_service=\"\(canonicalService)\""
                 + ",\(side)_canonical_revision=\"\(canonicalRevision)\""
@@ -49,6 +62,8 @@ struct MetricNames: Sendable {
         var host: String { name == "unknown" ? name : "\(name).\(namespace).svc.cluster.local" }
     }
 
+    /// `nil`: this node has no identities.
+    var trustDomain: TrustDomain?
     private(set) var sources = [Source.unknown]
     private(set) var destinations = [Destination(name: "unknown", namespace: "unknown", port: 0)]
     private var sourceNumbers: [Source: UInt32] = [:]
@@ -83,6 +98,7 @@ enum Exposition {
         istio(tallies, names, &out)
         counters(tallies, &out)
         limits(tallies, &out)
+        tunnels(tallies, &out)
         return out
     }
 
@@ -141,8 +157,11 @@ enum Exposition {
         let destination = names.destinations[Int(row[0] & 0xffff_ffff)]
         let workload = names.sources[Int(row[1] >> 32)]
         let flag = ResponseFlag(rawValue: UInt8(truncatingIfNeeded: row[1])) ?? .none
-        return "reporter=\"source\",\(source.labels("source"))"
-            + ",\(workload.labels("destination"))"
+        let tunnel = row[1] & (Tally.Tunnel.out.rawValue | Tally.Tunnel.into.rawValue)
+        let domain = tunnel == 0 ? nil : names.trustDomain
+        let reporter = tunnel == Tally.Tunnel.into.rawValue ? "destination" : "source"
+        return "reporter=\"\(reporter)\",\(source.labels("source", domain))"
+            + ",\(workload.labels("destination", domain))"
             + ",destination_service=\"\(destination.host)\""
             + ",destination_service_name=\"\(destination.name)\""
             + ",destination_service_namespace=\"\(destination.namespace)\""
@@ -151,7 +170,7 @@ enum Exposition {
                 ? ",request_protocol=\"tcp\""
                 : ",request_protocol=\"http\",response_code=\"\(row[1] >> 8 & 0xffff)\"")
             + ",response_flags=\"\(flag.label)\""
-            + ",connection_security_policy=\"none\""
+            + ",connection_security_policy=\"\(tunnel == 0 ? "none" : "mutual_tls")\""
     }
 
     private static func limits(_ tallies: [Tally], _ out: inout String) {

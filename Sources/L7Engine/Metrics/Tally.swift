@@ -35,6 +35,7 @@ enum HandshakeSide: Int, CaseIterable {
     private let shedCounts: UnsafeMutablePointer<UInt64>
     /// By side and result.
     private let handshakes: UnsafeMutablePointer<UInt64>
+    private let tunnels: UnsafeMutablePointer<UInt64>
     private let series: UnsafeMutablePointer<UInt64>
     private let places: UnsafeMutablePointer<Int32>
     private let seriesMax: Int
@@ -56,6 +57,8 @@ enum HandshakeSide: Int, CaseIterable {
         let results = HandshakeSide.allCases.count * TLSFailure.allCases.count
         unsafe handshakes = .allocate(capacity: results)
         unsafe handshakes.initialize(repeating: 0, count: results)
+        unsafe tunnels = .allocate(capacity: TunnelCount.places)
+        unsafe tunnels.initialize(repeating: 0, count: TunnelCount.places)
         unsafe series = .allocate(capacity: seriesMax * Self.words)
         unsafe places = .allocate(capacity: placesCount)
         unsafe places.initialize(repeating: -1, count: placesCount)
@@ -69,6 +72,7 @@ enum HandshakeSide: Int, CaseIterable {
         unsafe failures.deallocate()
         unsafe shedCounts.deallocate()
         unsafe handshakes.deallocate()
+        unsafe tunnels.deallocate()
         unsafe series.deallocate()
         unsafe places.deallocate()
         unsafe used.deallocate()
@@ -115,14 +119,32 @@ enum HandshakeSide: Int, CaseIterable {
         unsafe engine_load_acquire(handshakes + place(side, result))
     }
 
+    func count(_ tunnel: TunnelCount, by difference: Int = 1) {
+        unsafe tunnels[tunnel.place] &+= UInt64(bitPattern: Int64(difference))
+    }
+
+    func value(_ tunnel: TunnelCount) -> UInt64 {
+        unsafe engine_load_acquire(tunnels + tunnel.place)
+    }
+
+    /// How a tunnel was part of what is counted; in the series' words beside status and flag.
+    enum Tunnel: UInt64, BitwiseCopyable {
+        case none = 0
+        /// It left by one.
+        case out = 0x100_0000
+        /// It came by one, to the destination's node.
+        case into = 0x200_0000
+    }
+
     /// One finished request.
     func record(
         source: UInt32, port: UInt32, status: UInt16, flag: ResponseFlag, destination: UInt32,
-        duration: UInt64
+        duration: UInt64, tunnel: Tunnel = .none
     ) {
         let first = UInt64(source) << 32 | UInt64(port)
         let second =
-            UInt64(destination) << 32 | UInt64(status) << 8 | UInt64(flag.rawValue)
+            UInt64(destination) << 32 | tunnel.rawValue | UInt64(status) << 8
+            | UInt64(flag.rawValue)
         guard let index = find(first, second) else {
             count(.seriesDropped)
             return
@@ -146,10 +168,11 @@ enum HandshakeSide: Int, CaseIterable {
 
     func record(
         source: UInt32, port: UInt32, destination: UInt32, flag: ResponseFlag,
-        _ change: OpaqueChange
+        tunnel: Tunnel = .none, _ change: OpaqueChange
     ) {
         let first = UInt64(source) << 32 | UInt64(port)
-        let second = UInt64(destination) << 32 | Self.opaqueMark | UInt64(flag.rawValue)
+        let second =
+            UInt64(destination) << 32 | Self.opaqueMark | tunnel.rawValue | UInt64(flag.rawValue)
         guard let index = find(first, second) else {
             count(.seriesDropped)
             return

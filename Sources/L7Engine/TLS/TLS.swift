@@ -45,7 +45,7 @@ struct TLSError: Error, Equatable {
 /// How a handshake ended: the label of a metric.
 enum TLSFailure: UInt8, CaseIterable {
     case none, other, truncated, notTLS, plainHTTP, version, cipher, nameUnknown, protocolUnknown
-    case alert, untrusted, expired, nameMismatch, noCertificate
+    case alert, untrusted, expired, nameMismatch, noCertificate, revoked
     // Ours, not OpenSSL's.
     case timeout, overload, noContext
     /// No failure: the peers knew each other.
@@ -69,6 +69,7 @@ enum TLSFailure: UInt8, CaseIterable {
         case .expired: "expired"
         case .nameMismatch: "name_mismatch"
         case .noCertificate: "no_certificate"
+        case .revoked: "revoked"
         case .timeout: "timeout"
         case .overload: "overload"
         case .noContext: "no_context"

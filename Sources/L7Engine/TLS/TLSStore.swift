@@ -10,6 +10,8 @@ internal import Synchronization
 struct TLSTable: Sendable {
     /// For `identityOfPort`: TLS that cannot be had, so no connection at all.
     static let unavailable = UInt32.max
+    /// Of a pool whose connections are streams: with the number of `MeshContexts` beneath it.
+    static let tunnelMark: UInt32 = 1 << 31
 
     /// By `Snapshot.gatewaySockets`' index.
     var servers: [Server] = []

@@ -9,7 +9,7 @@ internal import MeshModel
 ///
 /// - Owns: the wire, which lives as long as the process.
 @safe struct TLSWire: BitwiseCopyable {
-    fileprivate let pointer: UnsafeMutablePointer<tls_wire>?
+    let pointer: UnsafeMutablePointer<tls_wire>?
 
     /// `capacity`: bytes of records that one call may make.
     init(capacity: Int) { unsafe pointer = tls_wire_new(capacity) }
@@ -72,19 +72,20 @@ extension Worker {
         configs[current].config?.tls.tickets?.rotate()
     }
 
-    private func side(_ link: Link) -> HandshakeSide {
-        link.it.role == .upstream ? .upstream : .downstream
+    func side(_ link: Link) -> HandshakeSide {
+        link.it.role == .upstream || (link.it.role == .carrier && !link.it.isServer)
+            ? .upstream : .downstream
     }
 
     func countHandshake(_ link: Link) {
-        guard let session = unsafe link.it.session.pointer else { return }
+        guard link.it.hasTLS, let session = unsafe link.it.session.pointer else { return }
         let isResumed = unsafe tls_session_is_resumed(session) != 0
         tally.count(side(link), isResumed ? .resumed : .none)
     }
 
     /// Why the handshake that just failed did; counted.
     func failHandshake(_ link: Link, isLate: Bool) {
-        guard let session = unsafe link.it.session.pointer else { return }
+        guard link.it.hasTLS, let session = unsafe link.it.session.pointer else { return }
         let why = isLate ? .timeout : TLSFailure(unsafe tls_session_failure(session))
         tally.count(side(link), why)
         if why == .plainHTTP, link.it.role == .downstream { explainPlain(link) }

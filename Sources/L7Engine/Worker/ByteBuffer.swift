@@ -201,6 +201,9 @@ internal import MeshModel
         count += length
     }
 
+    /// Takes back the last `length` bytes that were appended.
+    mutating func takeBack(_ length: Int) { count -= length }
+
     @inline(__always)
     mutating func append(_ text: StaticString) {
         unsafe append(text.utf8Start, text.utf8CodeUnitCount)

@@ -3,7 +3,11 @@
 
 internal import MeshModel
 
-enum Role: UInt8, BitwiseCopyable { case mailbox, listener, downstream, upstream }
+enum Role: UInt8, BitwiseCopyable {
+    case mailbox, listener, downstream, upstream
+    /// Carries others (Worker+Carrier).
+    case carrier
+}
 
 enum Phase: UInt8, BitwiseCopyable {
     /// Downstream: between or inside request heads. Upstream: the response's head is awaited.
@@ -57,6 +61,12 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var keepsAlive = true
     /// Bytes in `input` were parsed in vain: more are needed.
     var needsMore = false
+    /// Its session is a stream of `carrier`; it has no socket.
+    var isStream = false
+    /// Goes to the address that was dialled, whatever services say of it.
+    var isDirect = false
+    /// Downstream: what serves it is reached by a tunnel.
+    var isTunnelled = false
 
     var input = ByteBuffer()
     /// What the socket did not take; while anything waits, its peer is not read.
@@ -172,6 +182,23 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var upstreamPeer = SocketAddress(.anyV6, 0)
     /// Method, path and authority for the access log, `logTextBytes` long, then the request's id.
     var logText: UnsafeMutablePointer<UInt8>?
+
+    // What mutual TLS needs, behind all that plain connections touch.
+    /// Downstream: of `Mesh.workloads`, the client; -1: it is none of them.
+    var workload: Int32 = -1
+    /// Carrier: it was accepted; else dialled.
+    var isServer = false
+    /// Carrier: in `Worker.soiled`.
+    var isSoiled = false
+    /// Carrier: PINGs sent.
+    var pingsSent: UInt32 = 0
+    /// Carrier: of the `MeshContexts` that it shows.
+    var shown: UInt32 = 0
+    /// Carrier: when the first of both certificates runs out; it takes nothing new then.
+    var takesUntil = UInt64.max
+    /// Of a stream.
+    var carrier = Link.none
+    var tunnel = HBONETunnel.none
 
     init() { unsafe logText = nil }
 

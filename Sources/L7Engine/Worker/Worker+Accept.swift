@@ -15,6 +15,7 @@ extension Worker {
     /// Exchanges in flight keep the configuration they started with: its slot stays until they end.
     private func adopt(_ config: WorkerConfig) {
         let previous = current
+        let before = previous >= 0 ? configs[previous].config : nil
         let free = configs.firstIndex { $0.config == nil }
         let slot = ConfigSlot(
             config: config, busy: [Int32](repeating: 0, count: config.snapshot.endpoints.count),
@@ -36,14 +37,16 @@ extension Worker {
             hasQuarantine = true
         }
         replaceListeners(config.listeners.map { number < $0.count ? $0[number] : -1 })
+        recheckCarriers(since: before)
     }
 
-    /// Ends what the node dialled for those whom policies no longer admit.
+    /// Ends what the node dialled, and what tunnels carry, for those whom policies no longer admit.
     private func endDenied(_ gate: PolicyGate) {
         guard !gate.isOpen else { return }
         for link in timers.all() where link.it.role == .downstream && link.it.exchange.isActive {
             let upstream = link.it.partner
-            guard !upstream.isNone, !upstream.it.pool.isNone, upstream.it.pool.it.isNode,
+            guard !upstream.isNone, !upstream.it.pool.isNone,
+                upstream.it.pool.it.isNode || upstream.it.isStream,
                 !gate.admits(
                     link.it.peer.address, to: upstream.it.pool.it.endpoint,
                     asksClient: link.it.isCaptured)
@@ -150,6 +153,10 @@ extension Worker {
         let isSpecific = !listener.it.isCaptured && !listener.it.target.address.isUnspecified
         link.it.target = isSpecific ? listener.it.target : localAddress(descriptor)
         link.it.phase = .head
+        if link.it.target.port == Self.tunnelPort, takesTunnels(link) {
+            acceptCarrier(link)
+            return
+        }
         guard secure(link, from: listener) else {
             close(link)
             return
@@ -211,6 +218,7 @@ extension Worker {
         acceptsInDrain = accepts
         // Another serves already, and accepts from the same sockets.
         if !accepts { for link in listeners { _ = engine_unwatch(set, link.it.descriptor) } }
+        for link in timers.all() where link.it.role == .carrier { drainCarrier(link) }
         // Every idle connection waits with a deadline, so the wheel knows them all. A request may
         // be on its way to each: it is answered with `Connection: close`, and only who stays
         // silent for a while is closed.

@@ -119,7 +119,7 @@ extension Worker {
         if let scheme = redirect.scheme {
             writer.append(table.text, scheme)
         } else {
-            writer.append(link.it.session.isNone ? "http" : "https")
+            writer.append(link.it.hasTLS ? "https" : "http")
         }
         writer.append("://")
         if let hostname = redirect.hostname {
@@ -127,7 +127,7 @@ extension Worker {
         } else {
             writer.append(bytes, head.host)
         }
-        let isSecure = redirect.scheme.map { $0.count == 5 } ?? !link.it.session.isNone
+        let isSecure = redirect.scheme.map { $0.count == 5 } ?? link.it.hasTLS
         let ordinary: UInt16 = isSecure ? 443 : 80
         // Without a port: the scheme's if one is given, else the listener's.
         let port = redirect.port ?? (redirect.scheme == nil ? link.it.target.port : ordinary)
@@ -200,7 +200,7 @@ extension Worker {
         let port = metricPort(link)
         tally.record(
             source: link.it.source, port: port, status: link.it.status, flag: link.it.flag,
-            destination: link.it.destination, duration: duration)
+            destination: link.it.destination, duration: duration, tunnel: tunnelUse(link))
         if logsAccess { log(link, duration) }
         let account = link.it.account
         accounts[account].requests &+= 1

@@ -165,7 +165,7 @@ extension Worker {
     /// A pooled connection if there is a good one (and `anew` does not forbid it), else a new one.
     func obtain(_ link: Link, anew: Bool) {
         let anew = anew || link.it.isOpaque
-        guard var endpoint = pickEndpoint(link) else {
+        guard var endpoint = link.it.isDirect ? ownEndpoint(link) : pickEndpoint(link) else {
             perform(link.it.exchange.on(.failed(.noEndpoints)), link)
             return
         }
@@ -179,14 +179,11 @@ extension Worker {
             source = own
         }
         let isNode = source == .anyV6
-        // The kernel will see the node dial.
-        if isNode, !isAdmitted(link, endpoint.address) {
+        guard let identity = identity(link, endpoint) else { return }
+        link.it.isTunnelled = identity & TLSTable.tunnelMark != 0
+        // The kernel will see the node dial, or a tunnel.
+        if isNode || link.it.isTunnelled, !isAdmitted(link, endpoint.address) {
             perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
-            return
-        }
-        let identity = config(link).tls.identityOfPort[Int(link.it.port)]
-        guard identity != TLSTable.unavailable else {
-            perform(link.it.exchange.on(.failed(.tlsUnavailable)), link)
             return
         }
         let pool = pools.pool(
@@ -195,6 +192,7 @@ extension Worker {
             let upstream = pool.it.idle
             if upstream.it.isEnding
                 || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
+                || (upstream.it.isStream && takesNothingNew(upstream.it.carrier))
                 || (mustLook(link, upstream) && !isQuiet(upstream))
             {
                 // The pool may be empty now, but the next dial needs it: hold it.
@@ -215,6 +213,26 @@ extension Worker {
             return
         }
         dial(link, pool)
+    }
+
+    /// `Pool.identity` of the connections that may take a request to an endpoint; `nil`: there are
+    /// none, and the client knows it already.
+    @inline(__always)
+    private func identity(_ link: Link, _ endpoint: Endpoint) -> UInt32? {
+        // What came by a tunnel has the TLS of its own, if any, in it.
+        let isAsked = !link.it.isDirect
+        let ofPort = isAsked ? config(link).tls.identityOfPort[Int(link.it.port)] : 0
+        guard ofPort != TLSTable.unavailable else {
+            perform(link.it.exchange.on(.failed(.tlsUnavailable)), link)
+            return nil
+        }
+        guard ofPort == 0, config(link).hasMesh else { return ofPort }
+        let ofPeer = carriage(link, endpoint)
+        guard ofPeer != TLSTable.unavailable else {
+            perform(link.it.exchange.on(.failed(.noIdentity)), link)
+            return nil
+        }
+        return ofPeer
     }
 
     /// Whether a pooled connection is asked if it has spoken unasked, which costs a call. What is
@@ -242,6 +260,10 @@ extension Worker {
         }
         tally.count(.dials)
         keepStaged(link)
+        if pool.it.identity & TLSTable.tunnelMark != 0 {
+            dialTunnel(link, pool)
+            return
+        }
         let to = pool.it.endpoint
         let descriptor = upstreamSocket(pool)
         var result = descriptor
@@ -286,7 +308,7 @@ extension Worker {
     }
 
     /// A socket for the pool's family and source; negative: -errno.
-    private func upstreamSocket(_ pool: PoolLink) -> Int32 {
+    func upstreamSocket(_ pool: PoolLink) -> Int32 {
         let isV4 = pool.it.endpoint.address.isIPv4
         if isInOwnNamespace, pool.it.isNode { return nodeSockets?.take(isV4: isV4) ?? -EMFILE }
         let descriptor = engine_socket(isV4 ? AF_INET : AF_INET6)
@@ -312,6 +334,10 @@ extension Worker {
     }
 
     func connected(_ upstream: Link) {
+        if upstream.it.role == .carrier {
+            carrierConnected(upstream)
+            return
+        }
         if upstream.it.partner.isNone {
             raceEnded(upstream)
             return
@@ -350,7 +376,7 @@ extension Worker {
     }
 
     /// Waits for the other dial of a race, or goes on to an endpoint that was not tried.
-    private func dialFailed(_ link: Link, isLate: Bool) {
+    func dialFailed(_ link: Link, isLate: Bool) {
         if fallBack(link) { return }
         let isLast = !hasOtherEndpoints(link)
         perform(link.it.exchange.on(.connectFailed(isLate: isLate, isLast: isLast)), link)
@@ -371,7 +397,8 @@ extension Worker {
             link.it.peer.address, to: upstream.it.pool.it.endpoint, asksClient: true)
     }
 
-    /// Whether policies let the client reach the endpoint, where the node dials for it.
+    /// Whether policies let the client reach the endpoint, where the kernel does not see who dials
+    /// whom: the node dials for it, or a tunnel carries it.
     func isAdmitted(_ link: Link, _ endpoint: SocketAddress) -> Bool {
         config(link).gate.admits(
             link.it.peer.address, to: endpoint, asksClient: link.it.isCaptured)

@@ -53,10 +53,17 @@ extension Worker {
         link.it.port = -1
         link.it.metricPort = 0
         if link.it.isCaptured {
-            guard let port = config.snapshot.capture(at: link.it.target) else { return .noListener }
+            guard let port = entry(of: link, config) else {
+                // Another pod, at its own address: there is nothing to choose.
+                guard config.snapshot.workloadsByAddress[link.it.target.address] != nil else {
+                    return .noListener
+                }
+                link.it.isDirect = true
+                return nil
+            }
             link.it.port = Int32(port.value)
             link.it.metricPort = config.ports[port.value]
-            if !config.snapshot.ports[port.value].isTCPRouted { return nil }
+            if link.it.isDirect || !config.snapshot.ports[port.value].isTCPRouted { return nil }
         }
         guard link.it.table >= 0 else { return .noListener }
         let table = self.table(link)
@@ -70,8 +77,10 @@ extension Worker {
     /// The upstream is connected.
     func reached(_ link: Link) {
         let upstream = link.it.partner
+        if link.it.isStream { admit(link) }
         if link.it.phase == .sensing {
             upstream.it.phase = .sensing
+            if link.it.isStream { hearStream(link) }
         } else {
             _ = join(link, upstream)
         }
@@ -79,7 +88,8 @@ extension Worker {
 
     /// There is no upstream to be had.
     func unreachable(_ link: Link, _ failure: Failure) {
-        guard link.it.phase == .sensing else {
+        // A stream that is not answered yet says so by its status.
+        guard link.it.phase == .sensing, !link.it.isStream else {
             cut(link, failure)
             return
         }
@@ -130,7 +140,11 @@ extension Worker {
     private func endByReset(_ link: Link) {
         // A session's orderly end would say that this was all.
         link.it.isBroken = true
-        engine_end_by_reset(link.it.descriptor)
+        if link.it.isStream {
+            refuseUnanswered(link)
+        } else {
+            engine_end_by_reset(link.it.descriptor)
+        }
         close(link)
     }
 
@@ -139,7 +153,7 @@ extension Worker {
     private func record(_ link: Link, _ flag: ResponseFlag, _ change: Tally.OpaqueChange) {
         tally.record(
             source: link.it.source, port: link.it.metricPort, destination: link.it.destination,
-            flag: flag, change)
+            flag: flag, tunnel: tunnelUse(link), change)
     }
 
     /// Counts the bytes since the last time. A connection that is open for long lets go of a

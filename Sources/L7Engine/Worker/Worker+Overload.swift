@@ -7,7 +7,7 @@ internal import Glibc
 /// Why something was turned away: the label of `malla_requests_shed_total`.
 enum Shed: Int, CaseIterable {
     case connections, accountConnections, outsideConnections, buffers, accountBuffers, dials,
-        accountDials, descriptors
+        accountDials, descriptors, carriers
 
     var label: StaticString {
         switch self {
@@ -19,6 +19,7 @@ enum Shed: Int, CaseIterable {
         case .dials: "dials"
         case .accountDials: "account_dials"
         case .descriptors: "descriptors"
+        case .carriers: "tunnels"
         }
     }
 }

@@ -10,7 +10,9 @@ internal import MeshModel
 extension Worker {
     /// When a dial is looked at first.
     func firstLook(_ link: Link, _ pool: PoolLink) -> UInt64 {
-        let isAlone = config(link).snapshot.ports[Int(link.it.port)].endpoints.count < 2
+        let isAlone =
+            link.it.isDirect
+            || config(link).snapshot.ports[Int(link.it.port)].endpoints.count < 2
         // One race a request.
         let isLate = isAlone || link.it.triedCount > 1
         return now + (isLate ? limits.connectNanosecondsMax : limits.raceNanoseconds)

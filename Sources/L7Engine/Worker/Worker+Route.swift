@@ -34,7 +34,7 @@ extension Worker {
         let request = unsafe RequestHead(
             bytes: Bytes(base, count: bodyEnd), method: head.method, path: head.path,
             query: head.query, host: head.host, fields: head.fields, fieldsCount: head.fieldsCount)
-        if !link.it.session.isNone, table.hasSeveralScopes {
+        if link.it.hasTLS, table.hasSeveralScopes {
             let scope = table.scope(request.bytes, request.host)
             guard scope == link.it.scope || scope < 0 else {
                 perform(link.it.exchange.on(.failed(.misdirected)), link)
@@ -77,8 +77,9 @@ extension Worker {
         link.it.table = -1
         let snapshot = config.snapshot
         if link.it.isCaptured {
-            if let port = snapshot.capture(at: link.it.target) {
-                link.it.table = Int32(snapshot.ports[port.value].routeTable ?? -1)
+            if let port = entry(of: link, config) {
+                let port = snapshot.ports[port.value]
+                link.it.table = Int32((link.it.isDirect ? port.plainTable : port.routeTable) ?? -1)
             }
         } else {
             // The most specific address of the socket wins, as it does in the kernel.
@@ -90,12 +91,28 @@ extension Worker {
                 if socket.address == nil { link.it.table = Int32(socket.routeTable) }
             }
         }
-        if !link.it.session.isNone, link.it.table >= 0 {
+        if link.it.hasTLS, link.it.table >= 0 {
             link.it.scope = scope(of: link, self.table(link))
         }
         let workload = snapshot.workloadsByAddress[link.it.peer.address]
         link.it.isPod = workload != nil
+        link.it.workload = workload.map { Int32($0) } ?? -1
         link.it.source = workload.map { config.sources[$0] } ?? 0
+    }
+
+    /// The service port, or pod, that a captured connection is for.
+    func entry(of link: Link, _ config: WorkerConfig) -> PortIndex? {
+        link.it.isStream
+            ? config.peers?.inbound(link.it.target) : config.snapshot.capture(at: link.it.target)
+    }
+
+    /// In place of `pickEndpoint`, where there is nothing to choose.
+    func ownEndpoint(_ link: Link) -> Endpoint? {
+        leaveEndpoint(link)
+        let config = self.config(link)
+        let pod = config.snapshot.workloadsByAddress[link.it.target.address]
+        link.it.destination = pod.map { config.sources[$0] } ?? 0
+        return Endpoint(address: link.it.target)
     }
 
     /// Picks the backend by weight; answers why there is none.
@@ -208,6 +225,7 @@ extension Worker {
 
     /// Whether an endpoint was not tried yet for this request.
     func hasOtherEndpoints(_ link: Link) -> Bool {
+        if link.it.isDirect { return false }
         let range = config(link).snapshot.ports[Int(link.it.port)].endpoints
         return range.count > max(1, Int(link.it.triedCount))
     }

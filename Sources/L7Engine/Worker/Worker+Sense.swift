@@ -14,7 +14,11 @@ extension Worker {
     }
 
     func speech(at target: SocketAddress) -> Speech {
-        guard let port = port(at: target) else { return .http }
+        guard let port = port(at: target) else {
+            // A pod that was dialled by its own address; what is nobody's is refused in HTTP.
+            guard current >= 0, let config = configs[current].config else { return .http }
+            return config.snapshot.workloadsByAddress[target.address] == nil ? .http : .opaque
+        }
         return configs[current].config?.snapshot.ports[port].speech ?? .http
     }
 
@@ -32,6 +36,8 @@ extension Worker {
 
     /// What a client has sent; `false`: nothing more now.
     func sense(_ link: Link) -> Bool {
+        // A stream is answered before it is heard: its pod is being dialled.
+        if link.it.isStream, HBONEStream(link.it.session).status == 0 { return false }
         guard link.it.canRead else {
             search(link)
             return false
@@ -129,7 +135,7 @@ extension Worker {
         if !link.it.exchange.isActive { beginConnection(link) }
     }
 
-    private func becomeHTTP(_ link: Link) {
+    func becomeHTTP(_ link: Link) {
         if let port = port(at: link.it.target) { configs[current].speaksHTTP[port] = true }
         let upstream = link.it.partner
         link.it.partner = .none

@@ -89,6 +89,8 @@ extension Worker {
             guard count > 0 else { return nothing(link, count) }
             if unsafe session.pointee.is_drained != 0, !link.it.isEnding { link.it.canRead = false }
             movedBytes += count
+            // Its peer is owed room.
+            if link.it.isStream { soil(link.it.carrier) }
             return count
         }
         let count = unsafe engine_recv(link.it.descriptor, bytes, room)
@@ -117,6 +119,7 @@ extension Worker {
         _ second: UnsafePointer<UInt8>?, _ secondCount: Int
     ) -> Int {
         if let session = unsafe link.it.session.pointer {
+            if link.it.isStream { soil(link.it.carrier) }
             return unsafe engine_session_send(session, first, firstCount, second, secondCount)
         }
         if link.it.isHeldBack {
@@ -138,7 +141,11 @@ extension Worker {
     /// Says that nothing more will be sent; what comes is still read.
     func endSending(_ link: Link) {
         if let session = unsafe link.it.session.pointer { unsafe engine_session_end(session) }
-        shutdown(link.it.descriptor, Int32(SHUT_WR))
+        if link.it.isStream {
+            soil(link.it.carrier)
+        } else {
+            shutdown(link.it.descriptor, Int32(SHUT_WR))
+        }
     }
 
     /// Whether a pooled upstream has neither ended nor spoken unasked. A session may have received

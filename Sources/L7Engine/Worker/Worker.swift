@@ -38,6 +38,9 @@ internal import MeshModel
     var timers: TimerWheel
     var buffers: BufferPool
     var pools = PoolTable()
+    /// Connections to peers that carry others, and those of them that have something to send.
+    var carriers = PoolTable()
+    var soiled: [Link] = []
     var pipes: PipePool
     var random: UInt64
 
@@ -169,6 +172,7 @@ internal import MeshModel
         serve()
         watchOverdue()
         expireTimers()
+        flushCarriers()
         freeGone()
         checkDrain()
     }
@@ -188,7 +192,7 @@ internal import MeshModel
         switch link.it.role {
         case .mailbox: readMail()
         case .listener: accept(link)
-        case .downstream, .upstream: note(link, events)
+        case .downstream, .upstream, .carrier: note(link, events)
         }
     }
 
@@ -211,6 +215,10 @@ internal import MeshModel
         if !link.it.session.isNone {
             // A session may want the socket's other direction: each edge is a chance for both.
             link.it.canRead = true
+            if link.it.role == .carrier {
+                pumpCarrier(link)
+                return
+            }
             if link.it.phase == .handshaking {
                 shake(link)
                 return
@@ -246,6 +254,7 @@ internal import MeshModel
         switch link.it.role {
         case .mailbox: break
         case .listener: resumeListener(link)
+        case .carrier: carrierExpired(link)
         case .upstream:
             switch link.it.phase {
             case .connecting: dialExpired(link)
@@ -319,7 +328,7 @@ extension Worker {
         buffers.release(&link.it.input)
         buffers.release(&link.it.output)
         buffers.release(&link.it.request)
-        Glibc.close(link.it.descriptor)
+        if link.it.isStream { leaveCarrier(link) } else { Glibc.close(link.it.descriptor) }
         if link.it.role == .downstream {
             connectionsOpen -= 1
             if link.it.account < AccountNumbers.outsideCount { outsideOpen -= 1 }

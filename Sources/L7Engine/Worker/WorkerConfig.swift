@@ -17,13 +17,17 @@ final class WorkerConfig: Sendable {
     let tls: TLSTable
     /// Whom the node may dial for others.
     let gate: PolicyGate
+    /// `nil`: the node has no identities, and nothing goes by tunnels.
+    let peers: MeshPeers?
+    var hasMesh: Bool { peers != nil }
 
     /// Accounts that are not served.
     let quarantined: [Int32]
 
     init(
         snapshot: Snapshot, sources: [UInt32], accounts: [Int32], ports: [UInt32],
-        listeners: [[Int32]], tls: TLSTable, gate: PolicyGate, quarantined: [Int32]
+        listeners: [[Int32]], tls: TLSTable, gate: PolicyGate, peers: MeshPeers?,
+        quarantined: [Int32]
     ) {
         self.snapshot = snapshot
         self.sources = sources
@@ -35,6 +39,7 @@ final class WorkerConfig: Sendable {
         self.listeners = listeners
         self.tls = tls
         self.gate = gate
+        self.peers = peers
         self.quarantined = quarantined
     }
 }
@@ -54,7 +59,12 @@ struct Adoption {
     }
 
     var store = TLSStore()
+    var mesh = MeshStore()
+    /// Of the last configuration.
+    var peers: MeshPeers?
     var base: Base?
     /// Of the mail by which each worker got it.
     var numbers: [UInt64] = []
+    /// What is in force, for credentials that change.
+    var last: (snapshot: Snapshot, sockets: [[Int32]])?
 }

@@ -9,6 +9,25 @@ public struct SocketAddress: Hashable, Sendable, BitwiseCopyable {
     }
 }
 
+extension SocketAddress {
+    /// `192.0.2.1:80` or `[2001:db8::1]:80`, nothing else: no names, no zones, no port 0.
+    public init?(_ text: some StringProtocol) {
+        guard let colon = text.lastIndex(of: ":") else { return nil }
+        let digits = text[text.index(after: colon)...]
+        var host = text[..<colon]
+        guard (1...5).contains(digits.utf8.count),
+            digits.utf8.allSatisfy({ (48...57).contains($0) }),
+            let port = UInt16(digits), port > 0
+        else { return nil }
+        let isBracketed = host.first == "[" && host.last == "]" && host.utf8.count > 2
+        if isBracketed { host = host.dropFirst().dropLast() }
+        guard let address = IPAddress(host), isBracketed == host.utf8.contains(58) else {
+            return nil
+        }
+        self.init(address, port)
+    }
+}
+
 extension SocketAddress: CustomStringConvertible {
     public var description: String {
         address.isIPv4 ? "\(address):\(port)" : "[\(address)]:\(port)"

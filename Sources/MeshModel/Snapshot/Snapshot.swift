@@ -29,6 +29,9 @@ public struct SnapshotPort: Sendable {
     public let isCaptured: Bool
     /// Into `Snapshot.routeTables`; for ports that are captured, or were.
     public let routeTable: Int?
+    /// Into `Snapshot.routeTables`: HTTP without any rule, for requests whose rules were applied on
+    /// another node.
+    public internal(set) var plainTable: Int?
     /// `routeTable` is a TCPRoute's.
     public let isTCPRouted: Bool
     /// `sessionAffinity: ClientIP`.

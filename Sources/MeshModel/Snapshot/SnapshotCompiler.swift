@@ -115,6 +115,12 @@ public enum SnapshotCompiler {
                     || port.transport == .tcp && !captured.isEmpty
                         && addresses.contains { captured.contains(SocketAddress($0, port.port)) }
                 if isServed { tables.append(table(ofService: index, portIndex, attached)) }
+                let routeTable = isServed ? tables.count - 1 : nil
+                let isTCPRouted = attached.contains { mesh.routes[$0].isTCP }
+                if isServed, !attached.isEmpty, !isTCPRouted {
+                    tables.append(RouteTable(toPort: self.portIndex(index, portIndex)))
+                }
+                let plainTable = isServed && !isTCPRouted ? tables.count - 1 : nil
                 let isDialled = isServed || named.contains(ports.count)
                 if isDialled { endpoints += service.dialled(portIndex, node: node, zone: zone) }
                 ports.append(
@@ -125,8 +131,7 @@ public enum SnapshotCompiler {
                         addresses: addresses, nodePort: port.nodePort,
                         endpoints: first..<endpoints.count, isDialled: isDialled,
                         isCaptured: isCaptured,
-                        routeTable: isServed ? tables.count - 1 : nil,
-                        isTCPRouted: attached.contains { mesh.routes[$0].isTCP },
+                        routeTable: routeTable, plainTable: plainTable, isTCPRouted: isTCPRouted,
                         hasAffinity: service.traffic.affinitySeconds != nil))
             }
         }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import MeshModel
 import Synchronization
@@ -7,8 +8,10 @@ import Synchronization
 /// Blocking sockets on 127.0.0.1 with a time limit on every call: the other ends of the engine.
 enum Loopback {
     /// - Parameter port: 0: a free one; else one that other listeners share.
-    static func listen(backlog: Int32 = 128, port: UInt16 = 0) -> (descriptor: Int32, port: UInt16)
-    {
+    /// - Parameter host: an address of loopback, in host order.
+    static func listen(
+        backlog: Int32 = 128, port: UInt16 = 0, host: UInt32 = 0x7f00_0001
+    ) -> (descriptor: Int32, port: UInt16) {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         var one: Int32 = 1
         // Safe: the call reads one number.
@@ -16,7 +19,7 @@ enum Loopback {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        address.sin_addr.s_addr = host.bigEndian
         var size = socklen_t(MemoryLayout<sockaddr_in>.size)
         // Safe: the calls read and write this one address.
         unsafe withUnsafeMutablePointer(to: &address) {
@@ -163,8 +166,9 @@ final class Origin: Sendable {
     let port: UInt16
     private let descriptor: Int32
 
-    init(_ serve: @escaping @Sendable (Int32, Int) -> Void) {
-        let (descriptor, port) = Loopback.listen()
+    /// - Parameter host: an address of loopback, in host order.
+    init(host: UInt32 = 0x7f00_0001, _ serve: @escaping @Sendable (Int32, Int) -> Void) {
+        let (descriptor, port) = Loopback.listen(host: host)
         self.descriptor = descriptor
         self.port = port
         try? Thread.start {

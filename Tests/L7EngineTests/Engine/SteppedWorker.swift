@@ -64,7 +64,8 @@ final class SteppedWorker {
         let config = WorkerConfig(
             snapshot: snapshot, sources: sources, accounts: sources.map { _ in 0 }, ports: ports,
             listeners: [[descriptor]], tls: adoption.store.table(of: snapshot),
-            gate: PolicyGate(snapshot, isHostAllowed: true), quarantined: [])
+            gate: PolicyGate(snapshot, isHostAllowed: true), peers: nil,
+            quarantined: [])
         let number = mailbox.post { $0.config = config }
         take { mailbox.hasTaken(number) }
     }

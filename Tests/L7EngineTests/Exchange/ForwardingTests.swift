@@ -1,6 +1,7 @@
 // What a forwarded request says of where it came from, and what each version of HTTP gets: on the
 // wire, between a client and an origin on loopback.
 
+import Foundation
 import Glibc
 import MeshModel
 import Testing

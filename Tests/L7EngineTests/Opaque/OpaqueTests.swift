@@ -1,4 +1,5 @@
 import AllocationCount
+import CLinux
 import Glibc
 import MeshModel
 import Synchronization

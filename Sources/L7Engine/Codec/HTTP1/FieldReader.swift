@@ -72,6 +72,9 @@ enum FieldReader {
             return FieldKind.requestID
         case 15:
             return unsafe isWord(base, name, "x-forwarded-for") ? FieldKind.forwardedFor : 0
+        case 23:
+            return unsafe isWord(base, name, "x-forwarded-client-cert")
+                ? FieldKind.clientCertificate : 0
         default: return 0
         }
     }

@@ -1,0 +1,99 @@
+/* What tunnel.c and stream.c share. */
+#pragma once
+#include <nghttp2/nghttp2.h>
+
+#include "malla_hbone.h"
+
+/* The largest DATA frame that we make: what the wire of a worker seals at once. */
+enum { FRAME_BYTES_MAX = 64 * 1024 };
+/* Before the peer's settings have come, it must take this many streams (RFC 9113 section 6.5.2). */
+enum { STREAMS_BEFORE_SETTINGS = 100 };
+
+struct hbone_stream {
+	struct engine_session base;
+	struct hbone_tunnel *tunnel; /* NULL: the tunnel has ended */
+	struct hbone_stream *next, *previous;
+	struct hbone_stream *next_news;
+	uint64_t owner;
+	int32_t id;
+	int16_t status;
+	uint8_t news;
+	uint8_t is_listed; /* among those with news */
+	uint8_t is_server;
+	uint8_t is_answered;  /* a server's: accepted */
+	uint8_t is_untouched; /* the peer saw nothing of it */
+	uint8_t has_ended;    /* the peer sent END_STREAM */
+	uint8_t is_ending;    /* we shall, behind what is taken */
+	uint8_t is_closed;    /* nothing more can be sent */
+	uint8_t is_deferred;  /* the codec has nothing to send and waits for `resume` */
+	uint8_t is_blocked;   /* a `send` was answered by -EAGAIN */
+	uint8_t end_is_sent;  /* END_STREAM is framed */
+	uint8_t is_orphan;    /* nobody's: it stays until its END_STREAM is framed */
+
+	/* What came and was not read. */
+	uint8_t *bytes;
+	size_t start, end, capacity;
+
+	/* What the `send` under way offers. */
+	const uint8_t *first, *second;
+	size_t first_count, second_count;
+
+	/* A server's: the request's fields, one behind another. */
+	char *text;
+	size_t text_bytes, header_bytes;
+	uint32_t field_at[5], field_bytes[5];
+	uint8_t has_field[5];
+};
+
+enum { METHOD, AUTHORITY, PROTOCOL, FORWARDED, BAGGAGE, FIELDS };
+
+struct hbone_tunnel {
+	struct engine_session *below;
+	int fd;
+	nghttp2_session *session;
+	struct hbone_limits limits;
+	struct hbone_stream *streams;
+	struct hbone_stream *news, **news_end;
+	uint32_t count;
+	uint32_t pings;
+	uint8_t is_server;
+	uint8_t has_settings;
+	uint8_t is_draining; /* the peer */
+	uint8_t drains;	     /* we */
+	uint8_t is_full;     /* a stream was sent away because of `outgoing_bytes_max` */
+	uint8_t has_work;    /* the codec may have something to send */
+	uint8_t end;
+
+	/* Framed bytes that the connection below has not taken. */
+	uint8_t *out;
+	size_t out_start, out_end, out_capacity;
+};
+
+/* ---- tunnel.c ---- */
+
+static inline size_t hbone_held(const struct hbone_tunnel *tunnel)
+{
+	return tunnel->out_end - tunnel->out_start;
+}
+
+/* Room for so many bytes behind those that are held; NULL without memory. */
+uint8_t *hbone_make_room(struct hbone_tunnel *tunnel, size_t count);
+/* Has the codec frame what it has: 0, or -1. */
+int hbone_frame(struct hbone_tunnel *tunnel);
+/* Says that bytes were read, so that the peer may send as many more. */
+void hbone_consumed(struct hbone_tunnel *tunnel, const struct hbone_stream *stream, size_t count);
+struct hbone_stream *hbone_find(nghttp2_session *session, int32_t id);
+
+/* ---- stream.c ---- */
+
+void hbone_note(struct hbone_stream *stream, unsigned int news);
+struct hbone_stream *hbone_stream_new(struct hbone_tunnel *tunnel);
+/* Takes it out of its tunnel. */
+void hbone_forget(struct hbone_stream *stream);
+/* And frees it. */
+void hbone_discard(struct hbone_stream *stream);
+/* The codec's: what of a stream goes into a frame, and how large that may be. */
+int hbone_send_frame(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *header,
+		     size_t count, nghttp2_data_source *source, void *argument);
+ssize_t hbone_frame_room(nghttp2_session *session, uint8_t type, int32_t id, int32_t connection,
+			 int32_t stream, uint32_t frame_max, void *argument);

@@ -1,0 +1,374 @@
+/* Verification of peers: the SPIFFE ID in the certificate names the trust domain, the domain's
+ * roots must have signed it, its lists must not revoke it, and where we know whom we want, it must
+ * be that one. All is parsed when a bundle comes, nothing but the peer's certificate in a
+ * handshake. */
+#define _GNU_SOURCE
+#include "malla_mesh.h"
+#include "context.h"
+
+#include <openssl/x509v3.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* SPIFFE-ID standard, section 2. */
+enum { ID_BYTES_MAX = 2048, DOMAINS_MAX = 64 };
+static const unsigned char only_h2[] = "\x02h2";
+static const char suites[] =
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+
+struct domain {
+	char *name;
+	STACK_OF(X509) * roots;
+	STACK_OF(X509_CRL) * lists;
+};
+
+struct tls_trust {
+	int references;
+	int count;
+	struct domain domains[DOMAINS_MAX];
+};
+
+/* Where a session keeps the ID that it wants, and the one that the peer has. */
+static int wanted_index = -1, peer_index = -1, trust_index = -1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void free_text(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl,
+		      void *argp)
+{
+	(void)parent, (void)data, (void)index, (void)argl, (void)argp;
+	free(pointer);
+}
+
+static void free_trust(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl,
+		       void *argp)
+{
+	(void)parent, (void)data, (void)index, (void)argl, (void)argp;
+	tls_trust_release(pointer);
+}
+
+static void prepare(void)
+{
+	wanted_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_text);
+	peer_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, free_text);
+	trust_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_trust);
+}
+
+/* ---- trust ---- */
+
+struct tls_trust *tls_trust_new(void)
+{
+	struct tls_trust *trust = calloc(1, sizeof(*trust));
+
+	pthread_once(&once, prepare);
+	if (trust)
+		trust->references = 1;
+	return trust;
+}
+
+void tls_trust_release(struct tls_trust *trust)
+{
+	int index;
+
+	if (!trust || __atomic_sub_fetch(&trust->references, 1, __ATOMIC_ACQ_REL))
+		return;
+	for (index = 0; index < trust->count; index++) {
+		free(trust->domains[index].name);
+		sk_X509_pop_free(trust->domains[index].roots, X509_free);
+		sk_X509_CRL_pop_free(trust->domains[index].lists, X509_CRL_free);
+	}
+	free(trust);
+}
+
+static int read_roots(struct domain *domain, const uint8_t *bytes, size_t count)
+{
+	const uint8_t *end = bytes + count;
+
+	while (bytes < end) {
+		X509 *root = d2i_X509(NULL, &bytes, end - bytes);
+
+		if (!root || !sk_X509_push(domain->roots, root)) {
+			X509_free(root);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static int read_lists(struct domain *domain, const uint8_t *bytes, size_t count)
+{
+	const uint8_t *end = bytes + count;
+
+	while (bytes < end) {
+		X509_CRL *list = d2i_X509_CRL(NULL, &bytes, end - bytes);
+
+		if (!list || !sk_X509_CRL_push(domain->lists, list)) {
+			X509_CRL_free(list);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+int tls_trust_add(struct tls_trust *trust, const char *name, const uint8_t *roots,
+		  size_t roots_bytes, const uint8_t *lists, size_t lists_bytes)
+{
+	struct domain *domain = &trust->domains[trust->count];
+
+	ERR_clear_error();
+	if (trust->count == DOMAINS_MAX)
+		return -1;
+	trust->count++;
+	domain->name = strdup(name);
+	domain->roots = sk_X509_new_null();
+	domain->lists = sk_X509_CRL_new_null();
+	if (!domain->name || !domain->roots || !domain->lists)
+		return -1;
+	return read_roots(domain, roots, roots_bytes) || read_lists(domain, lists, lists_bytes) ? -1
+												: 0;
+}
+
+static const struct domain *domain_of(const struct tls_trust *trust, const char *id)
+{
+	const char *name = id + strlen("spiffe://");
+	size_t bytes = strcspn(name, "/");
+	int index;
+
+	for (index = 0; index < trust->count; index++)
+		if (strlen(trust->domains[index].name) == bytes &&
+		    !memcmp(trust->domains[index].name, name, bytes))
+			return &trust->domains[index];
+	return NULL;
+}
+
+/* ---- the peer's certificate ---- */
+
+/* The one URI of a leaf, copied; NULL where it is no SPIFFE ID of a workload, or one of several. */
+static char *id_of(X509 *leaf)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
+	const ASN1_IA5STRING *uri = NULL;
+	int index, count = 0, bytes;
+	char *id = NULL;
+
+	for (index = 0; index < sk_GENERAL_NAME_num(names); index++) {
+		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, index);
+
+		if (name->type != GEN_URI)
+			continue;
+		uri = name->d.uniformResourceIdentifier;
+		count++;
+	}
+	bytes = uri ? ASN1_STRING_length(uri) : 0;
+	if (count == 1 && bytes > 9 && bytes <= ID_BYTES_MAX &&
+	    !memcmp(ASN1_STRING_get0_data(uri), "spiffe://", 9) &&
+	    !memchr(ASN1_STRING_get0_data(uri), 0, (size_t)bytes)) {
+		id = malloc((size_t)bytes + 1);
+		if (id) {
+			memcpy(id, ASN1_STRING_get0_data(uri), (size_t)bytes);
+			id[bytes] = 0;
+		}
+	}
+	GENERAL_NAMES_free(names);
+	/* A domain alone is an authority's name, not a workload's (X509-SVID, section 2). */
+	if (id && !strchr(id + 9, '/')) {
+		free(id);
+		id = NULL;
+	}
+	return id;
+}
+
+/* An authority without a list revokes nothing, and one that has run out still does. */
+static int forgive(int is_good, X509_STORE_CTX *store)
+{
+	if (is_good)
+		return 1;
+	switch (X509_STORE_CTX_get_error(store)) {
+	case X509_V_ERR_UNABLE_TO_GET_CRL:
+	case X509_V_ERR_CRL_HAS_EXPIRED:
+		X509_STORE_CTX_set_error(store, X509_V_OK);
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static int is_signed(X509_STORE_CTX *store, const struct domain *domain)
+{
+	unsigned long flags = X509_V_FLAG_PARTIAL_CHAIN;
+
+	X509_STORE_CTX_set0_trusted_stack(store, domain->roots);
+	if (sk_X509_CRL_num(domain->lists) > 0) {
+		X509_STORE_CTX_set0_crls(store, domain->lists);
+		X509_STORE_CTX_set_verify_cb(store, forgive);
+		flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
+	}
+	X509_STORE_CTX_set_flags(store, flags);
+	return X509_verify_cert(store) == 1;
+}
+
+static int verify_workload(X509_STORE_CTX *store, void *argument)
+{
+	SSL *session = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	const struct tls_trust *trust = argument;
+	X509 *leaf = X509_STORE_CTX_get0_cert(store);
+	const char *wanted = SSL_get_ex_data(session, wanted_index);
+	const struct domain *domain;
+	char *id = id_of(leaf);
+
+	if (!id || X509_check_ca(leaf)) {
+		free(id);
+		X509_STORE_CTX_set_error(store, X509_V_ERR_INVALID_NON_CA);
+		return 0;
+	}
+	SSL_set_ex_data(session, peer_index, id);
+	domain = domain_of(trust, id);
+	if (!domain) {
+		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_UNTRUSTED);
+		return 0;
+	}
+	if (!is_signed(store, domain))
+		return 0;
+	if (wanted && strcmp(wanted, id)) {
+		X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
+		return 0;
+	}
+	return 1;
+}
+
+/* ---- contexts ---- */
+
+static int select_h2(SSL *session, const unsigned char **out, unsigned char *out_bytes,
+		     const unsigned char *in, unsigned int in_bytes, void *argument)
+{
+	unsigned char *chosen = NULL;
+
+	(void)session, (void)argument;
+	if (SSL_select_next_proto(&chosen, out_bytes, only_h2, sizeof(only_h2) - 1, in, in_bytes) !=
+	    OPENSSL_NPN_NEGOTIATED)
+		return SSL_TLSEXT_ERR_ALERT_FATAL;
+	*out = chosen;
+	return SSL_TLSEXT_ERR_OK;
+}
+
+static int use_identity(SSL_CTX *context, EVP_PKEY *key, const uint8_t *chain, size_t bytes)
+{
+	const uint8_t *end = chain + bytes;
+	X509 *certificate = d2i_X509(NULL, &chain, (long)bytes);
+	int result = certificate ? SSL_CTX_use_certificate(context, certificate) : 0;
+
+	X509_free(certificate);
+	while (result == 1 && chain < end) {
+		certificate = d2i_X509(NULL, &chain, end - chain);
+		/* Takes the certificate over when it succeeds. */
+		result = certificate ? (int)SSL_CTX_add0_chain_cert(context, certificate) : 0;
+		if (result != 1)
+			X509_free(certificate);
+	}
+	/* Fails where the key is not the certificate's. */
+	return result == 1 && SSL_CTX_use_PrivateKey(context, key) == 1 ? 0 : -1;
+}
+
+SSL_CTX *tls_mesh_context(int is_server, EVP_PKEY *key, const uint8_t *chain, size_t chain_bytes,
+			  struct tls_trust *trust)
+{
+	SSL_CTX *context = tls_context_plain(is_server ? TLS_server_method() : TLS_client_method());
+	int verifies = SSL_VERIFY_PEER | (is_server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
+
+	pthread_once(&once, prepare);
+	if (!context)
+		return NULL;
+	__atomic_add_fetch(&trust->references, 1, __ATOMIC_RELAXED);
+	if (SSL_CTX_set_ex_data(context, trust_index, trust) != 1) {
+		tls_trust_release(trust);
+		SSL_CTX_free(context);
+		return NULL;
+	}
+	/* A session that is resumed would not see what was revoked since: there are none. */
+	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_num_tickets(context, 0);
+	SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+	/* Chains are what the SVID source gave: nothing is looked for or built. */
+	SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN);
+	SSL_CTX_set_verify(context, verifies, NULL);
+	SSL_CTX_set_cert_verify_callback(context, verify_workload, trust);
+	if (is_server)
+		SSL_CTX_set_alpn_select_cb(context, select_h2, NULL);
+	if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+	    SSL_CTX_set_ciphersuites(context, suites) != 1 ||
+	    (!is_server && SSL_CTX_set_alpn_protos(context, only_h2, sizeof(only_h2) - 1)) ||
+	    use_identity(context, key, chain, chain_bytes)) {
+		SSL_CTX_free(context);
+		return NULL;
+	}
+	return context;
+}
+
+/* ---- sessions ---- */
+
+int tls_session_expect(struct engine_session *session, const char *id)
+{
+	char *copy = strdup(id);
+
+	if (copy && SSL_set_ex_data(tls_session_ssl(session), wanted_index, copy) == 1)
+		return 0;
+	free(copy);
+	return -1;
+}
+
+const char *tls_session_peer(const struct engine_session *session)
+{
+	const SSL *ssl = tls_session_ssl(session);
+
+	return SSL_get_verify_result(ssl) == X509_V_OK ? SSL_get_ex_data(ssl, peer_index) : NULL;
+}
+
+int tls_session_is_h2(const struct engine_session *session)
+{
+	const unsigned char *name = NULL;
+	unsigned int bytes = 0;
+
+	SSL_get0_alpn_selected(tls_session_ssl(session), &name, &bytes);
+	return bytes == 2 && !memcmp(name, "h2", 2);
+}
+
+static int64_t seconds_of(const X509 *certificate)
+{
+	struct tm time;
+
+	if (!certificate || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &time) != 1)
+		return 0;
+	return timegm(&time);
+}
+
+int64_t tls_session_not_after(const struct engine_session *session)
+{
+	SSL *ssl = tls_session_ssl(session);
+	int64_t theirs = seconds_of(SSL_get0_peer_certificate(ssl));
+	int64_t ours = seconds_of(SSL_get_certificate(ssl));
+
+	return theirs < ours ? theirs : ours;
+}
+
+int tls_session_recheck(const struct engine_session *session, const struct tls_trust *trust)
+{
+	SSL *ssl = tls_session_ssl(session);
+	X509 *leaf = SSL_get0_peer_certificate(ssl);
+	const char *id = SSL_get_ex_data(ssl, peer_index);
+	const struct domain *domain = id && trust ? domain_of(trust, id) : NULL;
+	X509_STORE *store = X509_STORE_new();
+	X509_STORE_CTX *check = X509_STORE_CTX_new();
+	int good = leaf && domain && store && check &&
+		   X509_STORE_CTX_init(check, store, leaf, SSL_get_peer_cert_chain(ssl)) == 1;
+
+	if (good) {
+		/* What runs out ends nothing that is open. */
+		X509_STORE_CTX_set_flags(check, X509_V_FLAG_NO_CHECK_TIME);
+		good = is_signed(check, domain);
+	}
+	X509_STORE_CTX_free(check);
+	X509_STORE_free(store);
+	ERR_clear_error();
+	return good;
+}

@@ -1,0 +1,175 @@
+// HBONE as a worker holds it: a tunnel (one HTTP/2 connection over mutual TLS) and its streams,
+// each a session that the rest of the engine reads and writes as if it were a connection.
+//
+// Receives: a connected session, what Worker+Carrier asks for. Hands on: streams with news. Decides
+// nothing: who may connect to whom is Worker+Carrier's. The only folder that knows libnghttp2.
+
+internal import CLinux
+internal import CNghttp2
+internal import MeshModel
+
+/// How a tunnel ended: the label of a metric.
+enum TunnelEnd: UInt8, CaseIterable {
+    case none, closed, broken, protocolError, flood, memory
+    // Ours.
+    /// The peer did not prove to be whom we want, or is nobody that we may believe.
+    case wrongPeer
+    case handshake, timeout, noCredential, notHTTP2, drained, revoked, connect
+
+    init(_ end: hbone_end) { self = TunnelEnd(rawValue: UInt8(end.rawValue)) ?? .broken }
+
+    var label: StaticString {
+        switch self {
+        case .none: "none"
+        case .closed: "closed"
+        case .broken: "connection_lost"
+        case .protocolError: "protocol"
+        case .flood: "flood"
+        case .memory: "memory"
+        case .wrongPeer: "wrong_identity"
+        case .handshake: "handshake"
+        case .timeout: "timeout"
+        case .noCredential: "no_certificate"
+        case .notHTTP2: "no_h2"
+        case .drained: "drained"
+        case .revoked: "not_allowed_any_more"
+        case .connect: "connect"
+        }
+    }
+}
+
+/// What a CONNECT is refused with.
+enum TunnelRefusal: Int, CaseIterable {
+    case badAuthority = 400
+    /// It names another address than the one that was dialled.
+    case foreign = 403
+    case notConnect = 405
+    /// A limit, or the pod did not take the connection.
+    case unavailable = 503
+}
+
+/// What is new at a stream.
+struct StreamNews: OptionSet, BitwiseCopyable {
+    let rawValue: UInt32
+    static let opened = StreamNews(rawValue: HBONE_NEWS_OPENED.rawValue)
+    static let answered = StreamNews(rawValue: HBONE_NEWS_ANSWERED.rawValue)
+    static let readable = StreamNews(rawValue: HBONE_NEWS_READABLE.rawValue)
+    static let writable = StreamNews(rawValue: HBONE_NEWS_WRITABLE.rawValue)
+    static let reset = StreamNews(rawValue: HBONE_NEWS_RESET.rawValue)
+}
+
+/// One HTTP/2 connection.
+///
+/// - Owns: nothing; the carrier's record does, until `free`.
+/// - Threads: its worker's.
+@safe struct HBONETunnel: BitwiseCopyable {
+    enum Step { case again, nothing, ended }
+
+    private let pointer: OpaquePointer?
+    static var none: HBONETunnel { unsafe HBONETunnel(nil) }
+
+    private init(_ pointer: OpaquePointer?) { unsafe self.pointer = pointer }
+
+    /// Over a session that may still be in its handshake: nothing is sent before `flush`.
+    init(over session: Session, isServer: Bool, _ limits: Limits) {
+        var bounds = hbone_limits(
+            streams_max: UInt32(limits.tunnelStreamsMax),
+            stream_window: UInt32(limits.tunnelWindowBytesMax),
+            connection_window: UInt32(limits.tunnelWindowsBytesMax),
+            header_bytes_max: UInt32(limits.tunnelHeadBytesMax),
+            resets_max: UInt32(limits.tunnelResetsMax),
+            outgoing_bytes_max: UInt32(limits.tunnelOutgoingBytesMax))
+        // Safe: the session outlives the tunnel: a carrier frees the tunnel first.
+        unsafe pointer = hbone_tunnel_new(session.pointer, -1, isServer ? 1 : 0, &bounds)
+    }
+
+    var isNone: Bool { unsafe pointer == nil }
+
+    /// Streams that are open live on, reset, until their owners free them.
+    func free() { unsafe hbone_tunnel_free(pointer) }
+
+    func receive(_ scratch: UnsafeMutablePointer<UInt8>, _ room: Int) -> Step {
+        let result = unsafe hbone_tunnel_receive(pointer, scratch, room)
+        return result < 0 ? .ended : result > 0 ? .again : .nothing
+    }
+
+    /// `.nothing`: the socket is full.
+    func flush() -> Step {
+        let result = unsafe hbone_tunnel_flush(pointer)
+        return result < 0 ? .ended : result > 0 ? .again : .nothing
+    }
+
+    /// The connection below is lost: all streams hear of it.
+    func abort() { unsafe hbone_tunnel_abort(pointer) }
+
+    /// The next stream that has news.
+    func next() -> HBONEStream? {
+        guard let stream = unsafe hbone_tunnel_next(pointer) else { return nil }
+        return unsafe HBONEStream(stream)
+    }
+
+    var wantsFlush: Bool { unsafe hbone_tunnel_wants_flush(pointer) != 0 }
+    var end: TunnelEnd { unsafe TunnelEnd(hbone_tunnel_end(pointer)) }
+    var streams: Int { Int(unsafe hbone_tunnel_streams(pointer)) }
+    /// How many more streams it takes.
+    var room: Int { Int(unsafe hbone_tunnel_room(pointer)) }
+    /// It is over as soon as its streams are.
+    var isDraining: Bool { unsafe hbone_tunnel_is_draining(pointer) != 0 }
+    func drain() { unsafe hbone_tunnel_drain(pointer) }
+    func ping() { unsafe hbone_tunnel_ping(pointer) }
+    var pings: UInt32 { unsafe hbone_tunnel_pings(pointer) }
+
+    /// - Complexity: allocates; once a connection, not once a request.
+    func open(
+        _ authority: String, forwarded: String, baggage: String?, owner: Link
+    ) -> HBONEStream? {
+        let stream = unsafe hbone_stream_open(
+            pointer, authority, forwarded, baggage, owner.token)
+        return unsafe stream.map { unsafe HBONEStream($0) }
+    }
+}
+
+/// One CONNECT: a session of a connection that has no socket of its own.
+///
+/// - Owns: nothing; freed as the connection's session, or by `refuse`.
+@safe struct HBONEStream: BitwiseCopyable {
+    private let pointer: OpaquePointer
+
+    fileprivate init(_ pointer: OpaquePointer) { unsafe self.pointer = pointer }
+    /// Of a connection whose session is a stream.
+    init(_ session: Session) {
+        // Safe: the session is the first member of a stream.
+        unsafe pointer = OpaquePointer(session.pointer.unsafelyUnwrapped)
+    }
+
+    var session: Session { unsafe Session(hbone_stream_session(pointer)) }
+    var owner: Link { unsafe Link(token: hbone_stream_owner(pointer)) }
+    /// What is new since the last call.
+    func news() -> StreamNews { StreamNews(rawValue: unsafe hbone_stream_news(pointer)) }
+    /// What was answered, 0 before.
+    var status: Int { Int(unsafe hbone_stream_status(pointer)) }
+    /// The peer never took it: it may be tried on another connection.
+    var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
+
+    func own(_ owner: Link) { unsafe hbone_stream_own(pointer, owner.token) }
+    func accept(_ owner: Link) { unsafe hbone_stream_accept(pointer, owner.token) }
+    func refuse(_ status: Int) { unsafe hbone_stream_refuse(pointer, Int32(status)) }
+
+    var isConnect: Bool {
+        let request = unsafe hbone_stream_request(pointer)
+        return unsafe Self.text(request.method, request.method_bytes) == "CONNECT"
+            && request.protocol == nil
+    }
+
+    /// Where it wants to: an address and a port; `nil` where that is no such thing.
+    var target: SocketAddress? {
+        let request = unsafe hbone_stream_request(pointer)
+        return unsafe SocketAddress(Self.text(request.authority, request.authority_bytes))
+    }
+
+    private static func text(_ start: UnsafePointer<CChar>?, _ count: Int) -> String {
+        guard let start = unsafe start else { return "" }
+        return unsafe String(
+            decoding: UnsafeRawBufferPointer(start: start, count: count), as: UTF8.self)
+    }
+}

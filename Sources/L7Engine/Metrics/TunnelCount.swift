@@ -1,0 +1,62 @@
+// What is counted of tunnels (HBONE), and how a scrape shows it.
+
+/// - Units: tunnels, except `refused`, which is CONNECTs.
+enum TunnelCount {
+    /// A gauge.
+    case open(HandshakeSide)
+    case opened(HandshakeSide)
+    case ended(HandshakeSide, TunnelEnd)
+    case refused(TunnelRefusal)
+    /// CONNECTs that were asked for, or that came.
+    case streams(HandshakeSide)
+
+    private static let ends = TunnelEnd.allCases.count
+
+    /// How many different ones there are.
+    static let places = 2 * (3 + ends) + TunnelRefusal.allCases.count
+
+    var place: Int {
+        switch self {
+        case .open(let side): side.rawValue
+        case .opened(let side): 2 + side.rawValue
+        case .streams(let side): 4 + side.rawValue
+        case .ended(let side, let end): 6 + side.rawValue * Self.ends + Int(end.rawValue)
+        case .refused(let refusal):
+            6 + 2 * Self.ends + (TunnelRefusal.allCases.firstIndex(of: refusal) ?? 0)
+        }
+    }
+}
+
+extension Exposition {
+    /// `upstream`: dialled by this node; `downstream`: accepted.
+    static func tunnels(_ tallies: [Tally], _ out: inout String) {
+        func sum(_ count: TunnelCount) -> UInt64 { tallies.reduce(0) { $0 &+ $1.value(count) } }
+        func head(_ name: String, _ type: String, _ help: String) {
+            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+        }
+        head("malla_tunnels", "gauge", "HBONE connections that are open, by who dialled.")
+        for side in HandshakeSide.allCases {
+            out += "malla_tunnels{side=\"\(side.label)\"} \(sum(.open(side)))\n"
+        }
+        head("malla_tunnels_opened_total", "counter", "HBONE connections whose handshake was good.")
+        for side in HandshakeSide.allCases {
+            out += "malla_tunnels_opened_total{side=\"\(side.label)\"} \(sum(.opened(side)))\n"
+        }
+        head("malla_tunnels_ended_total", "counter", "HBONE connections that ended, by reason.")
+        for side in HandshakeSide.allCases {
+            for end in TunnelEnd.allCases where end != .none {
+                out += "malla_tunnels_ended_total{side=\"\(side.label)\",reason=\"\(end.label)\"}"
+                out += " \(sum(.ended(side, end)))\n"
+            }
+        }
+        head("malla_tunnel_streams_total", "counter", "Connections carried, or asked to be.")
+        for side in HandshakeSide.allCases {
+            out += "malla_tunnel_streams_total{side=\"\(side.label)\"} \(sum(.streams(side)))\n"
+        }
+        head("malla_tunnel_refused_total", "counter", "CONNECTs refused, by status.")
+        for refusal in TunnelRefusal.allCases {
+            out += "malla_tunnel_refused_total{status=\"\(refusal.rawValue)\"}"
+            out += " \(sum(.refused(refusal)))\n"
+        }
+    }
+}

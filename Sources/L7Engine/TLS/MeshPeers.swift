@@ -1,0 +1,145 @@
+// A snapshot and the node's credentials -> who shows which certificate, and who is reached by a
+// tunnel. Made on the agent's thread; workers ask it once a request.
+
+internal import MeshModel
+
+/// - Threads: any; immutable.
+final class MeshPeers: Sendable {
+    /// How a client's connection goes to an endpoint.
+    enum Way {
+        case plain
+        case tunnel(MeshContexts)
+        /// Only by a tunnel, and the client has no certificate.
+        case unavailable
+    }
+
+    private enum Reach: UInt8, Sendable { case plain, tunnel, byPort }
+
+    let table: MeshTable
+    private let snapshot: Snapshot
+    /// By workload: what it shows; `nil` for those of other nodes, and where there is none.
+    private let own: [MeshContexts?]
+    /// By workload.
+    private let reaches: [Reach]
+    /// Of local pods: the service port that an address and port are an endpoint of.
+    private let inbounds: [SocketAddress: PortIndex]
+
+    /// - Complexity: linear in workloads and in endpoints that the engine dials; after `previous`,
+    ///   what changed: certificates (linear in workloads), endpoints (linear in theirs).
+    init(_ table: MeshTable, _ snapshot: Snapshot, after previous: MeshPeers? = nil) {
+        self.table = table
+        self.snapshot = snapshot
+        let previous = previous?.snapshot.shape === snapshot.shape ? previous : nil
+        let workloads = snapshot.mesh.workloads
+        reaches =
+            previous?.reaches
+            ?? workloads.map { workload in
+                let isReached =
+                    !snapshot.isLocal(workload) && snapshot.tunnelPeers.speaksHBONE(workload)
+                return isReached ? Self.reach(snapshot.peerModes.modes(of: workload)) : .plain
+            }
+        if let previous, previous.table === table {
+            own = previous.own
+        } else {
+            own = workloads.map {
+                snapshot.isLocal($0) ? Self.contexts(of: $0, table) : nil
+            }
+        }
+        if let previous, previous.hasInbounds(of: snapshot) {
+            inbounds = previous.inbounds
+        } else {
+            inbounds = Self.inbounds(snapshot)
+        }
+    }
+
+    private static func inbounds(_ snapshot: Snapshot) -> [SocketAddress: PortIndex] {
+        let local = Set(
+            snapshot.mesh.workloads.lazy.filter(snapshot.isLocal).flatMap(\.addresses))
+        var inbounds: [SocketAddress: PortIndex] = [:]
+        for (index, port) in snapshot.ports.enumerated() where !port.isInbound {
+            for endpoint in snapshot.endpoints[port.endpoints]
+            where local.contains(endpoint.address.address) {
+                // Of several services the one that the engine serves, then the first.
+                let isBetter = inbounds[endpoint.address].map {
+                    snapshot.ports[$0.value].plainTable == nil && port.plainTable != nil
+                }
+                if isBetter ?? true { inbounds[endpoint.address] = PortIndex(index) }
+            }
+        }
+        return inbounds
+    }
+
+    /// Whether the local pods stand behind the same ports in the snapshot, which is of this shape.
+    private func hasInbounds(of other: Snapshot) -> Bool {
+        if other === snapshot { return true }
+        guard let delta = other.delta, other.follows(snapshot) else { return false }
+        func isRemote(_ endpoint: Endpoint) -> Bool { !isLocal(endpoint.address.address) }
+        return delta.ports.allSatisfy { port in
+            snapshot.endpoints[snapshot.ports[port].endpoints].allSatisfy(isRemote)
+                && other.endpoints[other.ports[port].endpoints].allSatisfy(isRemote)
+        }
+    }
+
+    private func isLocal(_ address: IPAddress) -> Bool {
+        guard let index = snapshot.workloadsByAddress[address] else { return false }
+        return snapshot.isLocal(snapshot.mesh.workloads[index])
+    }
+
+    private static func reach(_ modes: WorkloadModes) -> Reach {
+        if modes.ports.isEmpty { return modes.mode == .disable ? .plain : .tunnel }
+        return .byPort
+    }
+
+    private static func contexts(of workload: Workload, _ table: MeshTable) -> MeshContexts? {
+        guard workload.isMeshed, let id = id(of: workload, table) else { return nil }
+        return table.contexts[id]
+    }
+
+    private static func id(of workload: Workload, _ table: MeshTable) -> SPIFFEID? {
+        guard let domain = table.trustDomain else { return nil }
+        return try? SPIFFEID(
+            domain, namespace: workload.name.namespace, serviceAccount: workload.serviceAccount)
+    }
+
+    /// The local pod at an address shows this; `nil`: there is no such pod, or no certificate.
+    func contexts(at address: IPAddress) -> MeshContexts? {
+        snapshot.workloadsByAddress[address].flatMap { own[$0] }
+    }
+
+    /// Whether a pod of this node takes tunnels at the address.
+    func serves(_ address: IPAddress) -> Bool {
+        guard let index = snapshot.workloadsByAddress[address] else { return false }
+        let workload = snapshot.mesh.workloads[index]
+        return workload.isMeshed && snapshot.isLocal(workload)
+    }
+
+    /// Who the pod at an address must prove to be; `nil`: it is no pod.
+    func id(at address: IPAddress) -> String? {
+        guard let index = snapshot.workloadsByAddress[address] else { return nil }
+        // A pod whose name cannot be said is never believed.
+        return Self.id(of: snapshot.mesh.workloads[index], table)?.description ?? ""
+    }
+
+    /// - Parameter client: into `Mesh.workloads`, or -1.
+    func way(from client: Int32, to endpoint: SocketAddress) -> Way {
+        guard client >= 0, let index = snapshot.workloadsByAddress[endpoint.address] else {
+            return .plain
+        }
+        switch reaches[index] {
+        case .plain: return .plain
+        case .tunnel: break
+        case .byPort:
+            let workload = snapshot.mesh.workloads[index]
+            if snapshot.peerModes.mode(of: workload, port: endpoint.port) == .disable {
+                return .plain
+            }
+        }
+        if let contexts = own[Int(client)] { return .tunnel(contexts) }
+        // Others than this node's pods come through us where a service is reached from outside.
+        let workload = snapshot.mesh.workloads[Int(client)]
+        return workload.isMeshed && snapshot.isLocal(workload) ? .unavailable : .plain
+    }
+
+    /// What a stream to a local pod is for, if it is for a service.
+    func inbound(_ target: SocketAddress) -> PortIndex? { inbounds[target] }
+}

@@ -1,0 +1,239 @@
+// Carriers: the connections between nodes that carry others (HBONE). A carrier is mutual TLS with
+// HTTP/2 on it; each of its CONNECT streams is a connection without a socket, which the rest of the
+// worker serves as any other. Here is what both ends do; Worker+CarrierClient opens streams,
+// Worker+CarrierServer takes them.
+//
+// What the streams of one turn write leaves at its end, in one piece a carrier (`flushCarriers`).
+//
+// - Source: docs/hbone.md.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    /// Where pods take tunnels.
+    static var tunnelPort: UInt16 { 15008 }
+
+    /// Enters the set; what is there already is reported.
+    func watchCarrier(_ carrier: Link) -> Bool {
+        let edges =
+            EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        return engine_watch(set, carrier.it.descriptor, edges, carrier.token) == 0
+    }
+
+    /// An event of a carrier's socket.
+    func pumpCarrier(_ carrier: Link) {
+        carrier.it.canRead = true
+        noteEnding(carrier)
+        if carrier.it.phase == .handshaking, !greet(carrier) { return }
+        guard carrier.it.phase == .tunnel else { return }
+        // A socket that takes bytes again is an event like any other.
+        soil(carrier)
+        receiveCarrier(carrier)
+    }
+
+    /// Goes on with the handshake; `true`: streams may flow.
+    func greet(_ carrier: Link) -> Bool {
+        let result = shakeHands(carrier)
+        if result == 0 { return false }
+        guard result > 0 else {
+            endCarrier(carrier, meshFailure(carrier))
+            return false
+        }
+        guard speaksHTTP2(carrier) else {
+            tally.count(side(carrier), .protocolUnknown)
+            endCarrier(carrier, .notHTTP2)
+            return false
+        }
+        if carrier.it.isServer {
+            guard isBelieved(carrier) else {
+                tally.count(side(carrier), .nameMismatch)
+                endCarrier(carrier, .wrongPeer)
+                return false
+            }
+            handshakesOpen -= 1
+            carrier.it.phase = .tunnel
+            carrier.it.tunnel = HBONETunnel(over: carrier.it.session, isServer: true, limits)
+        } else {
+            carrier.it.phase = .tunnel
+        }
+        guard !carrier.it.tunnel.isNone else {
+            endCarrier(carrier, .memory)
+            return false
+        }
+        tally.count(side(carrier), .none)
+        tally.count(.opened(side(carrier)))
+        tally.count(.open(side(carrier)))
+        carrier.it.quietSince = now
+        carrier.it.takesUntil = lastMoment(of: carrier)
+        soil(carrier)
+        timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
+        return true
+    }
+
+    private func receiveCarrier(_ carrier: Link) {
+        while carrier.it.canRead {
+            switch unsafe carrier.it.tunnel.receive(scratch, limits.receiveBytesMax) {
+            case .again: movedBytes += limits.receiveBytesMax / 4
+            case .nothing: carrier.it.canRead = false
+            case .ended:
+                endCarrier(carrier, carrier.it.tunnel.end)
+                return
+            }
+            if carrier.it.canRead, yields(carrier) { break }
+        }
+        deliver(carrier)
+    }
+
+    /// Tells streams what is new.
+    func deliver(_ carrier: Link) {
+        while let stream = carrier.it.tunnel.next() {
+            let news = stream.news()
+            let owner = stream.owner
+            if owner.isNone {
+                // Given up before it was looked at: nobody else frees it.
+                if news.contains(.reset) {
+                    stream.refuse(503)
+                } else if news.contains(.opened) {
+                    serveStream(carrier, stream)
+                }
+                continue
+            }
+            var events: UInt32 = 0
+            if !news.isDisjoint(with: [.readable, .answered]) { events |= EPOLLIN.rawValue }
+            if news.contains(.writable) { events |= EPOLLOUT.rawValue }
+            if news.contains(.reset) { events |= EPOLLIN.rawValue | EPOLLRDHUP.rawValue }
+            note(owner, events)
+        }
+    }
+
+    /// Something waits to be sent: at the end of the turn, with all else of this carrier.
+    @inline(__always)
+    func soil(_ carrier: Link) {
+        if carrier.isNone || carrier.it.isSoiled { return }
+        carrier.it.isSoiled = true
+        soiled.append(carrier)
+    }
+
+    /// Sends what the streams of this turn wrote.
+    func flushCarriers() {
+        if soiled.isEmpty { return }
+        var at = engine_cycles()
+        var index = 0
+        while index < soiled.count {
+            let carrier = soiled[index]
+            index += 1
+            carrier.it.isSoiled = false
+            guard carrier.it.role == .carrier, carrier.it.phase == .tunnel else { continue }
+            let account = carrier.it.account
+            charge(account)
+            if carrier.it.tunnel.flush() == .ended {
+                endCarrier(carrier, carrier.it.tunnel.end)
+            } else {
+                deliver(carrier)
+                if isSpent(carrier) { endCarrier(carrier, .drained) }
+            }
+            let spent = engine_cycles() &- at
+            at &+= spent
+            accounts[account].cycles &+= spent
+            accounts[account].deficit -= Int64(truncatingIfNeeded: spent)
+        }
+        soiled.removeAll(keepingCapacity: true)
+    }
+
+    /// It drains, and its last stream is gone.
+    private func isSpent(_ carrier: Link) -> Bool {
+        carrier.it.tunnel.streams == 0 && carrier.it.tunnel.isDraining
+    }
+
+    /// A stream's connection is closed: its carrier has something to say.
+    func leaveCarrier(_ link: Link) {
+        let carrier = link.it.carrier
+        link.it.carrier = .none
+        if carrier.isNone { return }
+        soil(carrier)
+        if carrier.it.tunnel.streams == 0 { carrier.it.quietSince = now }
+    }
+
+    /// Takes no new streams; it ends with its last one.
+    func drainCarrier(_ carrier: Link) {
+        guard carrier.it.phase == .tunnel else { return }
+        carrier.it.tunnel.drain()
+        soil(carrier)
+    }
+
+    /// It drains, or a certificate has run out.
+    func takesNothingNew(_ carrier: Link) -> Bool {
+        carrier.isNone || carrier.it.tunnel.isDraining || now >= carrier.it.takesUntil
+    }
+
+    func carrierExpired(_ carrier: Link) {
+        guard carrier.it.phase == .tunnel else {
+            if carrier.it.phase == .handshaking { tally.count(side(carrier), .timeout) }
+            endCarrier(carrier, .timeout)
+            return
+        }
+        let isIdle =
+            carrier.it.tunnel.streams == 0
+            && now &- carrier.it.quietSince >= limits.carrierIdleNanosecondsMax
+        if isIdle {
+            endCarrier(carrier, .closed)
+            return
+        }
+        guard carrier.it.tunnel.pings == carrier.it.pingsSent else {
+            endCarrier(carrier, .timeout)
+            return
+        }
+        if now >= carrier.it.takesUntil { drainCarrier(carrier) }
+        carrier.it.pingsSent &+= 1
+        carrier.it.tunnel.ping()
+        soil(carrier)
+        timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
+    }
+
+    /// Ends a carrier; its streams hear of it, and what they carried fails or is tried elsewhere.
+    func endCarrier(_ carrier: Link, _ why: TunnelEnd) {
+        guard carrier.it.phase != .dead else { return }
+        if carrier.it.phase == .handshaking, carrier.it.isServer { handshakesOpen -= 1 }
+        let wasOpen = carrier.it.phase == .tunnel
+        if wasOpen { tally.count(.open(side(carrier)), by: -1) }
+        tally.count(.ended(side(carrier), why))
+        carrier.it.phase = .dead
+        timers.remove(carrier)
+        if !carrier.it.tunnel.isNone {
+            // What it has still to say, a GOAWAY for one.
+            if wasOpen, why != .broken { _ = carrier.it.tunnel.flush() }
+            carrier.it.tunnel.abort()
+            release(carrier)
+            carrier.it.tunnel.free()
+            carrier.it.tunnel = .none
+        }
+        carrier.it.isBroken = why != .closed && why != .drained
+        endSession(carrier)
+        Glibc.close(carrier.it.descriptor)
+        if carrier.it.isServer {
+            connectionsOpen -= 1
+            if carrier.it.account < AccountNumbers.outsideCount { outsideOpen -= 1 }
+            tally.count(.connectionsClosed)
+            accounts[carrier.it.account].connectionsClosed &+= 1
+        }
+        if !carrier.it.pool.isNone {
+            carriers.removeIdle(carrier)
+            carrier.it.pool.it.count -= 1
+            carriers.retire(carrier.it.pool)
+        }
+        gone.append(carrier)
+    }
+
+    /// The streams of a carrier that has ended live on until their owners have read what came.
+    private func release(_ carrier: Link) {
+        while let stream = carrier.it.tunnel.next() {
+            _ = stream.news()
+            let owner = stream.owner
+            if owner.isNone { continue }
+            owner.it.carrier = .none
+            note(owner, EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+// The client's node: a stream in place of a socket, to a pod that speaks HBONE, on a carrier from
+// the same pod to the same peer, or on a new one where those have no room. A tunnel that cannot be
+// had is a failed connection, never plain text.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    /// `Pool.identity` of the connections that may take a client to an endpoint: 0 for plain ones,
+    /// `TLSTable.unavailable` where there must be a tunnel and can be none.
+    func carriage(_ link: Link, _ endpoint: Endpoint) -> UInt32 {
+        guard link.it.isCaptured, !link.it.isStream, let peers = config(link).peers else {
+            return 0
+        }
+        switch peers.way(from: link.it.workload, to: endpoint.address) {
+        case .plain: return 0
+        case .unavailable: return TLSTable.unavailable
+        case .tunnel(let contexts):
+            return isValid(contexts) ? TLSTable.tunnelMark | contexts.number : TLSTable.unavailable
+        }
+    }
+
+    /// Nothing new begins with a certificate that has run out.
+    func isValid(_ contexts: MeshContexts) -> Bool {
+        Int64((now &+ wallOffset) / 1_000_000_000) < contexts.notAfter
+    }
+
+    /// Opens a stream for a request of `link`, whose pool says by `carriage` that it needs one.
+    func dialTunnel(_ link: Link, _ pool: PoolLink) {
+        guard let carrier = carrier(link, pool) else {
+            failTunnel(link, pool)
+            return
+        }
+        let upstream = makeConnection(-1, .upstream)
+        guard
+            let stream = carrier.it.tunnel.open(
+                pool.it.endpoint.description, forwarded: Self.forwarded(for: link.it.peer.address),
+                baggage: baggage(of: link), owner: upstream)
+        else {
+            upstream.it.phase = .dead
+            gone.append(upstream)
+            failTunnel(link, pool)
+            return
+        }
+        tally.count(.streams(.upstream))
+        upstream.it.session = stream.session
+        upstream.it.carrier = carrier
+        upstream.it.isStream = true
+        upstream.it.pool = pool
+        pool.it.count += 1
+        upstream.it.phase = .handshaking
+        upstream.it.openedAt = now
+        attach(link, upstream)
+        countUpstream(upstream, 1)
+        timers.arm(upstream, at: now + limits.handshakeNanosecondsMax)
+        soil(carrier)
+    }
+
+    private func failTunnel(_ link: Link, _ pool: PoolLink) {
+        pools.retire(pool)
+        tally.count(.dialFailures)
+        dialFailed(link, isLate: false)
+    }
+
+    /// RFC 7239 section 6: an IPv6 address stands in brackets and quotes.
+    private static func forwarded(for address: IPAddress) -> String {
+        address.isIPv4 ? "for=\(address)" : "for=\"[\(address)]\""
+    }
+
+    /// Who asks, in the words of Istio's ambient mode.
+    private func baggage(of link: Link) -> String? {
+        let mesh = config(link).snapshot.mesh
+        guard link.it.workload >= 0, mesh.workloads.indices.contains(Int(link.it.workload)) else {
+            return nil
+        }
+        let pod = mesh.workloads[Int(link.it.workload)]
+        let name = pod.labels["service.istio.io/canonical-name"] ?? pod.labels["app"]
+        let revision =
+            pod.labels["service.istio.io/canonical-revision"] ?? pod.labels["version"] ?? "latest"
+        return "k8s.namespace.name=\(pod.name.namespace),k8s.deployment.name=\(pod.workloadName)"
+            + ",service.name=\(name ?? pod.workloadName),service.version=\(revision)"
+    }
+
+    /// One that has room, else a new one; `nil`: neither.
+    private func carrier(_ link: Link, _ pool: PoolLink) -> Link? {
+        let group = carriers.pool(
+            source: pool.it.source, isNode: pool.it.isNode,
+            endpoint: SocketAddress(pool.it.endpoint.address, Self.tunnelPort),
+            identity: pool.it.identity)
+        var carrier = group.it.idle
+        var best = Link.none
+        while !carrier.isNone {
+            // Several for a busy peer: a connection has one window and one core.
+            let tunnel = carrier.it.tunnel
+            let isSuitable =
+                tunnel.streams < limits.carrierStreamsMax && tunnel.room > 0
+                && !carrier.it.isEnding && now < carrier.it.takesUntil
+            if isSuitable, best.isNone || tunnel.streams < best.it.tunnel.streams {
+                best = carrier
+            }
+            carrier = carrier.it.idleNext
+        }
+        if !best.isNone { return best }
+        guard Int(group.it.count) < limits.carriersMax else {
+            // All are full of what this source does there already.
+            shed(link, .carriers)
+            return nil
+        }
+        let made = dialCarrier(link, group)
+        if made == nil { carriers.retire(group) }
+        return made
+    }
+
+    private func dialCarrier(_ link: Link, _ group: PoolLink) -> Link? {
+        let to = group.it.endpoint
+        guard let peers = config(link).peers, let id = peers.id(at: to.address),
+            case .tunnel(let contexts) = peers.way(
+                from: link.it.workload, to: link.it.upstreamPeer)
+        else { return nil }
+        let descriptor = upstreamSocket(group)
+        guard descriptor >= 0 else { return nil }
+        let result = engine_connect(
+            descriptor, engine_address(high: to.address.high, low: to.address.low, port: to.port))
+        guard result == 0 || result == -EINPROGRESS else {
+            Glibc.close(descriptor)
+            return nil
+        }
+        let carrier = makeConnection(descriptor, .carrier)
+        carrier.it.phase = .connecting
+        carrier.it.openedAt = now
+        carrier.it.account = link.it.account
+        carrier.it.peer = to
+        carrier.it.pool = group
+        group.it.count += 1
+        carriers.putIdle(carrier)
+        timers.arm(carrier, at: now + limits.connectNanosecondsMax)
+        // The group outlives a carrier that ends here: its caller retires it.
+        group.it.count += 1
+        defer { group.it.count -= 1 }
+        guard secure(carrier, as: contexts, expecting: id) else {
+            endCarrier(carrier, .memory)
+            return nil
+        }
+        carrier.it.tunnel = HBONETunnel(over: carrier.it.session, isServer: false, limits)
+        guard !carrier.it.tunnel.isNone, watchCarrier(carrier) else {
+            endCarrier(carrier, .memory)
+            return nil
+        }
+        return carrier
+    }
+
+    func carrierConnected(_ carrier: Link) {
+        guard engine_socket_error(carrier.it.descriptor) == 0 else {
+            endCarrier(carrier, .connect)
+            return
+        }
+        carrier.it.phase = .handshaking
+        timers.arm(carrier, at: now + limits.handshakeNanosecondsMax)
+        pumpCarrier(carrier)
+    }
+}

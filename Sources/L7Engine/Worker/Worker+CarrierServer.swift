@@ -1,0 +1,136 @@
+// The server's node: tunnels that come to port 15008 of a local pod, and each CONNECT on them. A
+// CONNECT leads to that pod only, and is answered when the pod has taken the connection: a client's
+// node learns in time to try another.
+
+internal import CLinux
+internal import Glibc
+internal import MeshModel
+
+extension Worker {
+    /// Whether a connection just captured is a tunnel to a pod of ours.
+    func takesTunnels(_ link: Link) -> Bool {
+        guard link.it.isCaptured, current >= 0, let peers = configs[current].config?.peers else {
+            return false
+        }
+        return peers.serves(link.it.target.address)
+    }
+
+    /// `link` was counted as a connection and is not watched yet.
+    func acceptCarrier(_ carrier: Link) {
+        carrier.it.role = .carrier
+        carrier.it.isServer = true
+        carrier.it.phase = .connecting
+        guard
+            let contexts = configs[current].config?.peers?.contexts(at: carrier.it.target.address),
+            isValid(contexts)
+        else {
+            tally.count(.downstream, .noContext)
+            endCarrier(carrier, .noCredential)
+            return
+        }
+        guard handshakesOpen < limits.handshakesMax else {
+            tally.count(.downstream, .overload)
+            endCarrier(carrier, .memory)
+            return
+        }
+        guard secure(carrier, as: contexts), watchCarrier(carrier) else {
+            endCarrier(carrier, .memory)
+            return
+        }
+        handshakesOpen += 1
+        carrier.it.phase = .handshaking
+        timers.arm(carrier, at: now + limits.handshakeNanosecondsMax)
+    }
+
+    /// Who calls must be who it says, where we know whose address it is.
+    func isBelieved(_ carrier: Link) -> Bool {
+        guard current >= 0, let peers = configs[current].config?.peers,
+            let peer = peerID(of: carrier)
+        else { return false }
+        guard let known = peers.id(at: carrier.it.peer.address) else { return true }
+        return known == peer
+    }
+
+    /// A CONNECT has come.
+    func serveStream(_ carrier: Link, _ stream: HBONEStream) {
+        tally.count(.streams(.downstream))
+        if let status = objection(carrier, stream) {
+            tally.count(.refused(status))
+            stream.refuse(status.rawValue)
+            soil(carrier)
+            return
+        }
+        tally.count(.connections)
+        connectionsOpen += 1
+        if carrier.it.account < AccountNumbers.outsideCount { outsideOpen += 1 }
+        let link = makeConnection(-1, .downstream)
+        link.it.session = stream.session
+        link.it.carrier = carrier
+        link.it.isStream = true
+        link.it.isDirect = true
+        link.it.isCaptured = true
+        link.it.account = carrier.it.account
+        accounts[link.it.account].connections &+= 1
+        link.it.peer = carrier.it.peer
+        link.it.target = stream.target ?? carrier.it.target
+        link.it.canRead = true
+        stream.own(link)
+        link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
+        // The pod first, whatever is spoken.
+        link.it.isOpaque = true
+        if streamSpeech(link) == .opaque {
+            link.it.phase = .waiting
+        } else {
+            link.it.phase = .sensing
+            link.it.search = .begun
+        }
+        timers.arm(link, at: now + limits.silenceNanosecondsMax)
+        beginConnection(link)
+    }
+
+    private func objection(_ carrier: Link, _ stream: HBONEStream) -> TunnelRefusal? {
+        guard stream.isConnect else { return .notConnect }
+        guard let target = stream.target else { return .badAuthority }
+        guard target.address == carrier.it.target.address else { return .foreign }
+        // A tunnel in a tunnel would lead past every check.
+        guard target.port != Self.tunnelPort else { return .foreign }
+        guard now < carrier.it.takesUntil else {
+            drainCarrier(carrier)
+            return .unavailable
+        }
+        guard let reason = excess(carrier.it.account) else { return nil }
+        shed(carrier.it.account, reason)
+        return .unavailable
+    }
+
+    /// What is spoken on a stream, by the service that its pod stands behind.
+    private func streamSpeech(_ link: Link) -> Speech {
+        guard let config = configs[current].config,
+            let port = config.peers?.inbound(link.it.target)
+        else { return .opaque }
+        return config.snapshot.ports[port.value].speech
+    }
+
+    /// The pod has taken the connection: the stream is open.
+    func admit(_ link: Link) {
+        guard link.it.role == .downstream else { return }
+        HBONEStream(link.it.session).accept(link)
+        soil(link.it.carrier)
+    }
+
+    /// Behind `admit`, where HTTP is spoken or may be.
+    func hearStream(_ link: Link) {
+        if streamSpeech(link) == .http { becomeHTTP(link) }
+        makeReady(link)
+    }
+
+    /// A stream that is given up before it was answered.
+    func refuseUnanswered(_ link: Link) {
+        guard link.it.role == .downstream else { return }
+        let stream = HBONEStream(link.it.session)
+        guard !link.it.carrier.isNone, stream.status == 0 else { return }
+        tally.count(.refused(.unavailable))
+        stream.refuse(TunnelRefusal.unavailable.rawValue)
+        link.it.session = .none
+    }
+}

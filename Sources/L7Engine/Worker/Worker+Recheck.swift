@@ -1,0 +1,52 @@
+// Tunnels that are open, held against what is in force now: who was believed when a tunnel began
+// may have been revoked since, and pods come and go. What would not be opened any more ends, and
+// nothing else: a certificate that runs out, or is followed by another, has its tunnel drained.
+
+internal import MeshModel
+
+extension Worker {
+    /// To be called when a configuration is adopted.
+    ///
+    /// - Complexity: linear in tunnels, and a signature each where bundles have changed.
+    func recheckCarriers(since before: WorkerConfig?) {
+        guard current >= 0, let config = configs[current].config, let peers = config.peers,
+            let before, let old = before.peers
+        else { return }
+        let isTrustNew = old.table.trust !== peers.table.trust
+        guard
+            old.table !== peers.table || before.snapshot.shape !== config.snapshot.shape
+        else { return }
+        for link in timers.all() where link.it.role == .carrier && link.it.phase == .tunnel {
+            if !isAllowed(link, peers)
+                || isTrustNew && !peers.table.trust.believes(link.it.session)
+            {
+                endCarrier(link, .revoked)
+            } else if link.it.shown != shown(link, peers) {
+                drainCarrier(link)
+            }
+        }
+    }
+
+    /// What a new carrier in its place would show.
+    private func shown(_ carrier: Link, _ peers: MeshPeers) -> UInt32? {
+        if carrier.it.isServer { return peers.contexts(at: carrier.it.target.address)?.number }
+        let pool = carrier.it.pool
+        return pool.it.isNode ? carrier.it.shown : peers.contexts(at: pool.it.source)?.number
+    }
+
+    private func isAllowed(_ carrier: Link, _ peers: MeshPeers) -> Bool {
+        guard let id = peerID(of: carrier) else { return false }
+        let known = peers.id(at: carrier.it.peer.address)
+        if carrier.it.isServer {
+            // A peer that is no pod was believed for what it proved.
+            return peers.serves(carrier.it.target.address) && known ?? id == id
+        }
+        let pool = carrier.it.pool
+        return known == id && (pool.it.isNode || peers.serves(pool.it.source))
+    }
+
+    /// For the series that it is counted in.
+    func tunnelUse(_ link: Link) -> Tally.Tunnel {
+        link.it.isStream ? .into : link.it.isTunnelled ? .out : .none
+    }
+}

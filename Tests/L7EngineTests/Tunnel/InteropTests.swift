@@ -1,0 +1,200 @@
+import Foundation
+import Glibc
+import MeshModel
+import TestSupport
+import Testing
+
+@testable import L7Engine
+
+@Suite("HBONE with a peer that shares no code with us (Python's ssl and h2)", .serialized)
+struct InteropTests {
+    struct Refusal: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var id: String? = TunnelMesh.clientID
+        var isExpired = false
+        var isForeign = false
+        var words: [String] = []
+        var result: TLSFailure
+        /// The account that the client's address belongs to.
+        var account = "web"
+    }
+
+    static let refusals = [
+        Refusal(
+            testDescription: "an authority that is not the trust domain's", isForeign: true,
+            result: .untrusted),
+        Refusal(testDescription: "an expired certificate", isExpired: true, result: .expired),
+        Refusal(testDescription: "no certificate", id: nil, result: .noCertificate),
+        Refusal(testDescription: "TLS 1.2", words: ["--tls12"], result: .version),
+        Refusal(
+            testDescription: "another account's certificate from a pod's address",
+            id: "spiffe://cluster.local/ns/shop/sa/thief", result: .nameMismatch),
+        Refusal(
+            testDescription: "another trust domain",
+            id: "spiffe://elsewhere.example/ns/shop/sa/web", result: .untrusted),
+        Refusal(
+            testDescription: "ALPN without h2", words: ["--alpn", "http/1.1"],
+            result: .protocolUnknown),
+    ]
+
+    @Test(arguments: refusals) func `a client is refused, and counted by reason`(_ row: Refusal)
+        throws
+    {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let foreign = try TestAuthority("elsewhere")
+        defer { foreign.remove() }
+        let issuer = row.isForeign ? foreign : mesh.authority
+        let pair = try row.id.map { try issuer.issue("URI:\($0)", isExpired: row.isExpired) }
+        let said = try PythonPeer.client(
+            mesh, pair, ["--authority", mesh.authorityName] + row.words)
+        #expect(!said.contains("\"status\": 200"), "\(said)")
+        #expect(
+            TunnelMesh.counts(
+                mesh.server,
+                "malla_tls_handshakes_total{side=\"downstream\",result=\"\(row.result.label)\"} 1"),
+            "\(said)")
+        #expect(
+            mesh.server?.exposition().contains(
+                "malla_tunnel_streams_total{side=\"downstream\"} 0\n")
+                == true)
+    }
+
+    struct Request: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var status: Int
+        /// POD and PORT are the pod's.
+        var words: [String]
+        init(_ name: String, _ status: Int, _ authority: String, _ words: [String] = []) {
+            testDescription = name
+            self.status = status
+            self.words = ["--authority", authority] + words
+        }
+    }
+
+    static let requests = [
+        Request("the pod itself", 200, "POD:PORT"),
+        Request("another address", 403, "127.0.0.1:80"),
+        Request("the node", 403, "127.0.0.1:PORT"),
+        Request("a tunnel in the tunnel", 403, "POD:15008"),
+        Request("a name", 400, "stock.shop:PORT"),
+        Request("no port", 400, "POD"),
+        Request("a method that is not CONNECT", 405, "POD:PORT", ["--method", "GET"]),
+        Request("a port that nobody listens on", 503, "POD:1"),
+    ]
+
+    @Test(arguments: requests)
+    func `CONNECT leads to the pod that was dialled, and nowhere else`(_ row: Request) throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)")
+        let words = row.words.map {
+            $0.replacingOccurrences(of: "POD", with: "\(mesh.pod)")
+                .replacingOccurrences(of: "PORT", with: "\(mesh.target)")
+        }
+        let said = try PythonPeer.client(mesh, pair, ["--bytes", "10"] + words)
+        #expect(said.contains("\"status\": \(row.status),"), "\(row.testDescription): \(said)")
+        #expect(said.contains("\"peer\": \"\(TunnelMesh.serverID)\""), "\(said)")
+        if row.status != 200 {
+            #expect(
+                TunnelMesh.counts(
+                    mesh.server, "malla_tunnel_refused_total{status=\"\(row.status)\"} 1"))
+        }
+    }
+
+    @Test func `a client's bytes come back whole`() throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)")
+        let said = try PythonPeer.client(
+            mesh, pair, ["--authority", mesh.authorityName, "--bytes", "5000000"])
+        // Of the bytes 0 to 255 again and again, five million of them, by coreutils' sha256sum.
+        #expect(
+            said.contains(
+                "\"sha256\": \"9bca905da6d9ba5d6af0eea04211fc7dcf63eb24b9e8076d68e5486732fcbe1c\""),
+            "\(said)")
+        #expect(said.contains("\"version\": \"TLSv1.3\""), "\(said)")
+        #expect(said.contains("\"alpn\": \"h2\""))
+        #expect(said.contains("\"ended\": true"))
+        // docs/hbone.md, HTTP/2: what the settings are.
+        #expect(said.contains("\"4\": 1048576"), "\(said)")
+        #expect(said.contains("\"3\": 1024"), "\(said)")
+    }
+
+    @Test func `a server is told who asks, and for what`() throws {
+        var options = TunnelMesh.Options()
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, TunnelServingTests.answer)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID)
+        defer { peer.stop() }
+        #expect(mesh.get("/hello").contains("GET /hello HTTP/1.1\r\n"))
+        let said = peer.said(3)
+        #expect(said.contains { $0.contains("\"peer\": \"\(TunnelMesh.clientID)\"") })
+        #expect(said.contains { $0.contains("\"alpn\": \"h2\", \"version\": \"TLSv1.3\"") })
+        let connect = said.first { $0.contains("authority") } ?? ""
+        #expect(connect.contains("\"authority\": \"\(mesh.authorityName)\""))
+        #expect(connect.contains("\"method\": \"CONNECT\""))
+        #expect(connect.contains("\"forwarded\": \"for=127.0.0.1\""))
+        #expect(connect.contains("k8s.namespace.name=shop,k8s.deployment.name=web"))
+    }
+
+    @Test func `a server that says GOAWAY keeps its stream and gets no other`() throws {
+        var options = TunnelServingTests.opaque()
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--goaway"])
+        defer { peer.stop() }
+        let first = Loopback.connect(mesh.port)
+        defer { close(first) }
+        Loopback.send(first, "a")
+        #expect(Loopback.receive(first).count == 1)
+        let second = Loopback.connect(mesh.port)
+        defer { close(second) }
+        Loopback.send(second, "b")
+        #expect(Loopback.receive(second).count == 1)
+        #expect(TunnelMesh.counts(mesh.client, "malla_tunnels_opened_total{side=\"upstream\"} 2"))
+        Loopback.send(first, "c")
+        #expect(Loopback.receive(first).count == 1)
+    }
+
+    @Test func `a server that refuses a stream is a failed connection`() throws {
+        var options = TunnelMesh.Options()
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, TunnelServingTests.answer)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--status", "503"])
+        defer { peer.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+    }
+
+    @Test func `a server that chooses no protocol gets no request`() throws {
+        var options = TunnelMesh.Options()
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, TunnelServingTests.answer)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--alpn", ""])
+        defer { peer.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+        #expect(
+            TunnelMesh.counts(
+                mesh.client, "malla_tunnels_ended_total{side=\"upstream\",reason=\"no_h2\"} 3"))
+    }
+
+    @Test func `a server that is silent is given up`() throws {
+        var options = TunnelServingTests.opaque { $0.limits.tunnelPingNanoseconds = 200_000_000 }
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--mute"])
+        defer { peer.stop() }
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        Loopback.send(client, "a")
+        #expect(Loopback.ending(client) == ECONNRESET)
+        #expect(
+            TunnelMesh.counts(
+                mesh.client, "malla_tunnels_ended_total{side=\"upstream\",reason=\"timeout\"} 1"))
+    }
+}

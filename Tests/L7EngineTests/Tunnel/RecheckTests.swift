@@ -1,0 +1,146 @@
+import Glibc
+import MeshModel
+import TestSupport
+import Testing
+
+@testable import L7Engine
+
+@Suite("What is in force now decides of tunnels that are open", .serialized)
+struct RecheckTests {
+    private static let ended =
+        "malla_tunnels_ended_total{side=\"downstream\",reason=\"not_allowed_any_more\"}"
+    private static let endedHere =
+        "malla_tunnels_ended_total{side=\"upstream\",reason=\"not_allowed_any_more\"}"
+
+    /// An open connection through a tunnel, which echoes.
+    private static func opened() throws -> (mesh: TunnelMesh, client: Int32) {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        let client = Loopback.connect(mesh.port)
+        Loopback.send(client, "a")
+        #expect(Loopback.receive(client).count == 1)
+        return (mesh, client)
+    }
+
+    private static func echoes(_ client: Int32) -> Bool {
+        Loopback.send(client, "b")
+        return Loopback.receive(client).count == 1
+    }
+
+    private static func credentials(
+        _ mesh: TunnelMesh, _ id: String, roots: [TestAuthority], version: UInt64
+    ) throws -> Credentials {
+        let mine = try mesh.credentials([id])
+        let domain = TrustDomain.standard
+        return Credentials(
+            version: version, svids: mine.svids,
+            bundles: [
+                domain: TrustBundle(
+                    trustDomain: domain, roots: roots.flatMap { PEM.blocks($0.bundle) })
+            ])
+    }
+
+    @Test func `a new certificate, and one root more, end nothing`() throws {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        let other = try TestAuthority()
+        defer { other.remove() }
+        let server = try #require(mesh.server)
+        server.adopt(
+            try Self.credentials(
+                mesh, TunnelMesh.serverID, roots: [mesh.authority, other], version: 2))
+        #expect(Self.echoes(client))
+        #expect(server.exposition().contains(Self.ended + " 0\n"))
+    }
+
+    @Test func `a peer whose root is gone is not believed any more`() throws {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        let other = try TestAuthority()
+        defer { other.remove() }
+        mesh.server?.adopt(
+            try Self.credentials(mesh, TunnelMesh.serverID, roots: [other], version: 2))
+        #expect(TunnelMesh.counts(mesh.server, Self.ended + " 1"))
+        #expect(Loopback.receive(client).isEmpty)
+    }
+
+    @Test func `a pod that is gone, and one of another account, lose their tunnels`() throws {
+        for change in ["gone", "renamed"] {
+            let (mesh, client) = try Self.opened()
+            defer {
+                close(client)
+                mesh.stop()
+            }
+            mesh.adoptMesh { all in
+                guard let index = all.workloads.firstIndex(where: { $0.name.name == "stock" })
+                else { return }
+                if change == "gone" {
+                    all.workloads.remove(at: index)
+                } else {
+                    all.workloads[index].serviceAccount = "other"
+                }
+            }
+            #expect(TunnelMesh.counts(mesh.client, Self.endedHere + " 1"), "\(change)")
+            #expect(Loopback.receive(client).isEmpty, "\(change)")
+        }
+    }
+
+    @Test func `what changes nothing for it ends nothing`() throws {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        mesh.adoptMesh { $0.namespaces["other"] = [:] }
+        #expect(Self.echoes(client))
+        #expect(mesh.client.exposition().contains(Self.endedHere + " 0\n"))
+    }
+
+    @Test func `policies that forbid the pair end what is carried, and refuse what comes`() throws {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        mesh.adoptMesh { all in
+            all.policies = [
+                NetworkPolicy(
+                    name: ObjectName("shop", "none"),
+                    subject: PodSelection(.named("shop"), LabelSelector(["app": "shop-web"])),
+                    egress: [])
+            ]
+        }
+        #expect(Loopback.receive(client).isEmpty)
+        let late = Loopback.connect(mesh.port)
+        defer { close(late) }
+        Loopback.send(late, "a")
+        #expect(Loopback.receive(late).isEmpty)
+        #expect(
+            TunnelMesh.counts(
+                mesh.client, "malla_requests_failed_total{reason=\"denied_by_policy\"} 2"))
+    }
+
+    @Test func `Istio's labels say who both ends are`() throws {
+        let mesh = try TunnelMesh(TunnelMesh.Options(), TunnelServingTests.answer)
+        defer { mesh.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 200 OK\r\n"))
+        for (engine, reporter) in [(mesh.client, "source"), (mesh.server, "destination")] {
+            var text = ""
+            _ = Loopback.eventually {
+                let line = engine?.exposition().split(separator: "\n").first {
+                    $0.hasPrefix("istio_requests_total{reporter=\"\(reporter)\"")
+                }
+                text = String(line ?? "")
+                return !text.isEmpty
+            }
+            #expect(text.contains("source_principal=\"\(TunnelMesh.clientID)\""), "\(text)")
+            #expect(text.contains("destination_principal=\"\(TunnelMesh.serverID)\""), "\(text)")
+            #expect(text.contains("connection_security_policy=\"mutual_tls\""), "\(text)")
+        }
+    }
+}

@@ -1,0 +1,285 @@
+import CLinux
+import Glibc
+import MeshModel
+import Testing
+
+@testable import L7Engine
+
+@Suite("Two engines: a call between nodes goes by mutual TLS and CONNECT", .serialized)
+struct TunnelServingTests {
+    /// Sends back what comes, until its end.
+    static let echo: @Sendable (Int32, Int) -> Void = { connection, _ in
+        while true {
+            let bytes = Loopback.receive(connection)
+            if bytes.isEmpty { return }
+            Loopback.send(connection, bytes)
+        }
+    }
+
+    static func opaque(_ change: (inout TunnelMesh.Options) -> Void = { _ in })
+        -> TunnelMesh.Options
+    {
+        var options = TunnelMesh.Options(application: .tcp)
+        change(&options)
+        return options
+    }
+
+    static let answer: @Sendable (Int32, Int) -> Void = { connection, _ in
+        while true {
+            let request = Loopback.message(connection)
+            if request.isEmpty { return }
+            Loopback.send(
+                connection,
+                "HTTP/1.1 200 OK\r\nContent-Length: \(request.utf8.count)\r\n\r\n\(request)")
+        }
+    }
+
+    @Test func `requests of one pod share a stream on one tunnel`() throws {
+        let mesh = try TunnelMesh(TunnelMesh.Options(), Self.answer)
+        defer { mesh.stop() }
+        for number in 0..<5 {
+            let answer = mesh.get("/\(number)")
+            #expect(answer.hasPrefix("HTTP/1.1 200 OK\r\n"))
+            #expect(answer.contains("GET /\(number) HTTP/1.1\r\n"))
+        }
+        let client = mesh.client.exposition()
+        #expect(client.contains("malla_tunnels_opened_total{side=\"upstream\"} 1\n"))
+        #expect(client.contains("malla_tunnel_streams_total{side=\"upstream\"} 1\n"))
+        #expect(client.contains("malla_tls_handshakes_total{side=\"upstream\",result=\"ok\"} 1\n"))
+        let server = try #require(mesh.server).exposition()
+        #expect(server.contains("malla_tunnels{side=\"downstream\"} 1\n"))
+        #expect(
+            server.contains("malla_tls_handshakes_total{side=\"downstream\",result=\"ok\"} 1\n"))
+    }
+
+    @Test func `each direction ends by itself`() throws {
+        let mesh = try TunnelMesh(Self.opaque()) { connection, _ in
+            var count = 0
+            while true {
+                let bytes = Loopback.receive(connection)
+                if bytes.isEmpty { break }
+                count += bytes.count
+            }
+            Loopback.send(connection, "\(count)")
+        }
+        defer { mesh.stop() }
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        Loopback.send(client, [UInt8](repeating: 7, count: 100_000))
+        shutdown(client, Int32(SHUT_WR))
+        #expect(String(decoding: Loopback.rest(client), as: UTF8.self) == "100000")
+    }
+
+    @Test func `a server that speaks first is heard`() throws {
+        let mesh = try TunnelMesh(Self.opaque()) { connection, _ in
+            Loopback.send(connection, "220 ready\r\n")
+            _ = Loopback.receive(connection)
+        }
+        defer { mesh.stop() }
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        #expect(String(decoding: Loopback.receive(client), as: UTF8.self) == "220 ready\r\n")
+    }
+
+    @Test(arguments: [true, false])
+    func `a reset of one end is a reset of the other`(_ isServers: Bool) throws {
+        let mesh = try TunnelMesh(Self.opaque()) { connection, _ in
+            let bytes = Loopback.receive(connection)
+            Loopback.send(connection, bytes)
+            if isServers {
+                Loopback.willReset(connection)
+            } else {
+                // What the other end did is said by the errno, which the test hears as a name.
+                Loopback.send(connection, Loopback.ending(connection) == ECONNRESET ? "r" : "e")
+            }
+        }
+        defer { mesh.stop() }
+        let client = Loopback.connect(mesh.port)
+        Loopback.send(client, "a")
+        #expect(Loopback.receive(client).count == 1)
+        if isServers {
+            #expect(Loopback.ending(client) == ECONNRESET)
+            close(client)
+        } else {
+            Loopback.willReset(client)
+            close(client)
+            #expect(
+                TunnelMesh.counts(
+                    mesh.server, "malla_requests_failed_total{reason=\"downstream_gone\"} 1"))
+        }
+    }
+
+    @Test func `big streams arrive as they were sent, several at a time`() throws {
+        let mesh = try TunnelMesh(Self.opaque(), Self.echo)
+        defer { mesh.stop() }
+        let size = 24 << 20
+        let port = mesh.port
+        let results = Results()
+        for number in 0..<3 {
+            try Thread.start {
+                let client = Loopback.connect(port)
+                defer { close(client) }
+                try? Thread.start {
+                    Loopback.send(
+                        client, (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ number) })
+                    shutdown(client, Int32(SHUT_WR))
+                }
+                var at = 0
+                var isSame = true
+                while true {
+                    let bytes = Loopback.receive(client, max: 1 << 20)
+                    if bytes.isEmpty { break }
+                    for byte in bytes {
+                        isSame = isSame && byte == UInt8(truncatingIfNeeded: at &* 31 &+ number)
+                        at += 1
+                    }
+                }
+                results.add(isSame && at == size)
+            }
+        }
+        #expect(Loopback.eventually { results.count == 3 })
+        #expect(results.all)
+    }
+
+    @Test func `who does not read holds up its sender, and nobody else`() throws {
+        let mayRead = Results()
+        let mesh = try TunnelMesh(Self.opaque()) { connection, number in
+            if number == 0 { _ = Loopback.eventually { mayRead.count > 0 } }
+            Self.echo(connection, number)
+        }
+        defer { mesh.stop() }
+        let stalled = Loopback.connect(mesh.port)
+        defer { close(stalled) }
+        var sent = 0
+        let block = [UInt8](repeating: 1, count: 65_536)
+        let flags = fcntl(stalled, F_GETFL)
+        _ = fcntl(stalled, F_SETFL, flags | O_NONBLOCK)
+        var quiet = 0
+        while quiet < 20 {
+            let count = unsafe Glibc.send(stalled, block, block.count, Int32(MSG_NOSIGNAL))
+            if count > 0 {
+                sent += count
+                quiet = 0
+            } else {
+                quiet += 1
+                poll(nil, 0, 10)
+            }
+        }
+        // Sockets of the loopback take some MiB, the stream's window one.
+        #expect(sent < 24 << 20)
+        let other = Loopback.connect(mesh.port)
+        defer { close(other) }
+        Loopback.send(other, "hello")
+        #expect(Loopback.receive(other).count == 5)
+        mayRead.add(true)
+    }
+
+    @Test func `a busy peer gets several tunnels, and no more than its limit`() throws {
+        let options = Self.opaque {
+            $0.limits.carrierStreamsMax = 8
+            $0.limits.carriersMax = 4
+        }
+        let mesh = try TunnelMesh(options, Self.echo)
+        defer { mesh.stop() }
+        var clients: [Int32] = []
+        defer { for client in clients { close(client) } }
+        for _ in 0..<32 {
+            let client = Loopback.connect(mesh.port)
+            clients.append(client)
+            Loopback.send(client, "x")
+            #expect(Loopback.receive(client).count == 1)
+        }
+        #expect(TunnelMesh.counts(mesh.client, "malla_tunnels{side=\"upstream\"} 4"))
+        let late = Loopback.connect(mesh.port)
+        defer { close(late) }
+        #expect(Loopback.ending(late) == ECONNRESET)
+        #expect(
+            mesh.client.exposition().contains("malla_requests_shed_total{reason=\"tunnels\"}"))
+    }
+
+    @Test func `the pod's port is closed: the client's node learns it before it sends`() throws {
+        let mesh = try TunnelMesh { connection, _ in _ = connection }
+        defer { mesh.stop() }
+        mesh.closePod()
+        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+        // Tried again, as a connection that was refused is.
+        #expect(TunnelMesh.counts(mesh.client, "malla_upstream_retries_total 2"))
+    }
+
+    @Test func `without a certificate nothing goes in plain text`() throws {
+        var options = TunnelMesh.Options()
+        options.clientID = nil
+        let mesh = try TunnelMesh(options, Self.answer)
+        defer { mesh.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+        #expect(
+            TunnelMesh.counts(
+                mesh.client, "malla_requests_failed_total{reason=\"no_identity\"} 1"))
+        #expect(mesh.client.exposition().contains("malla_upstream_dials_total 0\n"))
+        // It comes, and all is well.
+        try mesh.adopt(clientID: TunnelMesh.clientID, serverID: TunnelMesh.serverID)
+        #expect(mesh.get().hasPrefix("HTTP/1.1 200 "))
+    }
+
+    @Test func `a server that shows another account's certificate gets nothing`() throws {
+        var options = TunnelMesh.Options()
+        options.serverID = "spiffe://cluster.local/ns/shop/sa/thief"
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, Self.answer)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: "spiffe://cluster.local/ns/shop/sa/thief")
+        defer { peer.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+        #expect(
+            mesh.client.exposition().contains(
+                "malla_tunnels_ended_total{side=\"upstream\",reason=\"wrong_identity\"} 3\n"))
+    }
+
+    @Test func `DISABLE means plain text`() throws {
+        var options = TunnelMesh.Options()
+        options.modes = [
+            PeerAuthentication(name: ObjectName("shop", "off"), selector: nil, mode: .disable)
+        ]
+        let mesh = try TunnelMesh(options, Self.answer)
+        defer { mesh.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 200 "))
+        #expect(
+            mesh.client.exposition().contains("malla_tunnels_opened_total{side=\"upstream\"} 0\n"))
+    }
+
+    @Test func `certificates change under load and no request fails`() throws {
+        let mesh = try TunnelMesh(TunnelMesh.Options(), Self.answer)
+        defer { mesh.stop() }
+        var failed = 0
+        for round in 0..<6 {
+            try mesh.adopt(clientID: TunnelMesh.clientID, serverID: TunnelMesh.serverID)
+            for number in 0..<20 where !mesh.get("/\(round)/\(number)").hasPrefix("HTTP/1.1 200") {
+                failed += 1
+            }
+        }
+        #expect(failed == 0)
+    }
+
+    @Test func `an end that is drained says goodbye and finishes what is open`() throws {
+        let mesh = try TunnelMesh(Self.opaque(), Self.echo)
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        Loopback.send(client, "a")
+        #expect(Loopback.receive(client).count == 1)
+        let server = try #require(mesh.server)
+        let done = Results()
+        try Thread.start {
+            server.drain(seconds: 5)
+            done.add(true)
+        }
+        #expect(TunnelMesh.counts(mesh.client, "malla_tunnels{side=\"upstream\"} 1"))
+        Loopback.send(client, "b")
+        #expect(Loopback.receive(client).count == 1)
+        shutdown(client, Int32(SHUT_WR))
+        #expect(Loopback.receive(client).isEmpty)
+        // The worker ends with its last connection, not at its deadline.
+        #expect(Loopback.eventually { done.count == 1 })
+        #expect(TunnelMesh.counts(mesh.client, "malla_tunnels{side=\"upstream\"} 0"))
+        mesh.stop()
+    }
+}

@@ -1,0 +1,326 @@
+"""An HBONE client and server that share no code with Malla: Python's ssl and h2.
+
+What they do is what Istio documents of ambient mode: mutual TLS 1.3 with X.509-SVIDs on port 15008,
+ALPN h2, one HTTP/2 CONNECT for each connection with `:authority` ip:port, `forwarded` and `baggage`.
+Each prints one JSON object a line.
+
+    hbone_peer.py client ADDRESS --authority IP:PORT [--bytes N] ...
+    hbone_peer.py server ADDRESS --connect IP:PORT ...
+"""
+import argparse
+import hashlib
+import json
+import os
+import select
+import socket
+import ssl
+import sys
+import threading
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+
+TIME_LIMIT = 20
+# h2 4.1 wants `:path` of every request; CONNECT has none (RFC 9113 section 8.5).
+LENIENT = {"header_encoding": "utf-8", "validate_outbound_headers": False,
+           "validate_inbound_headers": False}
+
+
+def say(**what):
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def peer_id(tls):
+    certificate = tls.getpeercert() or {}
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    return names[0] if len(names) == 1 else None
+
+
+def context(options, purpose):
+    made = ssl.SSLContext(purpose)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_REQUIRED
+    made.load_verify_locations(options.ca)
+    if options.cert:
+        made.load_cert_chain(options.cert, options.key)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    if options.tls12:
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+    else:
+        made.minimum_version = ssl.TLSVersion.TLSv1_3
+    if options.alpn:
+        made.set_alpn_protocols(options.alpn.split(","))
+    return made
+
+
+def connect(address, source=None):
+    host, port = address.rsplit(":", 1)
+    place = (source, 0) if source else None
+    return socket.create_connection((host, int(port)), TIME_LIMIT, place)
+
+
+class Client:
+    """One connection with one CONNECT, whose bytes an echoing server sends back."""
+
+    def __init__(self, options):
+        self.options = options
+        self.status = None
+        self.reset = None
+        self.ended = False
+        self.goaway = False
+        self.settings = {}
+        self.received = hashlib.sha256()
+        self.count = 0
+
+    def run(self):
+        options = self.options
+        try:
+            tls = context(options, ssl.PROTOCOL_TLS_CLIENT).wrap_socket(
+                connect(options.address, options.source))
+        except (ssl.SSLError, OSError) as error:
+            say(handshake=str(error))
+            return
+        self.tls = tls
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, **LENIENT))
+        try:
+            self.h2.initiate_connection()
+            self.flush()
+            self.open()
+            self.move()
+        except (ssl.SSLError, OSError, h2.exceptions.H2Error) as error:
+            say(handshake="ok", broken=str(error), status=self.status)
+            return
+        say(handshake="ok", peer=peer_id(tls), alpn=tls.selected_alpn_protocol(),
+            version=tls.version(), status=self.status, reset=self.reset, ended=self.ended,
+            goaway=self.goaway, settings=self.settings, bytes=self.count,
+            sha256=self.received.hexdigest())
+
+    def flush(self):
+        bytes_out = self.h2.data_to_send()
+        if bytes_out:
+            self.tls.sendall(bytes_out)
+
+    def open(self):
+        fields = [(":method", self.options.method), (":authority", self.options.authority)]
+        if self.options.method != "CONNECT":
+            fields += [(":scheme", "https"), (":path", "/")]
+        if self.options.forwarded:
+            fields.append(("forwarded", self.options.forwarded))
+        fields.append(("baggage", "k8s.namespace.name=elsewhere"))
+        self.stream = self.h2.get_next_available_stream_id()
+        self.h2.send_headers(self.stream, fields)
+        self.flush()
+
+    def move(self):
+        to_send = bytes(range(256)) * (self.options.bytes // 256 + 1)
+        to_send = to_send[:self.options.bytes]
+        at = 0
+        while not (self.ended or self.reset is not None or self.goaway):
+            if self.status == 200 and at is not None:
+                room = min(self.h2.local_flow_control_window(self.stream),
+                           self.h2.max_outbound_frame_size, len(to_send) - at)
+                if room > 0:
+                    self.h2.send_data(self.stream, to_send[at:at + room])
+                    at += room
+                if at == len(to_send) and not self.options.hold:
+                    self.h2.end_stream(self.stream)
+                    at = None
+                self.flush()
+            waits = not (self.status == 200 and at is not None and at < len(to_send)
+                         and self.h2.local_flow_control_window(self.stream) > 0)
+            ready = self.tls.pending() or select.select([self.tls], [], [],
+                                                        TIME_LIMIT if waits else 0)[0]
+            if not ready:
+                if waits:
+                    return
+                continue
+            chunk = self.tls.recv(65536)
+            if not chunk:
+                return
+            for event in self.h2.receive_data(chunk):
+                self.take(event)
+            self.flush()
+
+    def take(self, event):
+        if isinstance(event, h2.events.ResponseReceived):
+            self.status = int(dict(event.headers)[":status"])
+            if self.options.hold:
+                say(open=self.status == 200)
+        elif isinstance(event, h2.events.RemoteSettingsChanged):
+            self.settings.update(
+                {str(int(code)): change.new_value for code, change in event.changed_settings.items()})
+        elif isinstance(event, h2.events.DataReceived):
+            self.received.update(event.data)
+            self.count += len(event.data)
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamEnded):
+            self.ended = True
+        elif isinstance(event, h2.events.StreamReset):
+            self.reset = int(event.error_code)
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            self.goaway = True
+
+
+class Server:
+    """One connection: each CONNECT is connected to where the options say, whatever it names."""
+
+    def __init__(self, options, plain):
+        self.options = options
+        self.plain = plain
+        self.targets = {}
+        self.unread = {}
+        self.closing = set()
+        self.count = 0
+        self.is_mute = False
+
+    def run(self):
+        try:
+            self.tls = context(self.options, ssl.PROTOCOL_TLS_SERVER).wrap_socket(
+                self.plain, server_side=True)
+        except (ssl.SSLError, OSError) as error:
+            say(handshake=str(error))
+            return
+        say(handshake="ok", peer=peer_id(self.tls), alpn=self.tls.selected_alpn_protocol(),
+            version=self.tls.version())
+        self.h2 = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, **LENIENT))
+        try:
+            self.h2.initiate_connection()
+            if self.options.goaway:
+                # Room for a second stream would only be used by a client that does not listen.
+                self.h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 100})
+            self.flush()
+            while self.step():
+                pass
+        except (ssl.SSLError, OSError, h2.exceptions.H2Error) as error:
+            say(broken=str(error))
+
+    def flush(self):
+        bytes_out = self.h2.data_to_send()
+        if bytes_out and not self.is_mute:
+            self.tls.sendall(bytes_out)
+
+    def step(self):
+        sockets = [self.tls] + [s for s in self.targets.values() if s not in self.closing]
+        ready = [self.tls] if self.tls.pending() else select.select(sockets, [], [], TIME_LIMIT)[0]
+        if not ready:
+            return False
+        if self.tls in ready:
+            chunk = self.tls.recv(65536)
+            if not chunk:
+                return False
+            for event in self.h2.receive_data(chunk):
+                self.take(event)
+        for stream, target in list(self.targets.items()):
+            if target in ready:
+                self.relay(stream, target)
+        for stream in list(self.unread):
+            self.pass_on(stream)
+        self.flush()
+        return True
+
+    def relay(self, stream, target):
+        if len(self.unread.get(stream, b"")) > 1 << 20:
+            return
+        chunk = target.recv(65536)
+        self.unread[stream] = self.unread.get(stream, b"") + chunk
+        if not chunk:
+            self.closing.add(target)
+
+    def pass_on(self, stream):
+        waiting = self.unread[stream]
+        while waiting:
+            room = min(self.h2.local_flow_control_window(stream),
+                       self.h2.max_outbound_frame_size, len(waiting))
+            if room <= 0:
+                break
+            self.h2.send_data(stream, waiting[:room])
+            waiting = waiting[room:]
+        self.unread[stream] = waiting
+        if not waiting:
+            del self.unread[stream]
+            if self.targets.get(stream) in self.closing:
+                self.h2.end_stream(stream)
+
+    def take(self, event):
+        if isinstance(event, h2.events.RequestReceived):
+            fields = dict(event.headers)
+            say(authority=fields.get(":authority"), method=fields.get(":method"),
+                forwarded=fields.get("forwarded"), baggage=fields.get("baggage"))
+            self.count += 1
+            if self.options.status != 200:
+                self.h2.send_headers(event.stream_id, [(":status", str(self.options.status))], True)
+                return
+            self.targets[event.stream_id] = connect(self.options.connect)
+            self.h2.send_headers(event.stream_id, [(":status", "200")])
+            if self.options.goaway and self.count == 1:
+                self.h2.close_connection(last_stream_id=event.stream_id)
+                # h2 says goodbye at once; the streams that are open go on (RFC 9113 section 6.8).
+                self.h2.state_machine.state = h2.connection.ConnectionState.SERVER_OPEN
+            if self.options.mute:
+                self.flush()
+                self.is_mute = True
+        elif isinstance(event, h2.events.DataReceived):
+            if event.stream_id in self.targets:
+                self.targets[event.stream_id].sendall(event.data)
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamEnded):
+            if event.stream_id in self.targets:
+                self.targets[event.stream_id].shutdown(socket.SHUT_WR)
+        elif isinstance(event, h2.events.StreamReset):
+            target = self.targets.pop(event.stream_id, None)
+            self.unread.pop(event.stream_id, None)
+            say(reset=int(event.error_code))
+            if target:
+                target.close()
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            say(goaway=True)
+
+
+def serve(options):
+    host, port = options.address.rsplit(":", 1)
+    end = threading.Timer(60, os._exit, [1])
+    end.daemon = True
+    end.start()
+    listener = socket.create_server((host, int(port)))
+    say(listening=True)
+    while True:
+        plain, _ = listener.accept()
+        plain.settimeout(TIME_LIMIT)
+        threading.Thread(target=Server(options, plain).run, daemon=True).start()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", choices=["client", "server"])
+    parser.add_argument("address")
+    parser.add_argument("--ca", required=True)
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
+    parser.add_argument("--alpn", default="h2")
+    parser.add_argument("--tls12", action="store_true")
+    parser.add_argument("--authority")
+    parser.add_argument("--method", default="CONNECT")
+    parser.add_argument("--forwarded")
+    parser.add_argument("--source")
+    parser.add_argument("--bytes", type=int, default=0)
+    parser.add_argument("--connect")
+    parser.add_argument("--status", type=int, default=200)
+    parser.add_argument("--goaway", action="store_true")
+    parser.add_argument("--mute", action="store_true")
+    # The client's stream stays open until the other side ends it.
+    parser.add_argument("--hold", action="store_true")
+    options = parser.parse_args()
+    if options.role == "client":
+        Client(options).run()
+    else:
+        serve(options)
+
+
+main()
