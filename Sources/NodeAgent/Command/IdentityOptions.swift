@@ -52,6 +52,9 @@ struct CertificateLife: ExpressibleByArgument, Equatable, Sendable {
 
 /// Who the node's workloads are, and who says so.
 struct IdentityOptions: ParsableArguments {
+    /// There is a source of certificates.
+    var isOn: Bool { ca != nil || svids != nil || workloadAPI != nil }
+
     @Option(
         help: ArgumentHelp(
             "Certificate authority of the node's workloads: ca.crt and ca.key, made if there are "

@@ -48,6 +48,8 @@ final class Agent {
     private(set) var datapath: DatapathState
     private(set) var repairs = Repairs()
     private(set) var identity: IdentityState
+    /// `Credentials.version`; `nil`: the engine has none.
+    private var credentialsInForce: UInt64?
     private(set) var listeners: GatewayListeners
     private let healthChecks = HealthCheckPorts()
     private(set) var resets = SocketResets()
@@ -89,6 +91,7 @@ final class Agent {
             bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,
             engineNamespace: inheritance.engineNamespace, limits: options.datapathLimits)
         datapathOptions.heldPods = options.heldPods
+        datapathOptions.capturesHBONE = options.identity.isOn
         datapathOptions.mustHold = options.holdNewPods == .on
         datapathOptions.flowSample = options.flowSample.of
         datapathOptions.isHostAllowed = options.hostToPod == .allow
@@ -380,6 +383,9 @@ final class Agent {
             avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
         snapshot = new
         let compiled = ContinuousClock.now
+        // Nothing goes in plain text because a certificate is not there yet.
+        identity.follow(new)
+        turnIdentity()
         // What the engine has no part in is none of its business.
         if new.delta?.isEngines ?? true { serve(new) }
         let served = ContinuousClock.now
@@ -389,14 +395,17 @@ final class Agent {
         times.attach = datapath.datapath?.attachDuration ?? .zero
         times.maps = .now - served - times.attach
         healthChecks.follow(new.healthChecks)
-        identity.follow(new)
-        turnIdentity()
         report()
         if !isBehind { logger.info("generation \(config.generation) is in force") }
     }
 
     private func turnIdentity() {
         for line in identity.turn() { logger.notice("\(line)") }
+        guard let credentials = identity.identities?.credentials,
+            credentials.version != credentialsInForce
+        else { return }
+        credentialsInForce = credentials.version
+        engine.adopt(credentials)
     }
 
     private func serve(_ snapshot: Snapshot) {

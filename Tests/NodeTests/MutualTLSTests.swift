@@ -1,0 +1,223 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `client` and `near` on one node, `far` on another; both agents share an authority.
+@Suite("Between nodes only TLS is on the wire (docs/hbone.md)", .serialized)
+struct MutualTLSTests {
+    private static let marker = "plain-text-marker-7041"
+    private static let control = "plain-text-control-9355"
+    private static let id = "spiffe://cluster.local/ns/\(Testbed.space)/sa/"
+
+    private static func running(
+        more: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }
+    ) throws -> SmallMesh.Running {
+        let bed = try Testbed("n1: client, near; n2: far")
+        let near = try bed["near"].serve()
+        let far = try bed["far"].serve(
+            marker, locations: "location /who { return 200 \"$http_x_forwarded_client_cert\"; }")
+        try bed.describe(SmallMesh.services)
+        try configure(bed)
+        let more = ["--ca", "\(bed.directory)/ca"] + more
+        let agents = try ["n1", "n2"].map {
+            try bed[node: $0].start("agent", bed[node: $0].agentArguments(more: more))
+        }
+        for (name, agent) in zip(["n1", "n2"], agents) {
+            try bed[node: name].waitUntilReady(agent)
+        }
+        return SmallMesh.Running(
+            quiet: SmallMesh.Quiet(bed: bed, near: near, far: far), agents: agents)
+    }
+
+    @Test func `a marker in requests and answers is not on the fabric`() throws {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        let file = "\(mesh.bed.directory)/fabric.pcap"
+        let capture = try mesh.node.start(
+            "capture", ["tcpdump", "-i", "eth0", "--immediate-mode", "-U", "-s", "0", "-w", file])
+        try eventually("tcpdump listens") { capture.text.contains("listening") }
+
+        // By an HTTP service, by one of TCP, and by the pod's own address; both families.
+        let urls =
+            SmallMesh.engineFar.urls + SmallMesh.kernelFar.urls
+            + ["http://\(far.v4):8080", "http://[\(far.v6)]:8080"]
+        for url in urls {
+            let answer = try mesh.client.curl(
+                "-H", "x-marker: \(Self.marker)", url + "/" + Self.marker)
+            #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
+            #expect(answer.body.contains(Self.marker))
+            let source = url.contains("[") ? mesh.client.v6 : mesh.client.v4
+            #expect(answer.headers["x-client"] == source, "\(url)")
+        }
+        // What goes in plain text is found: the node's own request.
+        let own = "http://\(far.v4):8080/who"
+        #expect(try mesh.node.curl(own, "-H", "x-marker: \(Self.control)").status == 200)
+        try eventually("the capture has all of it") {
+            try Command.run(["grep", "-c", "-a", Self.control, file]).output == "1\n"
+        }
+        // Both nodes say who has proved what to whom.
+        for node in [mesh.node, mesh.bed[node: "n2"]] {
+            let pairs = try node.malla("mtls", "-o", "json").output
+            #expect(pairs.contains("\"security\" : \"mutual_tls\""), "\(pairs)")
+            #expect(pairs.contains("\"sourcePrincipal\" : \"\(Self.id)client\""), "\(pairs)")
+            #expect(pairs.contains("\"targetPrincipal\" : \"\(Self.id)far\""), "\(pairs)")
+        }
+        capture.signal(SIGINT)
+        #expect(capture.wait(seconds: 10) == 0)
+        let seen = try mesh.node.run(["tcpdump", "-nn", "-r", file, "tcp", "port", "15008"])
+        #expect(seen.output.contains("\(mesh.client.v4)."), "\(seen.output.prefix(2000))")
+        #expect(seen.output.contains("\(far.v4).15008"))
+        #expect(seen.output.contains("\(far.v6).15008"))
+        let found = try Command.run(["grep", "-c", "-a", Self.marker, file])
+        #expect(found.output == "0\n", "\(found)")
+        // TLS only: nothing of the pod's goes to another port, or from one.
+        let others = try mesh.node.run([
+            "tcpdump", "-nn", "-r", file,
+            "tcp and not port 15008 and (host \(mesh.client.v4) "
+                + "or host \(mesh.client.v6))",
+        ])
+        #expect(others.output.isEmpty, "\(others.output.prefix(2000))")
+    }
+
+    @Test func `the server is told who calls, and nobody else can say so`() throws {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let answer = try mesh.client.curl(
+            "-H", "x-forwarded-client-cert: By=me;URI=spiffe://cluster.local/ns/a/sa/forged",
+            SmallMesh.engineFar.urls[0] + "/who")
+        #expect(answer.body == "By=\(Self.id)far;URI=\(Self.id)client", "\(answer)\n\(mesh.logs)")
+        let node = mesh.bed[node: "n2"]
+        #expect(try node.metric("malla_tunnels_opened_total{side=\"downstream\"}") == 1)
+        #expect(try mesh.node.metric("malla_tunnels_opened_total{side=\"upstream\"}") == 1)
+    }
+
+    @Test func `a pod that insists on mutual TLS is reached by tunnels, and by nothing else`()
+        throws
+    {
+        let mesh = try Self.running { bed in
+            try bed.configure(
+                "strict.yaml",
+                """
+                apiVersion: security.istio.io/v1
+                kind: PeerAuthentication
+                metadata: {name: strict, namespace: \(Testbed.space)}
+                spec: {mtls: {mode: STRICT}}
+
+                """)
+        }
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        for url in [SmallMesh.engineFar.urls[0], SmallMesh.kernelFar.urls[0]] {
+            let answer = try mesh.client.curl(url)
+            #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
+        }
+        let plain = Curl.response(
+            try mesh.bed.outside(OpenMesh.ask + ["http://\(far.v4):8080/"]))
+        #expect(plain.problem.hasPrefix("curl 7:"), "\(plain)")
+        // Somebody without a certificate at the tunnels' port.
+        let bare = try mesh.bed.outside(
+            [
+                "curl", "-sSk", "-m", "4", "--http2", "https://\(far.v4):15008/",
+            ])
+        #expect(!bare.isSuccess)
+        try eventually("it is counted by its reason") {
+            try mesh.bed[node: "n2"].metric(
+                "malla_tls_handshakes_total{side=\"downstream\",result=\"no_certificate\"}") == 1
+        }
+    }
+
+    /// docs/identity.md, "Replacing the root", each step when the one before is in force.
+    @Test func `certificates that live seconds, and a new root, cost no request at 5000 a second`()
+        throws
+    {
+        let mesh = try Self.running(more: ["--cert-ttl", "20s"])
+        defer { mesh.close() }
+        let nodes = ["n1", "n2"].map { mesh.bed[node: $0] }
+        let load = try mesh.client.start(
+            "load",
+            [
+                Binaries.repository + "/.build/release/Pace", "5000", "16", "30",
+                SmallMesh.engineFar.v4, "80", "/",
+            ])
+        func all(_ what: String, _ holds: (String) -> Bool, _ words: String...) throws {
+            try eventually(what, within: 25) {
+                try nodes.allSatisfy { node in
+                    let line = [Binaries.malla, "--socket", node.socket, "certs"] + words
+                    return holds(try node.run(line).output)
+                }
+            }
+        }
+        func roots(_ text: String) -> Int {
+            text.components(separatedBy: "cluster.local").count - 1
+        }
+        let ca = "cd \(mesh.bed.directory)\n"
+        try Command.shell(
+            ca
+                + """
+                openssl req -x509 -newkey ed25519 -nodes -keyout k -out c -subj /CN=next -days 9 \
+                  -addext keyUsage=critical,keyCertSign
+                chmod 600 k c
+                cp ca/ca.crt old
+                cat old c > ca/n && mv ca/n ca/ca.crt
+                """)
+        try all("both roots are believed", { $0.contains("next") }, "--authorities")
+        try Command.shell(ca + "cat c old > ca/n && mv ca/n ca/ca.crt && mv k ca/ca.key")
+        try all("the new root has signed all") { $0.contains("next") }
+        try Command.shell(ca + "mv c ca/ca.crt")
+        try all("the old root is gone", { roots($0) == 1 }, "--authorities")
+        #expect(load.wait(seconds: 40) == 0, "\(load.text)\n\(mesh.logs)")
+        #expect(load.text.contains(" failed=0 refused=0 "), "\(load.text)\n\(mesh.logs)")
+        let requests = load.text.split(separator: " ").first?.dropFirst("requests=".count)
+        #expect(requests.flatMap { Int($0) } ?? 0 > 100_000, "\(load.text)")
+        for node in nodes {
+            #expect(try node.metric("malla_certificates_issued_total") >= 3)
+            #expect(try node.metric("malla_tunnels_opened_total") >= 3)
+        }
+    }
+
+    /// Equal to what the kernel decides for the pair: policies name neither 15008 nor any address
+    /// of the agents'.
+    @Test func `policies are judged on client, pod and the pod's port, not on the tunnel`() throws {
+        let mesh = try Self.running { bed in
+            try bed.configure(
+                "policy.yaml",
+                """
+                apiVersion: networking.k8s.io/v1
+                kind: NetworkPolicy
+                metadata: {name: wall, namespace: \(Testbed.space)}
+                spec:
+                  podSelector: {matchLabels: {app: far}}
+                  ingress:
+                  - from: [{podSelector: {matchLabels: {app: client}}}]
+                    ports: [{port: 8080}]
+                ---
+                apiVersion: networking.k8s.io/v1
+                kind: NetworkPolicy
+                metadata: {name: cage, namespace: \(Testbed.space)}
+                spec:
+                  podSelector: {matchLabels: {app: client}}
+                  policyTypes: [Egress]
+                  egress:
+                  - to: [{podSelector: {matchLabels: {app: far}}}]
+                    ports: [{port: 8080}]
+
+                """)
+        }
+        defer { mesh.close() }
+        let urls = SmallMesh.engineFar.urls + SmallMesh.kernelFar.urls
+        for url in urls {
+            let answer = try mesh.client.curl(url)
+            #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
+            let other = try mesh.bed["near"].curl(url)
+            #expect(other.status != 200, "\(url): \(other)\n\(mesh.logs)")
+        }
+        let far = mesh.bed[node: "n2"]
+        #expect(try far.metric("malla_tunnel_refused_total{status=\"503\"}") >= 4)
+        // To a port that the policy does not name: nothing of it reaches the other node.
+        let streams = try far.metric("malla_tunnel_streams_total{side=\"downstream\"}")
+        #expect(
+            try mesh.client.curl("http://\(mesh.bed["far"].v4):8081/", seconds: 1).status != 200)
+        #expect(try far.metric("malla_tunnel_streams_total{side=\"downstream\"}") == streams)
+    }
+}

@@ -1,0 +1,189 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `client` on one node, `far` and `next` on another, `other` on a third that runs no agent: what
+/// it opens comes over the fabric as an attacker would send it.
+@Suite("Who may open a tunnel, and what it may lead to (docs/hbone.md)", .serialized)
+struct TunnelRefusalTests {
+    private static func id(_ account: String) -> String {
+        "spiffe://cluster.local/ns/\(Testbed.space)/sa/\(account)"
+    }
+
+    private struct Fixture {
+        let bed: Testbed
+        let authority: TestAuthority
+        let agents: [TestProcess]
+        var server: TestNode { bed[node: "n2"] }
+        var far: TestPod { bed["far"] }
+        var logs: String { agents.map { String($0.text.suffix(2000)) }.joined(separator: "\n--\n") }
+
+        init() throws {
+            bed = try Testbed("n1: client; n2: far, next; n3: other")
+            authority = try TestAuthority()
+            _ = try bed["far"].serve()
+            _ = try bed["next"].serve()
+            try bed.describe([
+                TestService("far", 1, "tcp", to: ["far"]),
+                TestService("web", 2, "http", to: ["far"]),
+            ])
+            // The operator's own authority, so that the test can sign as it does.
+            let ca = "\(bed.directory)/ca"
+            try Command.shell(
+                """
+                mkdir -m 700 \(ca)
+                cp \(authority.directory.path)/ca.crt \(authority.directory.path)/ca.key \(ca)/
+                chmod 600 \(ca)/*
+                """)
+            let bed = bed
+            agents = try ["n1", "n2"].map {
+                try bed[node: $0].start("agent", bed[node: $0].agentArguments(more: ["--ca", ca]))
+            }
+            for (name, agent) in zip(["n1", "n2"], agents) {
+                try bed[node: name].waitUntilReady(agent)
+            }
+            let count = "malla_certificates_missing"
+            for name in ["n1", "n2"] {
+                try eventually("certificates of \(name)") {
+                    try bed[node: name].metric(count) == 0
+                }
+            }
+        }
+
+        func close() {
+            bed.close()
+            authority.remove()
+        }
+
+        /// The command line of a peer that shares no code with the agent.
+        func peer(_ files: (chain: String, key: String)?, _ words: [String]) -> [String] {
+            var line = [
+                "/usr/bin/python3",
+                Binaries.repository + "/Tests/L7EngineTests/Tunnel/hbone_peer.py",
+                "client", "\(far.v4):15008", "--ca", authority.file,
+            ]
+            if let files { line += ["--cert", files.chain, "--key", files.key] }
+            return line + words
+        }
+
+        func handshakes(_ result: String) throws -> Double {
+            try server.metric(
+                "malla_tls_handshakes_total{side=\"downstream\",result=\"\(result)\"}")
+        }
+
+        func refusals(_ status: Int) throws -> Double {
+            try server.metric("malla_tunnel_refused_total{status=\"\(status)\"}")
+        }
+    }
+
+    private struct Attempt {
+        var name: String
+        var account: String? = "other"
+        var isExpired = false
+        var isForeign = false
+        var words: [String] = []
+        /// The label of `malla_tls_handshakes_total`.
+        var result: String
+    }
+
+    private static let attempts = [
+        Attempt(
+            name: "another workload's certificate, stolen", account: "client",
+            result: "name_mismatch"),
+        Attempt(name: "an authority of its own", isForeign: true, result: "untrusted"),
+        Attempt(name: "a certificate that has run out", isExpired: true, result: "expired"),
+        Attempt(name: "no certificate", account: nil, result: "no_certificate"),
+        Attempt(name: "TLS 1.2", words: ["--tls12"], result: "version"),
+    ]
+
+    @Test func `who is not who it should be is refused, and counted by reason`() throws {
+        let mesh = try Fixture()
+        defer { mesh.close() }
+        let foreign = try TestAuthority("its-own")
+        defer { foreign.remove() }
+        let other = mesh.bed["other"]
+        for row in Self.attempts {
+            let issuer = row.isForeign ? foreign : mesh.authority
+            let files = try row.account.map {
+                try mesh.authority.write(
+                    try issuer.issue("URI:\(Self.id($0))", isExpired: row.isExpired),
+                    UUID().uuidString)
+            }
+            let before = try mesh.handshakes(row.result)
+            let said = try other.run(
+                mesh.peer(files, ["--authority", "\(mesh.far.v4):8080"] + row.words))
+            #expect(!said.output.contains("\"status\": 200"), "\(row.name): \(said)")
+            try eventually("\(row.name): counted; \(said)\n\(mesh.logs)") {
+                try mesh.handshakes(row.result) == before + 1
+            }
+        }
+        #expect(try mesh.server.metric("malla_tunnel_streams_total{side=\"downstream\"}") == 0)
+
+        // Who is who it says gets to the pod, and to nothing else of the node.
+        let own = try mesh.authority.write(
+            try mesh.authority.issue("URI:\(Self.id("other"))"), "own")
+        let places = [
+            ("\(mesh.far.v4):8080", 200), ("\(mesh.bed["next"].v4):8080", 403),
+            ("\(mesh.server.v4):15020", 403), ("127.0.0.1:15020", 403), ("10.0.0.1:80", 403),
+            ("\(mesh.far.v4):15008", 403),
+        ]
+        for (place, status) in places {
+            let said = try other.run(mesh.peer(own, ["--authority", place]))
+            #expect(said.output.contains("\"status\": \(status),"), "\(place): \(said)")
+            #expect(said.output.contains("\"peer\": \"\(Self.id("far"))\""), "\(said)")
+        }
+        #expect(try mesh.refusals(403) == 5)
+        // A pod whose node runs an agent cannot make a tunnel in the agent's tunnel.
+        let inner = try mesh.bed["client"].run(
+            mesh.peer(own, ["--authority", "\(mesh.far.v4):8080"]))
+        #expect(!inner.output.contains("\"status\": 200"), "\(inner)")
+    }
+
+    @Test func `a certificate that is revoked ends its tunnels within seconds, and no others`()
+        throws
+    {
+        let mesh = try Fixture()
+        defer { mesh.close() }
+        let files = try mesh.authority.write(
+            try mesh.authority.issue("URI:\(Self.id("other"))"), "own")
+        let held = try mesh.bed["other"].start(
+            "held", mesh.peer(files, ["--authority", "\(mesh.far.v4):8080", "--hold"]))
+        try eventually("its tunnel is open") { held.text.contains("\"open\": true") }
+        let load = try mesh.bed["client"].start(
+            "load", ["wrk", "-t1", "-c4", "-d5s", "--timeout", "2s", "http://10.96.0.1/"])
+        try eventually("another tunnel is in use") {
+            try mesh.server.metric("malla_tunnels{side=\"downstream\"}") == 2
+        }
+        try Command.shell(
+            """
+            cd \(mesh.authority.directory.path)
+            : > revoked.db; echo 01 > crlnumber
+            cat > revoked.cnf <<END
+            [ca]
+            default_ca = own
+            [own]
+            database = revoked.db
+            crlnumber = crlnumber
+            default_md = sha256
+            default_crl_days = 9
+            END
+            openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -revoke \(files.chain)
+            openssl ca -config revoked.cnf -cert ca.crt -keyfile ca.key -gencrl -out n
+            mv n \(mesh.bed.directory)/ca/ca.crl
+            """)
+        try eventually("it is ended; \(held.text)\n\(mesh.logs)", within: 8) {
+            try mesh.server.metric(
+                "malla_tunnels_ended_total{side=\"downstream\",reason=\"not_allowed_any_more\"}")
+                == 1
+        }
+        #expect(held.wait(seconds: 10) == 0)
+        #expect(held.text.contains("\"handshake\": \"ok\""), "\(held.text)")
+        #expect(load.wait(seconds: 20) == 0)
+        #expect(Load(load.text).errors == 0, "\(load.text)\n\(mesh.logs)")
+        // It gets no other.
+        let again = try mesh.bed["other"].run(
+            mesh.peer(files, ["--authority", "\(mesh.far.v4):8080"]))
+        #expect(!again.output.contains("\"status\": 200"), "\(again)")
+        #expect(try mesh.handshakes("revoked") == 1)
+    }
+}
