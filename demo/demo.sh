@@ -90,9 +90,10 @@ requests_of() { awk '/ requests in / { print $1 }' "$1"; }
 # wrk prints these lines only when there was something to print.
 clean_load() { [ "$(requests_of "$1")" -gt 0 ] && ! grep -E 'Non-2xx|Socket errors' "$1"; }
 
+# start_agents [OPTION...]
 start_agents() {
     local node
-    for node in $NODES; do "$TESTBED" agent $BED "$node" >"$HOME_OF_BED/agent-$node.pid"; done
+    for node in $NODES; do "$TESTBED" agent $BED "$node" "$@" >"$HOME_OF_BED/agent-$node.pid"; done
     for node in $NODES; do wait_until 30 "agent of $node is ready" ready "$node"; done
 }
 
@@ -266,6 +267,73 @@ step_crash() {
     show malla n1 status
 }
 
+# Whether every identity of both nodes has its certificate.
+certified() {
+    local node
+    for node in $NODES; do
+        [ "$(metrics $node | awk '$1 == "malla_certificates_missing" { print $2 }')" = 0 ] || return 1
+    done
+}
+in_capture() { grep -c -a -- "$1" "$HOME_OF_BED/fabric.pcap" || true; }
+
+step_tunnels() {
+    say "9. The nodes get identities: what leaves a node is TLS, and both ends prove who they are"
+    local node
+    for node in $NODES; do kill "$(cat "$HOME_OF_BED/agent-$node.pid")"; done
+    for node in $NODES; do wait_until 10 "the agent of $node has ended" nobody_serves "$node"; done
+    note '$ malla-agent run ... --ca CA     # on both nodes: they share an authority'
+    start_agents --ca "$HOME_OF_BED/ca"
+    wait_until 20 "every account has its certificate" certified
+    show malla n1 certs
+    node n1 tcpdump -i eth0 --immediate-mode -U -s 0 -w "$HOME_OF_BED/fabric.pcap" \
+        >"$HOME_OF_BED/tcpdump.txt" 2>&1 &
+    local capture=$!
+    wait_until 10 "tcpdump listens" grep -q listening "$HOME_OF_BED/tcpdump.txt"
+    note 'a pod asks pods of the other node, by TCP and by HTTP, with a word that can be searched for:'
+    show pod client curl -s -H 'x-note: secret-word' http://payments/secret-word
+    show pod client curl -si -H 'x-version: v2' -H 'x-note: secret-word' http://catalog/secret-word
+    note 'the node itself is no pod, so it asks in plain text:'
+    show node n1 curl -s -H 'x-note: plain-word' http://10.77.2.12:8080/
+    wait_until 10 "the capture has all of it" grep -q -a plain-word "$HOME_OF_BED/fabric.pcap"
+    kill $capture
+    wait $capture || true
+    note "\$ node n1 tcpdump -r fabric.pcap tcp port 15008     # between the nodes, on the wire"
+    node n1 tcpdump -nn -r "$HOME_OF_BED/fabric.pcap" 'tcp port 15008' 2>/dev/null >"$HOME_OF_BED/seen.txt"
+    head -n 4 "$HOME_OF_BED/seen.txt" | cut -c 1-120 | indent
+    note "$(wc -l <"$HOME_OF_BED/seen.txt") packets of tunnels; secret-word is in $(in_capture secret-word) of all packets, plain-word in $(in_capture plain-word)"
+    [ -s "$HOME_OF_BED/seen.txt" ] || fail "no tunnel on the wire"
+    [ "$(in_capture secret-word)" = 0 ] || fail "plain text on the wire"
+    note 'both nodes say who has proved what (malla mtls shows more):'
+    for node in $NODES; do
+        show malla $node mtls
+        malla $node mtls -o json >"$HOME_OF_BED/mtls.json"
+        grep -q 'sourcePrincipal.*spiffe://cluster.local/ns/shop/sa/client"' "$HOME_OF_BED/mtls.json" ||
+            fail "$node does not know the client by its identity"
+        grep -q 'targetPrincipal.*spiffe://cluster.local/ns/shop/sa/payments"' "$HOME_OF_BED/mtls.json" ||
+            fail "$node does not know payments by its identity"
+    done
+}
+
+refused() { ! "$@" >/dev/null 2>&1; }
+
+step_strict() {
+    say "10. payments insists on mutual TLS: plain text is refused in the kernel, and said why"
+    show cat demo/changes/payments-strict.yaml
+    show outside curl -s -m 3 http://10.77.2.12:8080/
+    cp demo/changes/payments-strict.yaml "$HOME_OF_BED/config/.new"
+    mv "$HOME_OF_BED/config/.new" "$HOME_OF_BED/config/payments-strict.yaml"
+    wait_until 10 "plain text is refused" refused outside curl -s -m 1 http://10.77.2.12:8080/
+    note 'from outside of the mesh, and from a node that is not its own:'
+    show outside sh -c 'curl -sS -m 3 http://10.77.2.12:8080/ || true'
+    show node n1 sh -c 'curl -sS -m 3 http://10.77.2.12:8080/ || true'
+    show malla n2 observe --verdict plain_refused
+    prints 'PeerAuthentication shop/payments' malla n2 observe --verdict plain_refused ||
+        fail "the refusal is not explained"
+    note 'a pod with an identity is served as before:'
+    show pod client curl -s http://payments/
+    prints 'paid' pod client curl -s http://payments/ || fail "payments refuses the mesh"
+}
+
 how_to_look() {
     cat <<TEXT
 
@@ -289,7 +357,7 @@ case "${1:-all}" in
         say "Malla's demo: two nodes, real eBPF, routed HTTP"
         up
         trap down EXIT
-        for step in shop kernel canary rules sight change gateway crash; do step_$step; done
+        for step in shop kernel canary rules sight change gateway crash tunnels strict; do step_$step; done
         say "Every step held."
         ;;
     *)
