@@ -64,6 +64,15 @@ struct WorkloadAPITests {
         #expect(bed.identities.bundleFailure?.reason == .unreadable)
     }
 
+    @Test func `a server that takes the call and says nothing is called again`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.startSilence()
+        try bed.turn(until: "it is told") {
+            $0.bundleFailure?.message.contains("has said nothing for 10 s") == true
+        }
+    }
+
     @Test(arguments: [
         ("/run/spire/api.sock", "/run/spire/api.sock"), ("unix:/a/b", "/a/b"),
         ("unix:///a/b", "/a/b"),
@@ -170,6 +179,18 @@ private final class WorkloadAPIBed {
         }
     }
 
+    /// Takes connections, and reads and says nothing.
+    func startSilence() throws {
+        let script = "import socket,time;s=socket.socket(1);s.bind('api.sock');s.listen();"
+        server = try Command.background(
+            ["sh", "-c", "cd \(path) && exec /usr/bin/python3 -c \"\(script)time.sleep(100)\""],
+            log: path + "/server.log")
+        let path = self.path
+        try eventually("the server listens", within: 30) {
+            FileManager.default.fileExists(atPath: path + "/api.sock")
+        }
+    }
+
     func stopServer() {
         server?.stop()
         server = nil
@@ -202,7 +223,8 @@ private final class WorkloadAPIBed {
         } catch {
             let failures = identities.entries.values.compactMap(\.failure)
             throw CommandFailure(
-                description: "\(error)\n\(server?.text ?? "") \(failures) \(identities.warnings)")
+                description: "\(error)\n\(server?.text ?? "") \(failures) \(identities.warnings) "
+                    + "\(identities.bundleFailure?.message ?? "")")
         }
     }
 }

@@ -69,12 +69,16 @@ final class WorkloadAPIConnection: Sendable {
         /// Why there is nothing newer; `nil` once a message came.
         var failure: SVIDFailure?
         var isOpen = false
+        /// A message, or why there is none, came by the connection that is open.
+        var isAnswered = false
         /// The steady clock.
         var retryAt = ContinuousClock.now
         var attempts = 0
     }
 
     static let retrySecondsMax = 30
+    /// A server says at once what it has, so one that says nothing is asked anew.
+    static let answerSecondsMax = 10
 
     private let socket: String
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -91,6 +95,7 @@ final class WorkloadAPIConnection: Sendable {
         let mayConnect = shared.guarded.withLock { state in
             guard !state.isOpen, .now >= state.retryAt else { return false }
             state.isOpen = true
+            state.isAnswered = false
             return true
         }
         if mayConnect { connect() }
@@ -106,6 +111,16 @@ final class WorkloadAPIConnection: Sendable {
                     shared.ended(
                         SVIDFailure(.unreadable, "the Workload API closed the connection"))
                 }
+                let patience = TimeAmount.seconds(Int64(Self.answerSecondsMax))
+                let deadline = channel.eventLoop.scheduleTask(in: patience) {
+                    guard !shared.guarded.withLock(\.isAnswered) else { return }
+                    shared.ended(
+                        SVIDFailure(
+                            .unreadable,
+                            "the Workload API has said nothing for \(Self.answerSecondsMax) s"))
+                    channel.close(promise: nil)
+                }
+                channel.closeFuture.whenComplete { _ in deadline.cancel() }
                 return channel.configureHTTP2Pipeline(
                     mode: .client, inboundStreamInitializer: nil
                 ).flatMap { multiplexer in
@@ -135,6 +150,7 @@ private final class Shared: Sendable {
     let guarded = Mutex<WorkloadAPIConnection.State>(.init())
 
     func took(_ bytes: [UInt8]) {
+        guarded.withLock { $0.isAnswered = true }
         do throws(SVIDFailure) {
             let message = try WorkloadAPIMessage(bytes)
             guarded.withLock { state in
