@@ -62,6 +62,8 @@ struct MutualTLSTests {
             #expect(pairs.contains("\"security\" : \"mutual_tls\""), "\(pairs)")
             #expect(pairs.contains("\"sourcePrincipal\" : \"\(Self.id)client\""), "\(pairs)")
             #expect(pairs.contains("\"targetPrincipal\" : \"\(Self.id)far\""), "\(pairs)")
+            let plain = try node.malla("mtls", "--plain").output
+            #expect(!plain.contains("bed/client"), "\(plain)")
         }
         capture.signal(SIGINT)
         #expect(capture.wait(seconds: 10) == 0)
@@ -134,12 +136,7 @@ struct MutualTLSTests {
         let mesh = try Self.running(more: ["--cert-ttl", "20s"])
         defer { mesh.close() }
         let nodes = ["n1", "n2"].map { mesh.bed[node: $0] }
-        let load = try mesh.client.start(
-            "load",
-            [
-                Binaries.repository + "/.build/release/Pace", "5000", "16", "30",
-                SmallMesh.engineFar.v4, "80", "/",
-            ])
+        let load = try mesh.client.start("load", Self.pace("5000", seconds: "30"))
         func all(_ what: String, _ holds: (String) -> Bool, _ words: String...) throws {
             try eventually(what, within: 25) {
                 try nodes.allSatisfy { node in
@@ -174,6 +171,32 @@ struct MutualTLSTests {
             #expect(try node.metric("malla_certificates_issued_total") >= 3)
             #expect(try node.metric("malla_tunnels_opened_total") >= 3)
         }
+    }
+
+    @Test func `agents that are replaced at both ends cost no request`() throws {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let load = try mesh.client.start("load", Self.pace("2000", seconds: "60"))
+        try eventually("the load flows") { try mesh.quiet.far.requests() > 500 }
+        for (name, agent) in zip(["n1", "n2", "n1"], mesh.agents + mesh.agents.prefix(1)) {
+            let before = try mesh.bed[node: name].serving()
+            agent.signal(SIGUSR2)
+            try eventually("the next child of \(name) serves\n\(mesh.logs)") {
+                let now = try mesh.bed[node: name].serving()
+                return now != before && now != 0
+            }
+            let answered = try mesh.quiet.far.requests()
+            try eventually("the load goes on") { try mesh.quiet.far.requests() > answered + 500 }
+        }
+        load.signal(SIGINT)
+        #expect(load.wait(seconds: 20) == 0, "\(load.text)\n\(mesh.logs)")
+        #expect(load.text.contains(" failed=0 refused=0 "), "\(load.text)\n\(mesh.logs)")
+    }
+
+    private static func pace(_ rate: String, seconds: String) -> [String] {
+        [
+            Binaries.pace, rate, "16", seconds, SmallMesh.engineFar.v4, "80", "/",
+        ]
     }
 
     /// Equal to what the kernel decides for the pair: policies name neither 15008 nor any address

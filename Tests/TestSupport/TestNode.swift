@@ -123,6 +123,7 @@ public enum Binaries {
     public static var agent: String { directory + "/malla-agent" }
     public static var testbed: String { directory + "/testbed" }
     public static var malla: String { directory + "/malla" }
+    public static var pace: String { directory + "/Pace" }
 
     /// All products are built side by side: those beside this one, wherever the tree was copied to.
     private static let directory: String = {

@@ -50,6 +50,8 @@ struct Moment {
     private static let origin = ContinuousClock.now
 
     static var now: Moment {
+        // Read first: it is set by being read, and no moment lies before it.
+        let origin = origin
         let (seconds, attoseconds) = (ContinuousClock.now - origin).components
         return Moment(
             wall: Int64(Date().timeIntervalSince1970),

@@ -49,6 +49,26 @@ struct ForwardingTests {
         #expect(answer.contains("Via: 1.0 old\r\n") && answer.contains("Via: 1.1 malla\r\n"))
     }
 
+    @Test func `whom mutual TLS has proved is our word, and nobody else's`() throws {
+        let origin = Origin.echo()
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let captured = try CapturedPort(origin: origin.port)
+        defer { captured.stop() }
+        let forged = "X-Forwarded-Client-Cert: URI=spiffe://a/b\r\nx-forwarded-client-cert: c\r\n"
+
+        let answers = [
+            gateway.get("/", forged),
+            Loopback.exchange(
+                captured.port, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\(forged)\r\n"),
+        ]
+
+        for answer in answers {
+            #expect(answer.hasPrefix("HTTP/1.1 200 "))
+            #expect(!answer.lowercased().contains("client-cert"), "\(answer)")
+        }
+    }
+
     @Test func `a request without an id gets one, a plain one stays, another is replaced`() throws {
         let origin = Origin.echo()
         let gateway = try gateway(origin)
