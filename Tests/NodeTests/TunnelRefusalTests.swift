@@ -18,7 +18,8 @@ struct TunnelRefusalTests {
         var far: TestPod { bed["far"] }
         var logs: String { agents.map { String($0.text.suffix(2000)) }.joined(separator: "\n--\n") }
 
-        init() throws {
+        /// - Parameter bare: a pod that is not in the mesh.
+        init(bare: String = "none") throws {
             bed = try Testbed("n1: client; n2: far, next; n3: other")
             authority = try TestAuthority()
             _ = try bed["far"].serve()
@@ -27,6 +28,11 @@ struct TunnelRefusalTests {
                 TestService("far", 1, "tcp", to: ["far"]),
                 TestService("web", 2, "http", to: ["far"]),
             ])
+            let objects = "\(bed.configuration)/bed.yaml"
+            let text = try Command.shell("cat \(objects)")
+            try bed.configure(
+                "bed.yaml",
+                text.replacing("{app: \(bare)}", with: "{app: \(bare), malla.io/mesh: disabled}"))
             // The operator's own authority, so that the test can sign as it does.
             let ca = "\(bed.directory)/ca"
             try Command.shell(
@@ -56,11 +62,13 @@ struct TunnelRefusalTests {
         }
 
         /// The command line of a peer that shares no code with the agent.
-        func peer(_ files: (chain: String, key: String)?, _ words: [String]) -> [String] {
+        func peer(
+            _ files: (chain: String, key: String)?, _ words: [String], at address: String? = nil
+        ) -> [String] {
             var line = [
                 "/usr/bin/python3",
                 Binaries.repository + "/Tests/L7EngineTests/Tunnel/hbone_peer.py",
-                "client", "\(far.v4):15008", "--ca", authority.file,
+                "client", "\(address ?? far.v4):15008", "--ca", authority.file,
             ]
             if let files { line += ["--cert", files.chain, "--key", files.key] }
             return line + words
@@ -137,6 +145,42 @@ struct TunnelRefusalTests {
         let inner = try mesh.bed["client"].run(
             mesh.peer(own, ["--authority", "\(mesh.far.v4):8080"]))
         #expect(!inner.output.contains("\"status\": 200"), "\(inner)")
+    }
+
+    @Test func `the tunnels' port is the agent's for pods of the mesh, and theirs for others`()
+        throws
+    {
+        let mesh = try Fixture(bare: "next")
+        defer { mesh.close() }
+        let next = mesh.bed["next"]
+        for pod in [mesh.far, next] {
+            try pod.start(
+                "own", ["/usr/bin/python3", "-m", "http.server", "15008", "--bind", "::"])
+            try eventually("\(pod.name) listens") {
+                try pod.run(["ss", "-Hltn", "sport = :15008"]).output.contains("15008")
+            }
+        }
+        func ask(_ address: String) throws -> Response {
+            Curl.response(try mesh.bed.outside(OpenMesh.ask + ["http://\(address):15008/"]))
+        }
+        for address in [next.v4, "[\(next.v6)]"] {
+            #expect(try ask(address).status == 200, "\(address)\n\(mesh.logs)")
+        }
+        for address in [mesh.far.v4, "[\(mesh.far.v6)]"] {
+            #expect(try ask(address).status != 200, "\(address)\n\(mesh.logs)")
+        }
+        #expect(try mesh.handshakes("plain_http") == 2)
+        // By both families, and the server sees the client's own address.
+        let own = try mesh.authority.write(
+            try mesh.authority.issue("URI:\(Self.id("other"))"), "own")
+        for (address, host) in [
+            (mesh.far.v4, mesh.far.v4), (mesh.far.v6, "[\(mesh.far.v6)]"),
+        ] {
+            let said = try mesh.bed["other"].run(
+                mesh.peer(own, ["--authority", "\(host):8080"], at: address))
+            #expect(said.output.contains("\"status\": 200,"), "\(said)\n\(mesh.logs)")
+            #expect(said.output.contains("\"peer\": \"\(Self.id("far"))\""), "\(said)")
+        }
     }
 
     @Test func `a certificate that is revoked ends its tunnels within seconds, and no others`()
