@@ -43,7 +43,10 @@ struct TunnelRefusalTests {
                 """)
             let bed = bed
             agents = try ["n1", "n2"].map {
-                try bed[node: $0].start("agent", bed[node: $0].agentArguments(more: ["--ca", ca]))
+                try bed[node: $0].start(
+                    "agent",
+                    bed[node: $0].agentArguments(
+                        more: ["--ca", ca, "--access-log", "\(bed.directory)/\($0)/access.log"]))
             }
             for (name, agent) in zip(["n1", "n2"], agents) {
                 try bed[node: name].waitUntilReady(agent)
@@ -72,6 +75,17 @@ struct TunnelRefusalTests {
             ]
             if let files { line += ["--cert", files.chain, "--key", files.key] }
             return line + words
+        }
+
+        /// The reasons of the server's access log, for those whom a pod was refused.
+        func refused(by pod: TestPod) throws -> [String] {
+            try Command.shell("cat \(bed.directory)/n2/access.log").split(separator: "\n")
+                .filter {
+                    $0.contains("\"source\":\"\(pod.v4):")
+                        && $0.contains("\"destination\":\"\(far.v4):15008\"")
+                }
+                .compactMap { $0.components(separatedBy: "\"reason\":\"").dropFirst().first }
+                .map { String($0.prefix { $0 != "\"" }) }
         }
 
         func handshakes(_ result: String) throws -> Double {
@@ -126,6 +140,11 @@ struct TunnelRefusalTests {
             }
         }
         #expect(try mesh.server.metric("malla_tunnel_streams_total{side=\"downstream\"}") == 0)
+        // Who it was, and what for.
+        try eventually("the access log says it of all") {
+            let lines = try mesh.refused(by: other)
+            return lines == Self.attempts.map(\.result)
+        }
 
         // Who is who it says gets to the pod, and to nothing else of the node.
         let own = try mesh.authority.write(
@@ -141,6 +160,9 @@ struct TunnelRefusalTests {
             #expect(said.output.contains("\"peer\": \"\(Self.id("far"))\""), "\(said)")
         }
         #expect(try mesh.refusals(403) == 5)
+        try eventually("the access log says that, too") {
+            try mesh.refused(by: other).filter { $0 == "connect_elsewhere" }.count == 5
+        }
         // A pod whose node runs an agent cannot make a tunnel in the agent's tunnel.
         let inner = try mesh.bed["client"].run(
             mesh.peer(own, ["--authority", "\(mesh.far.v4):8080"]))

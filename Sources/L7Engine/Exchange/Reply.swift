@@ -89,6 +89,7 @@ enum Failure: Equatable, BitwiseCopyable {
     /// `nil`: nothing failed.
     static func label(ofCode code: UInt8) -> StaticString? {
         if code >= 128 { return Refusal(rawValue: code & 127)?.label }
+        if code >= TunnelRefusal.firstCode { return TunnelRefusal.label(ofCode: code) }
         return code == 0 || Int(code) > own.count ? nil : own[Int(code) - 1].row.label
     }
 

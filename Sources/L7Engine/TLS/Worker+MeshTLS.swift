@@ -62,12 +62,10 @@ extension Worker {
         return unsafe tls_session_is_h2(session) != 0
     }
 
-    /// Why the handshake that just failed did; counted.
-    func meshFailure(_ carrier: Link) -> TunnelEnd {
-        guard let session = unsafe carrier.it.session.pointer else { return .handshake }
-        let why = TLSFailure(unsafe tls_session_failure(session))
-        tally.count(side(carrier), why)
-        return why == .nameMismatch ? .wrongPeer : .handshake
+    /// Why the handshake that just failed did.
+    func meshFailure(_ carrier: Link) -> TLSFailure {
+        guard let session = unsafe carrier.it.session.pointer else { return .other }
+        return TLSFailure(unsafe tls_session_failure(session))
     }
 
     /// Whom the peer proved to be, in bytes that live as long as its carrier.

@@ -38,18 +38,17 @@ extension Worker {
         let result = shakeHands(carrier)
         if result == 0 { return false }
         guard result > 0 else {
-            endCarrier(carrier, meshFailure(carrier))
+            let why = meshFailure(carrier)
+            turnAway(carrier, why, why == .nameMismatch ? .wrongPeer : .handshake)
             return false
         }
         guard speaksHTTP2(carrier) else {
-            tally.count(side(carrier), .protocolUnknown)
-            endCarrier(carrier, .notHTTP2)
+            turnAway(carrier, .protocolUnknown, .notHTTP2)
             return false
         }
         if carrier.it.isServer {
             guard isBelieved(carrier) else {
-                tally.count(side(carrier), .nameMismatch)
-                endCarrier(carrier, .wrongPeer)
+                turnAway(carrier, .nameMismatch, .wrongPeer)
                 return false
             }
             handshakesOpen -= 1
@@ -170,8 +169,11 @@ extension Worker {
 
     func carrierExpired(_ carrier: Link) {
         guard carrier.it.phase == .tunnel else {
-            if carrier.it.phase == .handshaking { tally.count(side(carrier), .timeout) }
-            endCarrier(carrier, .timeout)
+            if carrier.it.phase == .handshaking {
+                turnAway(carrier, .timeout, .timeout)
+            } else {
+                endCarrier(carrier, .timeout)
+            }
             return
         }
         let isIdle =
@@ -190,6 +192,27 @@ extension Worker {
         carrier.it.tunnel.ping()
         soil(carrier)
         timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
+    }
+
+    /// The handshake has failed.
+    func turnAway(_ carrier: Link, _ why: TLSFailure, _ end: TunnelEnd) {
+        tally.count(side(carrier), why)
+        if carrier.it.isServer { logRefused(carrier, TunnelRefusal.code(of: why)) }
+        endCarrier(carrier, end)
+    }
+
+    /// A line of the access log for who was refused, who dialled what, and why.
+    func logRefused(_ carrier: Link, _ code: UInt8) {
+        guard logsAccess else { return }
+        let line = LogRecord(
+            time: now &+ wallOffset, duration: 0, receivedBytes: 0, sentBytes: 0,
+            peer: carrier.it.peer, upstream: SocketAddress(.anyV6, 0), status: 0,
+            flag: .downstreamInvalid, methodLength: 0, authorityLength: 0, routeLength: 0,
+            pathLength: 0, failure: code, requestIDLength: 0, isOpaque: true,
+            target: carrier.it.target)
+        if unsafe !accessLog.append(line, text: nil, route: [], .empty) {
+            tally.count(.accessLogDropped)
+        }
     }
 
     /// Ends a carrier; its streams hear of it, and what they carried fails or is tried elsewhere.

@@ -24,13 +24,11 @@ extension Worker {
             let contexts = configs[current].config?.peers?.contexts(at: carrier.it.target.address),
             isValid(contexts)
         else {
-            tally.count(.downstream, .noContext)
-            endCarrier(carrier, .noCredential)
+            turnAway(carrier, .noContext, .noCredential)
             return
         }
         guard handshakesOpen < limits.handshakesMax else {
-            tally.count(.downstream, .overload)
-            endCarrier(carrier, .memory)
+            turnAway(carrier, .overload, .memory)
             return
         }
         guard secure(carrier, as: contexts), watchCarrier(carrier) else {
@@ -56,6 +54,7 @@ extension Worker {
         tally.count(.streams(.downstream))
         if let status = objection(carrier, stream) {
             tally.count(.refused(status))
+            logRefused(carrier, status.code)
             stream.refuse(status.rawValue)
             soil(carrier)
             return

@@ -46,6 +46,29 @@ enum TunnelRefusal: Int, CaseIterable {
     case notConnect = 405
     /// A limit, or the pod did not take the connection.
     case unavailable = 503
+
+    private var label: StaticString {
+        switch self {
+        case .badAuthority: "connect_no_address"
+        case .foreign: "connect_elsewhere"
+        case .notConnect: "connect_method"
+        case .unavailable: "connect_unavailable"
+        }
+    }
+
+    /// Numbers of the access log (`Failure.code` has those below): for CONNECTs, then for
+    /// handshakes.
+    static let firstCode: UInt8 = 64
+    private static let firstHandshake: UInt8 = 80
+
+    var code: UInt8 { Self.firstCode + UInt8(Self.allCases.firstIndex(of: self) ?? 0) }
+    static func code(of handshake: TLSFailure) -> UInt8 { firstHandshake + handshake.rawValue }
+
+    static func label(ofCode code: UInt8) -> StaticString? {
+        if code >= firstHandshake { return TLSFailure(rawValue: code - firstHandshake)?.label }
+        let index = Int(code - firstCode)
+        return index < allCases.count ? allCases[index].label : nil
+    }
 }
 
 /// What is new at a stream.
