@@ -51,7 +51,7 @@ extension Worker {
                 turnAway(carrier, .nameMismatch, .wrongPeer)
                 return false
             }
-            handshakesOpen -= 1
+            countGreeting(carrier, -1)
             carrier.it.phase = .tunnel
             carrier.it.tunnel = HBONETunnel(over: carrier.it.session, isServer: true, limits)
         } else {
@@ -69,6 +69,12 @@ extension Worker {
         soil(carrier)
         timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
         return true
+    }
+
+    /// A peer's handshake begins (1) or is over (-1).
+    func countGreeting(_ carrier: Link, _ difference: Int) {
+        handshakesOpen += difference
+        accounts[carrier.it.account].handshakes += Int32(difference)
     }
 
     private func receiveCarrier(_ carrier: Link) {
@@ -218,7 +224,7 @@ extension Worker {
     /// Ends a carrier; its streams hear of it, and what they carried fails or is tried elsewhere.
     func endCarrier(_ carrier: Link, _ why: TunnelEnd) {
         guard carrier.it.phase != .dead else { return }
-        if carrier.it.phase == .handshaking, carrier.it.isServer { handshakesOpen -= 1 }
+        if carrier.it.phase == .handshaking, carrier.it.isServer { countGreeting(carrier, -1) }
         let wasOpen = carrier.it.phase == .tunnel
         if wasOpen { tally.count(.open(side(carrier)), by: -1) }
         tally.count(.ended(side(carrier), why))

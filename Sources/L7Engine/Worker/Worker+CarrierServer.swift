@@ -27,7 +27,9 @@ extension Worker {
             turnAway(carrier, .noContext, .noCredential)
             return
         }
-        guard handshakesOpen < limits.handshakesMax else {
+        guard handshakesOpen < limits.handshakesMax,
+            accounts[carrier.it.account].handshakes < Int32(limits.accountHandshakesMax)
+        else {
             turnAway(carrier, .overload, .memory)
             return
         }
@@ -35,7 +37,7 @@ extension Worker {
             endCarrier(carrier, .memory)
             return
         }
-        handshakesOpen += 1
+        countGreeting(carrier, 1)
         carrier.it.phase = .handshaking
         timers.arm(carrier, at: now + limits.handshakeNanosecondsMax)
     }

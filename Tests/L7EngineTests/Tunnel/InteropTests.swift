@@ -121,6 +121,23 @@ struct InteropTests {
         #expect(said.contains("\"3\": 1024"), "\(said)")
     }
 
+    @Test func `what comes before the answer to CONNECT waits for it`() throws {
+        let mesh = try TunnelMesh(TunnelMesh.Options(), TunnelServingTests.answer)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)")
+        let said = try PythonPeer.client(
+            mesh, pair,
+            [
+                "--authority", mesh.authorityName, "--eager",
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            ])
+        #expect(said.contains("\"status\": 200,"), "\(said)")
+        #expect(said.contains("\"ended\": true"), "\(said)")
+        #expect(!said.contains("\"bytes\": 0"), "\(said)")
+        #expect(
+            TunnelMesh.counts(mesh.server, "malla_requests_total 1"), "read as HTTP: \(said)")
+    }
+
     @Test func `a server is told who asks, and for what`() throws {
         var options = TunnelMesh.Options()
         options.hasServer = false

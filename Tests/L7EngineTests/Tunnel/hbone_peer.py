@@ -115,12 +115,14 @@ class Client:
         fields.append(("baggage", "k8s.namespace.name=elsewhere"))
         self.stream = self.h2.get_next_available_stream_id()
         self.h2.send_headers(self.stream, fields)
+        if self.options.eager:
+            self.h2.send_data(self.stream, self.options.eager.encode(), end_stream=True)
         self.flush()
 
     def move(self):
         to_send = bytes(range(256)) * (self.options.bytes // 256 + 1)
         to_send = to_send[:self.options.bytes]
-        at = 0
+        at = None if self.options.eager else 0
         while not (self.ended or self.reset is not None or self.goaway):
             if self.status == 200 and at is not None:
                 room = min(self.h2.local_flow_control_window(self.stream),
@@ -314,6 +316,8 @@ def main():
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--goaway", action="store_true")
     parser.add_argument("--mute", action="store_true")
+    # The client sends this and its end at once, and does not wait for an answer to its CONNECT.
+    parser.add_argument("--eager")
     # The client's stream stays open until the other side ends it.
     parser.add_argument("--hold", action="store_true")
     options = parser.parse_args()

@@ -1,0 +1,73 @@
+import MeshModel
+import Testing
+
+@testable import L7Engine
+
+@Suite("Who is reached how, from one configuration to the next")
+struct MeshPeersTests {
+    private static let table = MeshTable(contexts: [:], trustDomain: nil, trust: MeshTrust([:]))
+    private static let own = SocketAddress(IPAddress("10.77.1.10")!, 8080)
+    private static let far = SocketAddress(IPAddress("10.77.2.10")!, 8080)
+    private static let later = SocketAddress(IPAddress("10.77.2.11")!, 8080)
+
+    private static func mesh(_ endpoints: [SocketAddress]) -> Mesh {
+        var workloads = [own, far, later].enumerated().map { index, address in
+            Workload.client("shop", "pod\(index)", "\(address.address)")
+        }
+        for index in workloads.indices { workloads[index].node = index == 0 ? "a" : "b" }
+        let port = ServicePort(
+            name: "http", port: 80, application: .http,
+            endpoints: endpoints.map { Endpoint(address: $0, node: $0 == own ? "a" : "b") })
+        return Mesh(
+            nodes: [Node(name: "a", addresses: []), Node(name: "b", addresses: [])],
+            workloads: workloads,
+            services: [
+                Service(
+                    name: ObjectName("shop", "s"), addresses: [IPAddress("10.96.0.1")!],
+                    ports: [port])
+            ])
+    }
+
+    @Test func `endpoints that come and go are known as in a configuration of their own`() {
+        let steps: [[SocketAddress]] = [
+            [Self.far], [Self.far, Self.later], [Self.far, Self.own], [Self.own], [Self.own],
+            [], [Self.own, Self.later],
+        ]
+        var snapshot: Snapshot?
+        var peers: MeshPeers?
+        for (number, endpoints) in steps.enumerated() {
+            let next = SnapshotCompiler.compile(
+                Self.mesh(endpoints), node: "a", version: UInt64(number + 1), after: snapshot)
+            let fresh = MeshPeers(Self.table, next)
+            let grown = MeshPeers(Self.table, next, after: peers)
+            #expect(grown.inbound(Self.own) == fresh.inbound(Self.own), "step \(number)")
+            #expect((fresh.inbound(Self.own) != nil) == endpoints.contains(Self.own))
+            #expect(grown.inbound(Self.far) == nil)
+            (snapshot, peers) = (next, grown)
+        }
+    }
+
+    @Test func `a snapshot that was left out is no reason to know less`() {
+        let first = SnapshotCompiler.compile(Self.mesh([Self.far]), node: "a", version: 1)
+        let peers = MeshPeers(Self.table, first)
+        let skipped = SnapshotCompiler.compile(
+            Self.mesh([Self.far, Self.own]), node: "a", version: 2, after: first)
+        let last = SnapshotCompiler.compile(
+            Self.mesh([Self.later, Self.own]), node: "a", version: 3, after: skipped)
+        #expect(MeshPeers(Self.table, last, after: peers).inbound(Self.own) != nil)
+    }
+
+    @Test func `only pods of other nodes are reached by tunnels`() {
+        let snapshot = SnapshotCompiler.compile(
+            Self.mesh([Self.far]), node: "a", version: 1)
+        let peers = MeshPeers(Self.table, snapshot)
+        func isPlain(_ client: Int32, _ to: SocketAddress) -> Bool {
+            if case .plain = peers.way(from: client, to: to) { true } else { false }
+        }
+        #expect(isPlain(0, Self.own))
+        // Without a certificate there is no way, and never a plain one.
+        #expect(!isPlain(0, Self.far))
+        #expect(isPlain(-1, Self.far))
+        #expect(peers.serves(Self.own.address) && !peers.serves(Self.far.address))
+    }
+}
