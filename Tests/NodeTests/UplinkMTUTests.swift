@@ -65,15 +65,15 @@ struct UplinkMTUTests {
     private static func transfer(_ mesh: SmallMesh.Running, _ url: String) throws {
         let down = try mesh.client.run(
             [
-                "curl", "-sS", "-m", "30", "-o", "/dev/null", "-w", "%{size_download}",
+                "curl", "-sS", "-m", "90", "-o", "/dev/null", "-w", "%{size_download}",
                 "\(url)/\(bytes)",
-            ], seconds: 40)
+            ], seconds: 100)
         #expect(down.output == "\(bytes)", "from \(url): \(down)\n\(mesh.logs)")
         let up = try mesh.client.run(
             [
-                "curl", "-sS", "-m", "30", "-H", "Expect:", "-T", "\(mesh.bed.directory)/long",
+                "curl", "-sS", "-m", "90", "-H", "Expect:", "-T", "\(mesh.bed.directory)/long",
                 "\(url)/",
-            ], seconds: 40)
+            ], seconds: 100)
         #expect(up.output == "\(bytes)", "to \(url): \(up)\n\(mesh.logs)")
     }
 
