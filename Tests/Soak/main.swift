@@ -12,7 +12,7 @@ struct Verdict {
 
 let runs: [(name: String, run: () throws -> Verdict)] = [
     ("restart", Restart.run), ("fairness", Fairness.run), ("idle", Idle.run), ("churn", Churn.run),
-    ("streams", Streams.run), ("stream-fairness", StreamFairness.run),
+    ("streams", Streams.run), ("stream-fairness", StreamFairness.run), ("rotation", Rotation.run),
 ]
 
 let wanted = CommandLine.arguments.dropFirst()

@@ -34,10 +34,14 @@ public struct TestAuthority {
     public func remove() { try? FileManager.default.removeItem(at: directory) }
 
     /// A certificate for `names` (`DNS:…`, `URI:…`, `IP:…`, with commas). An expired one was valid
-    /// in the first days of 2020.
-    public func issue(_ names: String, key: Key = .ecdsa, isExpired: Bool = false) throws -> Pair {
+    /// in the first days of 2020; one with a `life` runs out so many seconds from now.
+    public func issue(
+        _ names: String, key: Key = .ecdsa, isExpired: Bool = false, life: Int? = nil
+    ) throws -> Pair {
         let stem = UUID().uuidString
-        let end = isExpired ? "20200102000000Z" : "20700101000000Z"
+        let end =
+            life.map { "$(date -u -d '+\($0) seconds' +%Y%m%d%H%M%SZ)" }
+            ?? (isExpired ? "20200102000000Z" : "20700101000000Z")
         // `openssl x509` knows no dates of the past; `openssl ca` does, and wants a few files.
         try run(
             """

@@ -121,6 +121,20 @@ struct InteropTests {
         #expect(said.contains("\"3\": 1024"), "\(said)")
     }
 
+    @Test func `a certificate that runs out has its tunnel drained, and ends no stream`() throws {
+        let options = TunnelServingTests.opaque { $0.limits.tunnelPingNanoseconds = 200_000_000 }
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)", life: 3)
+        // It holds its stream until the server ends something.
+        let said = try PythonPeer.client(
+            mesh, pair, ["--authority", mesh.authorityName, "--bytes", "10", "--hold"])
+        #expect(said.contains("\"goaway\": true"), "\(said)")
+        #expect(said.contains("\"ended\": false"), "\(said)")
+        #expect(said.contains("\"reset\": null"), "\(said)")
+        #expect(said.contains("\"bytes\": 10,"), "\(said)")
+    }
+
     @Test func `what comes before the answer to CONNECT waits for it`() throws {
         let mesh = try TunnelMesh(TunnelMesh.Options(), TunnelServingTests.answer)
         defer { mesh.stop() }
