@@ -203,6 +203,7 @@ public final class Datapath {
         let all = NetworkLink.all()
         let namespaces = NetworkLink.namespaces()
         let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        podAddresses = Set(snapshot.mesh.workloads.flatMap(\.addresses).map { malla_address($0) })
         // What the programs look for is there before them: else they would drop what pods that
         // exist already send, until their rows come.
         let isFirst = !hasApplied
@@ -237,7 +238,6 @@ public final class Datapath {
         podIndices = Set(interfaces.values)
         let chosen = uplinks(snapshot, all, &problems)
         uplinkNames = chosen.map(\.name)
-        podAddresses = Set(snapshot.mesh.workloads.flatMap(\.addresses).map { malla_address($0) })
         attachUplinks(chosen, &wanted, &problems)
         attachDuration = .now - begun
         let desired = MapRows(
@@ -323,12 +323,14 @@ public final class Datapath {
     }
 
     private func end(_ gone: [malla_end], _ left: LeftEnds) {
-        let whole = stale.take(gone: gone, isUsed: { services.isAlive($0) }, pods: podAddresses)
+        let whole = stale.take(
+            gone: gone, isUsed: { services.isAlive($0) }, pods: podAddresses,
+            used: { services.aliveEnds(at: $0) })
         let ended = EndedEnds(whole: whole, left: left)
         guard !ended.isEmpty else { return }
         staleSockets += services.maps.takeSockets(to: ended)
         services.maps.dropFlows(to: ended)
-        flows.dropTranslated(ended)
+        flows.endTranslated(ended)
     }
 
     /// The listening sockets that captured connections go to, one a worker; empty: none.

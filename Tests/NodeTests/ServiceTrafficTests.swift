@@ -224,15 +224,7 @@ struct ServiceTrafficTests {
         defer { mesh.close() }
         let seen = try mesh.bed["client"].start("udp", Self.patientDatagrams + ["10.96.0.1"])
         let other = try mesh.bed["client"].start("other", Self.patientDatagrams + ["10.96.0.2"])
-        // Of no pod's cgroup: balanced at the pod's interface.
-        let unseen = try ["10.96.0.1", "fd00:96::1"].map { address in
-            let script = Self.patientDatagrams.last ?? ""
-            let log = "\(mesh.bed.directory)/unseen-\(address)"
-            _ = try Command.shell(
-                "nsenter --net=\(mesh.bed.namespace("client")) timeout 60 /usr/bin/python3 -u -c "
-                    + "'\(script)' \(address) > \(log) 2>&1 &")
-            return log
-        }
+        let unseen = try mesh.unseen(Self.patientDatagrams)
         func said(_ log: String) -> String { Command.text(log) }
         try eventually("near answers") {
             seen.text.contains("from near") && other.text.contains("from near")
@@ -258,23 +250,73 @@ struct ServiceTrafficTests {
             try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] == "far"
         }
         let client = try mesh.bed["client"].start("tcp", Self.patientConnection + ["10.96.0.1"])
-        try eventually("it is connected: \(client.text)") { client.text.contains("x-pod: far") }
+        let unseen = try mesh.unseen(Self.patientConnection)
+        func answers() -> [Int] {
+            ([client.text] + unseen.map { Command.text($0) }).map {
+                $0.components(separatedBy: "x-pod: far").count
+            }
+        }
+        try eventually("all are connected: \(client.text)") { answers().allSatisfy { $0 > 1 } }
 
         try mesh.bed.configure("service.yaml", OpenMesh.service("web", pods: ["near"]))
         try eventually("only near is used") {
             try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] == "near"
         }
-        let answers = client.text.components(separatedBy: "x-pod: far").count
-        try eventually("the connection lives: \(client.text)") {
-            client.text.components(separatedBy: "x-pod: far").count > answers + 2
+        let before = answers()
+        try eventually("the connections live: \(client.text)") {
+            zip(answers(), before).allSatisfy { $0 > $1 + 2 }
         }
-        let file = "\(mesh.bed.configuration)/bed.yaml"
-        let pods = try String(contentsOfFile: file, encoding: .utf8)
-            .components(separatedBy: "\n---\n").filter { !$0.contains("name: far\n") }
-        try mesh.bed.configure("bed.yaml", pods.joined(separator: "\n---\n"))
-        try eventually("it is reset: \(client.text)\n\(mesh.logs)") {
+        try mesh.remove(pod: "far")
+        try eventually("they are reset: \(client.text)\n\(mesh.logs)") {
             client.text.contains("ECONNABORTED")
+                && unseen.allSatisfy { Command.text($0).contains("ECONNRESET") }
         }
+    }
+
+    @Test func `a pod that goes before its EndpointSlice entry takes its TCP connections along`()
+        throws
+    {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"])) { bed in
+            try bed.configure("slices.yaml", Self.slices(bed["far"]))
+        }
+        defer { mesh.close() }
+        let client = try mesh.bed["client"].start("tcp", Self.patientConnection + ["10.96.0.1"])
+        let unseen = try mesh.unseen(Self.patientConnection)
+        try eventually("all are connected: \(client.text)") {
+            client.text.contains("x-pod: far")
+                && unseen.allSatisfy { Command.text($0).contains("x-pod: far") }
+        }
+        try mesh.remove(pod: "far")
+        try eventually("they are reset: \(client.text)\n\(mesh.logs)") {
+            client.text.contains("ECONNABORTED")
+                && unseen.allSatisfy { Command.text($0).contains("ECONNRESET") }
+        }
+        // Somebody dials it yet, and nobody answers.
+        let late = try mesh.bed["client"].start("late", Self.patientConnection + ["10.96.0.1"])
+        try eventually("it dials: \(late.text)") {
+            try mesh.bed["client"].run(["ss", "-Htn", "state", "syn-sent"]).output.contains(":8080")
+        }
+        try mesh.bed.configure("slices.yaml", Self.slices(mesh.bed["near"]))
+        try eventually("it is reset: \(late.text)\n\(mesh.logs)") {
+            late.text.contains("ConnectionAbortedError")
+        }
+    }
+
+    /// The pod is web's only endpoint.
+    private static func slices(_ pod: TestPod) -> String {
+        [("IPv4", pod.v4), ("IPv6", pod.v6)].map { family, address in
+            """
+            apiVersion: discovery.k8s.io/v1
+            kind: EndpointSlice
+            metadata:
+              name: web-\(family.lowercased())
+              namespace: \(Testbed.space)
+              labels: {kubernetes.io/service-name: web}
+            addressType: \(family)
+            endpoints: [{addresses: ["\(address)"], conditions: {ready: true}}]
+            ports: [{name: tcp, port: 8080, protocol: TCP}]
+            """
+        }.joined(separator: "\n---\n") + "\n"
     }
 
     static let datagramServer = [
@@ -337,4 +379,25 @@ struct ServiceTrafficTests {
         except OSError as e: print(errno.errorcode[e.errno])
         """,
     ]
+}
+
+extension OpenMesh.Running {
+    /// Runs it in the client's namespace, of no pod's cgroup: balanced at the pod's interface. An
+    /// argument more is the service's address, once a family; answers what each says, by file.
+    fileprivate func unseen(_ program: [String]) throws -> [String] {
+        try ["10.96.0.1", "fd00:96::1"].map { address in
+            let log = "\(bed.directory)/unseen-\(address)"
+            _ = try Command.shell(
+                "nsenter --net=\(bed.namespace("client")) timeout 60 /usr/bin/python3 -u -c "
+                    + "'\(program.last ?? "")' \(address) > \(log) 2>&1 &")
+            return log
+        }
+    }
+
+    fileprivate func remove(pod: String) throws {
+        let file = "\(bed.configuration)/bed.yaml"
+        let pods = try String(contentsOfFile: file, encoding: .utf8)
+            .components(separatedBy: "\n---\n").filter { !$0.contains("name: \(pod)\n") }
+        try bed.configure("bed.yaml", pods.joined(separator: "\n---\n"))
+    }
 }

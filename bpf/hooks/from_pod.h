@@ -138,6 +138,17 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 	return verdict;
 }
 
+/* A packet to the service's address that its flow has an endpoint for; if that is no more, it is
+ * answered with a reset. */
+static __always_inline enum malla_verdict from_pod_forth(struct malla_flow *flow)
+{
+	if (!(flow->flags & MALLA_FLOW_CUT))
+		return MALLA_VERDICT_TRANSLATED;
+	flow->state = MALLA_FLOW_CLOSED;
+	flow->timeout_ticks = FLOW_TCP_CLOSED;
+	return MALLA_VERDICT_NO_ENDPOINT;
+}
+
 /* A packet of a known flow. */
 static __always_inline enum malla_verdict
 from_pod_follow(struct sight *sight, const struct packet *packet, struct from_pod *way)
@@ -157,7 +168,7 @@ from_pod_follow(struct sight *sight, const struct packet *packet, struct from_po
 	if (flow_is_engines(flow, sight->is_back))
 		return capture_packet(packet);
 	if (flow->kind == MALLA_FLOW_TRANSLATED && !sight->is_back)
-		return MALLA_VERDICT_TRANSLATED;
+		return from_pod_forth(flow);
 	way->target = flow_receiver(flow, sight->is_back);
 	if (flow->kind == MALLA_FLOW_TRANSLATED_BACK && sight->is_back)
 		return MALLA_VERDICT_TRANSLATED_BACK;

@@ -267,6 +267,34 @@ int both_entries_of_a_flow_to_a_service_say_how_it_stands(struct __sk_buff *skb)
 	return 0;
 }
 
+SEC("tc")
+int a_connection_to_a_service_is_reset_once_its_endpoints_pod_is_gone(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct malla_flow *flow;
+
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	put_setting(0);
+	put_service(0, 1);
+	put_pod(0);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
+	flow = flow_of(&packet);
+	EXPECT(flow);
+	flow->flags |= MALLA_FLOW_CUT; /* as BPFLoader does */
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_NO_ENDPOINT);
+	EXPECT(refuse_answers(MALLA_VERDICT_NO_ENDPOINT));
+	/* The answer's source is whom the client dialled. */
+	EXPECT(packet.flow.target_port_be == bpf_htons(80));
+	EXPECT(flow->state == MALLA_FLOW_CLOSED);
+	/* Dialled again from the same port. */
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}
+
 /* A function of its own: the cores leave little of the stack. */
 __attribute__((noinline)) int put_datagram_service(void)
 {

@@ -79,6 +79,21 @@ struct FlowTable: ~Copyable {
         return gone.count
     }
 
+    /// Marks every flow for which `matches` says so as cut. A packet that is counted meanwhile
+    /// may be forgotten.
+    func cut(_ matches: (malla_flow_key, malla_flow) -> Bool) {
+        var found: [malla_flow_key] = []
+        forEach { key, flow in
+            if matches(key, flow) { found.append(key) }
+        }
+        for key in found {
+            guard var flow = flows.value(of: key, placeholder: malla_flow()), matches(key, flow)
+            else { continue }
+            flow.flags |= UInt16(MALLA_FLOW_CUT)
+            flows.replace(key, with: flow)
+        }
+    }
+
     /// Every flow, those that are over included.
     func forEach(_ body: (malla_flow_key, malla_flow) -> Void) {
         var position = BatchPosition()

@@ -34,6 +34,14 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
         }
     }
 
+    /// Replaces one record; nothing happens where it is gone already.
+    func replace(_ key: Key, with value: Value) {
+        var key = key
+        var value = value
+        // As above.
+        _ = unsafe bpf_map_update_elem(descriptor.number, &key, &value, UInt64(BPF_EXIST))
+    }
+
     /// Removes one record; that it is gone already is no error.
     func remove(_ key: Key) throws(BPFError) {
         var key = key

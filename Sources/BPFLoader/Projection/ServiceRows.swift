@@ -84,6 +84,11 @@ struct ServiceRows: ~Copyable {
     /// Whether the endpoint stands behind some port, were it only to drain.
     func isAlive(_ end: malla_end) -> Bool { alive[end] != nil }
 
+    /// Those of these addresses that are.
+    func aliveEnds(at addresses: Set<malla_address>) -> [malla_end] {
+        alive.keys.filter { addresses.contains($0.address) }
+    }
+
     /// Whether the port is not in force as a whole, in either family.
     func isShort(_ service: ObjectName, port: UInt16, _ transport: TransportProtocol) -> Bool {
         [true, false].contains { isIPv4 in

@@ -20,35 +20,44 @@ public struct StaleSocket: Sendable, Hashable {
 ///
 /// UDP has no connections of its own: a socket goes elsewhere as soon as its endpoint is out of
 /// use (kube-proxy forgets its flows likewise). TCP lives on as long as the pod does, so that it
-/// may drain; once the pod is no more, nobody would ever answer.
+/// may drain; once the pod is no more, nobody would ever answer. Of a pod and its EndpointSlice
+/// entry either may go first.
 struct StaleEndpoints {
     /// Out of use, and of pods that still are.
     private var lingering: Set<malla_end> = []
+    /// In use, though their pods are gone: somebody may dial them yet.
+    private var orphaned: Set<malla_end> = []
     private var podsBefore: Set<malla_address> = []
 
     /// The endpoints whose sockets and flows are to be ended now.
+    ///
+    /// - Parameters:
+    ///   - gone: out of use since the last call.
+    ///   - used: the endpoints in use at these addresses.
     mutating func take(
-        gone: [malla_end], isUsed: (malla_end) -> Bool, pods: Set<malla_address>
+        gone: [malla_end], isUsed: (malla_end) -> Bool, pods: Set<malla_address>,
+        used: (Set<malla_address>) -> [malla_end]
     ) -> Set<malla_end> {
+        let left = podsBefore.subtracting(pods)
         defer { podsBefore = pods }
-        var ended: Set<malla_end> = []
-        for end in gone {
-            if end.protocol == TransportProtocol.udp.number {
-                ended.insert(end)
-            } else if pods.contains(end.address) || podsBefore.contains(end.address) {
-                lingering.insert(end)
-            }
+        var ended = Set(gone.filter { $0.protocol == TransportProtocol.udp.number })
+        let streams = gone.filter { $0.protocol == TransportProtocol.tcp.number }
+        lingering.formUnion(
+            streams.filter { pods.contains($0.address) || left.contains($0.address) })
+        for end in lingering where isUsed(end) { lingering.remove(end) }
+        for end in lingering where !pods.contains(end.address) {
+            lingering.remove(end)
+            ended.insert(end)
         }
-        guard !lingering.isEmpty else { return ended }
-        for end in lingering {
-            if isUsed(end) {
-                lingering.remove(end)
-            } else if !pods.contains(end.address) {
-                lingering.remove(end)
-                ended.insert(end)
-            }
+        for end in orphaned where pods.contains(end.address) { orphaned.remove(end) }
+        for end in orphaned where !isUsed(end) {
+            orphaned.remove(end)
+            ended.insert(end)
         }
-        return ended
+        guard !left.isEmpty else { return ended }
+        let orphans = used(left).filter { $0.protocol == TransportProtocol.tcp.number }
+        orphaned.formUnion(orphans)
+        return ended.union(orphans)
     }
 }
 
@@ -100,11 +109,21 @@ struct EndedEnds {
 }
 
 extension FlowTable {
-    /// Forgets which endpoint datagrams to a service's address go to, where that has ended.
-    func dropTranslated(_ ended: EndedEnds) {
-        guard ended.hasDatagrams else { return }
-        _ = flush { key, flow in
-            flow.isTranslatedDatagrams(key) && ended.contains(flow.other, of: flow.dialled(key))
+    /// Ends flows to services' addresses whose endpoints have ended: datagrams go elsewhere, of a
+    /// connection the next packet is answered with a reset.
+    func endTranslated(_ ended: EndedEnds) {
+        if ended.hasDatagrams {
+            _ = flush { key, flow in
+                flow.isTranslatedDatagrams(key)
+                    && ended.contains(flow.other, of: flow.dialled(key))
+            }
+        }
+        if ended.hasStreams {
+            cut { key, flow in
+                flow.kind == MALLA_FLOW_TRANSLATED.rawValue
+                    && key.protocol == TransportProtocol.tcp.number
+                    && ended.contains(flow.other, of: flow.dialled(key))
+            }
         }
     }
 }
@@ -112,6 +131,10 @@ extension FlowTable {
 extension EndedEnds {
     fileprivate var hasDatagrams: Bool {
         !left.isEmpty || whole.contains { $0.protocol == TransportProtocol.udp.number }
+    }
+
+    fileprivate var hasStreams: Bool {
+        whole.contains { $0.protocol == TransportProtocol.tcp.number }
     }
 }
 
