@@ -72,8 +72,8 @@ struct Policy: ParsableCommand {
             discussion: """
                 Nothing is sent: the agent looks up the rows that the kernel holds, egress of the \
                 pod that sends and ingress of the pod that receives, whatever node they are on. \
-                The port is the pod's own, never a service's. One line a family and side. Exit \
-                code 1: denied.
+                The port is the pod's own; of the address of a service, a node port or a host port \
+                every endpoint is asked about. One line a family and side. Exit code 1: denied.
 
                 EXAMPLES
                   malla policy trace --from shop/frontend-1 --to shop/cart-1 --port 8080

@@ -1,4 +1,5 @@
-// A service's address is never judged itself: this finds whom a connection to it is for.
+// The address of a service, a node port or a host port is never judged itself: this finds whom a
+// connection to it is for, as whichever node would balance it does.
 
 extension Snapshot {
     /// What an address and port come to.
@@ -6,20 +7,83 @@ extension Snapshot {
         /// Itself: it is no service's, or the service has no such port.
         case itself(note: String)
         /// Pods' own addresses and ports.
-        case endpoints([SocketAddress], note: String)
+        case endpoints([DialledEnd], note: String)
         /// Nobody is reached, whatever policies say.
         case refused(note: String)
+        /// Whoever sends it receives it: no policy is asked.
+        case within(note: String)
     }
 
-    /// Source: bpf/hooks/socket.h and from_pod.h.
+    /// One endpoint of what was dialled.
+    struct DialledEnd: Equatable {
+        var address: SocketAddress
+        /// What the policies of who sends are asked about, if not the endpoint: another node
+        /// balances it, which they have to let it reach.
+        var sentTo: SocketAddress?
+        /// Whom the policies of the endpoint are asked about, if not who sends: a node that dials
+        /// it in his stead.
+        var seenAs: IPAddress?
+    }
+
     func dialled(from source: IPAddress, to target: SocketAddress, transport: UInt8) -> Dialled {
+        Dial(snapshot: self, source: source, target: target, transport: transport).outcome
+    }
+}
+
+/// Source: bpf/lib/service.h, bpf/hooks/socket.h, from_pod.h and outside.h.
+private struct Dial {
+    let snapshot: Snapshot
+    let source: IPAddress
+    let target: SocketAddress
+    let transport: UInt8
+
+    var outcome: Snapshot.Dialled {
         let address = target.address
-        guard let service = mesh.services.first(where: { $0.holds(address) }) else {
+        if address.isLoopback, snapshot.workloadsByAddress[source] != nil {
+            return .within(note: "it never leaves the pod")
+        }
+        if let service = snapshot.mesh.services.first(where: { $0.holds(address) }) {
+            return reach(service)
+        }
+        guard let owner = address.isLoopback ? clientNode : node(of: address) else {
             return .itself(note: "")
         }
+        for service in snapshot.mesh.services where service.hasFamily(isIPv4: address.isIPv4) {
+            for port in service.ports where port.nodePort == target.port && isMeant(port.transport)
+            {
+                return reach(port, of: service, at: owner)
+            }
+        }
+        for pod in snapshot.mesh.workloads where pod.node == owner {
+            for port in pod.hostPorts where port.port == target.port && isMeant(port.transport) {
+                if let only = port.address, only != address { continue }
+                return reach(port, of: pod)
+            }
+        }
+        return .itself(note: "")
+    }
+
+    private func isMeant(_ other: TransportProtocol) -> Bool { other.number == transport }
+
+    /// On which whoever dials is; `nil`: outside of the mesh.
+    private var clientNode: String? {
+        if let index = snapshot.workloadsByAddress[source] {
+            return snapshot.mesh.workloads[index].node
+        }
+        return node(of: source) ?? (snapshot.policy.kind(of: source) == .host ? snapshot.node : nil)
+    }
+
+    private func node(of address: IPAddress) -> String? {
+        snapshot.mesh.nodes.first { $0.addresses.contains(address) }?.name
+    }
+
+    // MARK: Services
+
+    private func reach(_ service: Service) -> Snapshot.Dialled {
+        let address = target.address
         guard
             let port = service.ports.first(where: {
-                $0.port == target.port && $0.transport.number == transport
+                $0.port == target.port && isMeant($0.transport)
             })
         else {
             return .itself(
@@ -33,17 +97,82 @@ extension Snapshot {
                 note: "source_refused: loadBalancerSourceRanges of Service \(service.name) do not "
                     + "hold \(source)")
         }
+        let isInner = service.addresses.contains(address)
+        guard let client = clientNode else {
+            // Nodes serve those outside at the other addresses only.
+            if isInner {
+                return .itself(
+                    note: "a ClusterIP of Service \(service.name), which is not served to those "
+                        + "outside")
+            }
+            return relayed(by: snapshot.node, port, of: service, isEgressAsked: false)
+        }
+        let isLocal = isInner && traffic.internalPolicy == .local
+        return named(
+            ends(port, of: service, on: client, isLocal: isLocal)
+                .map { Snapshot.DialledEnd(address: $0.address) }, service)
+    }
+
+    /// A node port of `owner`. With policy Local other nodes leave it to `owner` itself.
+    private func reach(
+        _ port: ServicePort, of service: Service, at owner: String
+    ) -> Snapshot.Dialled {
+        let client = clientNode
+        let isLocal = service.traffic.externalPolicy == .local
+        guard let client, client == owner || !isLocal else {
+            return relayed(by: owner, port, of: service, isEgressAsked: client != nil)
+        }
+        return named(
+            ends(port, of: service, on: client, isLocal: false)
+                .map { Snapshot.DialledEnd(address: $0.address) }, service)
+    }
+
+    private func reach(_ port: HostPort, of pod: Workload) -> Snapshot.Dialled {
+        let sentTo = clientNode == pod.node ? nil : target
+        let ends = pod.addresses.filter { $0.isIPv4 == target.address.isIPv4 }.map {
+            Snapshot.DialledEnd(address: SocketAddress($0, port.target), sentTo: sentTo)
+        }
+        return ends.isEmpty
+            ? .itself(note: "") : .endpoints(ends, note: "a host port of Pod \(pod.name)")
+    }
+
+    /// The packet comes to the node `owner` by an uplink: a pod of its own sees who sends, others
+    /// see `owner`.
+    private func relayed(
+        by owner: String, _ port: ServicePort, of service: Service, isEgressAsked: Bool
+    ) -> Snapshot.Dialled {
+        let isLocal = service.traffic.externalPolicy == .local
+        let own = snapshot.mesh.nodes.first { $0.name == owner }?.addresses
+            .first { $0.isIPv4 == target.address.isIPv4 }
+        let found = ends(port, of: service, on: owner, isLocal: isLocal).map { end in
+            let index = snapshot.workloadsByAddress[end.address.address]
+            let home = index.map { snapshot.mesh.workloads[$0].node } ?? end.node
+            return Snapshot.DialledEnd(
+                address: end.address, sentTo: isEgressAsked ? target : nil,
+                seenAs: home == owner ? nil : own)
+        }
+        return named(found, service)
+    }
+
+    /// As the node `place` chooses among them.
+    private func ends(
+        _ port: ServicePort, of service: Service, on place: String, isLocal: Bool
+    ) -> [Endpoint] {
+        let zone =
+            place == snapshot.node
+            ? snapshot.zone : snapshot.mesh.nodes.first { $0.name == place }?.zone ?? ""
         let choice = EndpointChoice(
-            port.endpoints, distribution: traffic.distribution, node: node, zone: zone)
-        let isLocal = service.addresses.contains(address) && traffic.internalPolicy == .local
-        let endpoints = (isLocal ? choice.local : choice.cluster)
-            .map { port.endpoints[$0].address }
-            .filter { $0.address.isIPv4 == address.isIPv4 }
-        guard !endpoints.isEmpty else {
+            port.endpoints, distribution: service.traffic.distribution, node: place, zone: zone)
+        return (isLocal ? choice.local : choice.cluster).map { port.endpoints[$0] }
+            .filter { $0.address.address.isIPv4 == target.address.isIPv4 }
+    }
+
+    private func named(_ ends: [Snapshot.DialledEnd], _ service: Service) -> Snapshot.Dialled {
+        guard !ends.isEmpty else {
             return .refused(
                 note: "no_endpoint: Service \(service.name) has no ready endpoint of this family")
         }
-        return .endpoints(endpoints, note: "an endpoint of Service \(service.name)")
+        return .endpoints(ends, note: "an endpoint of Service \(service.name)")
     }
 }
 
@@ -51,5 +180,10 @@ extension Service {
     fileprivate func holds(_ address: IPAddress) -> Bool {
         addresses.contains(address) || externalAddresses.contains(address)
             || loadBalancerAddresses.contains(address)
+    }
+
+    /// Whether its node ports are served in this family.
+    fileprivate func hasFamily(isIPv4: Bool) -> Bool {
+        addresses.isEmpty || addresses.contains { $0.isIPv4 == isIPv4 }
     }
 }

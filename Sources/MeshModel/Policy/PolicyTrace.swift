@@ -15,6 +15,9 @@ public struct PolicyTrace: Sendable {
         public var workload: Int
         /// The other end, as policies know it.
         public var peer: UInt32
+        public var peerAddress: IPAddress
+        /// That was asked about: the target's, or that of a node which leads to it.
+        public var port: UInt16
         /// Titles of the policies that select the pod in this direction, in order.
         public var policies: [String]
         public var decision: PolicyDecision
@@ -153,6 +156,12 @@ private struct Tracer {
             var only = trace(source, target)
             if only.note.isEmpty { only.note = note }
             return [only]
+        case .within(let note):
+            return [
+                PolicyTrace(
+                    source: source, target: target.address, port: target.port, egress: nil,
+                    ingress: nil, verdict: .allowed, note: note)
+            ]
         case .refused(let note):
             return [
                 PolicyTrace(
@@ -161,14 +170,18 @@ private struct Tracer {
             ]
         case .endpoints(let endpoints, let note):
             return endpoints.map { endpoint in
-                var each = trace(source, endpoint)
+                var each = trace(
+                    source, endpoint.address, sentTo: endpoint.sentTo, seenAs: endpoint.seenAs)
                 each.note = each.note.isEmpty ? note : "\(note); \(each.note)"
                 return each
             }
         }
     }
 
-    private func trace(_ source: IPAddress, _ target: SocketAddress) -> PolicyTrace {
+    private func trace(
+        _ source: IPAddress, _ target: SocketAddress, sentTo: SocketAddress? = nil,
+        seenAs: IPAddress? = nil
+    ) -> PolicyTrace {
         var trace = PolicyTrace(
             source: source, target: target.address, port: target.port, egress: nil, ingress: nil,
             verdict: .allowed, note: "")
@@ -184,14 +197,17 @@ private struct Tracer {
             return trace
         }
         if let from {
-            trace.egress = side(from, .egress, own: source, other: target.address, target.port)
+            let first = sentTo ?? target
+            trace.egress = side(from, .egress, own: source, other: first.address, first.port)
         }
         if let to {
-            if isHostAllowed, snapshot.policy.kind(of: source) == .host {
+            let seen = seenAs ?? source
+            if isHostAllowed, snapshot.isLocal(snapshot.mesh.workloads[to]),
+                snapshot.policy.kind(of: seen) == .host
+            {
                 trace.note = "the node always reaches its own pods"
             } else {
-                trace.ingress = side(
-                    to, .ingress, own: target.address, other: source, target.port)
+                trace.ingress = side(to, .ingress, own: target.address, other: seen, target.port)
             }
         }
         let sides = [trace.egress, trace.ingress].compactMap(\.self)
@@ -241,8 +257,8 @@ private struct Tracer {
                 policy: "", direction: direction,
                 part: decision.isAllowed ? .defaultAllow : .defaultDeny)
         return PolicyTrace.Side(
-            workload: index, peer: peer, policies: titles, decision: decision, rule: rule,
-            note: note)
+            workload: index, peer: peer, peerAddress: other, port: port, policies: titles,
+            decision: decision, rule: rule, note: note)
     }
 }
 

@@ -147,9 +147,8 @@ extension PolicyTraceItem {
                     Side(
                         side, direction, snapshot,
                         nearest: side.nearest(
-                            snapshot, direction,
-                            peer: direction == .egress ? trace.target : trace.source,
-                            transport: question.transport, port: trace.port))
+                            snapshot, direction, peer: side.peerAddress,
+                            transport: question.transport, port: side.port))
                 }
             })
     }

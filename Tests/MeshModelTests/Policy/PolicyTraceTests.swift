@@ -91,4 +91,100 @@ struct PolicyTraceTests {
         }
         #expect(gate.admits(Self.b, to: SocketAddress(Self.b, 8080), asksClient: true))
     }
+
+    // MARK: Node ports and host ports
+
+    private static let n1 = IPAddress(v4: 0x0a56_0001)
+    private static let n2 = IPAddress(v4: 0x0a56_0002)
+    /// On node n2; lets in those of 10.1.0.0/24 and n1.
+    private static let d = IPAddress(v4: 0x0a01_0102)
+    private static let world = IPAddress(v4: 0x0a56_00fe)
+
+    /// Node port 30080 leads to b, 30081 to d; with policy Local 30082 leads to d. Host port 18080
+    /// leads to b, 18081 to d. Pod a may dial pods only.
+    private static func nodePorts() throws -> Snapshot {
+        var pods = [pod("a", a), pod("b", b), pod("d", d)]
+        pods[1].hostPorts = [HostPort(port: 18080, target: 8080)]
+        pods[2].hostPorts = [HostPort(port: 18081, target: 8080)]
+        pods[2].node = "n2"
+        func service(_ index: UInt8, _ end: IPAddress, _ node: String, _ local: Bool) -> Service {
+            Service(
+                name: ObjectName("x", "s\(index)"),
+                addresses: [IPAddress(v4: 0x0a60_0010 + UInt32(index))],
+                traffic: ServiceTraffic(externalPolicy: local ? .local : .cluster),
+                ports: [
+                    ServicePort(
+                        name: "t", port: 80, nodePort: 30080 + UInt16(index),
+                        endpoints: [Endpoint(address: SocketAddress(end, 8080), node: node)])
+                ])
+        }
+        func policy(_ name: String, ingress: [PolicyRule]? = nil, egress: [PolicyRule]? = nil)
+            -> NetworkPolicy
+        {
+            NetworkPolicy(
+                name: ObjectName("x", name),
+                subject: PodSelection(.named("x"), LabelSelector(["app": name])),
+                ingress: ingress, egress: egress)
+        }
+        func from(_ block: String) throws -> PolicyPeer {
+            .network(try #require(IPPrefix(block)), except: [])
+        }
+        let pods10 = PolicyRule(peers: [try from("10.1.0.0/16")], ports: nil)
+        return SnapshotCompiler.compile(
+            Mesh(
+                nodes: [Node(name: "n1", addresses: [n1]), Node(name: "n2", addresses: [n2])],
+                workloads: pods,
+                services: [
+                    service(0, b, "n1", false), service(1, d, "n2", false),
+                    service(2, d, "n2", true),
+                ],
+                policies: [
+                    policy("a", egress: [pods10]), policy("b", ingress: []),
+                    policy(
+                        "d",
+                        ingress: [
+                            PolicyRule(
+                                peers: [try from("10.1.0.0/24"), try from("10.86.0.1/32")],
+                                ports: nil)
+                        ]),
+                ]), node: "n1", version: 1)
+    }
+
+    /// who dials, what, the endpoint, whether it is allowed
+    static let nodePortCases: [(IPAddress, SocketAddress, IPAddress, Bool)] = [
+        (a, SocketAddress(n1, 30080), b, false), (a, SocketAddress(n2, 30080), b, false),
+        // The pod's node balances it: the policies of the pod are asked about the endpoint.
+        (a, SocketAddress(n1, 30081), d, true), (a, SocketAddress(n2, 30081), d, true),
+        // It leaves the pod with the node's address.
+        (a, SocketAddress(n2, 30082), d, false),
+        (a, SocketAddress(n1, 18080), b, false), (a, SocketAddress(n2, 18081), d, false),
+        (world, SocketAddress(n1, 30080), b, false), (world, SocketAddress(n1, 18080), b, false),
+        // n1 dials d in its stead; n2 does not.
+        (world, SocketAddress(n1, 30081), d, true), (world, SocketAddress(n2, 30081), d, false),
+        (world, SocketAddress(n2, 18081), d, false),
+        (d, SocketAddress(n1, 30081), d, true),
+    ]
+
+    @Test(arguments: nodePortCases)
+    func `node ports and host ports are judged at their endpoints`(
+        _ from: IPAddress, _ to: SocketAddress, _ end: IPAddress, _ isAllowed: Bool
+    ) throws {
+        let traces = try Self.nodePorts().trace(
+            from: .address(from), to: .address(to.address), transport: 6, port: to.port,
+            isHostAllowed: true)
+        #expect(traces.count == 1)
+        let trace = try #require(traces.first)
+        #expect(trace.target == end && trace.port == 8080)
+        #expect((trace.verdict == .allowed) == isAllowed, "\(trace)")
+    }
+
+    @Test func `what stays within a pod is asked of no policy`() throws {
+        let snapshot = try Self.nodePorts()
+        let trace = try #require(
+            try snapshot.trace(
+                from: .address(Self.a), to: .address(IPAddress(v4: 0x7f00_0001)), transport: 6,
+                port: 8080, isHostAllowed: true
+            ).first)
+        #expect(trace.verdict == .allowed && trace.note == "it never leaves the pod")
+    }
 }
