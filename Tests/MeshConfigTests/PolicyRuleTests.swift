@@ -53,6 +53,27 @@ struct PolicyRuleTests {
             "port name"
         ),
         (
+            "a number in quotes is no port's name", "{ingress: [{ports: [{port: '8080'}]}]}",
+            "spec.ingress[0].ports[0].port", "quotes"
+        ),
+        (
+            "two dashes in a port's name", "{ingress: [{ports: [{port: a--b}]}]}",
+            "spec.ingress[0].ports[0].port", "port name"
+        ),
+        (
+            "a label's key", "{podSelector: {matchLabels: {a b: c}}}",
+            "spec.podSelector.matchLabels[a b]", "key of a label"
+        ),
+        (
+            "a label's value", "{ingress: [{from: [{podSelector: {matchLabels: {a: b c}}}]}]}",
+            "spec.ingress[0].from[0].podSelector.matchLabels[a]", "value of a label"
+        ),
+        (
+            "an expression's key",
+            "{podSelector: {matchExpressions: [{key: a b, operator: Exists}]}}",
+            "spec.podSelector.matchExpressions[0].key", "key of a label"
+        ),
+        (
             "protocol", "{ingress: [{ports: [{protocol: ICMP}]}]}",
             "spec.ingress[0].ports[0].protocol", "TCP"
         ),
@@ -156,6 +177,34 @@ struct PolicyRuleTests {
     ) throws {
         try expect(
             "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", spec, field, says)
+    }
+
+    /// action, peer, what is said of it, the peers that it becomes
+    static let strangePeers: [(String, String, String, [PolicyPeer])] = [
+        (
+            "Deny", "{networks: [10.0.0.0/8]}", "it is honoured here too",
+            IPPrefix("10.0.0.0/8").map { [.network($0, except: [])] } ?? []
+        ),
+        ("Deny", "{nodes: {}}", "it is honoured here too", [.nodes(.everything)]),
+        ("Deny", "{futurePeer: {}}", "this rule denies everything", [.unsupported]),
+        ("Pass", "{domainnames: [a.b]}", "this rule denies everything", [.unsupported]),
+        ("Accept", "{futurePeer: {}}", "nothing is accepted for its sake", [.unsupported]),
+    ]
+
+    @Test(arguments: strangePeers)
+    func `a peer that the API does not have is named with what becomes of it`(
+        _ action: String, _ peer: String, _ says: String, _ peers: [PolicyPeer]
+    ) throws {
+        let result = try TestDirectory.load(
+            """
+            apiVersion: policy.networking.k8s.io/v1alpha2
+            kind: ClusterNetworkPolicy
+            metadata: {name: a}
+            spec: {\(Self.head), ingress: [{action: \(action), from: [\(peer)]}]}
+            """)
+        #expect(result.diagnostics.count == 1)
+        #expect(result.diagnostics.first?.message.contains(says) == true)
+        #expect(result.mesh.policies.first?.ingress?.first?.peers == peers)
     }
 
     private func expect(

@@ -130,7 +130,7 @@ struct SchemaWalkTests {
     private func walk(_ schema: Value, _ shape: Shape, _ path: String) -> Int {
         var count = 0
         switch shape {
-        case .fields(let known):
+        case .fields(let known, _):
             for property in schema["properties"]?.fields ?? [] {
                 count += 1
                 let field = known.first { $0.name == property.name }

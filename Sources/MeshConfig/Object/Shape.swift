@@ -12,7 +12,8 @@ indirect enum Shape: Sendable {
     /// IntOrString, such as targetPort.
     case integerOrText
     case list(Shape, counts: ClosedRange<Int>, uniqueBy: String? = nil)
-    case fields([ShapeField])
+    /// `isOpen`: the rules of the kind speak of unknown fields.
+    case fields([ShapeField], isOpen: Bool = false)
     /// A map of texts, such as labels, and what its keys and values must look like.
     case texts(countMax: Int, keys: TextRule? = nil, values: TextRule? = nil)
     /// Whatever it is, nothing below is looked at.
@@ -137,8 +138,8 @@ struct ShapeCheck {
             }
         case .list(let element, let counts, let key):
             walkList(value, element, counts: counts, uniqueBy: key, at: path)
-        case .fields(let fields):
-            walkFields(value, fields, at: path)
+        case .fields(let fields, let isOpen):
+            walkFields(value, fields, isOpen: isOpen, at: path)
         case .texts(let countMax, let keys, let values):
             walkTexts(value, countMax: countMax, keys, values, at: path)
         }
@@ -182,13 +183,16 @@ struct ShapeCheck {
         }
     }
 
-    private mutating func walkFields(_ value: Value, _ shape: [ShapeField], at path: String) {
+    private mutating func walkFields(
+        _ value: Value, _ shape: [ShapeField], isOpen: Bool, at path: String
+    ) {
         guard case .fields(let fields) = value.content else {
             return mismatch(value, "a map", at: path)
         }
         let prefix = path.isEmpty ? "" : path + "."
         for field in fields where !field.value.isNull {
             guard let known = shape.first(where: { $0.name == field.name }) else {
+                if isOpen { continue }
                 warn(
                     .unknown, prefix + field.name, field.line,
                     "unknown field, ignored: check its spelling" + nearest(field.name, shape))

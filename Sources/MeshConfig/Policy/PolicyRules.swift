@@ -5,8 +5,21 @@ internal import MeshModel
 
 /// Checks that both kinds share.
 enum PolicyChecks {
-    /// In and NotIn need values, Exists and DoesNotExist must have none.
+    /// Keys and values that a label may have. In and NotIn need values, Exists and DoesNotExist
+    /// must have none.
     static func selector(_ value: Value?, _ path: String, _ check: inout ShapeCheck) {
+        for field in value?["matchLabels"]?.fields ?? [] {
+            let place = path + ".matchLabels[\(field.name)]"
+            word(field.name, .labelKey, place, field.line, &check)
+            word(field.value.text, .labelValue, place, field.line, &check)
+        }
+        for (index, entry) in (value?["matchExpressions"]?.list ?? []).enumerated() {
+            let place = path + ".matchExpressions[\(index)]"
+            word(entry["key"]?.text, .labelKey, place + ".key", entry.line, &check)
+            for (position, each) in (entry["values"]?.list ?? []).enumerated() {
+                word(each.text, .labelValue, place + ".values[\(position)]", each.line, &check)
+            }
+        }
         for (index, entry) in (value?["matchExpressions"]?.list ?? []).enumerated() {
             let isSet = !(entry["values"]?.list ?? []).isEmpty
             let wants = ["In", "NotIn"].contains(entry["operator"]?.text ?? "")
@@ -17,6 +30,12 @@ enum PolicyChecks {
                     ? "is required for In and NotIn"
                     : "must not be given for Exists and DoesNotExist")
         }
+    }
+
+    private static func word(
+        _ text: String?, _ rule: TextRule, _ path: String, _ line: Int, _ check: inout ShapeCheck
+    ) {
+        if let text, let problem = rule.problem(with: text) { check.error(path, line, problem) }
     }
 
     static func block(
@@ -75,10 +94,12 @@ enum NetworkPolicyRules {
             return
         }
         if let text = value.text {
-            if !TextRule.isLabel(text, most: 15) {
+            if !isPortName(text) {
+                let isNumber = Int(text) != nil
                 check.error(
                     path + ".port", value.line,
-                    "'\(text)' is no port name: at most 15 of a-z, 0-9 and -")
+                    "'\(text)' is no port name: at most 15 of a-z, 0-9 and -, at least one letter"
+                        + (isNumber ? "; a number must not be in quotes" : ""))
             }
             if let end {
                 check.error(path + ".endPort", end.line, "must not be given with a port's name")
@@ -91,6 +112,12 @@ enum NetworkPolicyRules {
                 check.error(path + ".endPort", end.line, "\(last) is less than port \(number)")
             }
         }
+    }
+
+    /// Source: IsValidPortName of k8s.io/apimachinery.
+    private static func isPortName(_ text: String) -> Bool {
+        TextRule.isLabel(text, most: 15) && !text.contains("--")
+            && text.utf8.contains { (97...122).contains($0) }
     }
 
     private static func checkPeer(_ peer: Value, _ path: String, _ check: inout ShapeCheck) {
@@ -148,6 +175,9 @@ enum ClusterNetworkPolicyRules {
             } else if peer.fields.isEmpty {
                 check.error(place, peer.line, "is empty: name one kind of peer")
             }
+            for field in peer.fields where !field.value.isNull {
+                checkKind(field, place, peers, accepts: rule["action"]?.text == "Accept", &check)
+            }
             checkSelectors(peer, place, &check)
             PolicyChecks.selector(peer["nodes"], place + ".nodes", &check)
             for (position, value) in (peer["networks"]?.list ?? []).enumerated() {
@@ -165,6 +195,28 @@ enum ClusterNetworkPolicyRules {
                     place + ".domainNames", names.line, "is for rules with action Accept only")
             }
         }
+    }
+
+    /// Whether the API has such a peer, and what becomes of it here if not.
+    private static func checkKind(
+        _ field: Value.Field, _ place: String, _ peers: String, accepts: Bool,
+        _ check: inout ShapeCheck
+    ) {
+        let message: String
+        switch (field.name, peers) {
+        case ("namespaces", _), ("pods", _), ("networks", "to"), ("nodes", "to"),
+            ("domainNames", "to"):
+            return
+        case ("networks", _), ("nodes", _):
+            message = "the API has this peer for egress only; it is honoured here too"
+        default:
+            message =
+                accepts
+                ? "unknown peer: nothing is accepted for its sake"
+                : "unknown peer: this rule denies everything, whatever its other peers and "
+                    + "protocols"
+        }
+        check.warn(.unknown, "\(place).\(field.name)", field.line, message)
     }
 
     private static func checkProtocol(_ value: Value, _ path: String, _ check: inout ShapeCheck) {

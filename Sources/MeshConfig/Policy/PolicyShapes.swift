@@ -49,10 +49,13 @@ extension Shape {
                 .required("priority", .integer(0...1000)),
                 .required("subject", podChoice),
                 .honoured(
-                    "ingress", .list(clusterRule("from", clusterPods), counts: 0...25)),
+                    "ingress",
+                    .list(clusterRule("from", clusterPods + clusterNetworks), counts: 0...25)),
                 .honoured(
                     "egress",
-                    .list(clusterRule("to", clusterPods + clusterNetworks), counts: 0...25)),
+                    .list(
+                        clusterRule("to", clusterPods + clusterNetworks + clusterNames),
+                        counts: 0...25)),
             ])), .harmless("status"))
 
     private static let clusterPods: [ShapeField] = [
@@ -70,16 +73,19 @@ extension Shape {
     private static let clusterNetworks: [ShapeField] = [
         .honoured("networks", .list(.text(.nonEmpty(bytesMax: 43)), counts: 1...25)),
         .honoured("nodes", labelSelector),
+    ]
+
+    private static let clusterNames: [ShapeField] = [
         .unsupported(
             "domainNames", "no connection is accepted for the sake of a name",
-            .list(.text(.nonEmpty(bytesMax: 254)), counts: 1...25)),
+            .list(.text(.nonEmpty(bytesMax: 254)), counts: 1...25))
     ]
 
     private static func clusterRule(_ peers: String, _ fields: [ShapeField]) -> Shape {
         .fields([
             .honoured("name", .text(.any(bytesMax: 100))),
             .required("action", .oneOf(["Accept", "Deny", "Pass"])),
-            .required(peers, .list(.fields(fields), counts: 1...25)),
+            .required(peers, .list(.fields(fields, isOpen: true), counts: 1...25)),
             .honoured(
                 "protocols",
                 .list(
