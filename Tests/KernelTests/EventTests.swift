@@ -222,6 +222,23 @@ struct EventTests {
         #expect(event.sourceIdentity == Watched.server && event.targetIdentity == Watched.client)
     }
 
+    @Test func `an ICMP error that is related to nothing is told with who sent it`() throws {
+        let watched = try Watched()
+        try watched.sends(Watched.packet())
+        // The client's error about an answer of the server's, to somebody else.
+        let answer = PacketBuilder(
+            source: RawPacket.server4, sourcePort: 80, target: RawPacket.client4, targetPort: 40000,
+            flags: PacketBuilder.syn | PacketBuilder.ack)
+        let quoted = answer.frame.dropFirst(14).prefix(28)
+        let error = RawPacket.ip4(
+            1, [3, 3, 0, 0, 0, 0, 0, 0] + quoted, target: [10, 9, 9, 9])
+        #expect(try watched.node.sends(error).map(watched.node.name) == "unrelated")
+        let event = try #require(try watched.events().last)
+        #expect(event.verdict == "unrelated" && event.protocolNumber == 1)
+        #expect(event.source.description == "10.1.0.10:0" && event.sourceIdentity == Watched.client)
+        #expect(event.target.description == "10.9.9.9:0")
+    }
+
     @Test func `events that a full ring has no room for are counted, and later ones are told`()
         throws
     {

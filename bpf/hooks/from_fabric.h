@@ -50,7 +50,7 @@ from_fabric_open(struct __sk_buff *skb, struct packet *packet, struct sight *sig
 
 /* A packet of a connection that goes between two pods without the node's stack. */
 static __always_inline enum malla_verdict from_fabric_follow(struct __sk_buff *skb,
-							     const struct packet *packet,
+							     struct packet *packet,
 							     const struct sight *sight,
 							     __u32 *target)
 {
@@ -76,7 +76,7 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 	enum malla_verdict verdict;
 	int place;
 
-	flow_see(&packet->flow, &sight);
+	flow_see_packet(packet, &sight);
 	if (from_fabric_is_spoofed(skb, packet, &sight))
 		return MALLA_VERDICT_SPOOFED;
 	if (flow_engine_holds(packet, &sight))

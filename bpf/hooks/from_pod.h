@@ -258,13 +258,13 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 	struct sight sight;
 	enum malla_verdict verdict;
 
-	flow_see(&packet->flow, &sight);
+	flow_see_packet(packet, &sight);
 	if (packet->is_icmp) {
 		if (sight.flow || nat_find(&packet->flow, MALLA_NAT_HOME))
 			return from_pod_relate(&sight, packet, way);
 		if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS)
 			return MALLA_VERDICT_MALFORMED;
-		flow_see(&packet->flow, &sight);
+		flow_see_packet(packet, &sight);
 	}
 	if (sight.flow && !packet_opens(packet))
 		verdict = from_pod_follow(&sight, packet, way);

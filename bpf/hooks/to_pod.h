@@ -53,7 +53,7 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 
 /* An error about a flow: it bears in itself what the flow's packets bear. */
 static __always_inline enum malla_verdict
-to_pod_relate(struct __sk_buff *skb, const struct sight *sight, const struct packet *packet)
+to_pod_relate(struct __sk_buff *skb, const struct sight *sight, struct packet *packet)
 {
 	enum malla_verdict verdict = (enum malla_verdict)related(skb, packet, 0);
 
@@ -71,13 +71,13 @@ static __always_inline enum malla_verdict to_pod_judge(struct __sk_buff *skb, st
 	struct sight sight;
 	enum malla_verdict verdict;
 
-	flow_see(&packet->flow, &sight);
+	flow_see_packet(packet, &sight);
 	if (packet->is_icmp) {
 		if (sight.flow)
 			return to_pod_relate(skb, &sight, packet);
 		if (headers_read_outer(skb, packet) != MALLA_VERDICT_PASS)
 			return MALLA_VERDICT_MALFORMED;
-		flow_see(&packet->flow, &sight);
+		flow_see_packet(packet, &sight);
 	}
 	if (!sight.flow || packet_opens(packet)) {
 		if (!flow_engine_holds(packet, &sight))

@@ -116,6 +116,17 @@ static __always_inline void flow_see(const struct malla_flow_key *tuple, struct 
 		sight->flow = flow;
 }
 
+/*
+ * The same of a packet. Questions of ICMP without an identifier have one entry, whichever end asks:
+ * one against its direction is no answer, but opens a flow.
+ */
+static __always_inline void flow_see_packet(const struct packet *packet, struct sight *sight)
+{
+	flow_see(&packet->flow, sight);
+	if (sight->is_back && packet_asks(packet))
+		sight->flow = 0;
+}
+
 /* Never null in practice: an array of one row. */
 static __always_inline struct blank *blank(void)
 {

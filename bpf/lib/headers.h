@@ -233,6 +233,14 @@ static __always_inline int headers_are_link_local(const struct cursor *cursor, _
 	return ((type >= 130 && type <= 132) || type == 143) && cursor->hop_limit == 1;
 }
 
+/* Replies: to an echo, and to what asks for a time, an address or a name. RFC 792, 950, 4620. */
+static __always_inline __u8 headers_are_answer(int is_6, __u8 type)
+{
+	if (is_6)
+		return type == 129 || type == 140;
+	return type == 0 || type == 14 || type == 16 || type == 18;
+}
+
 static __always_inline enum malla_verdict
 headers_read_icmp(struct __sk_buff *skb, struct cursor *cursor, struct packet *packet)
 {
@@ -247,10 +255,9 @@ headers_read_icmp(struct __sk_buff *skb, struct cursor *cursor, struct packet *p
 	packet->icmp_type = type;
 	if (type == (is_6 ? 128 : 8))
 		packet->flow.source_port_be = words_be[2];
-	if (type == (is_6 ? 129 : 0)) {
+	if (type == (is_6 ? 129 : 0))
 		packet->flow.target_port_be = words_be[2];
-		packet->is_answer = 1;
-	}
+	packet->is_answer = headers_are_answer(is_6, type);
 	/* IPv4: unreachable, time exceeded, parameter problem; IPv6: all that are errors. */
 	if (is_6 ? type >= 1 && type <= 4 : type == 3 || type == 11 || type == 12)
 		headers_read_inner(skb, cursor, packet);

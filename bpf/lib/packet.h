@@ -27,7 +27,7 @@ struct packet {
 	__u8 flags;		    /* of TCP; 0 for an ICMP error */
 	__u8 is_icmp;		    /* an ICMP error: `flow` is of what it is about */
 	__u8 icmp_type;
-	__u8 is_answer;	  /* an echo's reply, which opens nothing */
+	__u8 is_answer;	  /* a reply of ICMP, which opens nothing */
 	__u8 is_fragment; /* a later one: there is no transport header in it */
 	__u8 hook;	  /* that meets it: enum malla_hook */
 	__u16 marks;	  /* MALLA_FLOW_*, of the flow that it opens */
@@ -37,6 +37,13 @@ struct packet {
 static __always_inline int packet_opens(const struct packet *packet)
 {
 	return (packet->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* A message of ICMP that answers nothing: a question, or an error about nothing that is known. */
+static __always_inline int packet_asks(const struct packet *packet)
+{
+	return (packet->flow.protocol == IPPROTO_ICMP || packet->flow.protocol == ICMPV6) &&
+	       !packet->is_icmp && !packet->is_answer;
 }
 
 static __always_inline int packet_from_engine_port(const struct packet *packet)

@@ -276,6 +276,38 @@ int what_another_versions_programs_were_asked_is_an_answer_while_they_are_attach
 }
 
 SEC("tc")
+int what_asks_by_icmp_is_no_answer_to_what_the_other_end_asked(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct malla_flow *flow;
+
+	/* The server may be asked, and may ask nobody. */
+	put_two_pods();
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PROTOCOL_BITS,
+		   MALLA_POLICY_ALLOW);
+	packet = packet_between(end4(POD, 0), end4(SERVER, 0), 0);
+	packet.flow.protocol = IPPROTO_ICMP;
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	packet = packet_between(end4(SERVER, 0), end4(POD, 0), 0);
+	packet.flow.protocol = IPPROTO_ICMP;
+	EXPECT(pod_sends(skb, &packet, OTHER_INTERFACE) == MALLA_VERDICT_DENIED_EGRESS);
+	packet.is_answer = 1;
+	EXPECT(pod_sends(skb, &packet, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	/* Once it may ask, that is a flow of its own direction. */
+	put_policy(CLIENT_IDENTITY, MALLA_EGRESS, 0, MALLA_POLICY_ANY_PROTOCOL_BITS,
+		   MALLA_POLICY_ALLOW);
+	packet.is_answer = 0;
+	EXPECT(pod_sends(skb, &packet, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->interfaces[0] == OTHER_INTERFACE);
+	packet = packet_between(end4(POD, 0), end4(SERVER, 0), 0);
+	packet.flow.protocol = IPPROTO_ICMP;
+	packet.is_answer = 1;
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}
+
+SEC("tc")
 int an_uplink_brings_nothing_of_the_nodes_own_nor_of_its_pods(struct __sk_buff *skb)
 {
 	static struct packet packet;
