@@ -38,7 +38,8 @@ struct StaleEndpoints {
         gone: [malla_end], isUsed: (malla_end) -> Bool, pods: Set<malla_address>,
         used: (Set<malla_address>) -> [malla_end]
     ) -> Set<malla_end> {
-        let left = podsBefore.subtracting(pods)
+        // The same set, where nothing but endpoints has changed, is known to be at once.
+        let left = pods == podsBefore ? [] : podsBefore.subtracting(pods)
         defer { podsBefore = pods }
         var ended = Set(gone.filter { $0.protocol == TransportProtocol.udp.number })
         let streams = gone.filter { $0.protocol == TransportProtocol.tcp.number }
