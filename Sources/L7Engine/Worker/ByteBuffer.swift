@@ -18,16 +18,16 @@ internal import MeshModel
     var room: Int { capacity - end }
 }
 
-/// Blocks of four sizes, kept in lists of one worker. The smallest holds most requests, so that
+/// Blocks of five sizes, kept in lists of one worker. The smallest holds most requests, so that
 /// several of them share a page.
 ///
 /// - Threads: one worker's.
 @safe struct BufferPool: ~Copyable {
     /// The first free block of each size; the next one is written in the first word of each.
-    private var free: [4 of UnsafeMutableRawPointer?]
-    private var kept: [4 of Int]
+    private var free: [5 of UnsafeMutableRawPointer?]
+    private var kept: [5 of Int]
     /// The fewest that were kept since `giveBack` looked: nobody needed them.
-    private var leastKept: [4 of Int]
+    private var leastKept: [5 of Int]
     /// Of each size, free.
     private static let keptBytesMax = 4 << 20
     /// Of the largest size: these are not had from malloc, which would keep them.
@@ -47,7 +47,7 @@ internal import MeshModel
     }
 
     deinit {
-        for index in 0..<4 {
+        for index in 0..<5 {
             var next = unsafe free[index]
             while let current = unsafe next {
                 unsafe next = unsafe current.load(as: UnsafeMutableRawPointer?.self)
@@ -81,14 +81,21 @@ internal import MeshModel
         case 0: 1024
         case 1: 4 * 1024
         case 2: 20 * 1024
+        // The longest head, and room for what is behind it.
+        case 3: 36 * 1024
         default: 136 * 1024
         }
     }
 
     @inline(__always)
     private static func index(_ capacity: Int) -> Int {
-        capacity <= size(0) ? 0 : capacity <= size(1) ? 1 : capacity <= size(2) ? 2 : 3
+        capacity <= size(0)
+            ? 0
+            : capacity <= size(1) ? 1 : capacity <= size(2) ? 2 : capacity <= size(3) ? 3 : 4
     }
+
+    /// The smallest block, which a connection may always have.
+    static var leastBytes: Int { size(0) }
 
     private mutating func take(_ index: Int) -> UnsafeMutableRawPointer {
         heldBytes += Self.size(index)
@@ -104,7 +111,7 @@ internal import MeshModel
     private mutating func give(_ block: UnsafeMutableRawPointer, _ index: Int) {
         heldBytes -= Self.size(index)
         unsafe charged.pointee &-= UInt64(Self.size(index))
-        let most = index < 3 ? Self.keptBytesMax : Self.keptLargeBytesMax
+        let most = index < 4 ? Self.keptBytesMax : Self.keptLargeBytesMax
         if kept[index] * Self.size(index) > most {
             unsafe Self.end(block, index)
             return
@@ -120,7 +127,7 @@ internal import MeshModel
 
     /// Gives the system half of what nobody has needed since the last call: once a second.
     mutating func giveBack() {
-        for index in 0..<4 {
+        for index in 0..<5 {
             if keepsMuch {
                 for _ in 0..<(leastKept[index] + 1) / 2 {
                     guard let block = unsafe free[index] else { break }
@@ -138,7 +145,7 @@ internal import MeshModel
     mutating func reserve(_ buffer: inout ByteBuffer, _ count: Int) -> Bool {
         if buffer.room >= count { return true }
         let held = buffer.count
-        guard held + count <= Self.size(3) else { return false }
+        guard held + count <= Self.size(4) else { return false }
         if held + count <= buffer.capacity, let base = unsafe buffer.base {
             unsafe memmove(base, base + buffer.start, held)
         } else {

@@ -38,11 +38,13 @@ extension Worker {
             let used = unsafe takeHead(link, scratch, 0, count)
             if link.it.phase == .dead { return false }
             if used >= 0, used < count, link.it.phase != .lingering {
+                if link.it.needsMore, lacksBuffers(link, forMore: count - used) { return false }
                 // Cannot fail: one receive fits in a fresh block.
                 unsafe _ = buffers.append(&link.it.input, scratch + used, count - used)
             }
             return true
         }
+        if lacksBuffers(link, forMore: 2048) { return false }
         guard link.it.input.count <= limits.headBytesMax, buffers.reserve(&link.it.input, 2048),
             let base = unsafe link.it.input.base
         else {

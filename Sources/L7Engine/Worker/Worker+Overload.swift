@@ -24,6 +24,12 @@ enum Shed: Int, CaseIterable {
     }
 }
 
+/// What each account may hold of a worker's buffers once they are used up.
+struct BufferShare: BitwiseCopyable {
+    var bytes: UInt64 = 0
+    var countedAt: UInt64 = 0
+}
+
 extension Worker {
     /// Whether a connection just accepted for the account is one too many.
     func excess(_ account: Int32) -> Shed? {
@@ -68,24 +74,52 @@ extension Worker {
         }
     }
 
-    /// Whether a new request would need memory that others should have.
+    /// Whether a new request, or more of a head, would need memory that others should have.
     func lacksBuffers(_ link: Link) -> Bool {
-        if buffers.heldBytes > limits.bufferBytesMax { return shed(link, .buffers) }
-        guard accounts[link.it.account].bufferBytes > UInt64(limits.accountBufferBytesMax) else {
-            return false
-        }
-        return shed(link, .accountBuffers)
+        guard let reason = excessOfBuffers(link.it.account) else { return false }
+        return shed(link, reason)
     }
 
-    /// What may be read at once for a peer that may not take it: little, once the buffers of the
-    /// worker or of the connection's account are used up. One that stands still is not read again.
+    /// What an account that asks for memory has too much of: its own limit, or more than its share
+    /// of a worker whose buffers are used up. One that holds little is not shed for others.
+    @inline(__always)
+    func excessOfBuffers(_ account: Int32) -> Shed? {
+        let held = accounts[account].bufferBytes
+        if held > UInt64(limits.accountBufferBytesMax) { return .accountBuffers }
+        guard buffers.heldBytes > limits.bufferBytesMax, held > bufferShare() else { return nil }
+        return .buffers
+    }
+
+    /// Of each account that holds anything, as of a hundredth of a second ago; bytes.
+    private func bufferShare() -> UInt64 {
+        guard now &- share.countedAt > 10_000_000 else { return share.bytes }
+        var holders: UInt64 = 0
+        for index in 0..<Int32(accounts.count) where accounts[index].bufferBytes > 0 {
+            holders += 1
+        }
+        share = BufferShare(
+            bytes: UInt64(limits.bufferBytesMax) / max(1, holders), countedAt: now)
+        return share.bytes
+    }
+
+    /// Whether a head that is not complete yet may not have the larger block that it needs: its
+    /// client is turned away.
+    func lacksBuffers(_ link: Link, forMore count: Int) -> Bool {
+        let needed = link.it.input.count + count
+        guard needed > link.it.input.capacity, needed > BufferPool.leastBytes,
+            lacksBuffers(link)
+        else { return false }
+        turnAway(link, .overloaded)
+        return true
+    }
+
+    /// What may be read at once for a peer that may not take it: little, once the connection's
+    /// account has used up its buffers, or its share of the worker's. One that stands still is not
+    /// read again.
     @inline(__always)
     func room(_ link: Link) -> Int {
-        let account = accounts[link.it.account].bufferBytes
-        let isShort =
-            buffers.heldBytes > limits.bufferBytesMax
-            || account > UInt64(limits.accountBufferBytesMax)
-        return isShort ? limits.shortReceiveBytes : limits.receiveBytesMax
+        excessOfBuffers(link.it.account) == nil
+            ? limits.receiveBytesMax : limits.shortReceiveBytes
     }
 
     /// Whether too many upstreams are being dialled already.

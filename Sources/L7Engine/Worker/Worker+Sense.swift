@@ -42,6 +42,12 @@ extension Worker {
             search(link)
             return false
         }
+        if !link.it.input.isEmpty, link.it.input.count + 2048 > link.it.input.capacity,
+            lacksBuffers(link)
+        {
+            cut(link, .overloaded)
+            return false
+        }
         guard buffers.reserve(&link.it.input, 2048), let base = unsafe link.it.input.base else {
             becomeHTTP(link)
             return true

@@ -40,6 +40,10 @@ extension Worker {
             }
             return used >= 0
         }
+        if link.it.input.count + 2048 > link.it.input.capacity, lacksBuffers(client) {
+            perform(client.it.exchange.on(.failed(.overloaded)), client)
+            return false
+        }
         guard link.it.input.count <= limits.headBytesMax, buffers.reserve(&link.it.input, 2048),
             let base = unsafe link.it.input.base
         else {

@@ -37,6 +37,7 @@ internal import MeshModel
     var wallCheckedAt: UInt64 = 0
     var timers: TimerWheel
     var buffers: BufferPool
+    var share = BufferShare()
     var pools = PoolTable()
     /// Connections to peers that carry others, and those of them that have something to send.
     var carriers = PoolTable()

@@ -365,9 +365,15 @@ struct OverloadTests {
         gateway.stop()
     }
 
-    @Test func `when the worker holds too many buffers, whoever asks next gets 503`() throws {
-        let origin = Origin { connection, _ in
+    @Test func `when the worker holds too many buffers, who holds them gets 503, others do not`()
+        throws
+    {
+        let origin = Origin { connection, number in
             while !Loopback.message(connection).isEmpty {
+                if number > 0 {
+                    Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    continue
+                }
                 Loopback.send(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                 Loopback.send(connection, "2000000\r\n")
                 Loopback.send(connection, [UInt8](repeating: 7, count: 32 << 20))
@@ -378,18 +384,19 @@ struct OverloadTests {
         let slow = Loopback.connect(gateway.port)
         defer { close(slow) }
         Loopback.send(slow, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        // From an address of no workload, as soon as the kernel takes no more for the slow one.
+        // As soon as the kernel takes no more for the slow one.
         var answer = ""
         #expect(
             Loopback.eventually {
-                let other = Loopback.connect(gateway.port, from: 0x7f00_0009)
-                defer { close(other) }
-                Loopback.send(other, "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                answer = String(decoding: Loopback.receive(other), as: UTF8.self)
+                answer = gateway.get()
                 return answer.hasPrefix("HTTP/1.1 503 ")
             })
         #expect(answer.contains("Retry-After: 1"))
         #expect(TimeoutTests.counts(gateway, "malla_requests_shed_total{reason=\"buffers\"} 1"))
+        let other = Loopback.connect(gateway.port, from: 0x7f00_0009)
+        defer { close(other) }
+        Loopback.send(other, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Loopback.message(other).hasSuffix("ok"))
     }
 
     @Test(arguments: [(true, "account_dials"), (false, "dials")])
