@@ -249,7 +249,21 @@ public final class Engine: Sendable {
         }
     }
 
-    /// Gives a drain that is under way another deadline; does not wait.
+    /// Begins a drain in which another accepts; `true`: every worker has let go of the listening
+    /// sockets, and their owner may close them. Waits as `adopt`.
+    public func stopAccepting(seconds: Int) -> Bool {
+        let begun = Worker.monotonic()
+        let until = begun + UInt64(max(0, seconds)) * 1_000_000_000
+        let numbers = mailboxes.map { mailbox in mailbox.post { $0.drainUntil = until } }
+        for (mailbox, number) in zip(mailboxes, numbers) {
+            let spent = (Worker.monotonic() - begun) / 1_000_000
+            let left = 10_000 - Int(min(spent, 10_000))
+            guard mailbox.waits(for: number, milliseconds: left) else { return false }
+        }
+        return true
+    }
+
+    /// Gives a drain that is under way less time; does not wait.
     public func hasten(seconds: Int) {
         hasten(
             to: Worker.monotonic() + UInt64(max(0, seconds)) * 1_000_000_000, accepts: false)
@@ -258,7 +272,8 @@ public final class Engine: Sendable {
     private func hasten(to until: UInt64, accepts: Bool) {
         for mailbox in mailboxes {
             mailbox.post {
-                $0.drainUntil = until
+                // Whichever word comes last: the one that leaves less time holds.
+                $0.drainUntil = min(until, $0.drainUntil ?? .max)
                 $0.acceptsMeanwhile = accepts
             }
         }

@@ -41,6 +41,12 @@ struct HeldSockets {
         for socket in held.removeValue(forKey: request.key)?.sockets ?? [] { Glibc.close(socket) }
     }
 
+    /// They are another supervisor's too, which keeps them.
+    mutating func letGo() {
+        for one in held.values { for socket in one.sockets { Glibc.close(socket) } }
+        held = [:]
+    }
+
     /// What another supervisor held.
     mutating func adopt(_ request: ControlMessage, _ sockets: [Int32]) {
         held[request.key] = (request, sockets)

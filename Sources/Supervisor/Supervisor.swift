@@ -230,6 +230,7 @@ public struct Supervisor: ~Copyable {
     }
 
     private mutating func serves(_ one: ChildProcess) {
+        guard !isHandedOver else { return }
         one.hasServed = true
         if let next, next === one {
             if let child { retire(child, isReplaced: true) }
@@ -277,7 +278,8 @@ public struct Supervisor: ~Copyable {
     }
 
     private func sendInheritance(to child: ChildProcess) {
-        var descriptors = [held.lock.socket.number]
+        guard let socket = held.lockNumbers?.socket else { return }
+        var descriptors = [socket]
         if let box = child.boxNumber { descriptors.append(box) }
         descriptors += held.engineNumbers?.descriptors ?? []
         let age = Int32(clamping: microseconds() - child.startedAt)
@@ -314,8 +316,11 @@ public struct Supervisor: ~Copyable {
         successor = nil
         isHandedOver = true
         clearSlotAt = nil
+        held.letGo()
         log("the other agent serves: draining")
         stop()
+        // Those that were replaced before had ten minutes.
+        for one in leaving { hasten(one) }
     }
 
     // MARK: Ending
@@ -336,8 +341,6 @@ public struct Supervisor: ~Copyable {
         nextStart = nil
         for one in [child, next].compactMap({ $0 }) {
             retire(one, isReplaced: isHandedOver)
-            // The next supervisor's successor must not find our locks.
-            if isHandedOver { hasten(one) }
         }
         child = nil
         next = nil

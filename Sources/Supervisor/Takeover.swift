@@ -7,11 +7,12 @@ internal import Glibc
 
 /// What a supervisor holds for its children, and hands to the next supervisor.
 struct Holdings: ~Copyable {
-    let lock: NodeLock
+    /// `nil` once it is the successor's alone.
+    private(set) var lock: NodeLock?
     var engine: EngineNamespace?
     var sockets: HeldSockets
     /// Where the next one knocks; `nil`: it cannot be opened, and there will be no takeover.
-    let door: Descriptor?
+    private(set) var door: Descriptor?
     /// The predecessor, which waits for our first child to serve.
     let predecessor: ControlSocket?
 
@@ -20,7 +21,7 @@ struct Holdings: ~Copyable {
         let lock = try NodeLock(
             state: options.statePath, socket: options.socketPath, ownsNode: options.hasDatapath)
         engine = options.hasDatapath ? try EngineNamespace(workers: options.workers) : nil
-        self.lock = lock
+        self.lock = consume lock
         sockets = HeldSockets()
         let path = Self.doorPath(options)
         // The path outlives the call.
@@ -35,7 +36,10 @@ struct Holdings: ~Copyable {
 
     /// Nobody will take over any more.
     func removeNames(_ options: SupervisorOptions) {
-        lock.removeSocket()
+        switch lock {
+        case .some(let lock): lock.removeSocket()
+        case .none: break
+        }
         unsafe unlink(Self.doorPath(options))
     }
 
@@ -98,9 +102,10 @@ struct Holdings: ~Copyable {
             _ = successor.send(ControlMessage(.end, code: EPROTONOSUPPORT))
             return nil
         }
-        var all = [lock.state.number, lock.socket.number, doorNumber]
+        guard let numbers = lockNumbers else { return nil }
+        var all = [numbers.state, numbers.socket, doorNumber]
         var interface: UInt32 = 0
-        if let node = lock.nodeNumber, let engine = engineNumbers {
+        if let node = numbers.node, let engine = engineNumbers {
             all += [node] + engine.descriptors
             interface = engine.interface
         }
@@ -114,6 +119,23 @@ struct Holdings: ~Copyable {
         }
         guard successor.send(ControlMessage(.end)) == 0 else { return nil }
         return consume successor
+    }
+
+    /// The successor serves: lets go of our copies, so that it alone holds locks and sockets, and
+    /// what ends with it ends.
+    mutating func letGo() {
+        lock = nil
+        door = nil
+        engine = nil
+        sockets.letGo()
+    }
+
+    /// The descriptors of the locks, as a child or a successor gets them.
+    var lockNumbers: (state: Int32, socket: Int32, node: Int32?)? {
+        switch lock {
+        case .some(let lock): (lock.state.number, lock.socket.number, lock.nodeNumber)
+        case .none: nil
+        }
     }
 
     /// -1: there is no door.

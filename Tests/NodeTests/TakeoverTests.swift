@@ -69,6 +69,62 @@ struct TakeoverTests {
         expectNoFailure(report)
     }
 
+    /// Holds a request whose head does not end, until the connection does.
+    private static let holder = """
+        import socket
+        link = socket.create_connection(('127.0.0.1', 80))
+        link.sendall(b'GET / HTTP/1.1\\r\\nHost: ')
+        print('held', flush=True)
+        try:
+            print('ended', link.recv(99), flush=True)
+        except OSError as problem:
+            print('ended', problem.strerror, flush=True)
+        """
+
+    @Test func `who was taken over from is gone in ten seconds and is in nobody's way meanwhile`()
+        throws
+    {
+        let quiet = try SmallMesh.bed { bed in
+            try bed.configure("gateway.yaml", RouteTests.gateway)
+            try bed.route(
+                "front", parent: "{name: front}",
+                rules: "- backendRefs: [{name: engine-near, port: 80}]")
+        }
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let more = ["--datapath", "off"]
+        let old = try node.startAgent(more: more)
+        let holder = try node.start("holder", ["/usr/bin/python3", "-uc", Self.holder])
+        try eventually("a request is held") {
+            try holder.text.contains("held") && node.metric("malla_connections_active") > 0
+        }
+        // The child that holds it is one that was replaced before.
+        let first = try node.serving()
+        old.signal(SIGUSR2)
+        try eventually("the next child serves") { try ![0, first].contains(node.serving()) }
+        let second = try node.serving()
+
+        let next = try node.start("next", node.agentArguments(more: more + ["--takeover"]))
+        try eventually("the next agent serves") { try ![0, second].contains(node.serving()) }
+        try eventually("the old agent has heard of it") { old.text.contains("agent serves") }
+        try eventually("its children have let go") {
+            try !node.run(["ss", "-Hltnp", "sport = :80"]).output.contains("pid=\(first),")
+        }
+        next.signal(SIGKILL)
+        #expect(next.wait(seconds: 5) != 0)
+        try eventually("nobody listens") {
+            try node.run(["ss", "-Hltn", "sport = :80"]).output.isEmpty
+        }
+        #expect(old.exitStatus == nil && !holder.text.contains("ended"), "\(old.text)")
+        let third = try node.startAgent(more: more)
+
+        #expect(old.wait(seconds: 13) == 0, "\(old.text)")
+        #expect(!old.text.contains("did not end in time"), "\(old.text)")
+        try eventually("the held request is ended") { holder.text.contains("ended") }
+        #expect(third.exitStatus == nil)
+        #expect(try node.curl("http://127.0.0.1/").status == 200)
+    }
+
     @Test func `there must be somebody to take over from, and as many workers`() throws {
         let quiet = try SmallMesh.bed()
         defer { quiet.bed.close() }

@@ -66,10 +66,7 @@ extension Worker {
                 link.it.isOpaque = isTCP(index)
                 kept.append(link)
             } else {
-                _ = engine_unwatch(set, link.it.descriptor)
-                timers.remove(link)
-                link.it.phase = .dead
-                gone.append(link)
+                drop(link)
             }
         }
         listeners = kept
@@ -81,6 +78,19 @@ extension Worker {
         where descriptor >= 0 && !listeners.contains(where: { $0.it.descriptor == descriptor }) {
             addListener(descriptor, gateway: index)
         }
+    }
+
+    private func drop(_ listener: Link) {
+        _ = engine_unwatch(set, listener.it.descriptor)
+        timers.remove(listener)
+        listener.it.phase = .dead
+        gone.append(listener)
+    }
+
+    /// Their owner may close them from now on.
+    private func dropListeners() {
+        for link in listeners { drop(link) }
+        listeners = []
     }
 
     /// Whether a Gateway's socket is one for TCP.
@@ -214,10 +224,11 @@ extension Worker {
     }
 
     private func startDrain(_ until: UInt64, accepts: Bool) {
+        let until = min(until, drainUntil ?? .max)
         drainUntil = until
         acceptsInDrain = accepts
         // Another serves already, and accepts from the same sockets.
-        if !accepts { for link in listeners { _ = engine_unwatch(set, link.it.descriptor) } }
+        if !accepts { dropListeners() }
         for link in timers.all() where link.it.role == .carrier { drainCarrier(link) }
         // Every idle connection waits with a deadline, so the wheel knows them all. A request may
         // be on its way to each: it is answered with `Connection: close`, and only who stays

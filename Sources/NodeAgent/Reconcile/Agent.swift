@@ -446,9 +446,18 @@ final class Agent {
         }
     }
 
+    /// They are the next child's alone, so that they end with it.
+    private func letGoOfListeners(seconds: Int) {
+        healthChecks.follow([])
+        guard engine.stopAccepting(seconds: seconds) else { return }
+        listeners.letGo()
+        for one in inheritance.capturedListeners { close(one) }
+    }
+
     private func drain(seconds: Int, isReplaced: Bool) {
         flows.stop()
         logger.notice("draining, at most \(seconds) s")
+        if isReplaced { letGoOfListeners(seconds: seconds) }
         let engine = self.engine
         let questions = self.questions
         let done = Done()

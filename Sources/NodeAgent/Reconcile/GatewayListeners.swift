@@ -60,6 +60,14 @@ struct GatewayListeners {
         leavingKeys = []
     }
 
+    /// Closes all of this process's copies: another child serves, and the workers have let go.
+    mutating func letGo() {
+        for value in leaving + opened.values { for socket in value.sockets { close(socket) } }
+        leaving = []
+        leavingKeys = []
+        opened = [:]
+    }
+
     /// Closes what an earlier child opened and this one does not want.
     func closeForeign() {
         let ours = Set(opened.keys.map { Self.request($0).address + Self.bytes($0.port) })
