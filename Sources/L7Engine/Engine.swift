@@ -152,6 +152,12 @@ public final class Engine: Sendable {
         return true
     }
 
+    /// The kernel judges by the policies of the snapshot last adopted from now on: what was dialled
+    /// between the two, and is denied, is ended as the rest was.
+    public func policiesAreApplied() {
+        for mailbox in mailboxes { mailbox.post { $0.arePoliciesApplied = true } }
+    }
+
     /// Whether every worker has taken the last configuration.
     public var hasAdopted: Bool {
         let numbers = adoption.withLock { $0.numbers }

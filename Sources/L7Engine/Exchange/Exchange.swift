@@ -11,7 +11,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         case connectFailed(isLate: Bool, isLast: Bool)
         /// No port is free from which to dial this endpoint.
         case portsUsedUp
-        /// A network policy does not allow the connection to this endpoint.
+        /// A network policy does not allow the connection to this endpoint, or no longer does:
+        /// then with others only if the request can be sent again.
         case denied(hasOthers: Bool)
         /// The endpoint speaks no TLS that we want, or is not whom we want.
         case handshakeFailed
@@ -134,11 +135,16 @@ struct Exchange: BitwiseCopyable, Equatable {
                 return .dialAnew
             }
             return end(.reply(.upstreamEnded))
+        case .denied(let hasOthers):
+            guard hasOthers, attempts < attemptsMax else { return end(.reply(.deniedByPolicy)) }
+            state = .dialing
+            attempts += 1
+            return .dialAnew
         case .upstreamInvalid: return end(.reply(.upstreamInvalid))
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))
-        case .routed, .connected, .connectFailed, .denied, .portsUsedUp, .handshakeFailed,
+        case .routed, .connected, .connectFailed, .portsUsedUp, .handshakeFailed,
             .responseEnded:
             return .none
         }

@@ -11,6 +11,8 @@ internal import Synchronization
 final class Mailbox: Sendable {
     struct Mail: Sendable {
         var config: WorkerConfig?
+        /// The kernel judges by the configuration's policies now, what was dialled meanwhile too.
+        var arePoliciesApplied = false
         /// Monotonic nanoseconds.
         var drainUntil: UInt64?
         /// Until then new connections are still accepted and answered.

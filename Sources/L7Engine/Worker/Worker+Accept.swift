@@ -8,6 +8,9 @@ extension Worker {
     func readMail() {
         let mail = mailbox.take()
         if let config = mail.config { adopt(config) }
+        if mail.arePoliciesApplied, current >= 0, let config = configs[current].config {
+            endDenied(config.gate)
+        }
         if let until = mail.drainUntil { startDrain(until, accepts: mail.acceptsMeanwhile) }
         mailbox.acknowledge(mail.number)
     }
@@ -40,19 +43,38 @@ extension Worker {
         recheckCarriers(since: before)
     }
 
-    /// Ends what the node dialled, and what tunnels carry, for those whom policies no longer admit.
+    /// Ends what was dialled for those whom policies no longer admit: the kernel drops its packets
+    /// without a word. A request that can be sent again goes to another endpoint.
     private func endDenied(_ gate: PolicyGate) {
         guard !gate.isOpen else { return }
-        for link in timers.all() where link.it.role == .downstream && link.it.exchange.isActive {
+        for link in timers.all() {
+            if link.it.role == .upstream, link.it.phase == .idle {
+                let pool = link.it.pool
+                if !pool.it.isNode,
+                    !gate.admits(pool.it.source, to: pool.it.endpoint, asksClient: true)
+                {
+                    close(link)
+                }
+                continue
+            }
+            guard link.it.role == .downstream, link.it.exchange.isActive else { continue }
             let upstream = link.it.partner
             guard !upstream.isNone, !upstream.it.pool.isNone,
-                upstream.it.pool.it.isNode || upstream.it.isStream,
                 !gate.admits(
                     link.it.peer.address, to: upstream.it.pool.it.endpoint,
                     asksClient: link.it.isCaptured)
             else { continue }
-            perform(link.it.exchange.on(.failed(.deniedByPolicy)), link)
+            charge(link.it.account)
+            let goesOn = canSendAgain(link) && hasOtherEndpoints(link)
+            perform(
+                link.it.exchange.on(
+                    goesOn ? .denied(hasOthers: true) : .failed(.deniedByPolicy)), link)
         }
+    }
+
+    /// Whether the request is held still, or was not sent yet.
+    private func canSendAgain(_ link: Link) -> Bool {
+        link.it.exchange.isDialing || (link.it.isResendable && !link.it.request.isEmpty)
     }
 
     private func replaceListeners(_ wanted: [Int32]) {

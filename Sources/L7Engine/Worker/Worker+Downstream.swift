@@ -111,6 +111,7 @@ extension Worker {
             return -1
         }
         link.it.receivedBytes = UInt64(bodyEnd - head.end)
+        link.it.seenBytes = link.it.receivedBytes
         link.it.phase = link.it.framing.isDone ? .waiting : .body
         if lacksBuffers(link) {
             perform(link.it.exchange.on(.failed(.overloaded)), link)
@@ -153,7 +154,7 @@ extension Worker {
         link.it.keepsAlive =
             drainUntil == nil && !head.closes && (head.minor == 1 || head.keepsAlive)
         link.it.requestDeadline = .max
-        link.it.seenBytes = .max
+        link.it.quietSince = now
         link.it.takenBytes = 0
         link.it.bodySeen = 0
         link.it.endpoint = -1

@@ -390,6 +390,7 @@ final class Agent {
         if new.delta?.isEngines ?? true { serve(new) }
         let served = ContinuousClock.now
         apply(new)
+        if new.delta == nil { engine.policiesAreApplied() }
         times.compile = compiled - begun
         times.engine = served - compiled
         times.attach = datapath.datapath?.attachDuration ?? .zero

@@ -30,6 +30,19 @@ final class SteppedWorker {
         adopt(Self.mesh(origins, port, backend), version: 1)
     }
 
+    /// Accepts what was captured, as in the engine's namespace; what the mesh is, `adopt` says.
+    init(captured: Void) throws {
+        let limits = Limits()
+        (descriptor, port) = Loopback.listen()
+        mailbox = try Mailbox()
+        worker = Worker(
+            number: 0, limits: limits, mailbox: mailbox, tally: Tally(seriesMax: limits.seriesMax),
+            accessLog: AccessLog(capacity: limits.accessLogRecordsMax),
+            accounts: Accounts(count: limits.accountsMax),
+            nodeSockets: try NodeSockets(workers: 1).stocks[0], capturedListener: descriptor)
+        worker.watchMailbox()
+    }
+
     deinit { close(descriptor) }
 
     static func mesh(_ origins: [UInt16], _ port: UInt16, _ backend: BackendTLS?) -> Mesh {
@@ -63,10 +76,16 @@ final class SteppedWorker {
         let (sources, ports) = names.numbers(of: snapshot)
         let config = WorkerConfig(
             snapshot: snapshot, sources: sources, accounts: sources.map { _ in 0 }, ports: ports,
-            listeners: [[descriptor]], tls: adoption.store.table(of: snapshot),
+            listeners: snapshot.gatewaySockets.map { _ in [descriptor] },
+            tls: adoption.store.table(of: snapshot),
             gate: PolicyGate(snapshot, isHostAllowed: true), peers: nil,
             quarantined: [])
         let number = mailbox.post { $0.config = config }
+        take { mailbox.hasTaken(number) }
+    }
+
+    func policiesAreApplied() {
+        let number = mailbox.post { $0.arePoliciesApplied = true }
         take { mailbox.hasTaken(number) }
     }
 

@@ -226,6 +226,33 @@ struct TurnTests {
         #expect(stepped.configurations == 1)
     }
 
+    @Test func `an upstream that never answers is 504 when its time is over, not a minute later`()
+        throws
+    {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        Loopback.send(client, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok")
+        let upstream = stepped.accepted(listener)
+        defer { close(upstream) }
+        #expect(stepped.message(upstream).hasPrefix("PUT / "))
+
+        let worker = stepped.worker
+        let link = try #require(worker.timers.all().first { $0.it.exchange.isActive })
+        let begun = worker.now
+        // The wheel asks every minute.
+        for minute: UInt64 in 1...4 {
+            worker.now = begun + minute * worker.limits.checkNanoseconds
+            worker.check(link)
+            #expect(link.it.exchange.isActive, "\(minute)")
+        }
+        worker.now = begun + worker.limits.firstByteNanosecondsMax
+        worker.check(link)
+        #expect(Loopback.message(client).hasPrefix("HTTP/1.1 504 "))
+    }
+
     @Test func `a configuration is not in force before a worker has taken it`() throws {
         let mailbox = try Mailbox()
         mailbox.acknowledge(Mailbox.started)
