@@ -27,7 +27,10 @@ extension Worker {
                 cut(link, failure)
                 return
             }
-            if endsByClose(link) { engine_end_by_reset(link.it.descriptor) }
+            // Who does not read would leave what lies in the kernel there for many minutes.
+            if failure == .slowReader || endsByClose(link) {
+                engine_end_by_reset(link.it.descriptor)
+            }
             dropUpstream(link)
             note(failure, link)
             account(link)

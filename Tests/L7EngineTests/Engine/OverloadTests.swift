@@ -90,6 +90,8 @@ struct TimeoutTests {
         Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         #expect(Self.counts(gateway, "malla_requests_failed_total{reason=\"slow_reader\"} 1"))
         #expect(Self.counts(gateway, "malla_connections_active 0"))
+        // Not by an end that waits behind megabytes in the kernel.
+        #expect(Loopback.ending(client) == ECONNRESET)
     }
 
     @Test func `an upstream without an answer is 504`() throws {
