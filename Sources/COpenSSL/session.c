@@ -31,6 +31,11 @@ static int wire_read(BIO *bio, char *bytes, int room)
 	wire->is_drained = count < room && !wire->is_ending;
 	if (count < 0 && errno == EAGAIN)
 		BIO_set_retry_read(bio);
+	if (wire->keeps_first && count > 0) {
+		wire->first_count = (size_t)count < sizeof(wire->first) ? (size_t)count
+									: sizeof(wire->first);
+		memcpy(wire->first, bytes, wire->first_count);
+	}
 	wire->has_ended = count == 0 || (count < 0 && errno != EAGAIN);
 	return (int)count;
 }
@@ -298,7 +303,10 @@ static int do_handshake(struct engine_session *base)
 	int code, result;
 
 	aim(session);
+	session->wire->keeps_first = 1;
+	session->wire->first_count = 0;
 	code = SSL_do_handshake(session->ssl);
+	session->wire->keeps_first = 0;
 	result = code == 1 ? 1 : outcome(session, code);
 	/* An alert goes out even where the handshake failed. */
 	if ((send_rest(session) < 0 || send_wire(session) < 0) && result >= 0) {

@@ -47,6 +47,9 @@ struct tls_wire {
 	int is_drained; /* the last read took less than it could: nothing is left now */
 	int has_ended;
 	int is_ending;
+	int keeps_first; /* a handshake: what is read is kept in `first` */
+	size_t first_count;
+	uint8_t first[512];
 	size_t count;
 	size_t capacity;
 	uint8_t *bytes;

@@ -13,6 +13,19 @@ internal import MeshModel
 
     /// `capacity`: bytes of records that one call may make.
     init(capacity: Int) { unsafe pointer = tls_wire_new(capacity) }
+
+    /// Whether what the handshake read last is a request: OpenSSL knows five methods only.
+    fileprivate var hasReadHTTP: Bool {
+        guard let wire = unsafe pointer else { return false }
+        let count = unsafe Int(wire.pointee.first_count)
+        // Safe: the wire lives as long as its worker, and `first` holds as many bytes.
+        return unsafe withUnsafePointer(to: wire.pointee.first) { first in
+            unsafe first.withMemoryRebound(to: UInt8.self, capacity: count) {
+                let bytes = unsafe Bytes($0, count: count)
+                return FirstBytes.judge(bytes, 0, count, targetBytesMax: .max) == .http
+            }
+        }
+    }
 }
 
 extension Worker {
@@ -86,7 +99,8 @@ extension Worker {
     /// Why the handshake that just failed did; counted.
     func failHandshake(_ link: Link, isLate: Bool) {
         guard link.it.hasTLS, let session = unsafe link.it.session.pointer else { return }
-        let why = isLate ? .timeout : TLSFailure(unsafe tls_session_failure(session))
+        var why = isLate ? .timeout : TLSFailure(unsafe tls_session_failure(session))
+        if why == .notTLS, link.it.role == .downstream, wire.hasReadHTTP { why = .plainHTTP }
         tally.count(side(link), why)
         if why == .plainHTTP, link.it.role == .downstream { explainPlain(link) }
     }

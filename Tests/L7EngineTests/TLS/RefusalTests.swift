@@ -84,7 +84,10 @@ struct RefusalTests {
         }
     }
 
-    @Test func `plain HTTP on the HTTPS port is answered in plain HTTP`() throws {
+    @Test(arguments: ["GET", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
+    func `plain HTTP on the HTTPS port is answered in plain HTTP, whatever the method`(
+        method: String
+    ) throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
@@ -93,7 +96,7 @@ struct RefusalTests {
 
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
-        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        Loopback.send(client, "\(method) / HTTP/1.1\r\nHost: a.example\r\n\r\n")
 
         #expect(Loopback.message(client).hasPrefix("HTTP/1.1 400 Bad Request\r\n"))
         #expect(gateway.waitFor(.downstream, .plainHTTP))
