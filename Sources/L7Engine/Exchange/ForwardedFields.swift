@@ -7,6 +7,58 @@
 internal import Glibc
 internal import MeshModel
 
+/// The fields that we write ourselves, but for those that a filter sets or removes: the operator's
+/// word is the last.
+struct OwnFields: OptionSet {
+    let rawValue: UInt8
+    static let forwardedFor = OwnFields(rawValue: 1)
+    static let forwardedProto = OwnFields(rawValue: 2)
+    static let forwardedHost = OwnFields(rawValue: 4)
+    static let forwarded = OwnFields(rawValue: 8)
+    static let requestID = OwnFields(rawValue: 16)
+
+    init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    @inline(__always)
+    init(_ table: CompiledRoutes, _ first: HeaderEdits, _ second: HeaderEdits) {
+        self.init(rawValue: .max)
+        if first.isEmpty, second.isEmpty { return }
+        subtract(Self.named(table, first))
+        subtract(Self.named(table, second))
+    }
+
+    @inline(__always) func has(_ field: OwnFields) -> Bool { rawValue & field.rawValue != 0 }
+
+    private static func named(_ table: CompiledRoutes, _ edits: HeaderEdits) -> OwnFields {
+        var named: OwnFields = []
+        for index in Int(edits.dropsStart)..<Int(edits.dropsEnd) {
+            let name = table.names[index]
+            let words = Self.words
+            for each in 0..<5 where isWord(table.text, name, words[each].0) {
+                named.insert(words[each].1)
+            }
+        }
+        return named
+    }
+
+    private static var words: [5 of (StaticString, OwnFields)] {
+        [
+            ("x-forwarded-for", .forwardedFor), ("x-forwarded-proto", .forwardedProto),
+            ("x-forwarded-host", .forwardedHost), ("forwarded", .forwarded),
+            ("x-request-id", .requestID),
+        ]
+    }
+
+    private static func isWord(_ text: [UInt8], _ name: ByteRange, _ word: StaticString) -> Bool {
+        guard name.count == word.utf8CodeUnitCount else { return false }
+        for offset in 0..<name.count
+        where unsafe text[name.lower + offset] != word.utf8Start[offset] {
+            return false
+        }
+        return true
+    }
+}
+
 extension Worker {
     /// `Host` of a request that came without: of its target, else the address that was dialled.
     func writeHost(_ link: Link, _ bytes: Bytes) {
@@ -23,33 +75,39 @@ extension Worker {
         writer.append("\r\n")
     }
 
-    func writeOrigin(_ link: Link, _ bytes: Bytes) {
+    func writeOrigin(_ link: Link, _ bytes: Bytes, _ own: OwnFields) {
         let isEdge = !link.it.isCaptured
-        writer.append("X-Forwarded-For: ")
-        let isNamed = !isEdge && writeOld(FieldKind.forwardedFor, bytes)
-        if isNamed, link.it.isStream {
-            // The client's node has said already who asks.
-            writer.takeBack(2)
-        } else {
-            writer.append(address: link.it.peer.address)
+        if own.has(.forwardedFor) {
+            writer.append("X-Forwarded-For: ")
+            let isNamed = !isEdge && writeOld(FieldKind.forwardedFor, bytes)
+            if isNamed, link.it.isStream {
+                // The client's node has said already who asks.
+                writer.takeBack(2)
+            } else {
+                writer.append(address: link.it.peer.address)
+            }
+            writer.append("\r\n")
         }
         if isEdge {
-            let isSecure = link.it.hasTLS
-            writer.append("\r\nX-Forwarded-Proto: ")
-            writer.append(isSecure ? "https" : "http")
-            if !head.authority.isEmpty {
-                writer.append("\r\nX-Forwarded-Host: ")
+            if own.has(.forwardedProto) {
+                writer.append("X-Forwarded-Proto: ")
+                writer.append(link.it.hasTLS ? "https\r\n" : "http\r\n")
+            }
+            if !head.authority.isEmpty, own.has(.forwardedHost) {
+                writer.append("X-Forwarded-Host: ")
                 writer.append(bytes, head.authority)
+                writer.append("\r\n")
             }
         } else {
-            appendForwarded(link, bytes)
+            if own.has(.forwarded) { appendForwarded(link, bytes) }
             if link.it.isStream { writeClientCertificate(link) }
         }
-        if link.it.madeRequestID {
-            writer.append("\r\nX-Request-ID: ")
+        if link.it.madeRequestID, own.has(.requestID) {
+            writer.append("X-Request-ID: ")
             requestID(link).write(&writer)
+            writer.append("\r\n")
         }
-        writer.append(head.minor == 1 ? "\r\nVia: 1.1 malla\r\n" : "\r\nVia: 1.0 malla\r\n")
+        writer.append(head.minor == 1 ? "Via: 1.1 malla\r\n" : "Via: 1.0 malla\r\n")
         if head.takesTrailers {
             writer.append("TE: trailers\r\nConnection: TE")
             writer.append(link.it.wantsUpgrade ? ", Upgrade\r\n" : "\r\n")
@@ -64,10 +122,11 @@ extension Worker {
         guard let own, !link.it.carrier.isNone, let peer = peerName(of: link.it.carrier) else {
             return
         }
-        writer.append("\r\nX-Forwarded-Client-Cert: By=")
+        writer.append("X-Forwarded-Client-Cert: By=")
         writer.append(own.name, ByteRange(0, own.name.count))
         writer.append(";URI=")
         writer.append(peer, ByteRange(0, peer.count))
+        writer.append("\r\n")
     }
 
     /// `Forwarded` (RFC 7239) goes on where it came, with the client appended; we begin none.
@@ -77,12 +136,13 @@ extension Worker {
             hasOld = true
         }
         guard hasOld else { return }
-        writer.append("\r\nForwarded: ")
+        writer.append("Forwarded: ")
         _ = writeOld(FieldKind.forwarded, bytes)
         let isIPv4 = link.it.peer.address.isIPv4
         writer.append(isIPv4 ? "for=" : "for=\"[")
         writer.append(address: link.it.peer.address)
         if !isIPv4 { writer.append("]\"") }
+        writer.append("\r\n")
     }
 
     /// The values that came, each with a comma behind.

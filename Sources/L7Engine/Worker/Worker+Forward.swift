@@ -27,14 +27,14 @@ extension Worker {
         isStaged = false
     }
 
-    /// RFC 9110 section 9.2.2.
+    /// RFC 9110 section 9.2.2; methods have a case (section 9.1).
     private func isIdempotent(_ base: UnsafePointer<UInt8>, _ method: ByteRange) -> Bool {
         switch method.count {
-        case 3: unsafe isWord(base, method, "get") || isWord(base, method, "put")
-        case 4: unsafe isWord(base, method, "head")
-        case 5: unsafe isWord(base, method, "trace")
-        case 6: unsafe isWord(base, method, "delete")
-        case 7: unsafe isWord(base, method, "options")
+        case 3: unsafe isSpelt(base, method, "GET") || isSpelt(base, method, "PUT")
+        case 4: unsafe isSpelt(base, method, "HEAD")
+        case 5: unsafe isSpelt(base, method, "TRACE")
+        case 6: unsafe isSpelt(base, method, "DELETE")
+        case 7: unsafe isSpelt(base, method, "OPTIONS")
         default: false
         }
     }
@@ -76,7 +76,8 @@ extension Worker {
         let backend = table.backends[Int(link.it.backend)]
         copyFields(
             bytes, table, rule.requestEdits, backend.requestEdits, without: drop)
-        writeOrigin(link, bytes)
+        let own = OwnFields(table, rule.requestEdits, backend.requestEdits)
+        writeOrigin(link, bytes, own)
         writer.append("\r\n")
     }
 

@@ -132,6 +132,12 @@ struct EngineTests {
         for _ in 0..<5 { #expect(gateway.get().hasSuffix("ok")) }
 
         #expect(gateway.engine.exposition().contains("malla_upstream_retries_total 4"))
+        // Methods have a case: what `get` does nobody knows, so it is not sent twice.
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "get / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(Loopback.message(client).hasPrefix("HTTP/1.1 503 "))
+        #expect(gateway.engine.exposition().contains("malla_upstream_retries_total 4"))
     }
 
     @Test func `failures have their status`() throws {

@@ -32,6 +32,33 @@ struct FilterTests {
         #expect(answer.contains("X-Origin: hidden") && !answer.contains("X-Origin: one"))
     }
 
+    @Test func `a filter that sets or removes what we write ourselves has the last word`() throws {
+        let origin = Origin.echo()
+        let modifier = HTTPRouteFilter.HeaderModifier(
+            set: [
+                .init(name: "X-Forwarded-For", value: "9.9.9.9"),
+                .init(name: "X-Request-ID", value: "mine"),
+            ], remove: ["X-Forwarded-Host", "x-forwarded-proto"])
+        let gateway = try Gateway(
+            origins: [origin.port],
+            rules: [rule("/all", [.requestHeaders(modifier)]), rule("/", [])])
+        defer { gateway.stop() }
+
+        let changed = gateway.get("/all").lowercased()
+        #expect(changed.contains("\r\nx-forwarded-for: 9.9.9.9\r\n"))
+        #expect(changed.contains("\r\nx-request-id: mine\r\nvia: 1.1 malla\r\n"))
+        for name in ["x-forwarded-for:", "x-request-id:"] {
+            #expect(changed.ranges(of: name).count == 1, "\(changed)")
+        }
+        #expect(!changed.contains("x-forwarded-host") && !changed.contains("x-forwarded-proto"))
+        let claim = "X-Forwarded-Client-Cert: URI=spiffe://admin\r\n"
+        let plain = gateway.get("/", claim).lowercased()
+        #expect(!plain.contains("spiffe"))
+        for name in ["for: 127.0.0.1", "proto: http", "host: shop.example"] {
+            #expect(plain.contains("\r\nx-forwarded-\(name)\r\n"), "\(plain)")
+        }
+    }
+
     @Test(arguments: [
         ("/prefix/a?q=1", "GET /new/a?q=1 HTTP/1.1"), ("/prefix", "GET /new HTTP/1.1"),
         ("/prefix/", "GET /new/ HTTP/1.1"), ("/root/a", "GET /a HTTP/1.1"),

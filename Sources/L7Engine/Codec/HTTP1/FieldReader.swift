@@ -73,6 +73,7 @@ enum FieldReader {
         case 15:
             return unsafe isWord(base, name, "x-forwarded-for") ? FieldKind.forwardedFor : 0
         case 23:
+            // Envoy's and Istio's: who the client is.
             return unsafe isWord(base, name, "x-forwarded-client-cert")
                 ? FieldKind.clientCertificate : 0
         default: return 0
