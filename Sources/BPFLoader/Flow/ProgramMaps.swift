@@ -6,7 +6,9 @@ extension Datapath {
     /// Of those maps that nothing here holds open.
     func programMapUsage() -> [MapUsage] {
         var usage = ["malla_share", "malla_quota"].compactMap { try? array($0, "array") }
-        usage += ["malla_meter", "malla_blank", "malla_route"].compactMap { try? array($0, "percpu_array") }
+        usage += ["malla_meter", "malla_blank", "malla_route"].compactMap {
+            try? array($0, "percpu_array")
+        }
         if let ring = try? hash("malla_ring", "hash", malla_ring_key(), malla_flow_key()) {
             usage.append(ring)
         }
