@@ -51,13 +51,17 @@ struct TakeoverTests {
         expectNoFailure(report)
     }
 
-    @Test func `nor a request of a Gateway without a datapath`() throws {
-        let quiet = try SmallMesh.bed { bed in
+    private static func gateway() throws -> SmallMesh.Quiet {
+        try SmallMesh.bed { bed in
             try bed.configure("gateway.yaml", RouteTests.gateway)
             try bed.route(
                 "front", parent: "{name: front}",
                 rules: "- backendRefs: [{name: engine-near, port: 80}]")
         }
+    }
+
+    @Test func `nor a request of a Gateway without a datapath`() throws {
+        let quiet = try Self.gateway()
         defer { quiet.bed.close() }
         let node = quiet.bed[node: "n1"]
         let agent = try node.startAgent(more: ["--datapath", "off"])
@@ -84,12 +88,7 @@ struct TakeoverTests {
     @Test func `who was taken over from is gone in ten seconds and is in nobody's way meanwhile`()
         throws
     {
-        let quiet = try SmallMesh.bed { bed in
-            try bed.configure("gateway.yaml", RouteTests.gateway)
-            try bed.route(
-                "front", parent: "{name: front}",
-                rules: "- backendRefs: [{name: engine-near, port: 80}]")
-        }
+        let quiet = try Self.gateway()
         defer { quiet.bed.close() }
         let node = quiet.bed[node: "n1"]
         let more = ["--datapath", "off"]

@@ -23,6 +23,7 @@
 #include "lib/refuse.h"
 #include "lib/rewrite.h"
 #include "lib/tell.h"
+#include "lib/way.h"
 
 /* The interfaces of the local pods at both ends of a packet; 0: that end is no local pod. */
 struct ends {
@@ -120,41 +121,6 @@ static __always_inline enum malla_verdict from_engine_record(const struct packet
 	return MALLA_VERDICT_PASS;
 }
 
-/* The length that the MTU is tested against: of one segment, where the packet is many. */
-static __always_inline __u16 from_engine_length(struct __sk_buff *skb, const struct packet *packet)
-{
-	__u8 offset = 0;
-
-	if (!skb->gso_size)
-		return (__u16)(skb->len - packet->network);
-	bpf_skb_load_bytes(skb, packet->transport + 12, &offset, sizeof(offset));
-	return (__u16)(packet->transport - packet->network + (__u32)(offset >> 4) * 4 +
-		       skb->gso_size);
-}
-
-/* Asks the node's routes, its rules by source and port too; its netfilter is not asked. */
-static __always_inline long from_engine_route(struct __sk_buff *skb, const struct packet *packet,
-					      struct bpf_fib_lookup *route)
-{
-	const struct malla_flow_key *flow = &packet->flow;
-
-	route->l4_protocol = IPPROTO_TCP;
-	route->sport = flow->source_port_be;
-	route->dport = flow->target_port_be;
-	route->ifindex = skb->ifindex;
-	route->tot_len = from_engine_length(skb, packet);
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		route->family = AF_INET;
-		route->ipv4_src = flow->source.words_be[3];
-		route->ipv4_dst = flow->target.words_be[3];
-	} else {
-		route->family = AF_INET6;
-		__builtin_memcpy(route->ipv6_src, &flow->source, sizeof(flow->source));
-		__builtin_memcpy(route->ipv6_dst, &flow->target, sizeof(flow->target));
-	}
-	return bpf_fib_lookup(skb, route, sizeof(*route), FIB_SKIP_NEIGH);
-}
-
 static __always_inline enum malla_verdict from_engine_refused(long answer)
 {
 	switch (answer) {
@@ -169,7 +135,7 @@ static __always_inline enum malla_verdict from_engine_refused(long answer)
 
 /* Where a packet is sent after its verdict. */
 struct onward {
-	struct bpf_fib_lookup route;
+	struct bpf_fib_lookup *route;
 	__u32 interface;
 	__u32 is_refused; /* it is its own answer now */
 };
@@ -211,17 +177,8 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	/* The answer to a client outside who dialled the node: behind from_pod it is translated. */
 	if (!packet_from_engine_port(packet) && nat_find(&packet->flow, MALLA_NAT_OUT_OF_POD))
 		return MALLA_VERDICT_AS_POD;
-	answer = from_engine_route(skb, packet, &onward->route);
+	answer = way_route(skb, packet, &packet->flow, &onward->route);
 	return answer ? from_engine_refused(answer) : MALLA_VERDICT_FORWARDED;
-}
-
-/* bpf_redirect_neigh resolves the neighbour that the route named. Linux 5.10. */
-static __always_inline int from_engine_forward(const struct bpf_fib_lookup *route)
-{
-	struct bpf_redir_neigh next = {.nh_family = route->family};
-
-	__builtin_memcpy(next.ipv6_nh, route->ipv6_dst, sizeof(next.ipv6_nh));
-	return (int)bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
 }
 
 static __always_inline int from_engine_as_pod(struct __sk_buff *skb, const struct onward *onward)
@@ -242,7 +199,7 @@ int malla_from_eng(struct __sk_buff *skb)
 	case MALLA_VERDICT_TO_LOCAL_POD:
 		return (int)bpf_redirect_peer(onward.interface, 0);
 	case MALLA_VERDICT_FORWARDED:
-		return from_engine_forward(&onward.route);
+		return way_redirect(onward.route);
 	case MALLA_VERDICT_ENGINE_MET_POD:
 	case MALLA_VERDICT_PLAIN_REFUSED:
 	case MALLA_VERDICT_DENIED_EGRESS:

@@ -47,14 +47,11 @@ __attribute__((noinline)) int far_leads(struct __sk_buff *skb, const struct pack
  */
 __attribute__((noinline)) int far_send(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct bpf_redir_neigh next = {};
 	struct bpf_fib_lookup *route;
 
-	if (!packet || way_route(skb, packet, &packet->flow, &route) || !route)
+	if (!packet || way_route(skb, packet, &packet->flow, &route))
 		return TCX_NEXT;
-	next.nh_family = route->family;
-	__builtin_memcpy(next.ipv6_nh, route->ipv6_dst, sizeof(next.ipv6_nh));
-	return (int)bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
+	return way_redirect(route);
 }
 
 /*

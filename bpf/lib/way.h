@@ -45,7 +45,8 @@ struct {
 } malla_route SEC(".maps");
 
 /*
- * Asks the node's routes about the packet, once it bears `becomes`; what bpf_fib_lookup answers.
+ * Asks the node's routes about the packet, once it bears `becomes`, its rules by source and port
+ * too; its netfilter is not asked. What bpf_fib_lookup answers.
  * Null in `*found`: not asked.
  */
 static __always_inline long way_route(struct __sk_buff *skb, const struct packet *packet,
@@ -74,6 +75,18 @@ static __always_inline long way_route(struct __sk_buff *skb, const struct packet
 		__builtin_memcpy(route->ipv6_dst, &becomes->target, sizeof(becomes->target));
 	}
 	return bpf_fib_lookup(skb, route, sizeof(*route), FIB_SKIP_NEIGH);
+}
+
+/* By the route that was found; the neighbour that it names is resolved. Linux 5.10. */
+static __always_inline int way_redirect(const struct bpf_fib_lookup *route)
+{
+	struct bpf_redir_neigh next = {};
+
+	if (!route)
+		return TCX_DROP;
+	next.nh_family = route->family;
+	__builtin_memcpy(next.ipv6_nh, route->ipv6_dst, sizeof(next.ipv6_nh));
+	return (int)bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
 }
 
 static __always_inline int way_ask(struct __sk_buff *skb, const struct packet *packet,

@@ -34,14 +34,15 @@ extension Exposition {
         func head(_ name: String, _ type: String, _ help: String) {
             out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
         }
+        func bySide(_ name: String, _ count: (HandshakeSide) -> TunnelCount) {
+            for side in HandshakeSide.allCases {
+                out += "\(name){side=\"\(side.label)\"} \(sum(count(side)))\n"
+            }
+        }
         head("malla_tunnels", "gauge", "HBONE connections that are open, by who dialled.")
-        for side in HandshakeSide.allCases {
-            out += "malla_tunnels{side=\"\(side.label)\"} \(sum(.open(side)))\n"
-        }
+        bySide("malla_tunnels") { .open($0) }
         head("malla_tunnels_opened_total", "counter", "HBONE connections whose handshake was good.")
-        for side in HandshakeSide.allCases {
-            out += "malla_tunnels_opened_total{side=\"\(side.label)\"} \(sum(.opened(side)))\n"
-        }
+        bySide("malla_tunnels_opened_total") { .opened($0) }
         head("malla_tunnels_ended_total", "counter", "HBONE connections that ended, by reason.")
         for side in HandshakeSide.allCases {
             for end in TunnelEnd.allCases where end != .none {
@@ -50,9 +51,7 @@ extension Exposition {
             }
         }
         head("malla_tunnel_streams_total", "counter", "Connections carried, or asked to be.")
-        for side in HandshakeSide.allCases {
-            out += "malla_tunnel_streams_total{side=\"\(side.label)\"} \(sum(.streams(side)))\n"
-        }
+        bySide("malla_tunnel_streams_total") { .streams($0) }
         head("malla_tunnel_refused_total", "counter", "CONNECTs refused, by status.")
         for refusal in TunnelRefusal.allCases {
             out += "malla_tunnel_refused_total{status=\"\(refusal.rawValue)\"}"

@@ -47,12 +47,7 @@ extension Worker {
         upstream.it.session = stream.session
         upstream.it.carrier = carrier
         upstream.it.isStream = true
-        upstream.it.pool = pool
-        pool.it.count += 1
-        upstream.it.phase = .handshaking
-        upstream.it.openedAt = now
-        attach(link, upstream)
-        countUpstream(upstream, 1)
+        enter(upstream, pool, for: link, .handshaking)
         timers.arm(upstream, at: now + limits.handshakeNanosecondsMax)
         soil(carrier)
     }

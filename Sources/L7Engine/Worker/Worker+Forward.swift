@@ -292,12 +292,7 @@ extension Worker {
             return
         }
         let upstream = makeConnection(descriptor, .upstream)
-        upstream.it.pool = pool
-        pool.it.count += 1
-        upstream.it.phase = .connecting
-        upstream.it.openedAt = now
-        attach(link, upstream)
-        countUpstream(upstream, 1)
+        enter(upstream, pool, for: link, .connecting)
         if pool.it.identity != 0, !secure(upstream, for: link, identity: pool.it.identity) {
             connectFailed(upstream, isLate: false)
             return
@@ -306,6 +301,16 @@ extension Worker {
             EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         _ = engine_watch(set, descriptor, edges, upstream.token)
         timers.arm(upstream, at: firstLook(link, pool))
+    }
+
+    /// A new connection is the pool's, and is dialled for `link`.
+    func enter(_ upstream: Link, _ pool: PoolLink, for link: Link, _ phase: Phase) {
+        upstream.it.pool = pool
+        pool.it.count += 1
+        upstream.it.phase = phase
+        upstream.it.openedAt = now
+        attach(link, upstream)
+        countUpstream(upstream, 1)
     }
 
     /// A socket for the pool's family and source; negative: -errno.
