@@ -66,7 +66,9 @@ let package = Package(
             name: "COpenSSL", dependencies: ["CLinux"],
             linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
 
-        .target(name: "CNghttp2", dependencies: ["CLinux"], linkerSettings: [.linkedLibrary("nghttp2")]),
+        .target(
+            name: "CNghttp2", dependencies: ["CLinux"],
+            linkerSettings: [.linkedLibrary("nghttp2")]),
 
         // The arrows of ARCHITECTURE.md; there are no others.
         .target(name: "MeshModel"),

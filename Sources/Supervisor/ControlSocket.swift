@@ -22,8 +22,9 @@ struct ControlSocket: ~Copyable {
     func send(_ message: ControlMessage, _ descriptors: [Int32] = []) -> Int32 {
         let bytes = message.bytes
         // Both arrays outlive the call, which reads as many items as it is told.
-        return -(unsafe malla_control_send(
-            descriptor.number, bytes, bytes.count, descriptors, descriptors.count))
+        return
+            -(unsafe malla_control_send(
+                descriptor.number, bytes, bytes.count, descriptors, descriptors.count))
     }
 
     /// - Returns: `nil` when the other end is gone or speaks nonsense.

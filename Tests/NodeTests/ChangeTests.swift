@@ -25,7 +25,9 @@ struct ChangeTests {
         #expect(try mesh.client.curl(SmallMesh.shared.urls[0] + "/").headers["x-pod"] == "far")
     }
 
-    @Test func `that is no YAML keeps the file's last good objects, and all others take effect`() throws {
+    @Test func `that is no YAML keeps the file's last good objects, and all others take effect`()
+        throws
+    {
         let mesh = try SmallMesh.running { bed in
             try bed.route("shared", of: "shared", rules: SmallMesh.split(100))
         }
@@ -42,7 +44,9 @@ struct ChangeTests {
         #expect(kept.headers["x-pod"] == "far", "\(kept)\n\(mesh.logs)")
     }
 
-    @Test func `with one bad object refuses that one by file, line and field and serves the rest`() throws {
+    @Test func `with one bad object refuses that one by file, line and field and serves the rest`()
+        throws
+    {
         let mesh = try SmallMesh.running { bed in
             try bed.route("shared", of: "shared", rules: SmallMesh.split(100))
             try bed.route(
@@ -55,7 +59,9 @@ struct ChangeTests {
             [Binaries.malla, "config", "validate", mesh.bed.configuration])
         #expect(validated.status == 65, "\(validated)")
         let said = validated.output + validated.errors
-        for word in ["route-bad.yaml", "bed/bad", "weight"] { #expect(said.contains(word), "\(said)") }
+        for word in ["route-bad.yaml", "bed/bad", "weight"] {
+            #expect(said.contains(word), "\(said)")
+        }
         let served = try mesh.client.curl(SmallMesh.shared.urls[0] + "/")
         #expect(served.headers["x-pod"] == "far", "\(served)\n\(mesh.logs)")
         let own = try mesh.client.curl(SmallMesh.engineNear.urls[0] + "/")

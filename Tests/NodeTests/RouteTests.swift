@@ -3,7 +3,9 @@ import Testing
 
 @Suite("Services with L7 rules are served by the engine (ARCHITECTURE.md)", .serialized)
 struct RouteTests {
-    @Test func `a captured call reaches local and remote pods from the client's own address`() throws {
+    @Test func `a captured call reaches local and remote pods from the client's own address`()
+        throws
+    {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
 
@@ -18,7 +20,9 @@ struct RouteTests {
         #expect(try mesh.node.metric("istio_requests_total") >= 4)
     }
 
-    @Test func `a header, a rewrite, a redirect, a modifier and an unknown backend do as written`() throws {
+    @Test func `a header, a rewrite, a redirect, a modifier and an unknown backend do as written`()
+        throws
+    {
         let mesh = try SmallMesh.running { bed in
             try bed.route("shared", of: "shared", rules: SmallMesh.split(10))
         }
@@ -39,7 +43,9 @@ struct RouteTests {
         #expect(nowhere.status == 500, "\(nowhere)")
     }
 
-    @Test func `a 90-10 canary is within a point over 100 000 requests, none of which fails`() throws {
+    @Test func `a 90-10 canary is within a point over 100 000 requests, none of which fails`()
+        throws
+    {
         let mesh = try SmallMesh.running { bed in
             try bed.route("shared", of: "shared", rules: SmallMesh.split(10))
         }
@@ -63,7 +69,8 @@ struct RouteTests {
         #expect(abs(share - 0.1) <= 0.01, "far got \(toFar), near \(toNear)")
     }
 
-    @Test func `a Gateway's listener answers from outside on both nodes and both families`() throws {
+    @Test func `a Gateway's listener answers from outside on both nodes and both families`() throws
+    {
         let mesh = try SmallMesh.running { bed in
             try bed.configure("gateway.yaml", Self.gateway)
             try bed.route(

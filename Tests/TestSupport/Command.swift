@@ -75,6 +75,8 @@ public enum Command {
         // The copies live until posix_spawnp has returned, which has copied them into the child.
         var vector: [UnsafeMutablePointer<CChar>?] = unsafe arguments.map { unsafe strdup($0) }
         unsafe vector.append(nil)
+        // swift-format takes the space after `unsafe` away.
+        // swift-format-ignore
         defer { for unsafe copy in unsafe vector { unsafe free(copy) } }
         var pid: pid_t = 0
         let error = unsafe posix_spawnp(

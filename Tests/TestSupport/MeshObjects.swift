@@ -109,29 +109,30 @@ extension Testbed {
                 - {name: \(service.portName), port: \(service.port), \
             targetPort: \(service.targetPort), protocol: \(service.transport)}
             """
-        return [head] + ["IPv4", "IPv6"].map { family in
-            let endpoints = service.pods.map { name in
-                """
-                  - addresses: ["\(family == "IPv4" ? self[name].v4 : self[name].v6)"]
-                    nodeName: \(self[name].node)
-                    conditions: {ready: true}
-                    targetRef: {kind: Pod, name: \(name), namespace: \(Self.space)}
-                """
+        return [head]
+            + ["IPv4", "IPv6"].map { family in
+                let endpoints = service.pods.map { name in
+                    """
+                      - addresses: ["\(family == "IPv4" ? self[name].v4 : self[name].v6)"]
+                        nodeName: \(self[name].node)
+                        conditions: {ready: true}
+                        targetRef: {kind: Pod, name: \(name), namespace: \(Self.space)}
+                    """
+                }
+                return """
+                    apiVersion: discovery.k8s.io/v1
+                    kind: EndpointSlice
+                    metadata:
+                      name: \(service.name)-\(family.lowercased())
+                      namespace: \(Self.space)
+                      labels: {kubernetes.io/service-name: \(service.name)}
+                    addressType: \(family)
+                    endpoints:\(endpoints.isEmpty ? " []" : "")
+                    \(endpoints.joined(separator: "\n"))
+                    ports:
+                      - {name: \(service.portName), port: \(service.targetPort), \
+                    protocol: \(service.transport)}
+                    """
             }
-            return """
-                apiVersion: discovery.k8s.io/v1
-                kind: EndpointSlice
-                metadata:
-                  name: \(service.name)-\(family.lowercased())
-                  namespace: \(Self.space)
-                  labels: {kubernetes.io/service-name: \(service.name)}
-                addressType: \(family)
-                endpoints:\(endpoints.isEmpty ? " []" : "")
-                \(endpoints.joined(separator: "\n"))
-                ports:
-                  - {name: \(service.portName), port: \(service.targetPort), \
-                protocol: \(service.transport)}
-                """
-        }
     }
 }

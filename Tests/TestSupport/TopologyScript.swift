@@ -13,15 +13,24 @@ struct TopologyScript {
             lines.append(enter(part) + "sysctl -qw " + Self.everywhere.joined(separator: " "))
             lines.append("ip -n \(short(part)) link set lo up")
         }
-        lines.append(batch(Topology.fabric, [
-            "link add br0 type bridge", "link set br0 up",
-            "addr add \(Topology.outsideV4)/24 dev br0",
-            "addr add \(Topology.outsideV6)/64 dev br0 nodad",
-        ]))
+        lines.append(
+            batch(
+                Topology.fabric,
+                [
+                    "link add br0 type bridge", "link set br0 up",
+                    "addr add \(Topology.outsideV4)/24 dev br0",
+                    "addr add \(Topology.outsideV6)/64 dev br0 nodad",
+                ]))
         for node in topology.nodes { lines += script(node) }
-        lines.append(batch(Topology.fabric, topology.nodes.flatMap { node in
-            ["route add \(node.podsV4) via \(node.v4)", "route add \(node.podsV6) via \(node.v6)"]
-        }))
+        lines.append(
+            batch(
+                Topology.fabric,
+                topology.nodes.flatMap { node in
+                    [
+                        "route add \(node.podsV4) via \(node.v4)",
+                        "route add \(node.podsV6) via \(node.v6)",
+                    ]
+                }))
         return lines.joined(separator: "\n")
     }
 
@@ -39,17 +48,27 @@ struct TopologyScript {
     private func script(_ node: Topology.Node) -> [String] {
         var lines: [String] = []
         let others = bed.topology.nodes.filter { $0.name != node.name }
-        lines.append(batch(Topology.fabric, [
-            "link add p-\(node.name) type veth peer name eth0 netns \(short(node.name))",
-            "link set p-\(node.name) master br0 up",
-        ]))
+        lines.append(
+            batch(
+                Topology.fabric,
+                [
+                    "link add p-\(node.name) type veth peer name eth0 netns \(short(node.name))",
+                    "link set p-\(node.name) master br0 up",
+                ]))
         lines.append(enter(node.name) + "sysctl -qw " + Self.forwarding.joined(separator: " "))
-        lines.append(batch(node.name, [
-            "addr add \(node.v4)/24 dev eth0", "addr add \(node.v6)/64 dev eth0 nodad",
-            "link set eth0 up",
-        ] + others.flatMap { other in
-            ["route add \(other.podsV4) via \(other.v4)", "route add \(other.podsV6) via \(other.v6)"]
-        }))
+        lines.append(
+            batch(
+                node.name,
+                [
+                    "addr add \(node.v4)/24 dev eth0", "addr add \(node.v6)/64 dev eth0 nodad",
+                    "link set eth0 up",
+                ]
+                    + others.flatMap { other in
+                        [
+                            "route add \(other.podsV4) via \(other.v4)",
+                            "route add \(other.podsV6) via \(other.v6)",
+                        ]
+                    }))
         for pod in node.pods { lines += script(pod) }
         let home = "\(bed.directory)/\(node.name)"
         lines.append("mkdir -p \(home)/state \(home)/bpffs \(bed.cgroup)/\(node.name)/agent")
@@ -65,24 +84,30 @@ struct TopologyScript {
 
     private func script(_ pod: Topology.Pod) -> [String] {
         [
-            batch(pod.node, [
-                "link add \(pod.interface) type veth peer name eth0 netns \(short(pod.name))",
-                "link set \(pod.interface) addrgenmode none",
-                "addr add 169.254.1.1/32 dev \(pod.interface)",
-                "addr add fe80::1/64 dev \(pod.interface) nodad",
-                "link set \(pod.interface) up",
-            ]),
-            batch(pod.name, [
-                "addr add \(pod.v4)/32 dev eth0", "addr add \(pod.v6)/128 dev eth0 nodad",
-                "link set eth0 up",
-                "route add 169.254.1.1 dev eth0",
-                "route add default via 169.254.1.1 src \(pod.v4)",
-                "route add default via fe80::1 dev eth0 src \(pod.v6)",
-            ]),
-            batch(pod.node, [
-                "route add \(pod.v4)/32 dev \(pod.interface)",
-                "route add \(pod.v6)/128 dev \(pod.interface)",
-            ]),
+            batch(
+                pod.node,
+                [
+                    "link add \(pod.interface) type veth peer name eth0 netns \(short(pod.name))",
+                    "link set \(pod.interface) addrgenmode none",
+                    "addr add 169.254.1.1/32 dev \(pod.interface)",
+                    "addr add fe80::1/64 dev \(pod.interface) nodad",
+                    "link set \(pod.interface) up",
+                ]),
+            batch(
+                pod.name,
+                [
+                    "addr add \(pod.v4)/32 dev eth0", "addr add \(pod.v6)/128 dev eth0 nodad",
+                    "link set eth0 up",
+                    "route add 169.254.1.1 dev eth0",
+                    "route add default via 169.254.1.1 src \(pod.v4)",
+                    "route add default via fe80::1 dev eth0 src \(pod.v6)",
+                ]),
+            batch(
+                pod.node,
+                [
+                    "route add \(pod.v4)/32 dev \(pod.interface)",
+                    "route add \(pod.v6)/128 dev \(pod.interface)",
+                ]),
             "mkdir -p \(bed.cgroup)/\(pod.node)/\(pod.name)",
         ]
     }

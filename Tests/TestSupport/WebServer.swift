@@ -37,7 +37,8 @@ extension TestPod {
     ) throws -> WebServer {
         let file = "\(bed.directory)/nginx-\(name)"
         let body = text ?? name
-        try Data("""
+        try Data(
+            """
             user root;
             worker_processes 1;
             daemon off;

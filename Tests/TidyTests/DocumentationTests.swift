@@ -127,7 +127,8 @@ struct DocumentationTests {
     }
 
     @Test func `every page that is cited exists`() throws {
-        let names = Set(Repository.paths.compactMap { $0.split(separator: "/").last.map(String.init) })
+        let names = Set(
+            Repository.paths.compactMap { $0.split(separator: "/").last.map(String.init) })
         var missing: [Violation] = []
         for path in Repository.paths where !path.hasPrefix("Tests/TidyTests/") {
             guard let text = try? Repository.text(path) else { continue }

@@ -3,6 +3,7 @@
 internal import COpenSSL
 internal import MeshModel
 
+// swift-format-ignore: AlwaysUseLowerCamelCase
 @c func malla_tls_choose(
     _ argument: UnsafeMutableRawPointer?, _ name: UnsafePointer<UInt8>?, _ count: Int,
     _ chosen: UnsafeMutablePointer<OpaquePointer?>?
@@ -16,6 +17,7 @@ internal import MeshModel
     return 1
 }
 
+// swift-format-ignore: AlwaysUseLowerCamelCase
 @c func malla_tls_release(_ argument: UnsafeMutableRawPointer?) {
     // Safe: this is the reference that TLSServer gave away.
     if let argument = unsafe argument { unsafe Unmanaged<TLSNames>.fromOpaque(argument).release() }

@@ -42,11 +42,6 @@ struct Moment {
     /// Seconds since some moment; goes on while the machine is suspended.
     var steady: Double
 
-    init(wall: Int64, steady: Double) {
-        self.wall = wall
-        self.steady = steady
-    }
-
     private static let origin = ContinuousClock.now
 
     static var now: Moment {

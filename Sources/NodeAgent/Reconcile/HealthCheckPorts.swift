@@ -47,7 +47,8 @@ final class HealthCheckPorts {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(
                 ChannelOptions.Types.SocketOption(
-                    level: .socket, name: NIOBSDSocket.Option(rawValue: SO_REUSEPORT)), value: 1)
+                    level: .socket, name: NIOBSDSocket.Option(rawValue: SO_REUSEPORT)), value: 1
+            )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations

@@ -29,7 +29,9 @@ struct SecondOpinionTests {
         guard reading.result == .complete else { return nil }
         // Normal forms are ours; an upgrade's end is in the eye of the reader.
         let hasUpgrade = reading.fields.contains { $0.lowercased().hasPrefix("upgrade") }
-        if hasUpgrade || reading.method == "CONNECT" || (isResponse && reading.status < 200) { return nil }
+        if hasUpgrade || reading.method == "CONNECT" || (isResponse && reading.status < 200) {
+            return nil
+        }
         var end = reading.end
         var content = 0
         let isEmpty = reading.status == 204 || reading.status == 304
