@@ -97,6 +97,10 @@ struct UplinkMTUTests {
             try mesh.node.inEngine(mesh.agents[0], "ip route show default").output
                 .contains("mtu 1300")
         }
+        // What was dialled before lets the server send 1400 bytes, which go no more.
+        try eventually("the engine dials anew", within: 8) {
+            mesh.logs.contains("uplinks take 1300 bytes, not 1400")
+        }
         for url in Self.captured.urls { try Self.transfer(mesh, url) }
     }
 

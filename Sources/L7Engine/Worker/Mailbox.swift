@@ -13,6 +13,8 @@ final class Mailbox: Sendable {
         var config: WorkerConfig?
         /// The kernel judges by the configuration's policies now, what was dialled meanwhile too.
         var arePoliciesApplied = false
+        /// What is open to endpoints and nodes serves no further request.
+        var dialsAnew = false
         /// Monotonic nanoseconds.
         var drainUntil: UInt64?
         /// Until then new connections are still accepted and answered.

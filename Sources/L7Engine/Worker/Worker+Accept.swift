@@ -11,8 +11,16 @@ extension Worker {
         if mail.arePoliciesApplied, current >= 0, let config = configs[current].config {
             endDenied(config.gate)
         }
+        if mail.dialsAnew { dialAnew() }
         if let until = mail.drainUntil { startDrain(until, accepts: mail.acceptsMeanwhile) }
         mailbox.acknowledge(mail.number)
+    }
+
+    /// Peers send in segments as long as our SYN said. Where that has become too long for the way,
+    /// only connections that begin now are of use.
+    private func dialAnew() {
+        reusedSince = now
+        for link in timers.all() where link.it.role == .carrier { drainCarrier(link) }
     }
 
     /// Exchanges in flight keep the configuration they started with: its slot stays until they end.

@@ -193,6 +193,7 @@ extension Worker {
             let upstream = pool.it.idle
             if upstream.it.isEnding
                 || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
+                || upstream.it.openedAt < reusedSince
                 || (upstream.it.isStream && takesNothingNew(upstream.it.carrier))
                 || (mustLook(link, upstream) && !isQuiet(upstream))
             {

@@ -53,6 +53,8 @@ internal import MeshModel
     /// Upstreams being dialled.
     var dialsOpen = 0
     var drainUntil: UInt64?
+    /// Upstream connections older than this take no further request; monotonic nanoseconds.
+    var reusedSince: UInt64 = 0
     /// While draining, new connections are answered still: nobody else would.
     var acceptsInDrain = false
     var isDone = false

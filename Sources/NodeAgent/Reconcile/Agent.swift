@@ -56,6 +56,8 @@ final class Agent {
     private(set) var snapshot: Snapshot?
     /// When it was looked last; the snapshot is compiled with them.
     private var hostAddresses: [IPAddress] = []
+    /// What the engine's routes carry, bytes; 0: not known.
+    private var uplinkMTU: UInt32 = 0
     private(set) var times = ChangeTimes()
     let engine: Engine
     let flows: FlowReader
@@ -334,7 +336,9 @@ final class Agent {
             hostAddresses = addresses
             reconcile()
         }
-        let engine = link.verifyEngine(mtu: datapath.uplinkMTU)
+        let mtu = datapath.uplinkMTU
+        let engine = link.verifyEngine(mtu: mtu)
+        if engine.errno == 0 { followUplinks(mtu) }
         var lines = repairs.note(engine.repairs, errno: engine.errno, at: now)
         if engine.interface != 0, engine.interface != datapath.options.engineInterface {
             datapath.moveEngine(to: engine.interface)
@@ -347,6 +351,16 @@ final class Agent {
             apply(snapshot)
             report()
         }
+    }
+
+    /// The engine's routes carry `mtu` bytes now (0: as many as its interface takes).
+    private func followUplinks(_ mtu: UInt32) {
+        if mtu != 0, uplinkMTU != 0, mtu < uplinkMTU {
+            engine.dialAnew()
+            logger.notice(
+                "uplinks take \(mtu) bytes, not \(uplinkMTU): the engine dials endpoints anew")
+        }
+        uplinkMTU = mtu
     }
 
     /// Into the datapath; and what had to do with endpoints that are gone is ended.

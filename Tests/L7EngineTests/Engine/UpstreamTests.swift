@@ -57,6 +57,24 @@ struct UpstreamTests {
         #expect(TimeoutTests.counts(gateway, "malla_upstream_dials_total 2"))
     }
 
+    /// A download over a connection that was dialled before the uplink's MTU shrank stood still.
+    @Test func `none that was open takes a request after the word to dial anew`() throws {
+        let origin = Origin { connection, number in
+            while !Loopback.message(connection).isEmpty {
+                Loopback.send(connection, Self.answer("connection \(number)"))
+            }
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        for _ in 0..<2 { #expect(gateway.get().hasSuffix("connection 0")) }
+
+        gateway.engine.dialAnew()
+
+        #expect(Loopback.eventually { gateway.get().hasSuffix("connection 1") })
+        #expect(gateway.get().hasSuffix("connection 1"))
+        #expect(TimeoutTests.counts(gateway, "malla_upstream_connections{state=\"idle\"} 1"))
+    }
+
     @Test func `as many are kept as may be, the others end`() throws {
         let (asked, go) = (Atomic64(), Atomic64())
         let origin = Origin { connection, _ in
