@@ -10,6 +10,11 @@ struct FamilyTests {
             try bed.route(
                 "front", parent: "{name: front}",
                 rules: "- backendRefs: [{name: engine-far, port: 80}]")
+            try bed.configure(
+                "checked.yaml",
+                OpenMesh.service(
+                    "checked", pods: ["near"], at: 30,
+                    more: "externalTrafficPolicy: Local\nhealthCheckNodePort: 31999"))
         }
         defer { quiet.bed.close() }
         for place in ["n1", "client", "near"] {
@@ -33,6 +38,9 @@ struct FamilyTests {
         let outside = Curl.response(
             try quiet.bed.outside(["curl", "-sSi", "-m", "5", "http://\(node.v4)/"]))
         #expect(outside.headers["x-pod"] == "far", "\(outside)\n\(agent.text)")
+        let checked = Curl.response(
+            try quiet.bed.outside(["curl", "-sSi", "-m", "5", "http://\(node.v4):31999/"]))
+        #expect(checked.status == 200, "\(checked.problem)\n\(agent.text)")
         #expect(try node.metric("malla_datapath_problems") == 0, "\(agent.text)")
         #expect(!agent.text.contains("warning"), "\(agent.text)")
     }

@@ -138,6 +138,32 @@ struct ServiceTrafficTests {
         }
     }
 
+    /// It was never served where another program held it when the service came.
+    @Test func `a health check port that is in use is served once it is free`() throws {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
+        defer { mesh.close() }
+        let other = try mesh.bed[node: "n1"].start(
+            "holder", ["/usr/bin/python3", "-m", "http.server", "31999"])
+        try eventually("somebody else holds the port") {
+            try mesh.node.run(["curl", "-so", "/dev/null", "http://127.0.0.1:31999/"]).isSuccess
+        }
+        try mesh.bed.configure(
+            "service.yaml",
+            OpenMesh.service(
+                "web", pods: ["near"],
+                more: "externalTrafficPolicy: Local\nhealthCheckNodePort: 31999"))
+        try eventually("malla status names it") {
+            try mesh.node.malla("status").output.contains("health check port 31999")
+        }
+
+        _ = other.stop()
+
+        try eventually("it is served", within: 20) {
+            try mesh.bed.outside(OpenMesh.ask + ["http://10.76.0.1:31999/"]).isSuccess
+        }
+        #expect(try !mesh.node.malla("status").output.contains("31999"))
+    }
+
     @Test func `a host port leads to its pod, on its own node only`() throws {
         let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"])) { bed in
             let file = "\(bed.configuration)/bed.yaml"

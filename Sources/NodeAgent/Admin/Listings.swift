@@ -248,6 +248,11 @@ extension Agent {
                 severity: "error", category: "invalid", file: "", object: problem.subject,
                 message: problem.message)
         }
-        return ofFiles + ofListeners + ofDatapath
+        let ofChecks = healthCheckProblems.sorted { $0.key < $1.key }.map { service, problem in
+            DiagnosticItem(
+                severity: "error", category: "invalid", file: "", object: "Service \(service)",
+                field: "spec.healthCheckNodePort", message: problem)
+        }
+        return ofFiles + ofListeners + ofDatapath + ofChecks
     }
 }

@@ -311,6 +311,7 @@ final class Agent {
         turnIdentity()
         if let snapshot, listeners.hasFailed { serve(snapshot) }
         tickEngine()
+        if ticks % Self.repairTicks == 0, healthChecks.retry() { report() }
         tickState()
         if datapath.mode == .on { verify() }
         // What is in force stays so: `verify` looks after it, and what it finds is applied there.
@@ -460,6 +461,8 @@ final class Agent {
             logger.info("\(rest) more are ignored: malla config validate --all names them")
         }
     }
+
+    var healthCheckProblems: [ObjectName: String] { healthChecks.problems }
 
     /// They are the next child's alone, so that they end with it.
     private func letGoOfListeners(seconds: Int) {

@@ -15,11 +15,13 @@ final class HealthCheckPorts {
     private var group: MultiThreadedEventLoopGroup?
     private var channels: [UInt16: any Channel] = [:]
     private let answers = HealthAnswers()
-    /// Why a port is not served, by service; tried again at each `follow`.
+    private var checks: [HealthCheck] = []
+    /// Why a port is not served, by service; tried again at each `follow` and `retry`.
     private(set) var problems: [ObjectName: String] = [:]
 
     /// Opens, closes and answers as the snapshot says.
     func follow(_ checks: [HealthCheck]) {
+        self.checks = checks
         answers.set(checks)
         let wanted = Set(checks.map(\.port))
         for (port, channel) in channels where !wanted.contains(port) {
@@ -27,6 +29,19 @@ final class HealthCheckPorts {
             channels[port] = nil
         }
         problems = [:]
+        openMissing()
+    }
+
+    /// Opens what somebody else held; `true`: something is served now that was not.
+    func retry() -> Bool {
+        guard !problems.isEmpty else { return false }
+        let before = channels.count
+        problems = [:]
+        openMissing()
+        return channels.count != before
+    }
+
+    private func openMissing() {
         for check in checks where channels[check.port] == nil {
             do {
                 channels[check.port] = try open(check.port)
@@ -41,7 +56,7 @@ final class HealthCheckPorts {
         let group = self.group ?? MultiThreadedEventLoopGroup(numberOfThreads: 1)
         self.group = group
         let answers = self.answers
-        return try ServerBootstrap(group: group)
+        let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 128)
             // The child before this one may still drain.
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -56,7 +71,12 @@ final class HealthCheckPorts {
                     try pipeline.addHandler(HealthConnection(answers, port: port))
                 }
             }
-            .bind(host: "::", port: Int(port)).wait()
+        do {
+            // By number: without IPv6 addresses on the node getaddrinfo(3) does not know "::".
+            return try bootstrap.bind(to: .init(ipAddress: "::", port: Int(port))).wait()
+        } catch let error as IOError where error.errnoCode == EAFNOSUPPORT {
+            return try bootstrap.bind(to: .init(ipAddress: "0.0.0.0", port: Int(port))).wait()
+        }
     }
 }
 
