@@ -99,11 +99,17 @@ int engine_accept(int listener, struct engine_address *peer)
 	return fd;
 }
 
-int engine_prepare_listener(int fd)
+int engine_prepare_listener(int fd, unsigned int milliseconds)
 {
 	/* tcp(7): accepted sockets have the listener's options. */
 	no_delay(fd);
+	engine_limit_standstill(fd, milliseconds);
 	return engine_set_nonblocking(fd);
+}
+
+void engine_limit_standstill(int fd, unsigned int milliseconds)
+{
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof(milliseconds));
 }
 
 int engine_local_address(int fd, struct engine_address *local)

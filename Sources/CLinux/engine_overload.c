@@ -16,8 +16,14 @@ uint64_t engine_raise_descriptors(void)
 		return 1024;
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
-	getrlimit(RLIMIT_NOFILE, &limit);
-	return limit.rlim_cur;
+	return engine_descriptors();
+}
+
+uint64_t engine_descriptors(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) ? 1024 : limit.rlim_cur;
 }
 
 int64_t engine_unsent(int fd)

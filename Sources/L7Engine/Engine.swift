@@ -66,12 +66,13 @@ public final class Engine: Sendable {
         self.options = options
         var mailboxes: [Mailbox] = []
         for _ in 0..<options.workers { mailboxes.append(try Mailbox()) }
-        nodeSockets =
-            options.engineNamespace == nil ? nil : try NodeSockets(workers: options.workers)
-        self.mailboxes = mailboxes
-        var limits = limits
         // Some are left for upstreams, files, listeners and pipes; without any, requests are shed.
         let descriptors = Int(min(engine_raise_descriptors(), 1 << 22))
+        nodeSockets =
+            options.engineNamespace == nil
+            ? nil : try NodeSockets(workers: options.workers, limits: limits)
+        self.mailboxes = mailboxes
+        var limits = limits
         limits.connectionsMax = min(
             limits.connectionsMax, max(16, (descriptors - 512) * 3 / 4 / options.workers))
         self.limits = limits

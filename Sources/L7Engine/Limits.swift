@@ -1,6 +1,8 @@
 // Every cap of the engine, one file (R7): the name ends in its unit and `Max`; reaching a limit is
 // a named outcome with a counter, never a crash and never an unbounded wait.
 
+internal import CLinux
+
 /// - Units: bytes, counts, and nanoseconds where the name says so.
 struct Limits: Sendable {
     /// One recv. Large enough that a 64 KiB body costs one call, small enough for the cache.
@@ -43,6 +45,8 @@ struct Limits: Sendable {
     /// Downstream connections of one worker, beyond which new ones get 503; less where the process
     /// may not have the descriptors for it (`Engine`).
     var connectionsMax = 16_384
+    /// Descriptors of the process that no worker takes: for probes, metrics, files.
+    var descriptorsReserved = 64
     /// Of one workload at one worker. Clients outside of the mesh may have three quarters of
     /// `connectionsMax` together, and half of it with one address.
     var accountConnectionsMax = 4096
@@ -118,6 +122,12 @@ struct Limits: Sendable {
     var checkNanoseconds: UInt64 = 60_000_000_000
     /// 68 bytes a second.
     var slowBytesMin = 4096
+    /// When a connection ends with an answer, so much of it is left to the kernel; of more, the
+    /// client is looked after.
+    var closeBytesMax = 64 * 1024
+    /// How long the kernel waits for an HTTP client that takes nothing. Longer than two checks,
+    /// which count it.
+    var standstillMilliseconds: UInt32 = 180_000
     /// From the request to the first byte of its answer, where no route says less.
     var firstByteNanosecondsMax: UInt64 = 300_000_000_000
     /// No byte either way once an answer has begun: streams may be quiet for an hour.
@@ -130,6 +140,12 @@ struct Limits: Sendable {
     var idleUpstreamNanosecondsMax: UInt64 = 30_000_000_000
     /// After an error reply: how long unread bytes are read away, so that no reset eats the reply.
     var lingerNanosecondsMax: UInt64 = 2_000_000_000
+
+    /// The first descriptor that is kept for the agent's own.
+    var descriptorsMax: Int32 {
+        let most = Int(min(engine_descriptors(), 1 << 22))
+        return Int32(most - min(descriptorsReserved, most / 8))
+    }
 
     init() {
         precondition(headBytesMax < receiveBytesMax, "a head fits in one receive")

@@ -86,8 +86,12 @@ static inline void engine_store_release(uint64_t *word, uint64_t value)
 
 int engine_watch(int set, int fd, uint32_t events, uint64_t token);
 int engine_unwatch(int set, int fd);
-/* What `engine_accept` relies on: never blocks, and what it accepts is without Nagle's delay. */
-int engine_prepare_listener(int fd);
+/* What `engine_accept` relies on: never blocks, and what it accepts is without Nagle's delay, and
+ * stands still for so long at most. */
+int engine_prepare_listener(int fd, unsigned int milliseconds);
+/* How long the peer may take nothing of what was sent before the kernel gives the connection up, a
+ * closed one's too; 0: as the system is set. */
+void engine_limit_standstill(int fd, unsigned int milliseconds);
 /* The new descriptor is non-blocking and close-on-exec. */
 int engine_accept(int listener, struct engine_address *peer);
 int engine_local_address(int fd, struct engine_address *local);

@@ -26,6 +26,7 @@ enum FieldKind {
     static let forwardedFor: UInt8 = 0x61
     static let forwarded: UInt8 = 0x62
     static let forwardedOther: UInt8 = 0x40
+    static let maxForwards: UInt8 = 0x20
     /// `X-Forwarded-Client-Cert`: nobody's word but ours.
     static let clientCertificate: UInt8 = 0x63
 }
@@ -85,6 +86,8 @@ struct FieldDrop: OptionSet, BitwiseCopyable {
     var minor: UInt8 = 1
     /// -1: none.
     var contentLength: Int64 = -1
+    /// How often an OPTIONS or TRACE may still be passed on (RFC 9110 section 7.6.2); -1: no limit.
+    var maxForwards: Int64 = -1
     var isChunked = false
     /// The method is HEAD, so that the response has no body.
     var isHead = false

@@ -8,6 +8,7 @@ enum Refusal: UInt8, CaseIterable {
     case encodingInOldVersion, headTooLong, fieldsTooMany, chunk, connectMethod
     case targetTooLong, hostConflict, contentLengthTooLarge, encodingDuplicate, expectation
     case connectionOptions, chunkSize, chunkExtension, trailer, trailersTooLong
+    case maxForwards, traceMethod
 
     var label: StaticString {
         switch self {
@@ -45,6 +46,8 @@ enum Refusal: UInt8, CaseIterable {
         case .chunkExtension: "chunk_extension"
         case .trailer: "trailer"
         case .trailersTooLong: "trailers_too_long"
+        case .maxForwards: "max_forwards"
+        case .traceMethod: "trace_method"
         }
     }
 }

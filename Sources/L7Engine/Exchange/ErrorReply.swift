@@ -27,13 +27,17 @@ struct ErrorReply {
         let count = bodyCount(id)
         writer.append(decimal: count)
         if row.status == 405 {
-            writer.append("\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+            writer.append("\r\nAllow: ")
+            writer.append(Self.methods)
         }
         writer.append("\r\nX-Request-ID: ")
         id.write(&writer)
         writer.append("\r\n")
         return isHead ? 0 : count
     }
+
+    /// What is served, as far as it is for the engine to say.
+    static var methods: StaticString { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" }
 
     private static let json: (StaticString, StaticString, StaticString, StaticString) = (
         "{\"status\":", ",\"reason\":\"", "\",\"message\":\"", "\",\"request_id\":\""

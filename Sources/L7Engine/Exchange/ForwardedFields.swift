@@ -16,6 +16,7 @@ struct OwnFields: OptionSet {
     static let forwardedHost = OwnFields(rawValue: 4)
     static let forwarded = OwnFields(rawValue: 8)
     static let requestID = OwnFields(rawValue: 16)
+    static let maxForwards = OwnFields(rawValue: 32)
 
     init(rawValue: UInt8) { self.rawValue = rawValue }
 
@@ -34,18 +35,18 @@ struct OwnFields: OptionSet {
         for index in Int(edits.dropsStart)..<Int(edits.dropsEnd) {
             let name = table.names[index]
             let words = Self.words
-            for each in 0..<5 where isWord(table.text, name, words[each].0) {
+            for each in 0..<6 where isWord(table.text, name, words[each].0) {
                 named.insert(words[each].1)
             }
         }
         return named
     }
 
-    private static var words: [5 of (StaticString, OwnFields)] {
+    private static var words: [6 of (StaticString, OwnFields)] {
         [
             ("x-forwarded-for", .forwardedFor), ("x-forwarded-proto", .forwardedProto),
             ("x-forwarded-host", .forwardedHost), ("forwarded", .forwarded),
-            ("x-request-id", .requestID),
+            ("x-request-id", .requestID), ("max-forwards", .maxForwards),
         ]
     }
 
@@ -64,15 +65,21 @@ extension Worker {
     func writeHost(_ link: Link, _ bytes: Bytes) {
         writer.append("Host: ")
         if head.authority.isEmpty {
-            let isIPv4 = link.it.target.address.isIPv4
-            if !isIPv4 { writer.append("[") }
-            writer.append(address: link.it.target.address)
-            writer.append(isIPv4 ? ":" : "]:")
+            writeDialled(link)
+            writer.append(":")
             writer.append(decimal: Int(link.it.target.port))
         } else {
             writer.append(bytes, head.authority)
         }
         writer.append("\r\n")
+    }
+
+    /// The address that was dialled, as a URI's host: who named none has spoken to this one.
+    func writeDialled(_ link: Link) {
+        let isIPv4 = link.it.target.address.isIPv4
+        if !isIPv4 { writer.append("[") }
+        writer.append(address: link.it.target.address)
+        if !isIPv4 { writer.append("]") }
     }
 
     func writeOrigin(_ link: Link, _ bytes: Bytes, _ own: OwnFields) {
@@ -105,6 +112,11 @@ extension Worker {
         if link.it.madeRequestID, own.has(.requestID) {
             writer.append("X-Request-ID: ")
             requestID(link).write(&writer)
+            writer.append("\r\n")
+        }
+        if head.maxForwards > 0, own.has(.maxForwards) {
+            writer.append("Max-Forwards: ")
+            writer.append(decimal: Int(head.maxForwards) - 1)
             writer.append("\r\n")
         }
         writer.append(head.minor == 1 ? "Via: 1.1 malla\r\n" : "Via: 1.0 malla\r\n")
@@ -181,9 +193,10 @@ extension Worker {
 
     // MARK: Request id
 
-    /// The exchange's id: the client's where it is a plain one, else a new one.
-    func keepRequestID(_ link: Link, _ base: UnsafeMutablePointer<UInt8>) {
-        let bytes = unsafe Bytes(base, count: head.end)
+    /// The exchange's id: the client's where it is a plain one, else a new one. The head is
+    /// somewhere in `base[..<end]`.
+    func keepRequestID(_ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ end: Int) {
+        let bytes = unsafe Bytes(base, count: end)
         guard RequestID.isKept(bytes, head.requestID), let text = unsafe link.it.logText else {
             makeRequestID(link)
             return

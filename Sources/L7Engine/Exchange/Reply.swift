@@ -196,11 +196,12 @@ extension Refusal {
         case .encodingUnknown: refused(501, "this transfer coding is not known")
         case .expectation: refused(417, "this expectation cannot be met")
         case .connectMethod: refused(405, "no route allows CONNECT here")
+        case .traceMethod: refused(405, "the proxy itself does not answer TRACE")
         case .malformedLine, .method, .target, .path, .fieldName, .fieldValue, .spaceBeforeColon,
             .bareLineFeed, .bareCarriageReturn, .nul, .foldedLine, .hostMissing, .hostDuplicate,
             .hostInvalid, .contentLengthInvalid, .contentLengthDuplicate, .lengthAndEncoding,
             .encodingInOldVersion, .chunk, .hostConflict, .encodingDuplicate, .connectionOptions,
-            .chunkExtension, .trailer:
+            .chunkExtension, .trailer, .maxForwards:
             refused(400, "the request is malformed")
         }
     }
@@ -213,6 +214,7 @@ extension Refusal {
 /// The reason phrases of the statuses that Malla itself answers.
 func reasonPhrase(_ status: Int) -> StaticString {
     switch status {
+    case 200: "OK"
     case 301: "Moved Permanently"
     case 302: "Found"
     case 303: "See Other"

@@ -16,6 +16,8 @@ final class NodeSockets: Sendable {
         fileprivate let pipes: (v4: (read: Int32, write: Int32), v6: (read: Int32, write: Int32))
         fileprivate let taken4 = Atomic<Int>(0)
         fileprivate let taken6 = Atomic<Int>(0)
+        /// The thread could not make more: descriptors are out.
+        fileprivate let isShort = Atomic(false)
 
         fileprivate init(bell: Int32) throws(EngineError) {
             self.bell = bell
@@ -31,7 +33,8 @@ final class NodeSockets: Sendable {
         }
 
         /// A socket of the node's namespace; -EAGAIN when the thread has not kept up for 20 ms
-        /// (the one wait that a worker may do: it happens only after a burst of new dials).
+        /// (the one wait that a worker may do: it happens only after a burst of new dials),
+        /// -EMFILE when it had no descriptors the last time.
         func take(isV4: Bool) -> Int32 {
             let end = isV4 ? pipes.v4.read : pipes.v6.read
             var descriptor: Int32 = -1
@@ -39,6 +42,7 @@ final class NodeSockets: Sendable {
             var isThere = unsafe engine_get_number(end, &descriptor) != 0
             if !isThere {
                 engine_ring(bell)
+                if isShort.load(ordering: .relaxed) { return -EMFILE }
                 _ = engine_await(end, 20)
                 isThere = unsafe engine_get_number(end, &descriptor) != 0
             }
@@ -54,15 +58,17 @@ final class NodeSockets: Sendable {
 
     let stocks: [Stock]
     private let bell: Int32
+    private let limits: Limits
 
     /// Must be called in the node's namespace.
-    init(workers: Int) throws(EngineError) {
+    init(workers: Int, limits: Limits) throws(EngineError) {
         let bell = engine_bell(1)
         guard bell >= 0 else { throw .refused(call: "eventfd", errno: -bell) }
         var stocks: [Stock] = []
         for _ in 0..<workers { stocks.append(try Stock(bell: bell)) }
         self.bell = bell
         self.stocks = stocks
+        self.limits = limits
     }
 
     /// Serves until the process ends.
@@ -71,24 +77,31 @@ final class NodeSockets: Sendable {
         unsafe engine_name_thread("malla-sockets")
         var given = Array(repeating: (0, 0), count: stocks.count)
         while true {
+            let most = limits.descriptorsMax
             for (index, stock) in stocks.enumerated() {
+                var isShort = false
                 while given[index].0 - stock.taken4.load(ordering: .acquiring) < Self.stockMax {
-                    guard Self.give(AF_INET, stock.pipes.v4.write) else { break }
+                    isShort = !Self.give(AF_INET, stock.pipes.v4.write, below: most)
+                    if isShort { break }
                     given[index].0 += 1
                 }
                 while given[index].1 - stock.taken6.load(ordering: .acquiring) < Self.stockMax {
-                    guard Self.give(AF_INET6, stock.pipes.v6.write) else { break }
+                    guard Self.give(AF_INET6, stock.pipes.v6.write, below: most) else {
+                        isShort = true
+                        break
+                    }
                     given[index].1 += 1
                 }
+                stock.isShort.store(isShort, ordering: .relaxed)
             }
             engine_hear(bell)
         }
     }
 
-    private static func give(_ family: Int32, _ end: Int32) -> Bool {
+    private static func give(_ family: Int32, _ end: Int32, below descriptorsMax: Int32) -> Bool {
         let descriptor = engine_socket(family)
         guard descriptor >= 0 else { return false }
-        if engine_put_number(end, descriptor) != 0 { return true }
+        if descriptor < descriptorsMax, engine_put_number(end, descriptor) != 0 { return true }
         close(descriptor)
         return false
     }

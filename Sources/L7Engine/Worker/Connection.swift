@@ -154,6 +154,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var minor: UInt8 = 1
     var wantsUpgrade = false
     var isConnect = false
+    /// It sends its body when the upstream has said 100, which has not come.
+    var awaitsContinue = false
     var isResendable = false
     var answerStarted = false
     var status: UInt16 = 0

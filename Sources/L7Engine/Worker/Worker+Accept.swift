@@ -93,7 +93,7 @@ extension Worker {
                 kept.append(link)
             } else if let index {
                 link.it.table = Int32(index)
-                link.it.isOpaque = isTCP(index)
+                if link.it.isOpaque != isTCP(index) { prepare(link, isOpaque: isTCP(index)) }
                 kept.append(link)
             } else {
                 drop(link)
@@ -133,11 +133,18 @@ extension Worker {
         let link = makeConnection(descriptor, .listener)
         link.it.table = Int32(gateway)
         link.it.isCaptured = gateway < 0
-        link.it.isOpaque = isTCP(gateway)
-        _ = engine_prepare_listener(descriptor)
+        prepare(link, isOpaque: isTCP(gateway))
         link.it.target = localAddress(descriptor)
         _ = engine_watch(set, descriptor, EPOLLIN.rawValue, link.token)
         listeners.append(link)
+    }
+
+    /// What it accepts is without Nagle's delay, and the kernel gives up a client that takes
+    /// nothing of an answer. Who is not HTTP may rest for longer.
+    private func prepare(_ listener: Link, isOpaque: Bool) {
+        listener.it.isOpaque = isOpaque
+        let standstill = isOpaque ? 0 : limits.standstillMilliseconds
+        _ = engine_prepare_listener(listener.it.descriptor, standstill)
     }
 
     /// Level-triggered: what is not accepted now is reported again. As many are taken in a row as
@@ -161,7 +168,7 @@ extension Worker {
             guard descriptor >= 0 else { continue }
             tally.count(.connections)
             let account = account(of: IPAddress(high: peer.high, low: peer.low))
-            if let reason = excess(account) {
+            if let reason = isReserved(descriptor) ? .descriptors : excess(account) {
                 tally.count(.connectionsClosed)
                 let isOther =
                     listener.it.isOpaque || speaksTLS(listener)

@@ -17,9 +17,7 @@ extension Worker {
 
     /// Enters the set; what is there already is reported.
     func watchCarrier(_ carrier: Link) -> Bool {
-        let edges =
-            EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
-        return engine_watch(set, carrier.it.descriptor, edges, carrier.token) == 0
+        engine_watch(set, carrier.it.descriptor, Self.edges, carrier.token) == 0
     }
 
     /// An event of a carrier's socket.

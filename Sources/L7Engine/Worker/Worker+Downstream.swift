@@ -32,7 +32,7 @@ extension Worker {
         if link.it.input.isEmpty {
             let count = unsafe receive(link, scratch, limits.receiveBytesMax)
             guard count > 0 else {
-                if count == 0 { close(link) }
+                if count == 0 { leave(link) }
                 return false
             }
             let used = unsafe takeHead(link, scratch, 0, count)
@@ -53,7 +53,7 @@ extension Worker {
         }
         let count = unsafe receive(link, base + link.it.input.end, link.it.input.room)
         guard count > 0 else {
-            if count == 0 { close(link) }
+            if count == 0 { leave(link) }
             return false
         }
         let from = link.it.input.end
@@ -88,7 +88,7 @@ extension Worker {
             link.it.needsMore = true
             return start
         case .refused(let refusal):
-            refuse(link, refusal)
+            unsafe refuseHead(link, base, end, refusal)
             return -1
         case .complete: return unsafe startRequest(link, base, end)
         }
@@ -100,7 +100,7 @@ extension Worker {
         if head.namesFields { unsafe FieldReader.markNamed(base, &head) }
         beginExchange(link)
         unsafe keepLogText(link, base)
-        unsafe keepRequestID(link, base)
+        unsafe keepRequestID(link, base, head.end)
         if !trapPath.isEmpty { unsafe springTrap(base) }
         link.it.framing = BodyFraming.request(head)
         let bodyEnd = unsafe link.it.framing.advance(base, head.end, end)
@@ -151,6 +151,7 @@ extension Worker {
         link.it.minor = head.minor
         link.it.isHead = head.isHead
         link.it.isConnect = head.isConnect
+        link.it.awaitsContinue = head.expects && head.minor == 1
         link.it.keepsAlive =
             drainUntil == nil && !head.closes && (head.minor == 1 || head.keepsAlive)
         link.it.requestDeadline = .max
@@ -177,22 +178,43 @@ extension Worker {
         link.it.authorityLength = UInt8(authority)
     }
 
+    /// Begins the exchange of a request that is answered without having been understood.
+    private func beginUnread(_ link: Link) {
+        link.it.framing = BodyFraming()
+        beginExchange(link)
+        link.it.methodLength = 0
+        link.it.pathLength = 0
+        link.it.authorityLength = 0
+    }
+
     /// A head or body that must not be served; the connection ends with the answer.
     func refuse(_ link: Link, _ refusal: Refusal) {
         tally.count(refusal)
         turnAway(link, .refused(refusal))
     }
 
+    /// A head of which nothing behind its fault was read: what stands before it says how the
+    /// client wants its answer, and by which id.
+    private func refuseHead(
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ end: Int, _ refusal: Refusal
+    ) {
+        tally.count(refusal)
+        beginUnread(link)
+        unsafe keepRequestID(link, base, end)
+        answerLast(link, .refused(refusal))
+    }
+
     func turnAway(_ link: Link, _ failure: Failure) {
         if !link.it.exchange.isActive, link.it.phase == .head {
             head.reset()
-            link.it.framing = BodyFraming()
-            beginExchange(link)
-            link.it.methodLength = 0
-            link.it.pathLength = 0
-            link.it.authorityLength = 0
+            beginUnread(link)
             makeRequestID(link)
         }
+        answerLast(link, failure)
+    }
+
+    /// Nothing of what the client has sent is read any more.
+    private func answerLast(_ link: Link, _ failure: Failure) {
         link.it.keepsAlive = false
         buffers.release(&link.it.input)
         perform(link.it.exchange.on(.failed(failure)), link)
@@ -276,18 +298,20 @@ extension Worker {
         return stop
     }
 
-    /// Reads away what a refused client still sends, until it ends or its time is over.
+    /// Reads away what a client still sends that gets no other answer, until it ends or its time is
+    /// over.
     private func discard(_ link: Link) -> Bool {
         guard link.it.canRead else { return false }
         let count = unsafe receive(link, scratch, limits.receiveBytesMax)
-        if count == 0 { close(link) }
+        // Of an end that came early, the timer looks whether all was taken.
+        if count == 0, !hasRest(link) { close(link) }
         return count > 0
     }
 
     /// A head did not come in time.
     func headExpired(_ link: Link) {
         guard link.it.needsMore else {
-            close(link)
+            idleExpired(link)
             return
         }
         turnAway(link, .headTimeout)

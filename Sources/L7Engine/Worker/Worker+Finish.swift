@@ -84,14 +84,19 @@ extension Worker {
         if !link.it.framing.isDone || link.it.isConnect { link.it.keepsAlive = false }
     }
 
-    private func startReply(_ link: Link, _ status: Int) {
+    private func startReply(_ link: Link, _ status: UInt16) {
+        link.it.status = status
         endIfUnread(link)
         writer.reset()
         writer.append("HTTP/1.1 ")
-        writer.append(decimal: status)
+        writer.append(decimal: Int(status))
         writer.append(" ")
-        writer.append(reasonPhrase(status))
-        writer.append("\r\nServer: malla\r\n")
+        writer.append(reasonPhrase(Int(status)))
+        writer.append("\r\nServer: malla\r\nDate: ")
+        writer.append(date: Int((now &+ wallOffset) / 1_000_000_000))
+        writer.append("\r\nX-Request-ID: ")
+        requestID(link).write(&writer)
+        writer.append("\r\n")
     }
 
     private func sendReply(_ link: Link) {
@@ -106,19 +111,29 @@ extension Worker {
         finish(link)
     }
 
+    /// The request may be passed on to nobody: we are whom it asks (RFC 9110 section 7.6.2).
+    func answerAsLast(_ link: Link, _ base: UnsafeMutablePointer<UInt8>) {
+        guard unsafe isSpelt(base, head.method, "OPTIONS") else {
+            refuse(link, .traceMethod)
+            return
+        }
+        startReply(link, 200)
+        writer.append("Allow: ")
+        writer.append(ErrorReply.methods)
+        writer.append("\r\nContent-Length: 0\r\n")
+        writeConnection(link)
+        writer.append("\r\n")
+        sendReply(link)
+    }
+
     /// Answers with where to go instead (HTTPRequestRedirectFilter).
     func redirect(
         _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ redirect: CompiledRedirect,
         _ match: RouteMatch, _ table: CompiledRoutes
     ) {
         let bytes = unsafe Bytes(base, count: head.end)
-        link.it.status = redirect.status
-        startReply(link, Int(redirect.status))
-        writer.append("Date: ")
-        writer.append(date: Int((now &+ wallOffset) / 1_000_000_000))
-        writer.append("\r\nX-Request-ID: ")
-        requestID(link).write(&writer)
-        writer.append("\r\nLocation: ")
+        startReply(link, redirect.status)
+        writer.append("Location: ")
         if let scheme = redirect.scheme {
             writer.append(table.text, scheme)
         } else {
@@ -127,6 +142,8 @@ extension Worker {
         writer.append("://")
         if let hostname = redirect.hostname {
             writer.append(table.text, hostname)
+        } else if head.host.isEmpty {
+            writeDialled(link)
         } else {
             writer.append(bytes, head.host)
         }
@@ -161,7 +178,7 @@ extension Worker {
         if link.it.keepsAlive, link.it.framing.isDone {
             link.it.phase = .head
             link.it.needsMore = false
-            timers.arm(link, at: now + (link.it.isBlocked ? limits.checkNanoseconds : idle))
+            waitForRequest(link)
             if !link.it.input.isEmpty || link.it.canRead { makeReady(link) }
             return
         }
@@ -172,22 +189,43 @@ extension Worker {
     }
 
     /// How long a connection may wait for its next request.
-    private var idle: UInt64 {
+    var idle: UInt64 {
         drainUntil == nil ? limits.idleNanosecondsMax : limits.drainIdleNanosecondsMax
+    }
+
+    /// The first look is whether the answer was taken (`idleExpired`).
+    private func waitForRequest(_ link: Link) {
+        link.it.quietSince = now
+        timers.arm(link, at: now + min(idle, limits.checkNanoseconds))
     }
 
     private func endAfterReply(_ link: Link) {
         // Unread bytes would turn close(2) into a reset that may overtake the reply.
-        if link.it.hasEnded
+        let isRead =
+            link.it.hasEnded
             || (link.it.framing.isDone && !link.it.canRead && link.it.input.isEmpty
                 && link.it.flag != .downstreamInvalid)
-        {
-            close(link)
-            return
+        if isRead {
+            leave(link)
+        } else {
+            linger(link)
         }
+    }
+
+    /// Closes a connection on which nothing more will be said, unless the kernel has much to send.
+    func leave(_ link: Link) {
+        if hasRest(link) {
+            linger(link)
+        } else {
+            close(link)
+        }
+    }
+
+    private func linger(_ link: Link) {
         buffers.release(&link.it.input)
         endSending(link)
         link.it.phase = .lingering
+        link.it.quietSince = now
         timers.arm(link, at: now + limits.lingerNanosecondsMax)
         makeReady(link)
     }
@@ -320,7 +358,7 @@ extension Worker {
         if link.it.phase == .flushing {
             endAfterReply(link)
         } else if link.it.phase == .head, link.it.role == .downstream {
-            timers.arm(link, at: now + idle)
+            waitForRequest(link)
         } else if link.it.phase == .tunnel {
             tunnelFlushed(link)
         }

@@ -298,9 +298,7 @@ extension Worker {
             connectFailed(upstream, isLate: false)
             return
         }
-        let edges =
-            EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
-        _ = engine_watch(set, descriptor, edges, upstream.token)
+        _ = engine_watch(set, descriptor, Self.edges, upstream.token)
         timers.arm(upstream, at: firstLook(link, pool))
     }
 
@@ -316,6 +314,13 @@ extension Worker {
 
     /// A socket for the pool's family and source; negative: -errno.
     func upstreamSocket(_ pool: PoolLink) -> Int32 {
+        let descriptor = openSocket(pool)
+        guard descriptor >= 0, isReserved(descriptor) else { return descriptor }
+        Glibc.close(descriptor)
+        return -EMFILE
+    }
+
+    private func openSocket(_ pool: PoolLink) -> Int32 {
         let isV4 = pool.it.endpoint.address.isIPv4
         if isInOwnNamespace, pool.it.isNode { return nodeSockets?.take(isV4: isV4) ?? -EMFILE }
         let descriptor = engine_socket(isV4 ? AF_INET : AF_INET6)

@@ -108,6 +108,7 @@ extension Worker {
         link.it.keepsAlive = false
         upstream.it.keepsAlive = false
         link.it.isOpened = true
+        mayRest(link)
         record(link, .none, Tally.OpaqueChange(opened: 1))
         timers.arm(link, at: now + limits.checkNanoseconds)
         if !link.it.input.isEmpty, let early = unsafe link.it.input.base {

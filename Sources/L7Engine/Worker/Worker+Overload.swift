@@ -45,6 +45,18 @@ extension Worker {
         return open >= UInt64(limits.connectionsMax / 2) ? .accountConnections : nil
     }
 
+    /// Whether a descriptor just made is one of those that are kept for the agent's own: the kernel
+    /// gives the lowest that is free.
+    @inline(__always)
+    func isReserved(_ descriptor: Int32) -> Bool {
+        guard descriptor >= descriptorsMax else { return false }
+        lookAtDescriptors()
+        return descriptor >= descriptorsMax
+    }
+
+    /// Their limit may change while we run (prlimit): looked at every second, and when it is met.
+    func lookAtDescriptors() { descriptorsMax = limits.descriptorsMax }
+
     func shed(_ account: Int32, _ reason: Shed) {
         tally.countShed(reason)
         accounts[account].shed &+= 1
@@ -170,7 +182,9 @@ extension Worker {
         if link.it.isBlocked { return isReading(link) ? nil : .failed(.slowReader) }
         link.it.takenBytes = 0
         let upstream = link.it.partner
-        if link.it.phase == .body, !upstream.isNone, !upstream.it.isBlocked {
+        // Who waits for 100, and has not begun without, is held up by the upstream.
+        let isAsked = !link.it.awaitsContinue || link.it.receivedBytes > 0
+        if link.it.phase == .body, isAsked, !upstream.isNone, !upstream.it.isBlocked {
             return isSending(link) ? nil : .failed(.bodyTimeout)
         }
         let patience =
@@ -184,8 +198,12 @@ extension Worker {
     func checkRest(_ link: Link) {
         if isReading(link) {
             timers.arm(link, at: now + limits.checkNanoseconds)
-            return
+        } else {
+            cutRest(link)
         }
+    }
+
+    private func cutRest(_ link: Link) {
         tally.count(.slowReader)
         link.it.isBroken = true
         engine_end_by_reset(link.it.descriptor)
@@ -194,13 +212,55 @@ extension Worker {
 
     /// Whether the client has taken enough since the last check; the first check only looks.
     private func isReading(_ link: Link) -> Bool {
-        let unsent = max(0, engine_unsent(link.it.descriptor))
-        let held = UInt64(link.it.pipe.held + link.it.output.count) &+ UInt64(unsent)
-        let taken = link.it.sentBytes &- min(held, link.it.sentBytes)
-        let before = link.it.takenBytes
+        let held = UInt64(link.it.pipe.held + link.it.output.count) &+ unsent(link)
+        // More may be held than this answer: those before it, heads. What counts is the difference.
         // Never 0: that says "not looked yet".
-        link.it.takenBytes = taken | 1
-        return before == 0 || taken &- min(before, taken) >= UInt64(limits.slowBytesMin)
+        let taken = (link.it.sentBytes &- held) | 1
+        let before = link.it.takenBytes
+        link.it.takenBytes = taken
+        return before == 0
+            || Int64(bitPattern: taken &- before) >= Int64(limits.slowBytesMin)
+    }
+
+    /// Bytes that the kernel has and the peer has not.
+    private func unsent(_ link: Link) -> UInt64 {
+        UInt64(max(0, engine_unsent(link.it.descriptor)))
+    }
+
+    /// Nobody has asked anything for a while: is the last answer not taken yet, or is it time?
+    func idleExpired(_ link: Link) {
+        if unsent(link) > 0 {
+            checkRest(link)
+            return
+        }
+        let end = link.it.quietSince &+ idle
+        // Who has never asked anything had its time.
+        if link.it.quietSince > 0, now < end {
+            timers.arm(link, at: end)
+        } else {
+            close(link)
+        }
+    }
+
+    /// Whether the kernel still has much of the connection's last answer.
+    func hasRest(_ link: Link) -> Bool {
+        link.it.sentBytes > UInt64(limits.closeBytesMax) && !link.it.isBroken && unsent(link) > 0
+    }
+
+    /// All is said, and read away what still came; a long answer may not be taken yet.
+    func lingerExpired(_ link: Link) {
+        guard hasRest(link) else {
+            close(link)
+            return
+        }
+        if now &- link.it.quietSince >= limits.checkNanoseconds {
+            link.it.quietSince = now
+            guard isReading(link) else {
+                cutRest(link)
+                return
+            }
+        }
+        timers.arm(link, at: now + limits.lingerNanosecondsMax)
     }
 
     /// Whether the client sends its body: all of a known length at a least rate, others at all.

@@ -65,6 +65,10 @@ extension Worker {
             unsafe redirect(link, base, table.redirects[Int(rule.redirect)], match, table)
             return
         }
+        if head.maxForwards == 0 {
+            unsafe answerAsLast(link, base)
+            return
+        }
         armDeadline(link, rule)
         unsafe forward(link, base, bodyEnd, match, table)
     }

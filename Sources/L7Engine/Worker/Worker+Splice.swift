@@ -28,8 +28,8 @@ struct PipePool: ~Copyable {
         Glibc.close(pipe.write)
     }
 
-    /// `none` when there are as many as may be.
-    mutating func take(_ limits: Limits) -> Pipe {
+    /// `none` when there are as many as may be, or no descriptors below `descriptorsMax`.
+    mutating func take(_ limits: Limits, below descriptorsMax: Int32) -> Pipe {
         if heldBytes >= limits.pipeBytesMax { return .none }
         if let pipe = free.popLast() { return pipe }
         guard made < limits.pipesMax else { return .none }
@@ -37,6 +37,10 @@ struct PipePool: ~Copyable {
         // Safe: the call writes one number.
         pipe.read = unsafe engine_splice_pipe(Int32(limits.spliceBytesMax), &pipe.write)
         guard pipe.read >= 0 else { return .none }
+        guard pipe.read < descriptorsMax, pipe.write < descriptorsMax else {
+            Self.end(pipe)
+            return .none
+        }
         made += 1
         return pipe
     }
@@ -127,7 +131,7 @@ extension Worker {
             tally.count(.accountPipesRefused)
             return false
         }
-        to.it.pipe = pipes.take(limits)
+        to.it.pipe = pipes.take(limits, below: descriptorsMax)
         if to.it.pipe.isNone {
             tally.count(.pipesRefused)
             return false

@@ -26,6 +26,7 @@ extension Worker {
         link.it.phase = .tunnel
         link.it.keepsAlive = false
         client.it.requestDeadline = .max
+        mayRest(client)
         timers.arm(client, at: now + limits.checkNanoseconds)
         unsafe writeInterim(client, base)
         client.it.sentBytes += UInt64(end - head.end)
@@ -45,6 +46,11 @@ extension Worker {
         makeReady(client)
         makeReady(link)
         return end
+    }
+
+    /// The client of a tunnel may take nothing for long (`Limits.silenceNanosecondsMax`).
+    func mayRest(_ client: Link) {
+        if !client.it.isStream { engine_limit_standstill(client.it.descriptor, 0) }
     }
 
     /// Moves what has come to the other side; `false`: nothing more now.

@@ -101,6 +101,7 @@ extension Worker {
                 if client.it.minor == 1 {
                     unsafe writeInterim(client, base)
                     unsafe _ = transmit(client, writer.base, writer.count)
+                    if head.status == 100 { beginBody(client) }
                 }
                 start = head.end
                 continue
@@ -108,6 +109,14 @@ extension Worker {
             return unsafe startResponse(link, client, base, end)
         }
         return start
+    }
+
+    /// The client was told to send its body: its time for that begins.
+    private func beginBody(_ client: Link) {
+        guard client.it.awaitsContinue else { return }
+        client.it.awaitsContinue = false
+        let look = now + limits.checkNanoseconds
+        timers.arm(client, at: min(client.it.requestDeadline, look))
     }
 
     private func startResponse(

@@ -14,8 +14,10 @@ struct Unwatched: BitwiseCopyable {
 }
 
 extension Worker {
-    private static let edges =
+    /// What a connection is watched for: both directions, and the end of what comes.
+    static var edges: UInt32 {
         EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+    }
 
     /// Enters the set; what is there already is reported. Ends the connection if it cannot.
     @discardableResult

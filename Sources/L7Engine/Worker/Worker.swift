@@ -49,6 +49,8 @@ internal import MeshModel
     var current = -1
     var listeners: [Link] = []
     var connectionsOpen = 0
+    /// From this one on descriptors are the agent's own.
+    var descriptorsMax: Int32
     var unwatched = Unwatched()
     /// Upstreams being dialled.
     var dialsOpen = 0
@@ -108,6 +110,7 @@ internal import MeshModel
     ) {
         self.number = number
         self.limits = limits
+        descriptorsMax = limits.descriptorsMax
         self.mailbox = mailbox
         self.tally = tally
         self.accessLog = accessLog
@@ -188,6 +191,7 @@ internal import MeshModel
         unsafe _ = clock_gettime(CLOCK_REALTIME, &time)
         wallOffset = UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec) &- now
         buffers.giveBack()
+        lookAtDescriptors()
         rotateTicketKeys()
     }
 
@@ -276,6 +280,8 @@ internal import MeshModel
                 headExpired(link)
             } else if link.it.phase == .handshaking {
                 handshakeFailed(link, isLate: true)
+            } else if link.it.phase == .lingering {
+                lingerExpired(link)
             } else {
                 close(link)
             }

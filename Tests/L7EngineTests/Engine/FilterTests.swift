@@ -120,6 +120,24 @@ struct FilterTests {
         #expect(Loopback.field(answer, "x-request-id")?.isEmpty == false, "\(answer)")
     }
 
+    @Test(arguments: ["GET /r/x HTTP/1.0\r\n\r\n", "GET /r/x HTTP/1.1\r\nHost:\r\n\r\n"])
+    func `who names no host is sent to the one that was dialled`(_ request: String) throws {
+        for (more, end) in [(nil, ":PORT/r/x"), (UInt16(8080), ":8080/r/x"), (80, "/r/x")] {
+            var rule = rule("/r", [.redirect(.init(port: more, status: 302))])
+            rule.backends = []
+            let gateway = try Gateway(origins: [], rules: [rule])
+            defer { gateway.stop() }
+            let client = Loopback.connect(gateway.port)
+            defer { close(client) }
+            Loopback.send(client, request)
+
+            let location = Loopback.field(Loopback.message(client), "location")
+
+            let port = end.replacing("PORT", with: "\(gateway.port)")
+            #expect(location == "http://127.0.0.1\(port)")
+        }
+    }
+
     @Test func `weights split requests, and a new configuration loses none`() throws {
         let (first, second) = (Origin.echo("one"), Origin.echo("two"))
         let rules = [HTTPRouteRule(backends: [Gateway.to(0, weight: 9), Gateway.to(1)])]

@@ -39,7 +39,8 @@ final class SteppedWorker {
             number: 0, limits: limits, mailbox: mailbox, tally: Tally(seriesMax: limits.seriesMax),
             accessLog: AccessLog(capacity: limits.accessLogRecordsMax),
             accounts: Accounts(count: limits.accountsMax),
-            nodeSockets: try NodeSockets(workers: 1).stocks[0], capturedListener: descriptor)
+            nodeSockets: try NodeSockets(workers: 1, limits: limits).stocks[0],
+            capturedListener: descriptor)
         worker.watchMailbox()
     }
 

@@ -112,6 +112,43 @@ struct ErrorReplyTests {
                 "malla_requests_refused_total{reason=\"\(row.reason)\"} 1\n"))
     }
 
+    private static let wish = "Accept: application/json\r\nX-Request-ID: mine-2\r\n"
+
+    @Test(arguments: [
+        (true, "GET / HTTP/1.1\r\nHost: a\r\n\(wish)Bad Name: x\r\n\r\n"),
+        (true, "GET / HTTP/1.1\r\n\(wish)Host: a\r\nHost: b\r\n\r\n"),
+        // Found when all was read.
+        (true, "GET / HTTP/1.1\r\n\(wish)\r\n"),
+        (true, "GET /a%2fb HTTP/1.1\r\n\(wish)Host: a\r\n\r\n"),
+        (false, "GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\(wish)\r\n"),
+        (false, "GET / HTTP/3.0\r\nHost: a\r\n\(wish)\r\n"),
+        (false, "GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: a b\r\nBad Name: x\r\n\r\n"),
+    ])
+    func `a refused head is answered as what stands before its fault asks`(
+        isHeard: Bool, head: String
+    ) throws {
+        let gateway = try gateway()
+        defer { gateway.stop() }
+
+        let answer = Loopback.exchange(gateway.port, head)
+
+        #expect(answer.contains("\r\nConnection: close\r\n"))
+        #expect(answer.contains("\r\nContent-Type: application/json\r\n") == isHeard, "\(answer)")
+        let id = try #require(Loopback.field(answer, "x-request-id"))
+        #expect(isHeard ? id == "mine-2" : id.count == 36)
+        #expect(gateway.engine.tallies[0].value(.requests) == 1)
+    }
+
+    @Test func `a refused HEAD gets no body`() throws {
+        let gateway = try gateway()
+        defer { gateway.stop() }
+
+        let answer = Loopback.exchange(
+            gateway.port, "HEAD / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n")
+
+        #expect(answer.hasPrefix("HTTP/1.1 400 ") && answer.hasSuffix("\r\n\r\n"), "\(answer)")
+    }
+
     @Test func `a body refused with its head is one request, answered as the client asked`() throws
     {
         let origin = Origin.echo()

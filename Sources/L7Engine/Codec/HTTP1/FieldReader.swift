@@ -8,6 +8,9 @@ enum FieldReader {
     /// compared with every field: without a limit, a head of names would buy much of our time.
     static let connectionOptionsMax: UInt16 = 32
 
+    /// What is more than this is passed on as this: no path is so long.
+    static let maxForwardsMax: Int64 = 1000
+
     /// What kind of field this is; `nil`: the message must be refused (`refusal` says why).
     @inline(__always)
     static func read(
@@ -65,7 +68,10 @@ enum FieldReader {
             if unsafe isWord(base, name, "forwarded") { return FieldKind.forwarded }
             return unsafe isWord(base, name, "x-real-ip") ? FieldKind.forwardedOther : 0
         case 12:
-            guard unsafe isWord(base, name, "x-request-id") else { return 0 }
+            guard unsafe isWord(base, name, "x-request-id") else {
+                return unsafe isWord(base, name, "max-forwards")
+                    ? maxForwards(base, value, &head) : 0
+            }
             // Of two nobody can say which is meant. No id holds what stands behind a value.
             let isFirst = head.requestID == .empty
             head.requestID = isFirst ? value : ByteRange(name.lower, value.upper + 1)
@@ -89,6 +95,7 @@ enum FieldReader {
         case 4: return .hostDuplicate
         case 6: return .expectation
         case 10: return .connectionOptions
+        case 12: return .maxForwards
         case 14:
             if head.contentLength >= 0 { return .contentLengthDuplicate }
             for index in value.lower..<value.upper where unsafe base[index] &- 48 >= 10 {
@@ -104,6 +111,23 @@ enum FieldReader {
         head.hasHost = true
         head.authority = value
         return FieldKind.host
+    }
+
+    /// Means something to OPTIONS and TRACE only (RFC 9110 section 7.6.2).
+    private static func maxForwards(
+        _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
+    ) -> UInt8? {
+        guard unsafe isSpelt(base, head.method, "OPTIONS") || isSpelt(base, head.method, "TRACE")
+        else { return 0 }
+        guard head.maxForwards < 0, !value.isEmpty else { return nil }
+        var most: Int64 = 0
+        for index in value.lower..<value.upper {
+            let digit = unsafe base[index] &- 48
+            guard digit < 10 else { return nil }
+            most = min(most * 10 + Int64(digit), maxForwardsMax)
+        }
+        head.maxForwards = most
+        return FieldKind.maxForwards
     }
 
     private static func contentLength(

@@ -1,0 +1,245 @@
+// Who holds up an exchange, where it is not who seems to: an upstream that is waited for, a client
+// that takes nothing of what the kernel has for it. The clock is the test's.
+
+import CLinux
+import Foundation
+import Glibc
+import MeshModel
+import Testing
+
+@testable import L7Engine
+
+@Suite("Expect: 100-continue: who is waited for (RFC 9110 section 10.1.1)", .serialized)
+struct ContinueTests {
+    static let post =
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+
+    @Test func `an upstream that does not say 100 is 504, and its client is not blamed`() throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let (client, upstream, link) = try begin(stepped, listener)
+        defer { for end in [client, upstream] { close(end) } }
+        let (worker, begun) = (stepped.worker, stepped.worker.now)
+
+        for minute: UInt64 in 1...4 {
+            worker.now = begun + minute * worker.limits.checkNanoseconds
+            worker.check(link)
+            #expect(link.it.exchange.isActive, "\(minute)")
+        }
+        worker.now = begun + worker.limits.firstByteNanosecondsMax
+        worker.check(link)
+
+        let answer = Loopback.message(client)
+        #expect(answer.hasPrefix("HTTP/1.1 504 ") && answer.contains("request_timeout"))
+    }
+
+    @Test(arguments: [false, true])
+    func `the client's time begins when 100 was passed on`(isSent: Bool) throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let (client, upstream, link) = try begin(stepped, listener)
+        defer { for end in [client, upstream] { close(end) } }
+        let (worker, begun) = (stepped.worker, stepped.worker.now)
+        worker.now = begun + worker.limits.checkNanoseconds
+        worker.check(link)
+        #expect(link.it.exchange.isActive)
+
+        // An interim answer of another kind is none.
+        for status in ["103 Early Hints", "100 Continue"] {
+            #expect(link.it.awaitsContinue)
+            Loopback.send(upstream, "HTTP/1.1 \(status)\r\n\r\n")
+            #expect(stepped.take { Loopback.isReadable(client, milliseconds: 0) })
+            #expect(
+                String(decoding: Loopback.receive(client), as: UTF8.self)
+                    == "HTTP/1.1 \(status)\r\n\r\n")
+        }
+
+        // Not at a look that was due just now.
+        #expect(link.it.deadline > worker.now + worker.limits.checkNanoseconds / 2)
+        if isSent {
+            Loopback.send(client, "hello")
+            #expect(stepped.take { link.it.framing.isDone })
+        }
+        worker.now += worker.limits.checkNanoseconds
+        worker.check(link)
+        #expect(link.it.exchange.isActive == isSent)
+        if !isSent { #expect(Loopback.message(client).contains("reason: body_timeout")) }
+    }
+
+    @Test func `a client that did not wait is asked for its body as any other`() throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let (client, upstream, link) = try begin(stepped, listener)
+        defer { for end in [client, upstream] { close(end) } }
+        Loopback.send(client, "he")
+        #expect(stepped.take { link.it.receivedBytes == 2 })
+        let worker = stepped.worker
+        worker.now += worker.limits.checkNanoseconds
+        worker.check(link)
+        #expect(Loopback.message(client).contains("reason: body_timeout"))
+    }
+
+    /// A request whose body is expected later, and the worker's record of its client.
+    private func begin(_ stepped: SteppedWorker, _ listener: Int32) throws -> (Int32, Int32, Link) {
+        let client = Loopback.connect(stepped.port)
+        Loopback.send(client, Self.post)
+        let upstream = stepped.accepted(listener)
+        #expect(stepped.take { Loopback.isReadable(upstream, milliseconds: 0) })
+        #expect(Loopback.receive(upstream).starts(with: Array("POST / ".utf8)))
+        let link = try #require(
+            stepped.worker.timers.all().first {
+                $0.it.role == .downstream && $0.it.exchange.isActive
+            })
+        return (client, upstream, link)
+    }
+}
+
+@Suite("A complete answer that its client does not take", .serialized)
+struct RestTests {
+    enum End: CaseIterable { case keepsAlive, closes, isHalfClosed }
+
+    static let tenth: UInt64 = 100_000_000
+
+    /// A client whose window holds next to nothing.
+    static func narrow(_ port: UInt16) -> Int32 {
+        let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var little: Int32 = 4096
+        // Safe: the call reads one number.
+        unsafe _ = setsockopt(client, SOL_SOCKET, SO_RCVBUF, &little, 4)
+        Loopback.connect(client, port)
+        return client
+    }
+
+    static func origin(_ bytes: Int) -> Origin {
+        Origin { connection, _ in
+            guard !Loopback.message(connection).isEmpty else { return }
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: \(bytes)\r\n\r\n")
+            Loopback.send(connection, [UInt8](repeating: 7, count: bytes))
+        }
+    }
+
+    @Test(arguments: End.allCases)
+    func `is cut off though it fits in the kernel`(_ end: End) throws {
+        let origin = Self.origin(300_000)
+        let gateway = try TimeoutTests.gateway([origin.port]) {
+            $0.checkNanoseconds = Self.tenth
+            $0.lingerNanosecondsMax = Self.tenth / 2
+        }
+        defer { gateway.stop() }
+        let client = Self.narrow(gateway.port)
+        defer { close(client) }
+        let connection = end == .closes ? "close" : "keep-alive"
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: \(connection)\r\n\r\n")
+        if end == .isHalfClosed { shutdown(client, Int32(SHUT_WR)) }
+
+        #expect(
+            TimeoutTests.counts(gateway, "malla_requests_failed_total{reason=\"slow_reader\"} 1"))
+        #expect(TimeoutTests.counts(gateway, "malla_connections_active 0"))
+        #expect(Loopback.ending(client) == ECONNRESET)
+    }
+
+    @Test(arguments: [true, false])
+    func `waits for who takes four kilobytes from look to look`(keepsAlive: Bool) throws {
+        let origin = Self.origin(200_000)
+        let stepped = try SteppedWorker([origin.port]) { $0.lingerNanosecondsMax = 1 }
+        let client = Self.narrow(stepped.port)
+        defer { close(client) }
+        let connection = keepsAlive ? "keep-alive" : "close"
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: \(connection)\r\n\r\n")
+        let worker = stepped.worker
+        func found() -> Link? {
+            worker.timers.all().first {
+                $0.it.role == .downstream && !$0.it.exchange.isActive && $0.it.sentBytes == 200_000
+            }
+        }
+        #expect(stepped.take { found().map { !$0.it.isBlocked } ?? false })
+        let link = try #require(found())
+        func look() {
+            worker.now += worker.limits.checkNanoseconds
+            if keepsAlive { worker.headExpired(link) } else { worker.lingerExpired(link) }
+        }
+
+        look()
+        var taken = 0
+        for _ in 0..<4 {
+            let unsent = engine_unsent(link.it.descriptor)
+            #expect(
+                Loopback.eventually {
+                    if Loopback.isReadable(client, milliseconds: 0) {
+                        taken += Loopback.receive(client).count
+                    }
+                    return engine_unsent(link.it.descriptor) <= unsent - 5000
+                })
+            look()
+            #expect(link.it.phase != .dead)
+        }
+        #expect(taken > 20_000)
+        look()
+        #expect(link.it.phase == .dead)
+        #expect(Loopback.ending(client) == ECONNRESET)
+    }
+
+    @Test func `stays no longer in the kernel when its connection was closed`() throws {
+        let origin = Self.origin(40_000)
+        let gateway = try TimeoutTests.gateway([origin.port]) { $0.standstillMilliseconds = 200 }
+        defer { gateway.stop() }
+        let client = Self.narrow(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        #expect(TimeoutTests.counts(gateway, "malla_connections_active 0"))
+        #expect(TimeoutTests.counts(gateway, "malla_requests_total 1"))
+
+        // The kernel's own time-out is 0.2 s here; without it, it asks on for many minutes.
+        #expect(Loopback.eventually { !Self.isHeld(gateway.port, Self.port(of: client)) })
+    }
+
+    private static func port(of descriptor: Int32) -> UInt16 {
+        var local = engine_address()
+        // Safe: the call writes one record.
+        unsafe _ = engine_local_address(descriptor, &local)
+        return local.port
+    }
+
+    /// Whether the kernel has a socket of these ports of loopback, closed or not.
+    private static func isHeld(_ own: UInt16, _ peer: UInt16) -> Bool {
+        func place(_ port: UInt16) -> String {
+            let digits = String(port, radix: 16, uppercase: true)
+            return "0100007F:" + String(repeating: "0", count: 4 - digits.count) + digits
+        }
+        let table = (try? String(contentsOfFile: "/proc/net/tcp", encoding: .utf8)) ?? ""
+        return table.contains(" \(place(own)) \(place(peer)) ")
+    }
+
+    @Test func `a tunnel's client may rest for longer`() throws {
+        let origin = Origin { connection, _ in
+            guard !Loopback.message(connection).isEmpty else { return }
+            Loopback.send(
+                connection, "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n"
+            )
+            Loopback.send(connection, [UInt8](repeating: 7, count: 40_000))
+            _ = Loopback.receive(connection)
+        }
+        let stepped = try SteppedWorker([origin.port])
+        let client = Self.narrow(stepped.port)
+        defer { close(client) }
+        func standstill() throws -> Int32 {
+            let all = stepped.worker.timers.all()
+            let link = try #require(all.first { $0.it.role == .downstream })
+            var (milliseconds, size) = (Int32(-1), socklen_t(4))
+            // Safe: the call writes one number.
+            unsafe _ = getsockopt(
+                link.it.descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &milliseconds, &size)
+            return milliseconds
+        }
+        #expect(stepped.take { stepped.worker.connectionsOpen == 1 })
+        #expect(try standstill() == 180_000)
+
+        Loopback.send(
+            client, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n")
+        #expect(stepped.take { Loopback.isReadable(client, milliseconds: 0) })
+        #expect(try standstill() == 0)
+    }
+}
