@@ -7,7 +7,9 @@ import Synchronization
 
 /// The relay as a whole: bytes of a client through a real worker to an origin, and bytes of the
 /// origin back. Whatever the client sent, the origin must see requests that cannot be read in two
-/// ways; whatever the origin sent, the client sees HTTP; and the worker goes on.
+/// ways; whatever the origin sent, the client sees HTTP; what the origin said unasked is nobody's
+/// answer; and the worker goes on. Some paths are answered without the origin, and it keeps its
+/// connections where its answer allows that.
 final class FuzzRelay: Sendable {
     static let shared = FuzzRelay()
 
@@ -23,7 +25,18 @@ final class FuzzRelay: Sendable {
         let server = Origin { connection, _ in hold.value.withLock { $0 }?.serve(connection) }
         guard
             let gateway = try? Gateway(
-                origins: [server.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+                origins: [server.port],
+                rules: [
+                    HTTPRouteRule(
+                        matches: [HTTPRouteMatch(path: .prefix("/n"))],
+                        backends: [RouteBackend(target: .unresolved("gone"))]),
+                    HTTPRouteRule(
+                        matches: [HTTPRouteMatch(path: .prefix("/r"))],
+                        filters: [.redirect(.init(status: 302))]),
+                    HTTPRouteRule(
+                        matches: [HTTPRouteMatch(method: "CONNECT")], backends: [Gateway.to(0)]),
+                    HTTPRouteRule(backends: [Gateway.to(0)]),
+                ])
         else { fatalError("an engine starts on loopback") }
         self.gateway = gateway
         hold.origin.withLock { $0 = server }
@@ -36,13 +49,21 @@ final class FuzzRelay: Sendable {
         let origin = Mutex<Origin?>(nil)
     }
 
-    /// The first byte says how much of the rest is the client's.
+    /// The first byte says how much of the rest is the client's, and its lowest bits whether that
+    /// comes once or many times in a row.
     func run(_ bytes: [UInt8]) {
         guard let first = bytes.first else { return }
         let middle = 1 + (bytes.count - 1) * Int(first) / 255
         state.withLock { $0 = State(answer: Array(bytes[middle...])) }
+        let asked = Array(bytes[1..<middle])
         let client = Loopback.connect(gateway.port)
-        Loopback.send(client, Array(bytes[1..<middle]))
+        guard Loopback.isConnected(client) else {
+            // The system is out of ports, or of descriptors.
+            close(client)
+            return
+        }
+        let isMany = first & 7 == 7
+        Loopback.send(client, isMany ? Array(repeatElement(asked, count: 50).joined()) : asked)
         shutdown(client, Int32(SHUT_WR))
         var answer: [UInt8] = []
         while answer.count < 1 << 20 {
@@ -51,14 +72,30 @@ final class FuzzRelay: Sendable {
             answer += more
         }
         close(client)
-        let prefix = Array("HTTP/1.1 ".utf8)
-        let isHTTP = answer.isEmpty || answer.starts(with: prefix)
-        precondition(isHTTP, "the client gets HTTP")
+        if answer.isEmpty {
+            precondition(!Self.wantsAnswer(asked), "whoever asks is answered")
+            return
+        }
+        let reading = Reading.of(answer, isResponse: true, limit: 64 * 1024)
+        if case .refused(let refusal) = reading.result {
+            preconditionFailure("the client gets HTTP: \(refusal)")
+        }
+    }
+
+    /// What is a request with all of its body, or is refused.
+    private static func wantsAnswer(_ asked: [UInt8]) -> Bool {
+        let reading = Reading.of(asked, limit: 64 * 1024)
+        if reading.result == .incomplete { return false }
+        if reading.result != .complete { return true }
+        guard let end = bodyEnd(asked, reading) else { return true }
+        return end <= asked.count
     }
 
     private func serve(_ connection: Int32) {
         var bytes: [UInt8] = []
+        var isSpoilt = false
         while true {
+            precondition(bytes.isEmpty || !isSpoilt, "nobody asks whom he does not understand")
             let reading = Reading.of(bytes, limit: 64 * 1024)
             if case .refused(let refusal) = reading.result {
                 preconditionFailure("the origin got what we refuse: \(refusal)")
@@ -71,7 +108,10 @@ final class FuzzRelay: Sendable {
                     precondition(end == bytes.count, "the origin got one request at a time")
                     let answer = state.withLock { $0.answer }
                     Loopback.send(connection, answer)
-                    return
+                    guard let rest = Self.behind(answer, to: reading) else { return }
+                    isSpoilt = rest > 0
+                    bytes = []
+                    continue
                 }
             }
             let more = Loopback.receive(connection)
@@ -80,7 +120,23 @@ final class FuzzRelay: Sendable {
         }
     }
 
-    /// Where the request ends, `.max` if it goes on; `nil`: bad chunks.
+    /// How many bytes lie behind the whole answer; `nil`: it is not whole, or ends its connection.
+    private static func behind(_ answer: [UInt8], to request: Reading) -> Int? {
+        let reading = Reading.of(answer, isResponse: true, limit: 64 * 1024)
+        guard reading.result == .complete, reading.status >= 200, reading.minor == 1,
+            request.method != "CONNECT",
+            !reading.fields.contains(where: { $0.lowercased().hasPrefix("connection:") })
+        else { return nil }
+        let isEmpty =
+            request.method == "HEAD" || reading.status == 204 || reading.status == 304
+        if isEmpty { return answer.count - reading.end }
+        guard reading.isChunked || reading.length >= 0, let end = bodyEnd(answer, reading),
+            end <= answer.count
+        else { return nil }
+        return answer.count - end
+    }
+
+    /// Where the message ends, `.max` if it goes on; `nil`: bad chunks.
     private static func bodyEnd(_ bytes: [UInt8], _ reading: Reading) -> Int? {
         guard reading.isChunked else { return reading.end + Int(max(0, reading.length)) }
         var framing = BodyFraming.chunked()
