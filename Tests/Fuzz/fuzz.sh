@@ -25,7 +25,7 @@ for check in request response chunks relay; do
 		echo "$check: a crash; the input is in $work" >&2
 		exit 1
 	fi
-	SWIFT_BACKTRACE=enable=no MALLA_FUZZ_CHECK=$check "$program" -merge=1 -max_len=700 "$kept" "$found" \
+	SWIFT_BACKTRACE=enable=no MALLA_FUZZ_CHECK=$check "$program" -merge=1 -max_len="$longest" "$kept" "$found" \
 		>/dev/null 2>&1
 	python3 "$here/corpus.py" collect "$here/Corpus/$check.hex" "$kept"
 done

@@ -5,7 +5,7 @@ import Testing
 @Suite("An agent whose descriptors are used up (docs/operations.md)", .serialized)
 struct DescriptorTests {
     /// Opens 400 connections that say half a request, and keeps them until a file is there; prints
-    /// how many were turned away. Looks at each for a moment, so that the agent meets the limit some
+    /// how many were turned away. Looks at each for a moment: the agent meets its limit some
     /// seconds after it was set.
     private static let crowd = """
         import os, socket, sys, time
