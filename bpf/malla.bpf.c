@@ -14,5 +14,6 @@
 #include "hooks/from_fabric.h"
 #include "hooks/hold.h"
 #include "hooks/outside.h"
+#include "hooks/guard.h"
 
 char malla_license[] SEC("license") = "Dual BSD/GPL";

@@ -228,12 +228,9 @@ public final class Datapath {
                 problems.append(ApplyProblem(subject: subject, message: message))
                 continue
             }
-            let attachments = [
-                TCXAttachment.egress("malla_to_pod", hook: "to_pod", of: link),
-                TCXAttachment.ingress("malla_from_pod", hook: "from_pod", of: link),
-                TCXAttachment.ingress("malla_back", hook: "back", of: link),
-            ]
-            if attach(attachments, &wanted, subject, &problems) { interfaces[name] = link.index }
+            if attach(TCXAttachment.pod(link), &wanted, subject, &problems) {
+                interfaces[name] = link.index
+            }
         }
         podIndices = Set(interfaces.values)
         let chosen = uplinks(snapshot, all, &problems)
@@ -262,13 +259,7 @@ public final class Datapath {
         uplinkIndices = []
         for link in chosen {
             uplinkIndices.insert(link.index)
-            let end = link.hasLinkHeader ? "" : "3"
-            let attachments = [
-                TCXAttachment.ingress("malla_uplink" + end, hook: "uplink", of: link),
-                TCXAttachment.ingress("malla_outside" + end, hook: "outside", of: link),
-                TCXAttachment.egress("malla_leaving" + end, hook: "leaving", of: link),
-            ]
-            _ = attach(attachments, &wanted, "uplink \(link.name)", &problems)
+            _ = attach(TCXAttachment.uplink(link), &wanted, "uplink \(link.name)", &problems)
         }
     }
 
@@ -477,7 +468,7 @@ extension Datapath {
                 let name = "the engine's interface, index \(options.engineInterface)"
                 throw .refused(call: .attach, object: name, errno: ENODEV)
             }
-            try attachFixed(TCXAttachment.ingress("malla_from_eng", hook: "from_engine", of: link))
+            for each in TCXAttachment.engine(link) { try attachFixed(each) }
         }
     }
 

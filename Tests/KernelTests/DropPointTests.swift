@@ -53,6 +53,18 @@ struct DropPointTests {
             program: "malla_back", hook: "back", verdict: "no_way", source: pod, target: client,
             direction: .egress),
         Point(
+            program: "malla_back", hook: "from_pod", verdict: "unguarded", source: pod,
+            target: client, direction: .egress),
+        Point(
+            program: "malla_guard", hook: "to_pod", verdict: "unguarded", source: client,
+            target: pod, direction: .ingress),
+        Point(
+            program: "malla_guard_eng", hook: "from_engine", verdict: "unguarded", source: pod,
+            target: client, direction: .egress),
+        Point(
+            program: "malla_outside", hook: "uplink", verdict: "unguarded", source: closed,
+            target: closed, direction: .ingress),
+        Point(
             program: "malla_hold_out", hook: "from_socket", verdict: "not_ready", source: client,
             target: pod, direction: .egress),
         Point(
@@ -65,11 +77,13 @@ struct DropPointTests {
         var packet = PacketBuilder(
             source: point.source, sourcePort: 5000, target: point.target, targetPort: 30080,
             flags: PacketBuilder.syn)
-        if point.program == "malla_back" {
+        var seal: UInt32 = 0
+        if point.hook == "back" {
             packet.flags = PacketBuilder.ack
             try Self.translation(object, of: packet, MALLA_NAT_OUT_OF_POD)
+            seal = UInt32(MALLA_SEAL) | MALLA_HOOK_FROM_POD.rawValue
         }
-        for _ in 0..<3 { _ = try object.run(point.program, packet: packet.frame) }
+        for _ in 0..<3 { _ = try object.pass(point.program, packet: packet.frame, seal: seal) }
 
         let events = try Self.events(object)
         let event = try #require(events.first, "\(point)")

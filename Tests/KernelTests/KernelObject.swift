@@ -128,24 +128,45 @@ internal import Glibc
 
     /// Runs a tc program on `packet`.
     func run(_ name: String, packet: [UInt8]) throws -> (answer: Int32, packet: [UInt8]) {
+        let result = try pass(name, packet: packet, seal: 0)
+        return (result.answer, result.packet)
+    }
+
+    /// The same behind another program of its hook.
+    ///
+    /// - Parameter seal: what that has left in cb[0]; the answer says what this one leaves there.
+    func pass(
+        _ name: String, packet: [UInt8], seal: UInt32
+    ) throws -> (answer: Int32, packet: [UInt8], seal: UInt32) {
         let descriptor = try program(name)
         var output = [UInt8](repeating: 0, count: packet.count + 64)
         let capacity = output.count
+        // struct __sk_buff, whose cb begins at 48.
+        var context = [UInt32](repeating: 0, count: 48)
+        context[12] = seal
         var options = unsafe bpf_test_run_opts()
         unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
-        // Both buffers live until the call returns.
+        // All buffers live until the call returns.
         let result = unsafe packet.withUnsafeBytes { input in
             unsafe output.withUnsafeMutableBytes { bytes in
-                unsafe options.data_in = input.baseAddress
-                unsafe options.data_size_in = UInt32(input.count)
-                unsafe options.data_out = bytes.baseAddress
-                unsafe options.data_size_out = UInt32(capacity)
-                return unsafe bpf_prog_test_run_opts(descriptor, &options)
+                unsafe context.withUnsafeMutableBytes { skb in
+                    unsafe options.data_in = input.baseAddress
+                    unsafe options.data_size_in = UInt32(input.count)
+                    unsafe options.data_out = bytes.baseAddress
+                    unsafe options.data_size_out = UInt32(capacity)
+                    unsafe options.ctx_in = UnsafeRawPointer(skb.baseAddress)
+                    unsafe options.ctx_size_in = UInt32(skb.count)
+                    unsafe options.ctx_out = skb.baseAddress
+                    unsafe options.ctx_size_out = UInt32(skb.count)
+                    return unsafe bpf_prog_test_run_opts(descriptor, &options)
+                }
             }
         }
         guard result == 0 else { throw KernelFailure("\(name) does not run: errno \(-result)") }
         let length = unsafe Int(options.data_size_out)
-        return unsafe (Int32(bitPattern: options.retval), Array(output.prefix(length)))
+        return unsafe (
+            Int32(bitPattern: options.retval), Array(output.prefix(length)), context[12]
+        )
     }
 
     /// Runs a program whose input is a context only.

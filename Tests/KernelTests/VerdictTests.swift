@@ -102,7 +102,9 @@ struct VerdictTests {
             var back = PacketBuilder(
                 source: family.pod, sourcePort: 8080, target: family.neighbour, targetPort: 5000,
                 flags: PacketBuilder.syn | PacketBuilder.ack)
-            let sent = try object.run("malla_back", packet: back.frame)
+            let sent = try object.pass(
+                "malla_back", packet: back.frame,
+                seal: UInt32(MALLA_SEAL) | MALLA_HOOK_FROM_POD.rawValue)
             back.source = family.node
             back.sourcePort = 30080
             #expect(sent.answer == redirect)

@@ -30,7 +30,7 @@ struct SteadyTraffic {
             "traffic",
             [
                 "/usr/bin/python3", "-u", "-c", Self.client, stopFile,
-                addresses.joined(separator: ","), dials.joined(separator: ","),
+                addresses.joined(separator: ","), dials.joined(separator: " "),
             ])
         let all = self
         try eventually("the traffic flows: \(process.text)") { all.process.text.contains("flows") }
@@ -73,7 +73,7 @@ struct SteadyTraffic {
     /// A thread for each address and kind of traffic; an echo without an answer within 5 s is lost.
     private static let client = """
         import os, random, socket, struct, sys, threading, time
-        stop, addresses, dials = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
+        stop, addresses, dials = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split()
         def say(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
         begun = threading.Barrier(len(addresses) * 2 + len(dials) + 1)
         def family(address): return socket.AF_INET6 if ":" in address else socket.AF_INET

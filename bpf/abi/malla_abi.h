@@ -100,6 +100,7 @@
  * unasked           dropped: an answer (SYN-ACK, echo reply) in a flow that nobody has opened
  * off_link          dropped: neighbour discovery out of a pod to what is not on its link
  * plain_refused     reset: plain text, and the pod that would receive insists on mutual TLS
+ * unguarded         dropped: the hook's program, which would have judged it, is not there
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -157,7 +158,8 @@
 	X(UNRELATED, 52, "unrelated")                                                              \
 	X(UNASKED, 53, "unasked")                                                                  \
 	X(OFF_LINK, 54, "off_link")                                                                \
-	X(PLAIN_REFUSED, 55, "plain_refused")
+	X(PLAIN_REFUSED, 55, "plain_refused")                                                      \
+	X(UNGUARDED, 56, "unguarded")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -541,8 +543,7 @@ struct malla_snat {
 };
 MALLA_ABI_SIZE(struct malla_snat, 56);
 
-/* Some service is served to those outside. */
-#define MALLA_NODE_SERVES 1
+#define MALLA_NODE_SERVES 1 /* some service is served to those outside */
 
 /* malla_node: one row, of this node's own InternalIPs; zero where it has none of a family. */
 struct malla_node {
@@ -568,8 +569,7 @@ struct malla_dialled {
 };
 MALLA_ABI_SIZE(struct malla_dialled, 32);
 
-/* The node may always reach its own pods (probes), whatever their policies say. */
-#define MALLA_SETTING_HOST_ALLOWED 1
+#define MALLA_SETTING_HOST_ALLOWED 1 /* the node reaches its own pods, whatever policies say */
 #define MALLA_SETTING_HBONE	   2 /* the engine serves MALLA_HBONE_PORT of its pods */
 #define MALLA_SETTING_ROUTES	   4 /* MALLA_FLOW_ROUTED is to be had */
 #define MALLA_SETTING_JOINS	   8 /* another version's programs know flows that these do not */

@@ -14,6 +14,7 @@
 #include "lib/capture.h"
 #include "lib/count.h"
 #include "lib/far.h"
+#include "lib/guard.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/refuse.h"
@@ -114,7 +115,7 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 	if (capture_is_engines(verdict))
 		return capture_redirect_peer();
 	if (verdict == MALLA_VERDICT_PASS)
-		return TCX_NEXT;
+		return guard_seal(skb, MALLA_HOOK_UPLINK);
 	if (verdict == MALLA_VERDICT_DIRECT || verdict == MALLA_VERDICT_AUDITED ||
 	    verdict == MALLA_VERDICT_RELATED)
 		return (int)bpf_redirect_peer(target, 0);

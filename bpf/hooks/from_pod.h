@@ -15,6 +15,7 @@
 #include "lib/count.h"
 #include "lib/exclude.h"
 #include "lib/far.h"
+#include "lib/guard.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/link.h"
@@ -334,9 +335,13 @@ static __always_inline enum malla_verdict from_pod_counted(const struct from_pod
 static __always_inline int from_pod_send(struct __sk_buff *skb, const struct packet *packet,
 					 const struct from_pod *way)
 {
+	int answer = TCX_NEXT;
+
 	if (way->target)
 		return (int)bpf_redirect_peer(way->target, 0);
-	return way->is_routed ? far_send(skb, packet) : TCX_NEXT;
+	if (way->is_routed)
+		answer = far_send(skb, packet);
+	return answer == TCX_NEXT ? guard_seal(skb, MALLA_HOOK_FROM_POD) : answer;
 }
 
 SEC("tc")
@@ -353,7 +358,7 @@ int malla_from_pod(struct __sk_buff *skb)
 	switch (verdict) {
 	case MALLA_VERDICT_RETURNED:
 	case MALLA_VERDICT_LINK_LOCAL:
-		return TCX_NEXT;
+		return guard_seal(skb, MALLA_HOOK_FROM_POD);
 	case MALLA_VERDICT_PASS:
 	case MALLA_VERDICT_RELATED:
 	case MALLA_VERDICT_DIRECT:

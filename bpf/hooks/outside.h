@@ -13,6 +13,7 @@
  */
 #pragma once
 #include "lib/count.h"
+#include "lib/guard.h"
 #include "lib/nat.h"
 #include "lib/refuse.h"
 #include "lib/related.h"
@@ -105,14 +106,36 @@ static __always_inline int outside_send(struct __sk_buff *skb, const struct pack
 	return found == WAY_STACK ? TCX_NEXT : way_take(skb, packet, &way);
 }
 
+static __always_inline int outside_drop(struct packet *packet, enum malla_verdict verdict)
+{
+	count_verdict(packet->hook, verdict);
+	tell_refused(packet, verdict);
+	return TCX_DROP;
+}
+
+/* uplink is not there to look: whether the packet is one that it would have dropped as spoofed. All
+ * else that it judges, to_pod does. */
+static __always_inline int outside_is_forged(struct __sk_buff *skb, struct packet *packet)
+{
+	if (!spoof_opens(skb, packet))
+		return 0;
+	packet->hook = MALLA_HOOK_UPLINK;
+	return 1;
+}
+
 static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 {
 	struct malla_flow_key becomes;
 	struct packet packet = {.hook = MALLA_HOOK_OUTSIDE};
 	enum malla_verdict verdict;
+	int is_sealed = guard_unseal(skb, MALLA_HOOK_UPLINK);
 	int answer;
 
-	if (outside_is_idle() || !outside_reads(skb, network, &packet))
+	if ((is_sealed && outside_is_idle()) || !outside_reads(skb, network, &packet))
+		return TCX_NEXT;
+	if (!is_sealed && outside_is_forged(skb, &packet))
+		return guard_refuse(skb, &packet, MALLA_VERDICT_PASS);
+	if (outside_is_idle())
 		return TCX_NEXT;
 	verdict = outside_judge(&packet, &becomes);
 	if (packet.is_icmp && !outside_refuses(verdict) &&
@@ -149,24 +172,29 @@ int malla_outside3(struct __sk_buff *skb)
 	return outside_meet(skb, 0);
 }
 
-static __always_inline int outside_drop(struct packet *packet, enum malla_verdict verdict)
-{
-	count_verdict(packet->hook, verdict);
-	tell_refused(packet, verdict);
-	return TCX_DROP;
-}
-
-/* tc ingress at a pod's interface, behind from_pod: the answer of a pod to somebody outside. */
+/*
+ * tc ingress at a pod's interface, behind from_pod, whose guard it is: the answer of a pod to
+ * somebody outside.
+ */
 SEC("tc")
 int malla_back(struct __sk_buff *skb)
 {
 	enum malla_verdict verdict = MALLA_VERDICT_TRANSLATED_BACK;
 	struct packet packet = {.hook = MALLA_HOOK_BACK};
+	int is_sealed = guard_unseal(skb, MALLA_HOOK_FROM_POD);
+	enum malla_verdict read;
 	struct malla_snat *entry;
 	struct malla_flow_key becomes;
 	int answer;
 
-	if (outside_is_idle() || !outside_reads(skb, sizeof(struct ethhdr), &packet))
+	if (is_sealed && outside_is_idle())
+		return TCX_NEXT;
+	read = packet_read(skb, sizeof(struct ethhdr), &packet);
+	if (!is_sealed) {
+		packet.hook = MALLA_HOOK_FROM_POD;
+		return guard_refuse(skb, &packet, read);
+	}
+	if (read != MALLA_VERDICT_PASS)
 		return TCX_NEXT;
 	entry = nat_find(&packet.flow, MALLA_NAT_OUT_OF_POD);
 	if (!entry)

@@ -11,6 +11,7 @@
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/guard.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/refuse.h"
@@ -131,7 +132,7 @@ int malla_to_pod(struct __sk_buff *skb)
 	case MALLA_VERDICT_LINK_LOCAL:
 	case MALLA_VERDICT_NOT_IP:
 	case MALLA_VERDICT_TRANSLATED_BACK:
-		return TCX_NEXT;
+		return guard_seal(skb, MALLA_HOOK_TO_POD);
 	default:
 		tell_refused(&packet, verdict);
 		return TCX_DROP;

@@ -32,16 +32,24 @@ struct AttachedLinks {
     /// Attaches, or takes over what an agent before this one attached; once.
     mutating func join(_ attachment: Attachment, _ object: borrowing BPFObject) throws(BPFError) {
         if hold(attachment) { return }
+        let main = attachment.behind.flatMap { links[$0] }
+        try join(attachment, object, main.map { .behind($0) })
+    }
+
+    private mutating func join(
+        _ attachment: Attachment, _ object: borrowing BPFObject, _ neighbour: Neighbour?
+    ) throws(BPFError) {
         let program = try object.program(attachment.program)
         let directories = [directory] + (older.map { [$0] } ?? [])
-        links[attachment.pin] = try Link.join(attachment, program: program, directories)
+        links[attachment.pin] = try Link.join(
+            attachment, program: program, directories, neighbour)
     }
 
     /// Looks at every link in the kernel and puts right what is wrong with it.
     ///
     /// - Parameter interfaces: indices of those that there are.
     /// - Returns: what was repaired, and links at interfaces that there are no more.
-    /// - Complexity: a system call a link, more for those that are repaired.
+    /// - Complexity: a system call a link, two a guard, more for those that are repaired.
     mutating func verify(
         _ object: borrowing BPFObject, interfaces: Set<UInt32>
     ) -> (repairs: [LinkRepair], orphans: [Attachment]) {
@@ -49,7 +57,11 @@ struct AttachedLinks {
         var repairs: [LinkRepair] = []
         var orphans: [Attachment] = []
         let pins = Set(PinDirectory.names(in: directory))
-        for link in links.values {
+        // What is guarded first: a guard finds its place by it.
+        let all =
+            links.values.filter { $0.attachment.behind == nil }
+            + links.values.filter { $0.attachment.behind != nil }
+        for link in all {
             let place = UInt32(truncatingIfNeeded: link.attachment.place)
             if link.attachment.isInterface, !interfaces.contains(place) {
                 orphans.append(link.attachment)
@@ -59,7 +71,10 @@ struct AttachedLinks {
             let id = ids[name] ?? object.statistics(ofProgram: name)?.id ?? 0
             ids[name] = id
             let isPinned = pins.contains(link.attachment.pin)
-            guard let fault = link.fault(program: id, isPinned: isPinned) else { continue }
+            let main = link.attachment.behind.flatMap { links[$0] }
+            guard let fault = link.fault(program: id, isPinned: isPinned, behind: main) else {
+                continue
+            }
             var repair = LinkRepair(attachment: link.attachment, fault: fault)
             do throws(BPFError) {
                 try mend(link, fault, object)
@@ -79,11 +94,20 @@ struct AttachedLinks {
         switch fault {
         case .replaced: try link.update(to: object.program(link.attachment.program))
         case .unpinned: try link.repin()
-        case .detached:
-            links[link.attachment.pin] = nil
+        case .detached, .misplaced:
+            if fault == .misplaced { try link.remove() }
+            let pin = link.attachment.pin
+            links[pin] = nil
             // Still ours to try again if it cannot be attached now.
-            defer { if links[link.attachment.pin] == nil { links[link.attachment.pin] = link } }
-            try join(link.attachment, object)
+            defer { if links[pin] == nil { links[pin] = link } }
+            // Before its guard, or nothing that it lets pass would bear a seal when it is there.
+            if let guarding = links.values.first(where: { $0.attachment.behind == pin }),
+                guarding.isAttached
+            {
+                try join(link.attachment, object, .before(guarding))
+            } else {
+                try join(link.attachment, object)
+            }
         }
     }
 
@@ -93,7 +117,7 @@ struct AttachedLinks {
     }
 
     mutating func remove(_ pins: [String]) throws(BPFError) {
-        for pin in pins {
+        for pin in Guards.removable(pins) {
             links[pin] = nil
             try Link.remove(pin: "\(directory)/\(pin)")
         }

@@ -19,6 +19,8 @@ struct Attachment {
     /// What the kernel says of a link in this place: cgroup id, interface index, namespace inode.
     let place: UInt64
     let isCgroup: Bool
+    /// The pin of the program that this one guards.
+    var behind: String?
 
     var name: String { "\(program) at \(description)" }
     /// At an interface, whose index `place` is then.
@@ -65,23 +67,55 @@ enum HoldAttachment {
     }
 }
 
-/// A program at one direction of one interface. Source: BPF_TCX_INGRESS and _EGRESS, Linux 6.6.
+/// The programs at an interface. Source: BPF_TCX_INGRESS and _EGRESS, Linux 6.6.
 enum TCXAttachment {
-    static func ingress(_ program: String, hook: String, of link: NetworkLink) -> Attachment {
-        make(program, hook, link, type: 46, direction: "ingress")
+    /// A pod's. Each guard comes after the program that it guards.
+    static func pod(_ link: NetworkLink) -> [Attachment] {
+        [
+            egress("malla_to_pod", hook: "to_pod", of: link),
+            egress("malla_guard", hook: "to_pod_guard", of: link, behind: "to_pod"),
+            ingress("malla_from_pod", hook: "from_pod", of: link),
+            ingress("malla_back", hook: "back", of: link, behind: "from_pod"),
+        ]
     }
 
-    static func egress(_ program: String, hook: String, of link: NetworkLink) -> Attachment {
-        make(program, hook, link, type: 47, direction: "egress")
+    static func uplink(_ link: NetworkLink) -> [Attachment] {
+        let end = link.hasLinkHeader ? "" : "3"
+        return [
+            ingress("malla_uplink" + end, hook: "uplink", of: link),
+            ingress("malla_outside" + end, hook: "outside", of: link, behind: "uplink"),
+            egress("malla_leaving" + end, hook: "leaving", of: link),
+        ]
+    }
+
+    static func engine(_ link: NetworkLink) -> [Attachment] {
+        [
+            ingress("malla_from_eng", hook: "from_engine", of: link),
+            ingress(
+                "malla_guard_eng", hook: "from_engine_guard", of: link, behind: "from_engine"),
+        ]
+    }
+
+    private static func ingress(
+        _ program: String, hook: String, of link: NetworkLink, behind main: String? = nil
+    ) -> Attachment {
+        make(program, hook, link, type: 46, main)
+    }
+
+    private static func egress(
+        _ program: String, hook: String, of link: NetworkLink, behind main: String? = nil
+    ) -> Attachment {
+        make(program, hook, link, type: 47, main)
     }
 
     private static func make(
-        _ program: String, _ hook: String, _ link: NetworkLink, type: UInt32, direction: String
+        _ program: String, _ hook: String, _ link: NetworkLink, type: UInt32, _ main: String?
     ) -> Attachment {
-        Attachment(
+        let direction = type == 46 ? "ingress" : "egress"
+        return Attachment(
             program: program, hook: hook, description: "tcx \(direction) \(link.name)",
             pin: "\(hook)_\(link.index)", target: CInt(bitPattern: link.index), type: type,
-            place: UInt64(link.index), isCgroup: false)
+            place: UInt64(link.index), isCgroup: false, behind: main.map { "\($0)_\(link.index)" })
     }
 }
 

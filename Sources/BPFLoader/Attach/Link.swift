@@ -1,6 +1,7 @@
 // One pinned BPF link: the attachment of one program to one place, which outlives the agent.
 
 internal import CBPF
+internal import CLinux
 internal import Glibc
 
 /// - Owns: one descriptor. The attachment lives while it is pinned or this value does.
@@ -26,16 +27,19 @@ final class Link {
     /// between the old and the new; or attaches anew where none is pinned or what was pinned lost
     /// its place.
     ///
-    /// - Parameter directories: of pins; the first is ours, and what is in another moves there.
+    /// - Parameters:
+    ///   - directories: of pins; the first is ours, and what is in another moves there.
+    ///   - neighbour: where a new one goes. A guard that stands elsewhere is attached anew.
     static func join(
-        _ attachment: Attachment, program: CInt, _ directories: [String]
+        _ attachment: Attachment, program: CInt, _ directories: [String],
+        _ neighbour: Neighbour? = nil
     ) throws(BPFError) -> Link {
         let pin = "\(directories[0])/\(attachment.pin)"
         for directory in directories {
             let found = "\(directory)/\(attachment.pin)"
             guard let pinned = try PinDirectory.open(found) else { continue }
             let descriptor = Descriptor(adopting: pinned)
-            if isAttached(descriptor.number, to: attachment) {
+            if isAttached(descriptor.number, to: attachment, neighbour) {
                 let result = bpf_link_update(descriptor.number, program, nil)
                 guard result == 0 else {
                     throw .refused(call: .replace, object: attachment.name, errno: -result)
@@ -46,16 +50,34 @@ final class Link {
                 }
                 return Link(attachment, adopting: descriptor, pin: pin, isAdopted: true)
             }
+            _ = bpf_link_detach(descriptor.number)
             _ = unsafe unlink(found)
         }
-        let type = bpf_attach_type(attachment.type)
-        let created = bpf_link_create(program, attachment.target, type, nil)
+        let created = create(attachment, program: program, neighbour)
         guard created >= 0 else {
             throw .refused(call: .attach, object: attachment.name, errno: -created)
         }
         let descriptor = Descriptor(adopting: created)
         try PinDirectory.pin(descriptor.number, at: pin)
         return Link(attachment, adopting: descriptor, pin: pin, isAdopted: false)
+    }
+
+    /// A descriptor of the new link, or a negative errno.
+    private static func create(
+        _ attachment: Attachment, program: CInt, _ neighbour: Neighbour?
+    ) -> CInt {
+        let (place, beside) =
+            switch neighbour {
+            case .before(let link): (MALLA_CHAIN_BEFORE, link.descriptor.number)
+            case .behind(let link): (MALLA_CHAIN_BEHIND, link.descriptor.number)
+            case nil: (MALLA_CHAIN_LAST, -1 as CInt)
+            }
+        guard attachment.isInterface else {
+            let type = bpf_attach_type(attachment.type)
+            return bpf_link_create(program, attachment.target, type, nil)
+        }
+        let index = UInt32(truncatingIfNeeded: attachment.place)
+        return malla_chain_attach(program, index, attachment.type, place, beside)
     }
 
     /// What is wrong with it now.
@@ -66,17 +88,23 @@ final class Link {
         case replaced
         /// It is attached, but its pin is gone.
         case unpinned
+        /// A guard that does not stand directly behind the program that it guards.
+        case misplaced
     }
 
     /// - Parameters:
     ///   - program: the id of the program that it should run.
     ///   - isPinned: whether there is a pin of its name.
-    /// - Complexity: one system call.
-    func fault(program: UInt32, isPinned: Bool) -> Fault? {
+    ///   - main: what it guards.
+    /// - Complexity: one system call, three more for a guard.
+    func fault(program: UInt32, isPinned: Bool, behind main: Link?) -> Fault? {
         guard let kernel = LinkShape.of(descriptor.number), kernel.stands(at: attachment) else {
             return .detached
         }
         guard kernel.program == program else { return .replaced }
+        if let main, main.isAttached, !Self.isGuard(kernel, of: main, at: attachment) {
+            return .misplaced
+        }
         return isPinned ? nil : .unpinned
     }
 
@@ -90,8 +118,25 @@ final class Link {
 
     func repin() throws(BPFError) { try PinDirectory.pin(descriptor.number, at: pin) }
 
-    private static func isAttached(_ descriptor: CInt, to attachment: Attachment) -> Bool {
-        LinkShape.of(descriptor)?.stands(at: attachment) ?? false
+    var isAttached: Bool {
+        LinkShape.of(descriptor.number)?.stands(at: attachment) ?? false
+    }
+
+    private static func isAttached(
+        _ descriptor: CInt, to attachment: Attachment, _ neighbour: Neighbour?
+    ) -> Bool {
+        guard let kernel = LinkShape.of(descriptor), kernel.stands(at: attachment) else {
+            return false
+        }
+        guard case .behind(let main) = neighbour else { return true }
+        return isGuard(kernel, of: main, at: attachment)
+    }
+
+    private static func isGuard(
+        _ shape: LinkShape, of main: Link, at attachment: Attachment
+    ) -> Bool {
+        guard let first = LinkShape.of(main.descriptor.number) else { return false }
+        return Chain(at: attachment).leads(from: first.program, to: shape.program)
     }
 
     /// Takes the program off its place and removes the pin.

@@ -128,6 +128,7 @@ extension LinkRepair {
             case .detached: (.link, "\(attachment.name) was detached")
             case .replaced: (.program, "\(attachment.name) ran another program")
             case .unpinned: (.pin, "the pin of \(attachment.name) was gone")
+            case .misplaced: (.link, "\(attachment.name) was not behind what it guards")
             }
         return Repair(
             what, subject, problem.isEmpty ? text : "\(text); \(problem)",

@@ -113,7 +113,9 @@ struct PinDirectory {
 
     /// Detaches the links and removes the pins of one ABI's directory, and the directory.
     static func removeAll(_ path: String) throws(BPFError) {
-        for name in names(in: path + "/link") { try Link.remove(pin: "\(path)/link/\(name)") }
+        for name in Guards.removable(names(in: path + "/link")) {
+            try Link.remove(pin: "\(path)/link/\(name)")
+        }
         for name in names(in: path + "/programs") { try remove("\(path)/programs/\(name)") }
         for name in names(in: path) where name != "link" && name != "programs" {
             try remove("\(path)/\(name)")
