@@ -1,8 +1,8 @@
 /*
  * malla_examine.h - questions that `malla check` puts to the kernel (the agent, too, about TCX), and
- * the CLI's way to the agent's socket. Nothing here changes the machine: programs are loaded and closed at once, never
- * attached; ports are bound and released. Every function answers 0 (or a count, or a descriptor)
- * or a negative errno.
+ * the CLI's way to the agent's socket. Nothing here changes the machine: programs are loaded and
+ * closed at once, never attached; ports are bound and released. Every function answers 0 (or a
+ * count, or a descriptor) or a negative errno.
  */
 #ifndef MALLA_EXAMINE_H
 #define MALLA_EXAMINE_H
