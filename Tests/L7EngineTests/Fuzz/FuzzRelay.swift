@@ -15,7 +15,8 @@ final class FuzzRelay: Sendable {
 
     private struct State {
         var answer: [UInt8] = []
-        var seen = 0
+        /// The origin has said more than its answer, and keeps the connection.
+        var isSpoilt = false
     }
     private let state = Mutex(State())
     private let gateway: Gateway
@@ -55,14 +56,20 @@ final class FuzzRelay: Sendable {
         guard let first = bytes.first else { return }
         let middle = 1 + (bytes.count - 1) * Int(first) / 255
         state.withLock { $0 = State(answer: Array(bytes[middle...])) }
-        let asked = Array(bytes[1..<middle])
+        exchange(Array(bytes[1..<middle]), isMany: first & 7 == 7)
+        // Whoever would ask such a connection does so now, so that this input is to blame.
+        if state.withLock({ $0.isSpoilt }) {
+            exchange(Array("GET / HTTP/1.1\r\nHost: a\r\n\r\n".utf8), isMany: false)
+        }
+    }
+
+    private func exchange(_ asked: [UInt8], isMany: Bool) {
         let client = Loopback.connect(gateway.port)
         guard Loopback.isConnected(client) else {
             // The system is out of ports, or of descriptors.
             close(client)
             return
         }
-        let isMany = first & 7 == 7
         Loopback.send(client, isMany ? Array(repeatElement(asked, count: 50).joined()) : asked)
         shutdown(client, Int32(SHUT_WR))
         var answer: [UInt8] = []
@@ -107,9 +114,12 @@ final class FuzzRelay: Sendable {
                 if end <= bytes.count {
                     precondition(end == bytes.count, "the origin got one request at a time")
                     let answer = state.withLock { $0.answer }
+                    let rest = Self.behind(answer, to: reading)
+                    isSpoilt = (rest ?? 0) > 0
+                    // Before its client has seen the end of it.
+                    if isSpoilt { state.withLock { $0.isSpoilt = true } }
                     Loopback.send(connection, answer)
-                    guard let rest = Self.behind(answer, to: reading) else { return }
-                    isSpoilt = rest > 0
+                    if rest == nil { return }
                     bytes = []
                     continue
                 }
