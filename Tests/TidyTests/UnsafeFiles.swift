@@ -5,7 +5,7 @@ enum UnsafeFiles {
     /// Files of `Sources` that may say `unsafe`, by folder.
     private static let folders: [String: [String]] = [
         "Sources/BPFLoader/": ["BPFError", "Datapath"],
-        "Sources/BPFLoader/Attach/": ["GracePeriods", "LeftLinks", "Link", "OwnSockets"],
+        "Sources/BPFLoader/Attach/": ["GracePeriods", "Guards", "LeftLinks", "Link", "OwnSockets"],
         "Sources/BPFLoader/Event/": ["EventRing"],
         "Sources/BPFLoader/Flow/": ["FlowClock"],
         "Sources/BPFLoader/Map/": ["BPFMap", "PerCPUArray", "SocketMap"],
