@@ -24,6 +24,8 @@ public struct CertificateItem: Codable, Sendable, Equatable {
     public var message: String
     /// Pods of this node that bear it, `namespace/name`.
     public var pods: [String]
+    /// Gateways of this node that show it to pods of other nodes, the same.
+    public var gateways: [String]
     /// Lists of revoked certificates that the bundle of the authority holds.
     public var revocationLists: Int
     /// The chain, leaf first.
@@ -33,7 +35,7 @@ public struct CertificateItem: Codable, Sendable, Equatable {
         type: String, identity: String, serial: String = "", issuer: String = "",
         notBefore: String = "", notAfter: String = "", remainingSeconds: Int = 0,
         renewAt: String = "", state: String, message: String = "", pods: [String] = [],
-        revocationLists: Int = 0, pem: String = ""
+        gateways: [String] = [], revocationLists: Int = 0, pem: String = ""
     ) {
         self.type = type
         self.identity = identity
@@ -46,6 +48,7 @@ public struct CertificateItem: Codable, Sendable, Equatable {
         self.state = state
         self.message = message
         self.pods = pods
+        self.gateways = gateways
         self.revocationLists = revocationLists
         self.pem = pem
     }

@@ -8,6 +8,8 @@
 enum { FRAME_BYTES_MAX = 64 * 1024 };
 /* Before the peer's settings have come, it must take this many streams (RFC 9113 section 6.5.2). */
 enum { STREAMS_BEFORE_SETTINGS = 100 };
+/* The least block of a stream, and how many a thread keeps. */
+enum { BLOCK_BYTES = 16 * 1024, SPARES_MAX = 128 };
 
 struct hbone_stream {
 	struct engine_session base;
@@ -30,9 +32,10 @@ struct hbone_stream {
 	uint8_t end_is_sent;  /* END_STREAM is framed */
 	uint8_t is_orphan;    /* nobody's: it stays until its END_STREAM is framed */
 
-	/* What came and was not read. */
+	/* What came and was not read, and whom the block is charged to. */
 	uint8_t *bytes;
 	size_t start, end, capacity;
+	uint64_t *charged, *total;
 
 	/* What the `send` under way offers. */
 	const uint8_t *first, *second;
@@ -64,6 +67,10 @@ struct hbone_tunnel {
 	uint8_t has_work;    /* the codec may have something to send */
 	uint8_t end;
 
+	/* Bytes of blocks that its streams hold, and whom those of new streams are charged to. */
+	size_t held;
+	uint64_t *charged, *total;
+
 	/* Framed bytes that the connection below has not taken. */
 	uint8_t *out;
 	size_t out_start, out_end, out_capacity;
@@ -80,6 +87,10 @@ static inline size_t hbone_held(const struct hbone_tunnel *tunnel)
 uint8_t *hbone_make_room(struct hbone_tunnel *tunnel, size_t count);
 /* Has the codec frame what it has: 0, or -1. */
 int hbone_frame(struct hbone_tunnel *tunnel);
+/* A block of the size for a stream that has none, or what it held is moved into it: 0, or -1. */
+int hbone_stream_grow(struct hbone_stream *stream, size_t capacity);
+/* Gives a stream's block back. */
+void hbone_stream_shrink(struct hbone_stream *stream);
 /* Says that bytes were read, so that the peer may send as many more. */
 void hbone_consumed(struct hbone_tunnel *tunnel, const struct hbone_stream *stream, size_t count);
 struct hbone_stream *hbone_find(nghttp2_session *session, int32_t id);

@@ -43,6 +43,88 @@ struct hbone_stream *hbone_tunnel_next(struct hbone_tunnel *tunnel)
 	return stream;
 }
 
+/* ---- what came and was not read ---- */
+
+static void charge(struct hbone_stream *stream, size_t bytes)
+{
+	if (stream->charged)
+		*stream->charged += bytes;
+	if (stream->total)
+		*stream->total += bytes;
+	if (stream->tunnel)
+		stream->tunnel->held += bytes;
+	stream->capacity += bytes;
+}
+
+/* Least blocks that no stream of this thread has now, so that streams that take turns need no
+ * others. The first word of each leads to the next. */
+static _Thread_local uint8_t *spares;
+static _Thread_local unsigned int spare_count;
+
+static uint8_t *take_block(size_t capacity)
+{
+	uint8_t *block = spares;
+
+	if (capacity != BLOCK_BYTES || !block)
+		return malloc(capacity);
+	memcpy(&spares, block, sizeof(spares));
+	spare_count--;
+	return block;
+}
+
+static void give_block(uint8_t *block, size_t capacity)
+{
+	if (capacity != BLOCK_BYTES || spare_count == SPARES_MAX) {
+		free(block);
+		return;
+	}
+	memcpy(block, &spares, sizeof(spares));
+	spares = block;
+	spare_count++;
+}
+
+int hbone_stream_grow(struct hbone_stream *stream, size_t capacity)
+{
+	size_t unread = stream->end - stream->start;
+	uint8_t *block = stream->bytes;
+
+	if (capacity > stream->capacity)
+		block = take_block(capacity);
+	if (!block)
+		return -1;
+	if (unread)
+		memmove(block, stream->bytes + stream->start, unread);
+	if (block != stream->bytes) {
+		if (stream->bytes)
+			give_block(stream->bytes, stream->capacity);
+		stream->bytes = block;
+		charge(stream, capacity - stream->capacity);
+	}
+	stream->start = 0;
+	stream->end = unread;
+	return 0;
+}
+
+void hbone_stream_shrink(struct hbone_stream *stream)
+{
+	stream->start = stream->end = 0;
+	if (!stream->bytes)
+		return;
+	give_block(stream->bytes, stream->capacity);
+	stream->bytes = NULL;
+	charge(stream, -stream->capacity);
+}
+
+void hbone_stream_charge(struct hbone_stream *stream, uint64_t *charged)
+{
+	if (stream->charged == charged)
+		return;
+	if (stream->charged)
+		*stream->charged -= stream->capacity;
+	*charged += stream->capacity;
+	stream->charged = charged;
+}
+
 /* ---- what streams send ---- */
 
 static ssize_t offer(nghttp2_session *session, int32_t id, uint8_t *unused, size_t room,
@@ -161,13 +243,7 @@ static ssize_t do_receive(struct engine_session *base, void *bytes, size_t room)
 	if (stream->tunnel)
 		hbone_consumed(stream->tunnel, stream, count);
 	if (stream->start == stream->end) {
-		stream->start = stream->end = 0;
-		/* What a burst needed is not kept for ever. */
-		if (stream->capacity > 16 * 1024) {
-			free(stream->bytes);
-			stream->bytes = NULL;
-			stream->capacity = 0;
-		}
+		hbone_stream_shrink(stream);
 		base->is_drained = !stream->has_ended && !stream->is_closed;
 	}
 	return (ssize_t)count;
@@ -246,14 +322,15 @@ void hbone_forget(struct hbone_stream *stream)
 	if (stream->next)
 		stream->next->previous = stream->previous;
 	tunnel->count--;
+	tunnel->held -= stream->capacity;
 	stream->tunnel = NULL;
 }
 
 void hbone_discard(struct hbone_stream *stream)
 {
+	hbone_stream_shrink(stream);
 	if (stream->tunnel)
 		hbone_forget(stream);
-	free(stream->bytes);
 	free(stream->text);
 	free(stream);
 }
@@ -264,7 +341,7 @@ static void orphan(struct hbone_stream *stream, size_t unread)
 		unlist(stream);
 	stream->is_orphan = 1;
 	stream->owner = 0;
-	stream->start = stream->end;
+	hbone_stream_shrink(stream);
 	if (unread)
 		hbone_consumed(stream->tunnel, stream, unread);
 	stream->tunnel->has_work = 1;
@@ -313,6 +390,8 @@ struct hbone_stream *hbone_stream_new(struct hbone_tunnel *tunnel)
 		return NULL;
 	stream->base.operations = &operations;
 	stream->tunnel = tunnel;
+	stream->charged = tunnel->charged;
+	stream->total = tunnel->total;
 	stream->next = tunnel->streams;
 	if (stream->next)
 		stream->next->previous = stream;

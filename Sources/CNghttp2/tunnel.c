@@ -152,24 +152,13 @@ static int on_bytes(nghttp2_session *session, uint8_t flags, int32_t id, const u
 	}
 	if (stream->capacity - stream->end < count) {
 		size_t unread = stream->end - stream->start;
-		size_t capacity = stream->capacity ? stream->capacity : 16 * 1024;
-		uint8_t *block = stream->bytes;
+		size_t capacity = stream->capacity ? stream->capacity : BLOCK_BYTES;
 
 		/* No more than the window allows: the codec has seen to it. */
 		while (capacity < unread + count)
 			capacity *= 2;
-		if (capacity > stream->capacity)
-			block = malloc(capacity);
-		if (!block)
+		if (hbone_stream_grow(stream, capacity))
 			return NGHTTP2_ERR_CALLBACK_FAILURE;
-		if (unread)
-			memmove(block, stream->bytes + stream->start, unread);
-		if (block != stream->bytes)
-			free(stream->bytes);
-		stream->bytes = block;
-		stream->capacity = capacity;
-		stream->start = 0;
-		stream->end = unread;
 	}
 	memcpy(stream->bytes + stream->end, bytes, count);
 	stream->end += count;
@@ -493,6 +482,17 @@ void hbone_tunnel_abort(struct hbone_tunnel *tunnel)
 enum hbone_end hbone_tunnel_end(const struct hbone_tunnel *tunnel)
 {
 	return tunnel->end;
+}
+
+void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_t *total)
+{
+	tunnel->charged = charged;
+	tunnel->total = total;
+}
+
+size_t hbone_tunnel_held(const struct hbone_tunnel *tunnel)
+{
+	return tunnel->held;
 }
 
 uint32_t hbone_tunnel_streams(const struct hbone_tunnel *tunnel)

@@ -333,6 +333,18 @@ int tls_session_is_h2(const struct engine_session *session)
 	return bytes == 2 && !memcmp(name, "h2", 2);
 }
 
+unsigned int tls_session_version(const struct engine_session *session)
+{
+	return (unsigned int)SSL_version(tls_session_ssl(session));
+}
+
+unsigned int tls_session_cipher(const struct engine_session *session)
+{
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(tls_session_ssl(session));
+
+	return cipher ? SSL_CIPHER_get_protocol_id(cipher) : 0;
+}
+
 static int64_t seconds_of(const X509 *certificate)
 {
 	struct tm time;

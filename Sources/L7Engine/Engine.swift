@@ -52,6 +52,7 @@ public final class Engine: Sendable {
     let names = Mutex(MetricNames())
     private let accountNumbers = Mutex(AccountNumbers())
     private let nodeSockets: NodeSockets?
+    private let register = TunnelRegister()
     private let reader = Mutex(0)
     /// One `adopt` at a time, with the TLS contexts of the last.
     private let adoption = Mutex(Adoption())
@@ -124,7 +125,7 @@ public final class Engine: Sendable {
             number: number, limits: limits, mailbox: mailboxes[number], tally: tallies[number],
             accessLog: accessLogs[number], accounts: accountTables[number],
             nodeSockets: nodeSockets?.stocks[number],
-            capturedListener: captured)
+            capturedListener: captured, register: register)
         if let blackBox {
             worker.slot = blackBox.slot(number)
             malla_blackbox_thread(UInt32(number))
@@ -309,6 +310,11 @@ public final class Engine: Sendable {
     public func accounts() -> [AccountTotals] {
         accountNumbers.withLock { Exposition.accounts(accountTables, $0) }
     }
+
+    /// Tunnels that are open, or ended within the last five minutes.
+    ///
+    /// - Parameter now: seconds since 1970.
+    public func tunnels(at now: Int64) -> [TunnelRecord] { register.all(at: now) }
 
     /// Workloads that are not served, because the engine has died twice of serving them.
     public var quarantined: [String] { blackBox?.suspects ?? [] }

@@ -88,6 +88,9 @@ struct Limits: Sendable {
     /// Bytes that a peer may send ahead on a stream, and on all streams of a tunnel.
     var tunnelWindowBytesMax = 1 << 20
     var tunnelWindowsBytesMax = 16 << 20
+    /// On a stream of a Gateway's, whose tunnels its clients share: streams that are not read leave
+    /// room for the others.
+    var gatewayWindowBytesMax = 128 << 10
     /// Names and values of a CONNECT.
     var tunnelHeadBytesMax = 8 * 1024
     /// Streams that a peer may open and reset within a second (CVE-2023-44487).
@@ -150,6 +153,9 @@ struct Limits: Sendable {
     init() {
         precondition(headBytesMax < receiveBytesMax, "a head fits in one receive")
         precondition(pendingBytesMax >= receiveBytesMax + headBytesMax, "what was read can be held")
+        precondition(
+            gatewayWindowBytesMax * carrierStreamsMax <= tunnelWindowsBytesMax,
+            "no stream of a Gateway's holds up another")
         precondition(resendBytesMax < pendingBytesMax, "a request kept is a request held")
     }
 }

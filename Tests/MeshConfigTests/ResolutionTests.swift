@@ -281,6 +281,18 @@ struct ResolutionTests {
         #expect((status.conditions[1].status == .isTrue) == (served > 0))
     }
 
+    @Test func `a Gateway has the account that Istio would give it, or the one it names`() throws {
+        func account(_ annotations: String) throws -> [String] {
+            let text =
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n"
+                + "metadata: {name: edge, namespace: shop, annotations: \(annotations)}\n"
+                + "spec: {gatewayClassName: malla, listeners: [{name: a, port: 80, protocol: HTTP}]}"
+            return try TestDirectory.load(text).mesh.listeners.map(\.account.description)
+        }
+        #expect(try account("{}") == ["shop/edge-malla"])
+        #expect(try account("{gateway.istio.io/service-account: door}") == ["shop/door"])
+    }
+
     @Test func `a Gateway of another class is ignored and named, with its routes`() throws {
         let text = Self.base.replacing(
             "malla.io/gateway-controller", with: "istio.io/gateway-controller")

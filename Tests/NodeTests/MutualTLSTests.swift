@@ -243,4 +243,65 @@ struct MutualTLSTests {
             try mesh.client.curl("http://\(mesh.bed["far"].v4):8081/", seconds: 1).status != 200)
         #expect(try far.metric("malla_tunnel_streams_total{side=\"downstream\"}") == streams)
     }
+
+    /// Sends a line every 50 ms to whoever connects.
+    private static let ticker = """
+        import socket, sys, threading, time
+        s = socket.create_server(("", 45000))
+        print("up", flush=True)
+        def tick(c):
+            while True:
+                c.sendall(b"tick\\n")
+                time.sleep(0.05)
+        while True: threading.Thread(target=tick, args=(s.accept()[0],), daemon=True).start()
+        """
+    private static let listener = """
+        import socket, sys
+        s = socket.create_connection((sys.argv[1], 45000))
+        while s.recv(4096): print("heard", flush=True)
+        """
+
+    @Test func `policies of the server's node end what they deny within seconds, and only that`()
+        throws
+    {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let (far, near) = (mesh.bed["far"], mesh.bed["near"])
+        let server = try far.start("ticker", ["/usr/bin/python3", "-c", Self.ticker])
+        try eventually("it listens") { server.text.contains("up") }
+        let streams = try [mesh.client, near].map {
+            try $0.start("stream", ["/usr/bin/python3", "-c", Self.listener, far.v4])
+        }
+        let url = SmallMesh.engineFar.urls[0]
+        for pod in [mesh.client, near] { #expect(try pod.curl(url).status == 200, "\(mesh.logs)") }
+        func heard(_ stream: TestProcess) -> Int { stream.text.count }
+        func goesOn(_ stream: TestProcess) throws {
+            let before = heard(stream)
+            try eventually("it goes on\n\(mesh.logs)") { heard(stream) > before + 60 }
+        }
+        for stream in streams { try goesOn(stream) }
+
+        try mesh.bed.configure(
+            "policy.yaml",
+            """
+            apiVersion: networking.k8s.io/v1
+            kind: NetworkPolicy
+            metadata: {name: wall, namespace: \(Testbed.space)}
+            spec:
+              podSelector: {matchLabels: {app: far}}
+              ingress: [{from: [{podSelector: {matchLabels: {app: near}}}]}]
+
+            """)
+        try eventually("the client's stream ends\n\(mesh.logs)", within: 5) {
+            streams[0].exitStatus != nil
+        }
+        // The kept connection of its pool is no way in, and no silence either.
+        let begun = ContinuousClock.now
+        let denied = try mesh.client.curl(url)
+        #expect(denied.status == 403 || denied.status == 503, "\(denied)\n\(mesh.logs)")
+        #expect(ContinuousClock.now - begun < .seconds(3), "\(denied)")
+        #expect(try near.curl(url).status == 200)
+        try goesOn(streams[1])
+        #expect(streams[1].exitStatus == nil)
+    }
 }

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `client` on one node, `far` and `next` on another, `other` on a third that runs no agent: what
+/// `client` and `mate` on one node, `far`, `next` and `third` on another, `other` on one more that runs no agent: what
 /// it opens comes over the fabric as an attacker would send it.
 @Suite("Who may open a tunnel, and what it may lead to (docs/hbone.md)", .serialized)
 struct TunnelRefusalTests {
@@ -20,7 +20,7 @@ struct TunnelRefusalTests {
 
         /// - Parameter bare: a pod that is not in the mesh.
         init(bare: String = "none") throws {
-            bed = try Testbed("n1: client; n2: far, next; n3: other")
+            bed = try Testbed("n1: client, mate; n2: far, next, third; n3: other")
             authority = try TestAuthority()
             _ = try bed["far"].serve()
             _ = try bed["next"].serve()
@@ -167,6 +167,70 @@ struct TunnelRefusalTests {
         let inner = try mesh.bed["client"].run(
             mesh.peer(own, ["--authority", "\(mesh.far.v4):8080"]))
         #expect(!inner.output.contains("\"status\": 200"), "\(inner)")
+    }
+
+    /// Opens a connection from an address that is not the pod's; prints what became of it.
+    private static let pretend = """
+        import socket, sys
+        s = socket.socket()
+        s.settimeout(3)
+        s.setsockopt(0, 15, 1)
+        s.bind((sys.argv[1], 0))
+        try: s.connect((sys.argv[2], 15008)); print("connected")
+        except OSError as e: print("refused:", e)
+        """
+
+    @Test func `a pod that bears another's address gets no tunnel, whatever its certificate`()
+        throws
+    {
+        let mesh = try Fixture()
+        defer { mesh.close() }
+        let (far, next, client) = (mesh.far, mesh.bed["next"], mesh.bed["client"])
+        let files = try mesh.authority.write(
+            try mesh.authority.issue("URI:\(Self.id("next"))"), "next")
+        func verdicts(_ node: TestNode, _ hook: String, _ reason: String) throws -> Double {
+            try node.metric(
+                "malla_datapath_verdicts_total{hook=\"\(hook)\",reason=\"\(reason)\"}")
+        }
+        // On the server's node and on another: of a pod beside it, and of one elsewhere.
+        let (third, mate) = (mesh.bed["third"], mesh.bed["mate"])
+        for (pod, node, address, hook, reason) in [
+            (next, mesh.server, third.v4, "from_pod", "spoofed"),
+            (client, mesh.bed[node: "n1"], mate.v4, "from_pod", "spoofed"),
+            (next, mesh.server, client.v4, "from_socket", "not_ready"),
+        ] {
+            let space = "malla-\(mesh.bed.name)-\(pod.name)"
+            try Command.shell("ip -n \(space) addr add \(address)/32 dev lo")
+            let before = try verdicts(node, hook, reason)
+            let said = try pod.run(["/usr/bin/python3", "-c", Self.pretend, address, far.v4])
+            #expect(said.output.contains("refused:"), "\(pod.name): \(said)")
+            #expect(try verdicts(node, hook, reason) > before, "\(pod.name)\n\(mesh.logs)")
+            guard reason == "spoofed" else { continue }
+            let seen = try node.malla("observe", "--verdict", "spoofed").output
+            #expect(seen.contains(address), "\(pod.name): \(seen)")
+        }
+        #expect(try mesh.server.metric("malla_tunnels_opened_total{side=\"downstream\"}") == 0)
+
+        // From a node without an agent, with the routes bent so that answers come back to it.
+        let other = mesh.bed["other"]
+        let space = "malla-\(mesh.bed.name)"
+        try Command.shell(
+            """
+            ip -n \(space)-other addr add \(client.v4)/32 dev lo
+            ip -n \(space)-n3 route add \(client.v4)/32 via \(other.v4) dev lxc-other onlink
+            ip -n \(space)-n2 route add \(client.v4)/32 via \(mesh.bed[node: "n3"].v4)
+            """)
+        let result = try mesh.handshakes("name_mismatch")
+        let words = ["--authority", "\(far.v4):8080", "--source", client.v4]
+        let said = try other.run(mesh.peer(files, words))
+        #expect(said.output.contains("handshake"), "\(said)")
+        #expect(!said.output.contains("\"status\": 200"), "\(said)")
+        try eventually("it is counted; \(said)\n\(mesh.logs)") {
+            try mesh.handshakes("name_mismatch") == result + 1
+        }
+        try eventually("the access log says who and why") {
+            try mesh.refused(by: client).last == "name_mismatch"
+        }
     }
 
     @Test func `the tunnels' port is the agent's for pods of the mesh, and theirs for others`()

@@ -140,6 +140,9 @@ static __always_inline int flow_open(struct sight *sight, const struct packet *p
 	flow->generation = judge_generation();
 	flow->seen_ticks = sight->now_ticks;
 	flow_begin(flow, packet->flow.protocol, is_mid_stream);
+	/* The rest of a connection whose entry made room is no open one. */
+	if (is_mid_stream && packet->flags & (TCP_FIN | TCP_RST))
+		flow_advance_tcp(flow, packet->flags, is_back);
 	flow->packets[flow_index(is_back)] = packet->segments;
 	flow->bytes[flow_index(is_back)] = packet->bytes;
 	/* An entry that is there already keeps its place, and its owner's account. */

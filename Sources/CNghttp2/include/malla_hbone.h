@@ -70,6 +70,12 @@ void hbone_tunnel_abort(struct hbone_tunnel *tunnel);
 /* The next stream that has news, taken from the list; NULL: none. */
 struct hbone_stream *hbone_tunnel_next(struct hbone_tunnel *tunnel);
 
+/* Where what streams have received and nobody has read is counted, in bytes of memory: that of
+ * streams begun from now on, and of all. Both outlive the tunnel and its streams. */
+void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_t *total);
+/* So much its streams hold now. */
+size_t hbone_tunnel_held(const struct hbone_tunnel *tunnel);
+
 enum hbone_end hbone_tunnel_end(const struct hbone_tunnel *tunnel);
 /* Streams that are open now. */
 uint32_t hbone_tunnel_streams(const struct hbone_tunnel *tunnel);
@@ -87,6 +93,8 @@ uint32_t hbone_tunnel_pings(const struct hbone_tunnel *tunnel);
  * NULL: the tunnel takes none now. */
 struct hbone_stream *hbone_stream_open(struct hbone_tunnel *tunnel, const char *authority,
 				       const char *forwarded, const char *baggage, uint64_t owner);
+/* Whom a stream's bytes are charged to from now on, those that it holds too. */
+void hbone_stream_charge(struct hbone_stream *stream, uint64_t *charged);
 /* Whose a server's stream is, before it is answered. */
 void hbone_stream_own(struct hbone_stream *stream, uint64_t owner);
 /* A server's answer: 200, and bytes may flow. */

@@ -9,20 +9,23 @@ enum TunnelCount {
     case refused(TunnelRefusal)
     /// CONNECTs that were asked for, or that came.
     case streams(HandshakeSide)
+    /// Times that one was not read for what its streams held.
+    case paused(HandshakeSide)
 
     private static let ends = TunnelEnd.allCases.count
 
     /// How many different ones there are.
-    static let places = 2 * (3 + ends) + TunnelRefusal.allCases.count
+    static let places = 2 * (4 + ends) + TunnelRefusal.allCases.count
 
     var place: Int {
         switch self {
         case .open(let side): side.rawValue
         case .opened(let side): 2 + side.rawValue
         case .streams(let side): 4 + side.rawValue
-        case .ended(let side, let end): 6 + side.rawValue * Self.ends + Int(end.rawValue)
+        case .paused(let side): 6 + side.rawValue
+        case .ended(let side, let end): 8 + side.rawValue * Self.ends + Int(end.rawValue)
         case .refused(let refusal):
-            6 + 2 * Self.ends + (TunnelRefusal.allCases.firstIndex(of: refusal) ?? 0)
+            8 + 2 * Self.ends + (TunnelRefusal.allCases.firstIndex(of: refusal) ?? 0)
         }
     }
 }
@@ -52,6 +55,10 @@ extension Exposition {
         }
         head("malla_tunnel_streams_total", "counter", "Connections carried, or asked to be.")
         bySide("malla_tunnel_streams_total") { .streams($0) }
+        head(
+            "malla_tunnels_paused_total", "counter", "Times that a tunnel was not read for a while."
+        )
+        bySide("malla_tunnels_paused_total") { .paused($0) }
         head("malla_tunnel_refused_total", "counter", "CONNECTs refused, by status.")
         for refusal in TunnelRefusal.allCases {
             out += "malla_tunnel_refused_total{status=\"\(refusal.rawValue)\"}"

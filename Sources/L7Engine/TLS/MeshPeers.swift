@@ -19,6 +19,9 @@ final class MeshPeers: Sendable {
     private let snapshot: Snapshot
     /// By workload: what it shows; `nil` for those of other nodes, and where there is none.
     private let own: [MeshContexts?]
+    /// By `Snapshot.gatewaySockets`, then by scope of its route table (listeners of one hostname
+    /// are one scope): what its Gateway shows.
+    private let gateways: [[MeshContexts?]]
     /// By workload.
     private let reaches: [Reach]
     /// Of local pods: the service port that an address and port are an endpoint of.
@@ -40,10 +43,12 @@ final class MeshPeers: Sendable {
             }
         if let previous, previous.table === table {
             own = previous.own
+            gateways = previous.gateways
         } else {
             own = workloads.map {
                 snapshot.isLocal($0) ? Self.contexts(of: $0, table) : nil
             }
+            gateways = snapshot.gatewaySockets.map { Self.contexts(of: $0, snapshot, table) }
         }
         if let previous, previous.hasInbounds(of: snapshot) {
             inbounds = previous.inbounds
@@ -95,6 +100,22 @@ final class MeshPeers: Sendable {
         return table.contexts[id]
     }
 
+    private static func contexts(
+        of socket: GatewaySocket, _ snapshot: Snapshot, _ table: MeshTable
+    ) -> [MeshContexts?] {
+        var seen: Set<String> = []
+        let listeners = socket.listeners.map { snapshot.mesh.listeners[$0] }
+        // In the order in which RouteCompiler numbers scopes.
+        let scopes = listeners.filter { seen.insert($0.hostname ?? "*").inserted }
+        return scopes.map { listener -> MeshContexts? in
+            guard let domain = table.trustDomain else { return nil }
+            let id = try? SPIFFEID(
+                domain, namespace: listener.account.namespace,
+                serviceAccount: listener.account.name)
+            return id.flatMap { table.contexts[$0] }
+        }
+    }
+
     private static func id(of workload: Workload, _ table: MeshTable) -> SPIFFEID? {
         guard let domain = table.trustDomain else { return nil }
         return try? SPIFFEID(
@@ -120,20 +141,34 @@ final class MeshPeers: Sendable {
         return Self.id(of: snapshot.mesh.workloads[index], table)?.description ?? ""
     }
 
-    /// - Parameter client: into `Mesh.workloads`, or -1.
-    func way(from client: Int32, to endpoint: SocketAddress) -> Way {
-        guard client >= 0, let index = snapshot.workloadsByAddress[endpoint.address] else {
-            return .plain
-        }
+    /// Whether tunnels lead to an endpoint.
+    @inline(__always)
+    private func isReached(_ endpoint: SocketAddress) -> Bool {
+        guard let index = snapshot.workloadsByAddress[endpoint.address] else { return false }
         switch reaches[index] {
-        case .plain: return .plain
-        case .tunnel: break
+        case .plain: return false
+        case .tunnel: return true
         case .byPort:
             let workload = snapshot.mesh.workloads[index]
-            if snapshot.peerModes.mode(of: workload, port: endpoint.port) == .disable {
-                return .plain
-            }
+            return snapshot.peerModes.mode(of: workload, port: endpoint.port) != .disable
         }
+    }
+
+    /// From a client of a Gateway.
+    ///
+    /// - Parameter scope: of the socket's route table; -1: it has only one.
+    func way(fromGateway socket: Int32, scope: Int32, to endpoint: SocketAddress) -> Way {
+        guard isReached(endpoint) else { return .plain }
+        guard gateways.indices.contains(Int(socket)) else { return .unavailable }
+        let contexts = gateways[Int(socket)]
+        let index = max(0, Int(scope))
+        return index < contexts.count
+            ? contexts[index].map(Way.tunnel) ?? .unavailable : .unavailable
+    }
+
+    /// - Parameter client: into `Mesh.workloads`, or -1.
+    func way(from client: Int32, to endpoint: SocketAddress) -> Way {
+        guard client >= 0, isReached(endpoint) else { return .plain }
         if let contexts = own[Int(client)] { return .tunnel(contexts) }
         // Others than this node's pods come through us where a service is reached from outside.
         let workload = snapshot.mesh.workloads[Int(client)]

@@ -20,6 +20,7 @@ extension Worker {
         else { return false }
         carrier.it.session = unsafe Session(session)
         carrier.it.shown = contexts.number
+        shownIDs[carrier.token] = contexts.id
         return unsafe tls_session_expect(session, id) == 0
     }
 
@@ -30,7 +31,18 @@ extension Worker {
             contexts.server.pointer, wire.pointer, carrier.it.descriptor)
         carrier.it.session = unsafe Session(session)
         carrier.it.shown = contexts.number
+        shownIDs[carrier.token] = contexts.id
         return unsafe session != nil
+    }
+
+    /// What a carrier's handshake has agreed on: version and suite, as RFC 8446 numbers them.
+    func agreement(of carrier: Link) -> (version: UInt16, suite: UInt16) {
+        guard let session = unsafe carrier.it.session.pointer else { return (0, 0) }
+        // Safe: the session lives as long as its carrier is not dead.
+        return unsafe (
+            UInt16(truncatingIfNeeded: tls_session_version(session)),
+            UInt16(truncatingIfNeeded: tls_session_cipher(session))
+        )
     }
 
     /// When the first of both certificates of a carrier runs out, by this worker's clock.

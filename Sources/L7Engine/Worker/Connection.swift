@@ -121,7 +121,7 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     /// Into `WorkerConfig.sources`; the stable number of the client's workload.
     var source: UInt32 = 0
     var isPod = false
-    /// Of `table`'s scopes, the one that the client chose by SNI.
+    /// Of `table`'s scopes, the one that the client chose by SNI; without TLS, by its request.
     var scope: Int32 = -1
 
     // Downstream: TCP as it comes (Worker+Opaque).
@@ -186,6 +186,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var logText: UnsafeMutablePointer<UInt8>?
 
     // What mutual TLS needs, behind all that plain connections touch.
+    /// Downstream of a Gateway: into `Snapshot.gatewaySockets`.
+    var socket: Int32 = -1
     /// Downstream: of `Mesh.workloads`, the client; -1: it is none of them.
     var workload: Int32 = -1
     /// Carrier: it was accepted; else dialled.
@@ -196,6 +198,10 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var pingsSent: UInt32 = 0
     /// Carrier: of the `MeshContexts` that it shows.
     var shown: UInt32 = 0
+    /// Carrier: whom what its streams hold is charged to; 0: each stream has an account of its own.
+    var holder: Int32 = 0
+    /// Carrier: in `Worker.paused`.
+    var isPaused = false
     /// Carrier: when the first of both certificates runs out; it takes nothing new then.
     var takesUntil = UInt64.max
     /// Of a stream.

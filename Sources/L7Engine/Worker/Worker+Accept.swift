@@ -240,7 +240,7 @@ extension Worker {
     }
 
     /// The account of the client's workload, or of those outside of the mesh with such addresses.
-    private func account(of address: IPAddress) -> Int32 {
+    func account(of address: IPAddress) -> Int32 {
         if current >= 0, let config = configs[current].config,
             let index = config.snapshot.workloadsByAddress[address], config.accounts[index] > 0
         {

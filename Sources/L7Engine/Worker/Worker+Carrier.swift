@@ -51,7 +51,9 @@ extension Worker {
             }
             countGreeting(carrier, -1)
             carrier.it.phase = .tunnel
-            carrier.it.tunnel = HBONETunnel(over: carrier.it.session, isServer: true, limits)
+            carrier.it.tunnel = HBONETunnel(
+                over: carrier.it.session, isServer: true, window: limits.tunnelWindowBytesMax,
+                limits)
         } else {
             carrier.it.phase = .tunnel
         }
@@ -59,6 +61,8 @@ extension Worker {
             endCarrier(carrier, .memory)
             return false
         }
+        if carrier.it.isServer { chargeReceived(carrier, to: receiver(of: carrier)) }
+        noteOpened(carrier)
         tally.count(side(carrier), .none)
         tally.count(.opened(side(carrier)))
         tally.count(.open(side(carrier)))
@@ -77,6 +81,10 @@ extension Worker {
 
     private func receiveCarrier(_ carrier: Link) {
         while carrier.it.canRead {
+            if let reason = excessOfStreams(carrier) {
+                pause(carrier, reason)
+                break
+            }
             switch unsafe carrier.it.tunnel.receive(scratch, limits.receiveBytesMax) {
             case .again: movedBytes += limits.receiveBytesMax / 4
             case .nothing: carrier.it.canRead = false
@@ -87,6 +95,64 @@ extension Worker {
             if carrier.it.canRead, yields(carrier) { break }
         }
         deliver(carrier)
+    }
+
+    // MARK: What streams hold
+
+    /// Bytes that come on its streams and are not read are charged to the account.
+    func chargeReceived(_ carrier: Link, to account: Int32) {
+        carrier.it.holder = account
+        unsafe carrier.it.tunnel.charge(accounts.bufferBytes(account), streamBytes)
+    }
+
+    /// The pod that sends, where it has an account; else the one that should read: a Gateway, or a
+    /// host outside, sends to several for many.
+    private func receiver(of carrier: Link) -> Int32 {
+        guard carrier.it.account < AccountNumbers.outsideCount else { return carrier.it.account }
+        let own = account(of: carrier.it.target.address)
+        return own >= AccountNumbers.outsideCount ? own : carrier.it.account
+    }
+
+    /// Why it is not to be read now: its streams hold something, and their account too much.
+    @inline(__always)
+    private func excessOfStreams(_ carrier: Link) -> Shed? {
+        // What a peer that has ended has sent is with the socket: it is not much.
+        guard carrier.it.holder > 0, !carrier.it.isEnding, carrier.it.tunnel.held > 0 else {
+            return nil
+        }
+        return excessOfBuffers(carrier.it.holder)
+    }
+
+    /// Leaves what comes with the socket: its peer is slowed down.
+    private func pause(_ carrier: Link, _ reason: Shed) {
+        guard !carrier.it.isPaused else { return }
+        carrier.it.isPaused = true
+        carrier.it.seenBytes = .max
+        paused.append(carrier)
+        tally.count(.paused(side(carrier)))
+        shed(carrier.it.holder, reason)
+    }
+
+    /// At the end of a turn: streams were read, or ended.
+    func resumeCarriers() {
+        if paused.isEmpty { return }
+        paused.removeAll { carrier in
+            guard excessOfStreams(carrier) == nil else { return false }
+            carrier.it.isPaused = false
+            makeReady(carrier)
+            return true
+        }
+    }
+
+    /// One that has stood still for a whole interval gives back what it holds.
+    private func pausedExpired(_ carrier: Link) {
+        let held = UInt64(carrier.it.tunnel.held)
+        guard carrier.it.seenBytes != held else {
+            endCarrier(carrier, .overload)
+            return
+        }
+        carrier.it.seenBytes = held
+        timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
     }
 
     /// Tells streams what is new.
@@ -180,6 +246,10 @@ extension Worker {
             }
             return
         }
+        if carrier.it.isPaused {
+            pausedExpired(carrier)
+            return
+        }
         let isIdle =
             carrier.it.tunnel.streams == 0
             && now &- carrier.it.quietSince >= limits.carrierIdleNanosecondsMax
@@ -224,7 +294,12 @@ extension Worker {
         guard carrier.it.phase != .dead else { return }
         if carrier.it.phase == .handshaking, carrier.it.isServer { countGreeting(carrier, -1) }
         let wasOpen = carrier.it.phase == .tunnel
-        if wasOpen { tally.count(.open(side(carrier)), by: -1) }
+        if wasOpen {
+            tally.count(.open(side(carrier)), by: -1)
+            noteEnded(carrier)
+        }
+        if carrier.it.isPaused { paused.removeAll { $0 == carrier } }
+        shownIDs[carrier.token] = nil
         tally.count(.ended(side(carrier), why))
         carrier.it.phase = .dead
         timers.remove(carrier)

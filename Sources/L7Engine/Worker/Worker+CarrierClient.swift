@@ -10,15 +10,20 @@ extension Worker {
     /// `Pool.identity` of the connections that may take a client to an endpoint: 0 for plain ones,
     /// `TLSTable.unavailable` where there must be a tunnel and can be none.
     func carriage(_ link: Link, _ endpoint: Endpoint) -> UInt32 {
-        guard link.it.isCaptured, !link.it.isStream, let peers = config(link).peers else {
-            return 0
-        }
-        switch peers.way(from: link.it.workload, to: endpoint.address) {
+        guard !link.it.isStream, let peers = config(link).peers else { return 0 }
+        switch way(link, peers, to: endpoint.address) {
         case .plain: return 0
         case .unavailable: return TLSTable.unavailable
         case .tunnel(let contexts):
             return isValid(contexts) ? TLSTable.tunnelMark | contexts.number : TLSTable.unavailable
         }
+    }
+
+    private func way(_ link: Link, _ peers: MeshPeers, to endpoint: SocketAddress) -> MeshPeers.Way
+    {
+        link.it.isCaptured
+            ? peers.way(from: link.it.workload, to: endpoint)
+            : peers.way(fromGateway: link.it.socket, scope: link.it.scope, to: endpoint)
     }
 
     /// Nothing new begins with a certificate that has run out.
@@ -35,7 +40,7 @@ extension Worker {
         let upstream = makeConnection(-1, .upstream)
         guard
             let stream = carrier.it.tunnel.open(
-                pool.it.endpoint.description, forwarded: Self.forwarded(for: link.it.peer.address),
+                pool.it.endpoint.description, forwarded: forwarded(for: link),
                 baggage: baggage(of: link), owner: upstream)
         else {
             upstream.it.phase = .dead
@@ -58,14 +63,24 @@ extension Worker {
         dialFailed(link, isLate: false)
     }
 
-    /// RFC 7239 section 6: an IPv6 address stands in brackets and quotes.
-    private static func forwarded(for address: IPAddress) -> String {
-        address.isIPv4 ? "for=\(address)" : "for=\"[\(address)]\""
+    /// RFC 7239 section 6: an IPv6 address stands in brackets and quotes. A Gateway's stream is for
+    /// several clients, one after another.
+    private func forwarded(for link: Link) -> String? {
+        guard link.it.isCaptured else { return nil }
+        let address = link.it.peer.address
+        return address.isIPv4 ? "for=\(address)" : "for=\"[\(address)]\""
     }
 
     /// Who asks, in the words of Istio's ambient mode.
     private func baggage(of link: Link) -> String? {
         let mesh = config(link).snapshot.mesh
+        if !link.it.isCaptured {
+            let account = dialling(link)?.id.account
+            return account.map {
+                "k8s.namespace.name=\($0.namespace),k8s.deployment.name=\($0.name),"
+                    + "service.name=\($0.name),service.version=latest"
+            }
+        }
         guard link.it.workload >= 0, mesh.workloads.indices.contains(Int(link.it.workload)) else {
             return nil
         }
@@ -107,11 +122,17 @@ extension Worker {
         return made
     }
 
+    /// As whom an endpoint is dialled for `link`, if by a tunnel.
+    private func dialling(_ link: Link) -> MeshContexts? {
+        guard let peers = config(link).peers,
+            case .tunnel(let contexts) = way(link, peers, to: link.it.upstreamPeer)
+        else { return nil }
+        return contexts
+    }
+
     private func dialCarrier(_ link: Link, _ group: PoolLink) -> Link? {
         let to = group.it.endpoint
-        guard let peers = config(link).peers, let id = peers.id(at: to.address),
-            case .tunnel(let contexts) = peers.way(
-                from: link.it.workload, to: link.it.upstreamPeer)
+        guard let id = config(link).peers?.id(at: to.address), let contexts = dialling(link)
         else { return nil }
         let descriptor = upstreamSocket(group)
         guard descriptor >= 0 else { return nil }
@@ -124,7 +145,8 @@ extension Worker {
         let carrier = makeConnection(descriptor, .carrier)
         carrier.it.phase = .connecting
         carrier.it.openedAt = now
-        carrier.it.account = link.it.account
+        // A Gateway's is shared by clients: it is nobody's of them.
+        carrier.it.account = link.it.isCaptured ? link.it.account : 0
         carrier.it.peer = to
         carrier.it.pool = group
         group.it.count += 1
@@ -137,11 +159,15 @@ extension Worker {
             endCarrier(carrier, .memory)
             return nil
         }
-        carrier.it.tunnel = HBONETunnel(over: carrier.it.session, isServer: false, limits)
+        let window =
+            link.it.isCaptured ? limits.tunnelWindowBytesMax : limits.gatewayWindowBytesMax
+        carrier.it.tunnel = HBONETunnel(
+            over: carrier.it.session, isServer: false, window: window, limits)
         guard !carrier.it.tunnel.isNone, watchCarrier(carrier) else {
             endCarrier(carrier, .memory)
             return nil
         }
+        chargeReceived(carrier, to: carrier.it.account)
         return carrier
     }
 

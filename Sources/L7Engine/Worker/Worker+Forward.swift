@@ -252,6 +252,9 @@ extension Worker {
         upstream.it.hasAnswered = false
         upstream.it.interims = 0
         upstream.it.account = link.it.account
+        if upstream.it.isStream {
+            unsafe HBONEStream(upstream.it.session).charge(accounts.bufferBytes(link.it.account))
+        }
     }
 
     private func dial(_ link: Link, _ pool: PoolLink) {

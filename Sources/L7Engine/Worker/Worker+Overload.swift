@@ -98,9 +98,12 @@ extension Worker {
     func excessOfBuffers(_ account: Int32) -> Shed? {
         let held = accounts[account].bufferBytes
         if held > UInt64(limits.accountBufferBytesMax) { return .accountBuffers }
-        guard buffers.heldBytes > limits.bufferBytesMax, held > bufferShare() else { return nil }
+        guard heldBytes > limits.bufferBytesMax, held > bufferShare() else { return nil }
         return .buffers
     }
+
+    /// Bytes of memory for what peers have not taken, and of streams for what was not read.
+    private var heldBytes: Int { buffers.heldBytes + (unsafe Int(streamBytes.pointee)) }
 
     /// Of each account that holds anything, as of a hundredth of a second ago; bytes.
     private func bufferShare() -> UInt64 {

@@ -31,7 +31,10 @@ extension Worker {
     private func shown(_ carrier: Link, _ peers: MeshPeers) -> UInt32? {
         if carrier.it.isServer { return peers.contexts(at: carrier.it.target.address)?.number }
         let pool = carrier.it.pool
-        return pool.it.isNode ? carrier.it.shown : peers.contexts(at: pool.it.source)?.number
+        guard pool.it.isNode else { return peers.contexts(at: pool.it.source)?.number }
+        // A Gateway's: what it shows is in force, or it is not.
+        let isShown = peers.table.contexts.values.contains { $0.number == carrier.it.shown }
+        return isShown ? carrier.it.shown : nil
     }
 
     private func isAllowed(_ carrier: Link, _ peers: MeshPeers) -> Bool {

@@ -34,12 +34,13 @@ extension Worker {
         let request = unsafe RequestHead(
             bytes: Bytes(base, count: bodyEnd), method: head.method, path: head.path,
             query: head.query, host: head.host, fields: head.fields, fieldsCount: head.fieldsCount)
-        if link.it.hasTLS, table.hasSeveralScopes {
+        if table.hasSeveralScopes {
             let scope = table.scope(request.bytes, request.host)
-            guard scope == link.it.scope || scope < 0 else {
+            guard !link.it.hasTLS || scope == link.it.scope || scope < 0 else {
                 perform(link.it.exchange.on(.failed(.misdirected)), link)
                 return
             }
+            if !link.it.hasTLS { link.it.scope = scope }
         }
         let found = table.find(request)
         // What is in a tunnel nobody looks at, so a route must ask for it by name.
@@ -87,12 +88,14 @@ extension Worker {
             }
         } else {
             // The most specific address of the socket wins, as it does in the kernel.
-            for socket in snapshot.gatewaySockets where socket.port == link.it.target.port {
-                if socket.address == link.it.target.address {
-                    link.it.table = Int32(socket.routeTable)
-                    break
-                }
-                if socket.address == nil { link.it.table = Int32(socket.routeTable) }
+            link.it.socket = -1
+            for (index, socket) in snapshot.gatewaySockets.enumerated()
+            where socket.port == link.it.target.port {
+                let isOwn = socket.address == link.it.target.address
+                guard isOwn || socket.address == nil else { continue }
+                link.it.table = Int32(socket.routeTable)
+                link.it.socket = Int32(index)
+                if isOwn { break }
             }
         }
         if link.it.hasTLS, link.it.table >= 0 {

@@ -42,6 +42,13 @@ internal import MeshModel
     /// Connections to peers that carry others, and those of them that have something to send.
     var carriers = PoolTable()
     var soiled: [Link] = []
+    /// Those that are not read, because of the memory that their streams hold already; and bytes
+    /// of it, of all streams of this worker.
+    var paused: [Link] = []
+    let streamBytes: UnsafeMutablePointer<UInt64>
+    /// Whom carriers show themselves as, by their tokens.
+    var shownIDs: [UInt64: SPIFFEID] = [:]
+    let register: TunnelRegister
     var pipes: PipePool
     var random: UInt64
 
@@ -106,7 +113,8 @@ internal import MeshModel
     init(
         number: Int, limits: Limits, mailbox: Mailbox, tally: Tally, accessLog: AccessLog,
         accounts: Accounts,
-        nodeSockets: NodeSockets.Stock?, capturedListener: Int32
+        nodeSockets: NodeSockets.Stock?, capturedListener: Int32,
+        register: TunnelRegister = TunnelRegister()
     ) {
         self.number = number
         self.limits = limits
@@ -115,6 +123,7 @@ internal import MeshModel
         self.tally = tally
         self.accessLog = accessLog
         self.accounts = accounts
+        self.register = register
         let perMicrosecond = Int64(accounts.cyclesPerSecond / 1_000_000)
         quantum = perMicrosecond * limits.quantumMicroseconds
         turn = perMicrosecond * limits.turnMicroseconds
@@ -131,6 +140,8 @@ internal import MeshModel
         random = now | 1
         buffers = unsafe BufferPool(charged: accounts.bufferBytes(0))
         pipes = PipePool(keptMax: limits.pipesKeptMax)
+        unsafe streamBytes = .allocate(capacity: 1)
+        unsafe streamBytes.initialize(to: 0)
         unsafe scratch = .allocate(capacity: limits.receiveBytesMax)
         let written = 3 * limits.headBytesMax + limits.receiveBytesMax
         unsafe writer = ByteWriter(.allocate(capacity: written), capacity: written)
@@ -179,6 +190,7 @@ internal import MeshModel
         watchOverdue()
         expireTimers()
         flushCarriers()
+        resumeCarriers()
         freeGone()
         checkDrain()
     }

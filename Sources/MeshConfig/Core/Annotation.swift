@@ -28,6 +28,8 @@ enum Annotation {
     static let policyMode = "malla.io/policy-mode"
     /// Pod: `enabled` where Istio's ztunnel serves it.
     static let redirection = "ambient.istio.io/redirection"
+    /// Gateway: the account whose identity it shows, in place of `<name>-<class>`.
+    static let gatewayAccount = "gateway.istio.io/service-account"
     /// EndpointSlice: the Service it belongs to.
     static let serviceName = "kubernetes.io/service-name"
     /// Node: its zone.

@@ -51,6 +51,12 @@ struct GatewayState {
     var addresses: [IPAddress] = []
     var accepted = Condition("Accepted", .isTrue, "Accepted")
     var listeners: [ListenerState] = []
+
+    /// Source: Istio, which names the ServiceAccount of a Gateway that it deploys so.
+    var serviceAccount: String {
+        let annotations = object.root["metadata"]?["annotations"]
+        return annotations?[Annotation.gatewayAccount]?.text ?? "\(object.name.name)-\(className)"
+    }
 }
 
 struct GatewayResolution {
@@ -227,7 +233,7 @@ struct GatewayResolution {
             Listener(
                 gateway: state.object.name, name: listener.name, addresses: state.addresses,
                 port: listener.port, hostname: listener.hostname, tls: listener.tls,
-                isTCP: listener.isTCP))
+                isTCP: listener.isTCP, serviceAccount: state.serviceAccount))
     }
 
     private mutating func readAllowed(

@@ -194,10 +194,12 @@ public struct Listener: Hashable, Sendable {
     public var tls: ListenerTLS?
     /// Of protocol TCP: its routes are TCPRoutes.
     public var isTCP: Bool
+    /// The account as which its Gateway reaches pods of other nodes, in the Gateway's namespace.
+    public var serviceAccount: String
 
     public init(
         gateway: ObjectName, name: String, addresses: [IPAddress], port: UInt16, hostname: String?,
-        tls: ListenerTLS? = nil, isTCP: Bool = false
+        tls: ListenerTLS? = nil, isTCP: Bool = false, serviceAccount: String = ""
     ) {
         self.gateway = gateway
         self.name = name
@@ -206,5 +208,8 @@ public struct Listener: Hashable, Sendable {
         self.hostname = hostname
         self.tls = tls
         self.isTCP = isTCP
+        self.serviceAccount = serviceAccount
     }
+
+    public var account: ObjectName { ObjectName(gateway.namespace, serviceAccount) }
 }

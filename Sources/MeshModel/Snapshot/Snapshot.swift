@@ -204,6 +204,15 @@ public final class Snapshot: Sendable {
         return other.version == delta.base && other.shape === shape
     }
 
+    /// Listeners of Gateways that this node serves: all but those at other machines' addresses, as
+    /// far as this one's are known.
+    public var ownListeners: [Listener] {
+        let own = Set(nodeAddresses + mesh.hostAddresses)
+        return mesh.listeners.filter { listener in
+            listener.addresses.isEmpty || own.isEmpty || !own.isDisjoint(with: listener.addresses)
+        }
+    }
+
     /// Whether the pod runs on this node.
     public func isLocal(_ workload: Workload) -> Bool { workload.node == node }
 }

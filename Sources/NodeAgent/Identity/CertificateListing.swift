@@ -17,9 +17,18 @@ extension Agent {
                 serviceAccount: workload.serviceAccount)
             if let id { pods[id, default: []].append(workload.name.description) }
         }
+        var gateways: [SPIFFEID: Set<String>] = [:]
+        for listener in snapshot?.ownListeners ?? [] {
+            let id = try? SPIFFEID(
+                identities.trustDomain, namespace: listener.account.namespace,
+                serviceAccount: listener.account.name)
+            if let id { gateways[id, default: []].insert(listener.gateway.description) }
+        }
         let now = Moment.now.wall
         let workloads = identities.entries.sorted { $0.key < $1.key }.map { id, entry in
-            CertificateItem(id, entry, pods: (pods[id] ?? []).sorted(), at: now)
+            var item = CertificateItem(id, entry, pods: (pods[id] ?? []).sorted(), at: now)
+            item.gateways = (gateways[id] ?? []).sorted()
+            return item
         }
         let nameless = identities.nameless.sorted { $0.key < $1.key }.map { account, failure in
             CertificateItem(

@@ -30,15 +30,16 @@ struct IdentityState {
     /// - Returns: lines for the log.
     mutating func turn(_ moment: Moment = .now) -> [String] { identities?.turn(moment) ?? [] }
 
-    /// Certificates are for the accounts of this node's pods, and for no other.
+    /// Certificates are for the accounts of this node's pods and Gateways, and for no other.
     mutating func follow(_ snapshot: Snapshot) {
         let pods = snapshot.mesh.workloads.filter { snapshot.isLocal($0) && $0.isMeshed }
         guard identities != nil else {
             closed = pods.first { snapshot.peerModes.modes(of: $0).insists }?.name
             return
         }
-        identities?.follow(
-            Set(pods.map { ObjectName($0.name.namespace, $0.serviceAccount) }))
+        var accounts = Set(pods.map { ObjectName($0.name.namespace, $0.serviceAccount) })
+        accounts.formUnion(snapshot.ownListeners.map(\.account))
+        identities?.follow(accounts)
     }
 
     /// `none`, or where certificates come from and how many there are.

@@ -201,7 +201,9 @@ enum Sample {
         MutualTLSItem(
             source: "shop/web", target: "shop/cart", security: "mutual_tls", protocol: "HBONE",
             sourcePrincipal: "spiffe://cluster.local/ns/shop/sa/web",
-            targetPrincipal: "spiffe://cluster.local/ns/shop/sa/cart", mode: "STRICT", flows: 2,
+            targetPrincipal: "spiffe://cluster.local/ns/shop/sa/cart",
+            peer: "spiffe://cluster.local/ns/shop/sa/cart", tlsVersion: "TLSv1.3",
+            cipher: "TLS_AES_256_GCM_SHA384", mode: "STRICT", flows: 2,
             bytesSent: 1200, bytesReceived: 3400)
     ])
 

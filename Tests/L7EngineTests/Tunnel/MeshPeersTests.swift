@@ -1,4 +1,5 @@
 import MeshModel
+import TestSupport
 import Testing
 
 @testable import L7Engine
@@ -69,5 +70,44 @@ struct MeshPeersTests {
         #expect(!isPlain(0, Self.far))
         #expect(isPlain(-1, Self.far))
         #expect(peers.serves(Self.own.address) && !peers.serves(Self.far.address))
+    }
+
+    /// Two Gateways share a port by hostname, each with a certificate of its own or none.
+    @Test func `a Gateway goes by tunnels to pods of other nodes, each as itself`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let id = "spiffe://cluster.local/ns/edge/sa/one-malla"
+        var store = MeshStore()
+        let svid = try authority.svid(id)
+        store.adopt(
+            Credentials(
+                version: 1, svids: [svid.id: svid],
+                bundles: [
+                    .standard: TrustBundle(
+                        trustDomain: .standard, roots: PEM.blocks(authority.bundle))
+                ]))
+        var mesh = Self.mesh([Self.far])
+        mesh.listeners = ["one", "two"].map { name in
+            Listener(
+                gateway: ObjectName("edge", name), name: "http", addresses: [], port: 80,
+                hostname: "\(name).example", serviceAccount: name + "-malla")
+        }
+        let table = try #require(store.table)
+        func shown(_ scope: Int32, _ to: SocketAddress, _ mesh: Mesh) -> String {
+            let snapshot = SnapshotCompiler.compile(mesh, node: "a", version: 1)
+            let peers = MeshPeers(table, snapshot)
+            return switch peers.way(fromGateway: 0, scope: scope, to: to) {
+            case .plain: "plain"
+            case .unavailable: "unavailable"
+            case .tunnel(let contexts): contexts.id.description
+            }
+        }
+        #expect(shown(0, Self.far, mesh) == id)
+        #expect(shown(1, Self.far, mesh) == "unavailable")
+        #expect(shown(0, Self.own, mesh) == "plain")
+        mesh.peerAuthentications = [
+            PeerAuthentication(name: ObjectName("shop", "all"), mode: .disable)
+        ]
+        #expect(shown(0, Self.far, mesh) == "plain")
     }
 }

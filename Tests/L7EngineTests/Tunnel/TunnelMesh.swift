@@ -195,18 +195,24 @@ final class PythonPeer {
     static func client(
         _ mesh: TunnelMesh, _ pair: TestAuthority.Pair?, trust: TestAuthority? = nil,
         _ words: [String] = []
-    ) throws -> String {
+    ) throws -> String { try prepared(mesh, pair, trust: trust, words)() }
+
+    /// The same for a thread of its own.
+    static func prepared(
+        _ mesh: TunnelMesh, _ pair: TestAuthority.Pair?, trust: TestAuthority? = nil,
+        _ words: [String] = []
+    ) throws -> @Sendable () -> String {
         var certificate: [String] = []
         if let pair {
             let files = try mesh.authority.write(pair, UUID().uuidString)
             certificate = ["--cert", files.chain, "--key", files.key]
         }
-        let result = Program.run(
+        let line =
             [
                 "/usr/bin/python3", script, "client", mesh.tunnelAddress, "--ca",
                 (trust ?? mesh.authority).file,
-            ] + certificate + words)
-        return result.output
+            ] + certificate + words
+        return { Program.run(line, seconds: 40).output }
     }
 }
 

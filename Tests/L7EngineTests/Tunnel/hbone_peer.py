@@ -91,6 +91,9 @@ class Client:
         try:
             self.h2.initiate_connection()
             self.flush()
+            if self.options.streams > 1:
+                self.flood()
+                return
             self.open()
             self.move()
         except (ssl.SSLError, OSError, h2.exceptions.H2Error) as error:
@@ -118,6 +121,38 @@ class Client:
         if self.options.eager:
             self.h2.send_data(self.stream, self.options.eager.encode(), end_stream=True)
         self.flush()
+
+    def flood(self):
+        """Opens streams and sends on each all that it may, whether anybody reads it or not."""
+        self.ended_count = 0
+        left = {}
+        block = bytes(16384)
+        for _ in range(self.options.streams):
+            self.open()
+            left[self.stream] = self.options.bytes
+        while self.ended_count < self.options.streams:
+            for stream in list(left):
+                room = min(self.h2.local_flow_control_window(stream), len(block), left[stream])
+                if room > 0:
+                    self.h2.send_data(stream, block[:room])
+                    left[stream] -= room
+                if not left[stream]:
+                    self.h2.end_stream(stream)
+                    del left[stream]
+            self.flush()
+            may = any(self.h2.local_flow_control_window(stream) > 0 for stream in left)
+            if not self.tls.pending() and not select.select(
+                    [self.tls], [], [], 0 if may else TIME_LIMIT)[0]:
+                if may:
+                    continue
+                break
+            chunk = self.tls.recv(65536)
+            if not chunk:
+                break
+            for event in self.h2.receive_data(chunk):
+                self.take(event)
+                self.ended_count += isinstance(event, h2.events.StreamEnded)
+        say(handshake="ok", complete=self.ended_count)
 
     def move(self):
         to_send = bytes(range(256)) * (self.options.bytes // 256 + 1)
@@ -312,6 +347,8 @@ def main():
     parser.add_argument("--forwarded")
     parser.add_argument("--source")
     parser.add_argument("--bytes", type=int, default=0)
+    # More than one: each sends so many bytes and does not wait for answers.
+    parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--connect")
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--goaway", action="store_true")

@@ -1,5 +1,6 @@
 import AdminAPI
 import BPFLoader
+import L7Engine
 import MeshModel
 import Testing
 
@@ -22,6 +23,11 @@ struct MutualTLSPairsTests {
             workloads: [
                 pod("web", "n1", "10.1.0.1"), pod("cart", "n1", "10.1.0.2"),
                 pod("stock", "n2", "10.2.0.1"),
+            ],
+            listeners: [
+                Listener(
+                    gateway: ObjectName("shop", "edge"), name: "http", addresses: [], port: 80,
+                    hostname: nil, serviceAccount: "edge-malla")
             ],
             peerAuthentications: [
                 PeerAuthentication(name: ObjectName("shop", "all"), mode: .strict)
@@ -110,6 +116,73 @@ struct MutualTLSPairsTests {
 
     @Test func `each kind of flow is what it is on the wire`() {
         for row in Self.rows { #expect(Self.shown(row.flow) == row.shown, "\(row.rule)") }
+    }
+
+    private static func id(_ account: String) -> String {
+        "spiffe://cluster.local/ns/shop/sa/\(account)"
+    }
+
+    private static func tunnel(
+        _ source: String, _ target: String, own: String, peer: String, isServer: Bool,
+        open: Int = 1, endedAt: Int64 = 0
+    ) throws -> TunnelRecord {
+        TunnelRecord(
+            ends: .init(
+                isServer: isServer, source: IPAddress(source)!, target: IPAddress(target)!,
+                own: try SPIFFEID(id(own)), peer: id(peer)), open: open, endedAt: endedAt)
+    }
+
+    @Test func `of a tunnel is said what its handshake has verified, whoever dialled`() throws {
+        let tunnels = [
+            try Self.tunnel(Self.web, Self.stock, own: "web", peer: "stock", isServer: false),
+            // Where policy expects `stock`: what was proved is said, not what was meant.
+            try Self.tunnel(Self.stock, Self.cart, own: "cart", peer: "other", isServer: true),
+            try Self.tunnel("::", Self.stock, own: "edge-malla", peer: "stock", isServer: false),
+            try Self.tunnel(
+                "10.76.0.2", Self.cart, own: "cart", peer: "edge-malla", isServer: true),
+            try Self.tunnel("192.0.2.9", Self.cart, own: "cart", peer: "host", isServer: true),
+            try Self.tunnel(
+                "10.76.0.2", Self.web, own: "web", peer: "host", isServer: true, open: 0,
+                endedAt: 970),
+        ]
+        var pairs = MutualTLSPairs(
+            Self.snapshot, trustDomain: .standard, tunnels: tunnels, at: 1_000)
+        pairs.note(
+            FlowEntry(
+                source: Self.end(Self.web, 61_000), target: Self.end(Self.stock, 15_008),
+                kind: "dialled", bytes: (10, 20), isTunnel: true))
+        let shown = pairs.items.map {
+            "\($0.source) \($0.target) \($0.flows) \($0.bytesSent) "
+                + "\($0.peer.split(separator: "/").last ?? "") \($0.message)"
+        }
+        #expect(
+            shown == [
+                "gateway shop/edge shop/cart 1 0 edge-malla ",
+                "gateway shop/edge shop/stock 1 0 stock ",
+                "node n2 shop/web 0 0 host ended 30 s ago",
+                "outside shop/cart 1 0 host ",
+                "shop/stock shop/cart 1 0 other ",
+                "shop/web shop/stock 1 10 stock ",
+            ])
+        let first = try #require(pairs.items.last)
+        #expect(first.sourcePrincipal == Self.id("web") && first.targetPrincipal == first.peer)
+        #expect(first.tlsVersion == "TLSv1.3" && first.cipher == "TLS_AES_128_GCM_SHA256")
+    }
+
+    @Test func `plain text from before the tunnels is called so, and what has ended goes`() {
+        func shown(_ state: String, idle: Duration, _ domain: TrustDomain?) -> [String] {
+            var flow = FlowEntry(
+                source: Self.end(Self.web, 40_000), target: Self.end(Self.stock, 5_432),
+                kind: "own", state: state)
+            flow.idle = idle
+            var pairs = MutualTLSPairs(Self.snapshot, trustDomain: domain)
+            pairs.note(flow)
+            return pairs.items.map { "\($0.security) \($0.message)" }
+        }
+        #expect(shown("open", idle: .seconds(60), .standard) == ["none older than the tunnels"])
+        #expect(shown("open", idle: .zero, nil) == ["none "])
+        #expect(shown("closing", idle: .seconds(60), .standard) == [])
+        #expect(shown("closing", idle: .zero, .standard) == ["none older than the tunnels"])
     }
 
     @Test func `flows of a pair are added up, and the ends are named`() {

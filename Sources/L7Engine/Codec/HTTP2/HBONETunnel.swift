@@ -15,6 +15,8 @@ enum TunnelEnd: UInt8, CaseIterable {
     /// The peer did not prove to be whom we want, or is nobody that we may believe.
     case wrongPeer
     case handshake, timeout, noCredential, notHTTP2, drained, revoked, connect
+    /// Its streams are not read, and whoever they are charged to has its share of memory.
+    case overload
 
     init(_ end: hbone_end) { self = TunnelEnd(rawValue: UInt8(end.rawValue)) ?? .broken }
 
@@ -34,6 +36,7 @@ enum TunnelEnd: UInt8, CaseIterable {
         case .drained: "drained"
         case .revoked: "not_allowed_any_more"
         case .connect: "connect"
+        case .overload: "overload"
         }
     }
 }
@@ -94,10 +97,12 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     private init(_ pointer: OpaquePointer?) { unsafe self.pointer = pointer }
 
     /// Over a session that may still be in its handshake: nothing is sent before `flush`.
-    init(over session: Session, isServer: Bool, _ limits: Limits) {
+    ///
+    /// - Parameter window: bytes that the peer may send ahead on a stream.
+    init(over session: Session, isServer: Bool, window: Int, _ limits: Limits) {
         var bounds = hbone_limits(
             streams_max: UInt32(limits.tunnelStreamsMax),
-            stream_window: UInt32(limits.tunnelWindowBytesMax),
+            stream_window: UInt32(window),
             connection_window: UInt32(limits.tunnelWindowsBytesMax),
             header_bytes_max: UInt32(limits.tunnelHeadBytesMax),
             resets_max: UInt32(limits.tunnelResetsMax),
@@ -107,6 +112,15 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     }
 
     var isNone: Bool { unsafe pointer == nil }
+
+    /// Where memory for bytes that nobody has read is counted: of streams begun from now on, and of
+    /// all. Both words outlive the tunnel and its streams.
+    func charge(_ account: UnsafeMutablePointer<UInt64>, _ total: UnsafeMutablePointer<UInt64>) {
+        unsafe hbone_tunnel_charge(pointer, account, total)
+    }
+
+    /// Bytes of it.
+    var held: Int { unsafe hbone_tunnel_held(pointer) }
 
     /// Streams that are open live on, reset, until their owners free them.
     func free() { unsafe hbone_tunnel_free(pointer) }
@@ -144,7 +158,7 @@ struct StreamNews: OptionSet, BitwiseCopyable {
 
     /// - Complexity: allocates; once a connection, not once a request.
     func open(
-        _ authority: String, forwarded: String, baggage: String?, owner: Link
+        _ authority: String, forwarded: String?, baggage: String?, owner: Link
     ) -> HBONEStream? {
         let stream = unsafe hbone_stream_open(
             pointer, authority, forwarded, baggage, owner.token)
@@ -173,6 +187,11 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     var status: Int { Int(unsafe hbone_stream_status(pointer)) }
     /// The peer never took it: it may be tried on another connection.
     var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
+
+    /// Whom what it holds is charged to.
+    func charge(_ account: UnsafeMutablePointer<UInt64>) {
+        unsafe hbone_stream_charge(pointer, account)
+    }
 
     func own(_ owner: Link) { unsafe hbone_stream_own(pointer, owner.token) }
     func accept(_ owner: Link) { unsafe hbone_stream_accept(pointer, owner.token) }

@@ -1,0 +1,157 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// A Gateway on both nodes; `far` is on the second, clients are outside. Pods insist on mutual TLS.
+@Suite("A Gateway reaches pods of other nodes by tunnels, as itself (docs/hbone.md)", .serialized)
+struct GatewayTunnelTests {
+    private static let marker = "plain-text-marker-5518"
+    private static let id = "spiffe://cluster.local/ns/\(Testbed.space)/sa/"
+
+    private static func modes(_ mode: String) -> String {
+        """
+        apiVersion: security.istio.io/v1
+        kind: PeerAuthentication
+        metadata: {name: all, namespace: \(Testbed.space)}
+        spec: {mtls: {mode: \(mode)}}
+
+        """
+    }
+
+    private static func gateway(_ annotations: String = "{}") -> String {
+        """
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {name: edge, namespace: \(Testbed.space), annotations: \(annotations)}
+        spec:
+          gatewayClassName: malla
+          listeners: [{name: http, protocol: HTTP, port: 80}]
+
+        """
+    }
+
+    private struct Fixture {
+        let bed: Testbed
+        let agents: [TestProcess]
+        var far: TestPod { bed["far"] }
+        var logs: String { agents.map { String($0.text.suffix(2000)) }.joined(separator: "\n--\n") }
+
+        init() throws {
+            bed = try Testbed("n1: client; n2: far")
+            _ = try bed["far"].serve(
+                GatewayTunnelTests.marker,
+                locations: "location /who { return 200 \"<$http_x_forwarded_client_cert>\"; }")
+            let service = TestService("far", 1, "http", to: ["far"])
+            try bed.describe([service])
+            try bed.configure("gateway.yaml", gateway())
+            try bed.configure("modes.yaml", modes("STRICT"))
+            try bed.route(
+                "edge", parent: "{name: edge}", rules: "- backendRefs: [{name: far, port: 80}]")
+            let bed = bed
+            agents = try ["n1", "n2"].map {
+                try bed[node: $0].start(
+                    "agent", bed[node: $0].agentArguments(more: ["--ca", "\(bed.directory)/ca"]))
+            }
+            for (name, agent) in zip(["n1", "n2"], agents) {
+                try bed[node: name].waitUntilReady(agent)
+                try eventually("certificates of \(name)") {
+                    try bed[node: name].metric("malla_certificates_missing") == 0
+                }
+            }
+        }
+
+        /// From outside, by a node's Gateway.
+        func ask(_ node: String, _ path: String = "/") throws -> Response {
+            Curl.response(
+                try bed.outside(OpenMesh.ask + ["http://\(bed[node: node].v4)\(path)"]))
+        }
+
+        func pairs(_ node: String) throws -> [Pair] {
+            let text = try bed[node: node].malla("mtls", "-o", "json").output
+            return try JSONDecoder().decode(Listing.self, from: Data(text.utf8)).items
+                .filter { $0.target == "\(Testbed.space)/far" && $0.security == "mutual_tls" }
+        }
+    }
+
+    private struct Listing: Decodable { var items: [Pair] }
+    private struct Pair: Decodable {
+        var source, target, security, sourcePrincipal, targetPrincipal, peer, cipher: String
+        var flows: Int
+    }
+
+    @Test func `what it sends to a pod elsewhere is TLS, and the pod is told which Gateway`() throws
+    {
+        let mesh = try Fixture()
+        defer { mesh.bed.close() }
+        let (node, far) = (mesh.bed[node: "n1"], mesh.far)
+        // Between the node and the pod; what the client outside says is plain anyway.
+        let file = "\(mesh.bed.directory)/fabric.pcap"
+        let capture = try node.start(
+            "capture",
+            [
+                "tcpdump", "-i", "eth0", "--immediate-mode", "-U", "-s", "0", "-w", file,
+                "host \(far.v4) or host \(far.v6)",
+            ])
+        try eventually("tcpdump listens") { capture.text.contains("listening") }
+        let answer = try mesh.ask("n1", "/" + Self.marker)
+        #expect(answer.status == 200, "\(answer)\n\(mesh.logs)")
+        #expect(answer.body.contains(Self.marker))
+        // The pod sees the node, and is told who has dialled.
+        let seenFrom = answer.headers["x-client"] ?? ""
+        #expect([node.v4, node.v6].contains(seenFrom), "\(answer)")
+        #expect(try mesh.ask("n1", "/who").body == "<By=\(Self.id)far;URI=\(Self.id)edge-malla>")
+        // On its own node nothing is on a wire: plain, and allowed.
+        #expect(try mesh.ask("n2", "/who").body == "<>", "\(mesh.logs)")
+        // The node itself is no Gateway.
+        let own = try node.curl("http://\(far.v4):8080/" + Self.marker, seconds: 3)
+        #expect(own.problem.hasPrefix("curl 7:"), "\(own)")
+
+        capture.signal(SIGINT)
+        #expect(capture.wait(seconds: 10) == 0)
+        func seen(_ filter: String) throws -> String {
+            try node.run(["tcpdump", "-nn", "-r", file, filter]).output
+        }
+        #expect(try seen("tcp port 15008").contains("\(seenFrom)."))
+        let found = try Command.run(["grep", "-c", "-a", Self.marker, file])
+        #expect(found.output == "0\n", "\(found)")
+        #expect(try seen("tcp and not port 15008 and greater 100").isEmpty)
+
+        // Both nodes name the Gateway, and what each has verified of the other.
+        for (name, peer) in [("n1", "far"), ("n2", "edge-malla")] {
+            let pairs = try mesh.pairs(name)
+            #expect(pairs.map(\.source) == ["gateway \(Testbed.space)/edge"], "\(name)")
+            #expect(pairs.first?.peer == Self.id + peer)
+            #expect(pairs.first?.sourcePrincipal == Self.id + "edge-malla")
+            #expect(pairs.first?.targetPrincipal == Self.id + "far")
+            #expect(pairs.first?.cipher.hasPrefix("TLS_") == true)
+        }
+        let certs = try node.malla("certs", "-o", "json", Self.id + "edge-malla").output
+        #expect(certs.contains("\"\(Testbed.space)/edge\""), "\(certs)")
+    }
+
+    @Test func `modes apply to it, and without a certificate it sends nothing`() throws {
+        let mesh = try Fixture()
+        defer { mesh.bed.close() }
+        #expect(try mesh.ask("n1").status == 200, "\(mesh.logs)")
+        let streams = "malla_tunnel_streams_total{side=\"downstream\"}"
+        let node = mesh.bed[node: "n2"]
+        #expect(try node.metric(streams) == 1)
+
+        try mesh.bed.configure("modes.yaml", Self.modes("DISABLE"))
+        try eventually("it is plain") { try mesh.ask("n1", "/who").body == "<>" }
+        try mesh.bed.configure("modes.yaml", Self.modes("PERMISSIVE"))
+        try eventually("it is a tunnel again") {
+            try mesh.ask("n1", "/who").body.hasSuffix("edge-malla>")
+        }
+        // Another account is another identity; one that nobody can have is none.
+        try mesh.bed.configure(
+            "gateway.yaml", Self.gateway("{gateway.istio.io/service-account: door}"))
+        try eventually("the Gateway has another account") {
+            try mesh.ask("n1", "/who").body.hasSuffix("/sa/door>")
+        }
+        try mesh.bed.configure(
+            "gateway.yaml", Self.gateway("{gateway.istio.io/service-account: no/name}"))
+        try eventually("it has no certificate") { try mesh.ask("n1").status == 503 }
+        #expect(try mesh.ask("n2").status == 200, "its own node's pods are reached")
+    }
+}
