@@ -490,6 +490,19 @@ void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_
 	tunnel->total = total;
 }
 
+void hbone_tunnel_drop(struct hbone_tunnel *tunnel)
+{
+	struct hbone_stream *stream;
+
+	for (stream = tunnel->streams; stream; stream = stream->next) {
+		if (stream->start == stream->end)
+			continue;
+		hbone_stream_shrink(stream);
+		/* What is incomplete must not look complete. */
+		stream->has_ended = 0;
+	}
+}
+
 size_t hbone_tunnel_held(const struct hbone_tunnel *tunnel)
 {
 	return tunnel->held;

@@ -76,6 +76,9 @@ void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_
 /* So much its streams hold now. */
 size_t hbone_tunnel_held(const struct hbone_tunnel *tunnel);
 
+/* Gives back what its streams hold: those are cut off there. To be followed by `abort`. */
+void hbone_tunnel_drop(struct hbone_tunnel *tunnel);
+
 enum hbone_end hbone_tunnel_end(const struct hbone_tunnel *tunnel);
 /* Streams that are open now. */
 uint32_t hbone_tunnel_streams(const struct hbone_tunnel *tunnel);

@@ -306,6 +306,7 @@ extension Worker {
         if !carrier.it.tunnel.isNone {
             // What it has still to say, a GOAWAY for one.
             if wasOpen, why != .broken { _ = carrier.it.tunnel.flush() }
+            if why == .overload { carrier.it.tunnel.drop() }
             carrier.it.tunnel.abort()
             release(carrier)
             carrier.it.tunnel.free()

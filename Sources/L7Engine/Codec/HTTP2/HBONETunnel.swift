@@ -119,6 +119,9 @@ struct StreamNews: OptionSet, BitwiseCopyable {
         unsafe hbone_tunnel_charge(pointer, account, total)
     }
 
+    /// Gives it back; streams that held some are cut off there. To be followed by `abort`.
+    func drop() { unsafe hbone_tunnel_drop(pointer) }
+
     /// Bytes of it.
     var held: Int { unsafe hbone_tunnel_held(pointer) }
 
