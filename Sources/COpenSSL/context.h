@@ -6,3 +6,6 @@
 SSL_CTX *tls_context_plain(const SSL_METHOD *method);
 /* The session of OpenSSL's behind ours. */
 SSL *tls_session_ssl(const struct engine_session *session);
+/* The SPIFFE ID of a workload's certificate, copied (free(3)); NULL where it is none as it should
+ * be written, and where the certificate is an authority's. */
+char *tls_spiffe_id(X509 *leaf);

@@ -12,8 +12,6 @@
 #include <string.h>
 #include <time.h>
 
-/* SPIFFE-ID standard, section 2. */
-enum { ID_BYTES_MAX = 2048, DOMAINS_MAX = 64 };
 static const unsigned char only_h2[] = "\x02h2";
 static const char suites[] =
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
@@ -27,7 +25,7 @@ struct domain {
 struct tls_trust {
 	int references;
 	int count;
-	struct domain domains[DOMAINS_MAX];
+	struct domain *domains;
 };
 
 /* Where a session keeps the ID that it wants, and the one that the peer has. */
@@ -78,6 +76,7 @@ void tls_trust_release(struct tls_trust *trust)
 		sk_X509_pop_free(trust->domains[index].roots, X509_free);
 		sk_X509_CRL_pop_free(trust->domains[index].lists, X509_CRL_free);
 	}
+	free(trust->domains);
 	free(trust);
 }
 
@@ -114,12 +113,14 @@ static int read_lists(struct domain *domain, const uint8_t *bytes, size_t count)
 int tls_trust_add(struct tls_trust *trust, const char *name, const uint8_t *roots,
 		  size_t roots_bytes, const uint8_t *lists, size_t lists_bytes)
 {
-	struct domain *domain = &trust->domains[trust->count];
+	size_t bytes = ((size_t)trust->count + 1) * sizeof(*trust->domains);
+	struct domain *domain = realloc(trust->domains, bytes);
 
 	ERR_clear_error();
-	if (trust->count == DOMAINS_MAX)
+	if (!domain)
 		return -1;
-	trust->count++;
+	trust->domains = domain;
+	domain += trust->count++;
 	domain->name = strdup(name);
 	domain->roots = sk_X509_new_null();
 	domain->lists = sk_X509_CRL_new_null();
@@ -143,41 +144,6 @@ static const struct domain *domain_of(const struct tls_trust *trust, const char 
 }
 
 /* ---- the peer's certificate ---- */
-
-/* The one URI of a leaf, copied; NULL where it is no SPIFFE ID of a workload, or one of several. */
-static char *id_of(X509 *leaf)
-{
-	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-	const ASN1_IA5STRING *uri = NULL;
-	int index, count = 0, bytes;
-	char *id = NULL;
-
-	for (index = 0; index < sk_GENERAL_NAME_num(names); index++) {
-		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, index);
-
-		if (name->type != GEN_URI)
-			continue;
-		uri = name->d.uniformResourceIdentifier;
-		count++;
-	}
-	bytes = uri ? ASN1_STRING_length(uri) : 0;
-	if (count == 1 && bytes > 9 && bytes <= ID_BYTES_MAX &&
-	    !memcmp(ASN1_STRING_get0_data(uri), "spiffe://", 9) &&
-	    !memchr(ASN1_STRING_get0_data(uri), 0, (size_t)bytes)) {
-		id = malloc((size_t)bytes + 1);
-		if (id) {
-			memcpy(id, ASN1_STRING_get0_data(uri), (size_t)bytes);
-			id[bytes] = 0;
-		}
-	}
-	GENERAL_NAMES_free(names);
-	/* A domain alone is an authority's name, not a workload's (X509-SVID, section 2). */
-	if (id && !strchr(id + 9, '/')) {
-		free(id);
-		id = NULL;
-	}
-	return id;
-}
 
 /* An authority without a list revokes nothing, and one that has run out still does. */
 static int forgive(int is_good, X509_STORE_CTX *store)
@@ -215,14 +181,15 @@ static int verify_workload(X509_STORE_CTX *store, void *argument)
 	X509 *leaf = X509_STORE_CTX_get0_cert(store);
 	const char *wanted = SSL_get_ex_data(session, wanted_index);
 	const struct domain *domain;
-	char *id = id_of(leaf);
+	char *id = tls_spiffe_id(leaf);
 
-	if (!id || X509_check_ca(leaf)) {
+	/* Nothing but a SPIFFE ID is looked at any further. */
+	if (!id || SSL_set_ex_data(session, peer_index, id) != 1) {
 		free(id);
-		X509_STORE_CTX_set_error(store, X509_V_ERR_INVALID_NON_CA);
+		X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
 		return 0;
 	}
-	SSL_set_ex_data(session, peer_index, id);
+	/* The roots of the domain that the ID names, and no others, may have signed it. */
 	domain = domain_of(trust, id);
 	if (!domain) {
 		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_UNTRUSTED);
@@ -363,24 +330,33 @@ int64_t tls_session_not_after(const struct engine_session *session)
 	return theirs < ours ? theirs : ours;
 }
 
-int tls_session_recheck(const struct engine_session *session, const struct tls_trust *trust)
+enum tls_failure tls_session_recheck(const struct engine_session *session,
+				     const struct tls_trust *trust)
 {
 	SSL *ssl = tls_session_ssl(session);
+	enum tls_failure result = TLS_FAILURE_UNTRUSTED;
 	X509 *leaf = SSL_get0_peer_certificate(ssl);
 	const char *id = SSL_get_ex_data(ssl, peer_index);
 	const struct domain *domain = id && trust ? domain_of(trust, id) : NULL;
-	X509_STORE *store = X509_STORE_new();
-	X509_STORE_CTX *check = X509_STORE_CTX_new();
-	int good = leaf && domain && store && check &&
-		   X509_STORE_CTX_init(check, store, leaf, SSL_get_peer_cert_chain(ssl)) == 1;
+	X509_STORE *store;
+	X509_STORE_CTX *check;
 
-	if (good) {
+	/* It is the one that the handshake was judged by. */
+	if (domain && SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), trust_index) == trust)
+		return TLS_FAILURE_NONE;
+	store = X509_STORE_new();
+	check = X509_STORE_CTX_new();
+	if (leaf && domain && store && check &&
+	    X509_STORE_CTX_init(check, store, leaf, SSL_get_peer_cert_chain(ssl)) == 1) {
 		/* What runs out ends nothing that is open. */
 		X509_STORE_CTX_set_flags(check, X509_V_FLAG_NO_CHECK_TIME);
-		good = is_signed(check, domain);
+		if (is_signed(check, domain))
+			result = TLS_FAILURE_NONE;
+		else if (X509_STORE_CTX_get_error(check) == X509_V_ERR_CERT_REVOKED)
+			result = TLS_FAILURE_REVOKED;
 	}
 	X509_STORE_CTX_free(check);
 	X509_STORE_free(store);
 	ERR_clear_error();
-	return good;
+	return result;
 }

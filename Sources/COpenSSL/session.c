@@ -150,6 +150,8 @@ static enum tls_failure verification(const SSL *session)
 		return TLS_FAILURE_NAME_MISMATCH;
 	case X509_V_ERR_CERT_REVOKED:
 		return TLS_FAILURE_REVOKED;
+	case X509_V_ERR_APPLICATION_VERIFICATION:
+		return TLS_FAILURE_NO_SPIFFE_ID;
 	default:
 		return TLS_FAILURE_UNTRUSTED;
 	}

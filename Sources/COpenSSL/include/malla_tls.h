@@ -28,6 +28,7 @@ enum tls_failure {
 	TLS_FAILURE_NAME_MISMATCH,
 	TLS_FAILURE_NO_CERTIFICATE, /* the client showed none, and must */
 	TLS_FAILURE_REVOKED,
+	TLS_FAILURE_NO_SPIFFE_ID, /* the certificate names no workload, or in no valid way */
 };
 
 /* A session of an earlier connection to an endpoint, for the next one. */

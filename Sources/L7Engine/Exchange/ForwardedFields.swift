@@ -137,7 +137,7 @@ extension Worker {
         writer.append("X-Forwarded-Client-Cert: By=")
         writer.append(own.name, ByteRange(0, own.name.count))
         writer.append(";URI=")
-        writer.append(peer, ByteRange(0, peer.count))
+        writer.append(element: peer)
         writer.append("\r\n")
     }
 
@@ -223,6 +223,31 @@ extension Worker {
 }
 
 extension ByteWriter {
+    /// A value of an element of x-forwarded-client-cert: quoted where it holds more than a SPIFFE
+    /// ID may, so that it cannot begin another element, field or request, whoever let it come here.
+    /// - Source: Envoy, "HTTP header manipulation", x-forwarded-client-cert.
+    mutating func append(element value: Bytes) {
+        var isPlain = true
+        for index in 0..<value.count {
+            let byte = value[index]
+            let isWord = (0x61...0x7a).contains(byte | 0x20) || (0x2d...0x3a).contains(byte)
+            isPlain = isPlain && (isWord || byte == UInt8(ascii: "_"))
+        }
+        if isPlain {
+            append(value, ByteRange(0, value.count))
+            return
+        }
+        append("\"")
+        for index in 0..<value.count {
+            let byte = value[index]
+            // RFC 9110 section 5.5: neither is ever part of a field's value.
+            if byte < 0x20 || byte == 0x7f { continue }
+            if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { append("\\") }
+            append(byte: byte)
+        }
+        append("\"")
+    }
+
     mutating func append(address: IPAddress) {
         if address.isIPv4 {
             let v4 = address.v4

@@ -106,11 +106,13 @@ struct MeshStore {
 
     deinit { unsafe tls_trust_release(pointer) }
 
-    /// Whether it would still believe the peer of a session, whatever the time.
-    func believes(_ session: Session) -> Bool {
-        guard let session = unsafe session.pointer else { return false }
+    /// `.none`: it would still believe the peer of a session, whatever the time; else why not.
+    ///
+    /// - Complexity: a comparison where the session was judged by it, else a signature.
+    func judge(_ session: Session) -> TLSFailure {
+        guard let session = unsafe session.pointer else { return .other }
         // Safe: the call reads both, and the session is of the worker that asks.
-        return unsafe tls_session_recheck(session, pointer) == 1
+        return TLSFailure(unsafe tls_session_recheck(session, pointer))
     }
 
     func context(for svid: X509SVID, isServer: Bool) -> TLSContext? {

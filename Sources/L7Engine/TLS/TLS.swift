@@ -46,6 +46,7 @@ struct TLSError: Error, Equatable {
 enum TLSFailure: UInt8, CaseIterable {
     case none, other, truncated, notTLS, plainHTTP, version, cipher, nameUnknown, protocolUnknown
     case alert, untrusted, expired, nameMismatch, noCertificate, revoked
+    case noSPIFFEID
     // Ours, not OpenSSL's.
     case timeout, overload, noContext
     /// No failure: the peers knew each other.
@@ -70,6 +71,7 @@ enum TLSFailure: UInt8, CaseIterable {
         case .nameMismatch: "name_mismatch"
         case .noCertificate: "no_certificate"
         case .revoked: "revoked"
+        case .noSPIFFEID: "no_spiffe_id"
         case .timeout: "timeout"
         case .overload: "overload"
         case .noContext: "no_context"

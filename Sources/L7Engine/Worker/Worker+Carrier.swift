@@ -44,11 +44,8 @@ extension Worker {
             turnAway(carrier, .protocolUnknown, .notHTTP2)
             return false
         }
+        guard isStillBelieved(carrier) else { return false }
         if carrier.it.isServer {
-            guard isBelieved(carrier) else {
-                turnAway(carrier, .nameMismatch, .wrongPeer)
-                return false
-            }
             countGreeting(carrier, -1)
             carrier.it.phase = .tunnel
             carrier.it.tunnel = HBONETunnel(
@@ -70,6 +67,7 @@ extension Worker {
         carrier.it.takesUntil = lastMoment(of: carrier)
         soil(carrier)
         timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
+        if showsOld(carrier) { drainCarrier(carrier) }
         return true
     }
 

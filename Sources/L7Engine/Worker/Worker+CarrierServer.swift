@@ -42,15 +42,6 @@ extension Worker {
         timers.arm(carrier, at: now + limits.handshakeNanosecondsMax)
     }
 
-    /// Who calls must be who it says, where we know whose address it is.
-    func isBelieved(_ carrier: Link) -> Bool {
-        guard current >= 0, let peers = configs[current].config?.peers,
-            let peer = peerID(of: carrier)
-        else { return false }
-        guard let known = peers.id(at: carrier.it.peer.address) else { return true }
-        return known == peer
-    }
-
     /// A CONNECT has come.
     func serveStream(_ carrier: Link, _ stream: HBONEStream) {
         tally.count(.streams(.downstream))

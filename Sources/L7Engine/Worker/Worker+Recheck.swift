@@ -18,13 +18,34 @@ extension Worker {
         else { return }
         for link in timers.all() where link.it.role == .carrier && link.it.phase == .tunnel {
             if !isAllowed(link, peers)
-                || isTrustNew && !peers.table.trust.believes(link.it.session)
+                || isTrustNew && peers.table.trust.judge(link.it.session) != .none
             {
                 endCarrier(link, .revoked)
             } else if link.it.shown != shown(link, peers) {
                 drainCarrier(link)
             }
         }
+    }
+
+    /// Behind a handshake: the peer must be whom we want, or be who it says where we know whose its
+    /// address is; and what was revoked, or what pods went, while the handshake lasted counts, too.
+    func isStillBelieved(_ carrier: Link) -> Bool {
+        guard current >= 0, let peers = configs[current].config?.peers,
+            isAllowed(carrier, peers)
+        else {
+            turnAway(carrier, .nameMismatch, .wrongPeer)
+            return false
+        }
+        let why = peers.table.trust.judge(carrier.it.session)
+        if why == .none { return true }
+        turnAway(carrier, why, .revoked)
+        return false
+    }
+
+    /// Our certificate was replaced while the handshake lasted.
+    func showsOld(_ carrier: Link) -> Bool {
+        guard current >= 0, let peers = configs[current].config?.peers else { return false }
+        return carrier.it.shown != shown(carrier, peers)
     }
 
     /// What a new carrier in its place would show.

@@ -48,6 +48,15 @@ enum Loopback {
         unsafe call(Glibc.connect, descriptor, 0x7f00_0001, port)
     }
 
+    /// - Parameter host: in host order.
+    static func connect(to host: UInt32, _ port: UInt16) -> Int32 {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        limit(descriptor)
+        // Safe: as above.
+        unsafe call(Glibc.connect, descriptor, host, port)
+        return descriptor
+    }
+
     private static func call(
         _ call: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32, _ descriptor: Int32,
         _ host: UInt32, _ port: UInt16

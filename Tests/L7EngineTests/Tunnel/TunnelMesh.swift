@@ -158,13 +158,15 @@ final class PythonPeer {
         .deletingLastPathComponent().path
 
     /// A server that runs until `stop`.
-    init(_ mesh: TunnelMesh, id: String, _ words: [String] = []) throws {
+    init(
+        _ mesh: TunnelMesh, id: String, at address: String? = nil, _ words: [String] = []
+    ) throws {
         let pair = try mesh.authority.issue("URI:\(id)")
         let files = try mesh.authority.write(pair, UUID().uuidString)
         process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
         process.arguments =
             [
-                Self.script, "server", mesh.tunnelAddress, "--ca",
+                Self.script, "server", address ?? mesh.tunnelAddress, "--ca",
                 mesh.authority.file, "--cert", files.chain, "--key", files.key, "--connect",
                 mesh.authorityName,
             ] + words
@@ -202,17 +204,17 @@ final class PythonPeer {
         _ mesh: TunnelMesh, _ pair: TestAuthority.Pair?, trust: TestAuthority? = nil,
         _ words: [String] = []
     ) throws -> @Sendable () -> String {
-        var certificate: [String] = []
-        if let pair {
-            let files = try mesh.authority.write(pair, UUID().uuidString)
-            certificate = ["--cert", files.chain, "--key", files.key]
-        }
-        let line =
-            [
-                "/usr/bin/python3", script, "client", mesh.tunnelAddress, "--ca",
-                (trust ?? mesh.authority).file,
-            ] + certificate + words
+        let files = try pair.map { try mesh.authority.write($0, UUID().uuidString) }
+        let line = clientLine(mesh.tunnelAddress, trust ?? mesh.authority, files, words)
         return { Program.run(line, seconds: 40).output }
+    }
+
+    static func clientLine(
+        _ address: String, _ trust: TestAuthority, _ files: (chain: String, key: String)?,
+        _ words: [String]
+    ) -> [String] {
+        ["/usr/bin/python3", script, "client", address, "--ca", trust.file]
+            + (files.map { ["--cert", $0.chain, "--key", $0.key] } ?? []) + words
     }
 }
 
