@@ -65,11 +65,15 @@ struct hbone_tunnel {
 	uint8_t drains;	     /* we */
 	uint8_t is_full;     /* a stream was sent away because of `outgoing_bytes_max` */
 	uint8_t has_work;    /* the codec may have something to send */
+	uint8_t is_flooded;  /* `resets_max` is used up */
 	uint8_t end;
 
 	/* Bytes of blocks that its streams hold, and whom those of new streams are charged to. */
 	size_t held;
 	uint64_t *charged, *total;
+	/* Streams that were for nothing, of the second (CLOCK_MONOTONIC) `wasted_at`. */
+	uint32_t wasted;
+	int64_t wasted_at;
 
 	/* Framed bytes that the connection below has not taken. */
 	uint8_t *out;
@@ -83,6 +87,8 @@ static inline size_t hbone_held(const struct hbone_tunnel *tunnel)
 	return tunnel->out_end - tunnel->out_start;
 }
 
+/* Counts a stream that was for nothing. */
+void hbone_waste(struct hbone_tunnel *tunnel);
 /* Room for so many bytes behind those that are held; NULL without memory. */
 uint8_t *hbone_make_room(struct hbone_tunnel *tunnel, size_t count);
 /* Has the codec frame what it has: 0, or -1. */

@@ -470,8 +470,12 @@ void hbone_stream_refuse(struct hbone_stream *stream, int code)
 
 	if (tunnel && !stream->is_closed && !tunnel->end) {
 		nghttp2_submit_response(tunnel->session, stream->id, &status, 1, NULL);
-		hbone_frame(tunnel);
+		/* A pod that takes no connection is nobody's fault; these no peer should ask for.
+		 */
+		if (code < 500)
+			hbone_waste(tunnel);
 		stream->is_ending = 1;
+		hbone_frame(tunnel);
 	}
 	do_free(&stream->base);
 }

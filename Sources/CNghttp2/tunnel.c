@@ -1,5 +1,6 @@
 /* A tunnel over libnghttp2. Its callbacks only note what is new: they never send, and never call
  * the engine. */
+#define _GNU_SOURCE
 #include "hbone.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* ---- bytes to the connection below ---- */
 
@@ -72,7 +74,25 @@ int hbone_frame(struct hbone_tunnel *tunnel)
 	if (count < 0)
 		return finish(tunnel,
 			      count == NGHTTP2_ERR_NOMEM ? HBONE_END_MEMORY : HBONE_END_PROTOCOL);
-	return 0;
+	return tunnel->is_flooded ? finish(tunnel, HBONE_END_FLOOD) : 0;
+}
+
+int hbone_tunnel_is_full(const struct hbone_tunnel *tunnel)
+{
+	return hbone_held(tunnel) >=
+	       (size_t)tunnel->limits.outgoing_bytes_max + tunnel->limits.answers_bytes_max;
+}
+
+void hbone_waste(struct hbone_tunnel *tunnel)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (tunnel->wasted_at != now.tv_sec)
+		tunnel->wasted = 0;
+	tunnel->wasted_at = now.tv_sec;
+	if (++tunnel->wasted > tunnel->limits.resets_max)
+		tunnel->is_flooded = 1;
 }
 
 static ssize_t push(struct hbone_tunnel *tunnel)
@@ -288,12 +308,23 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	return 0;
 }
 
+/* A stream that the codec resets because its peer does not keep to the rules. What we give up is
+ * CANCEL or NO_ERROR, and a stream too many may be one that did not know of the limit yet. */
+static int is_mistake(const nghttp2_frame *frame)
+{
+	uint32_t code = frame->rst_stream.error_code;
+
+	return frame->hd.type == NGHTTP2_RST_STREAM && code != NGHTTP2_NO_ERROR &&
+	       code != NGHTTP2_CANCEL && code != NGHTTP2_REFUSED_STREAM;
+}
+
 /* The end of an orphan is framed: what its peer still sends is for nobody. */
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *argument)
 {
 	struct hbone_stream *stream;
 
-	(void)argument;
+	if (is_mistake(frame))
+		hbone_waste(argument);
 	if (frame->hd.type != NGHTTP2_DATA || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
 	stream = hbone_find(session, frame->hd.stream_id);

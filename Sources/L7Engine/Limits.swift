@@ -93,10 +93,14 @@ struct Limits: Sendable {
     var gatewayWindowBytesMax = 128 << 10
     /// Names and values of a CONNECT.
     var tunnelHeadBytesMax = 8 * 1024
-    /// Streams that a peer may open and reset within a second (CVE-2023-44487).
+    /// Streams that a peer may open within a second only to reset them (CVE-2023-44487), to have
+    /// them reset (CVE-2025-8671), or to be refused what no tunnel leads to.
     var tunnelResetsMax = 200
-    /// Framed bytes that a tunnel's socket has not taken.
+    /// Framed bytes that a tunnel's socket has not taken: with these streams wait, ...
     var tunnelOutgoingBytesMax = 512 * 1024
+    /// ... and with so many more, which are answers, nothing is read. Less would have two ends wait
+    /// for each other that both have much to say.
+    var tunnelAnswersBytesMax = 256 * 1024
     /// Streams on one tunnel before another is opened to the same peer, and tunnels to one peer.
     var carrierStreamsMax = 128
     var carriersMax = 16
@@ -104,6 +108,8 @@ struct Limits: Sendable {
     var carrierIdleNanosecondsMax: UInt64 = 60_000_000_000
     /// Between two signs of life.
     var tunnelPingNanoseconds: UInt64 = 30_000_000_000
+    /// A peer that takes nothing, though so many answers wait for it that it is not read.
+    var tunnelStallNanosecondsMax: UInt64 = 30_000_000_000
 
     var connectNanosecondsMax: UInt64 = 5_000_000_000
     /// After it a second endpoint is dialled as well. RFC 8305 section 5.

@@ -20,8 +20,11 @@ struct hbone_limits {
 	uint32_t stream_window;	     /* bytes that a peer may send ahead on a stream */
 	uint32_t connection_window;  /* the same for all streams together */
 	uint32_t header_bytes_max;   /* of one CONNECT, names and values */
-	uint32_t resets_max;	     /* streams that a peer may open and reset within a second */
-	uint32_t outgoing_bytes_max; /* framed and not taken by the socket */
+	/* Streams that a peer may open within a second only to reset them, to have them reset, or
+	 * to be refused as what no peer should ask for. */
+	uint32_t resets_max;
+	uint32_t outgoing_bytes_max; /* framed and not taken by the socket: streams wait */
+	uint32_t answers_bytes_max;  /* beyond these: the peer is not read */
 };
 
 /* Why a tunnel ended. */
@@ -30,7 +33,7 @@ enum hbone_end {
 	HBONE_END_CLOSED,   /* in good order */
 	HBONE_END_BROKEN,   /* the connection below */
 	HBONE_END_PROTOCOL, /* the peer does not keep to RFC 9113 */
-	HBONE_END_FLOOD,    /* more resets, pings or settings than the limits allow */
+	HBONE_END_FLOOD,    /* more resets, refusals, pings or settings than the limits allow */
 	HBONE_END_MEMORY,
 };
 
@@ -65,6 +68,8 @@ int hbone_tunnel_receive(struct hbone_tunnel *tunnel, uint8_t *scratch, size_t r
 int hbone_tunnel_flush(struct hbone_tunnel *tunnel);
 /* Something waits to be flushed. */
 int hbone_tunnel_wants_flush(const struct hbone_tunnel *tunnel);
+/* The peer does not take what is framed for it: nothing is to be received meanwhile. */
+int hbone_tunnel_is_full(const struct hbone_tunnel *tunnel);
 /* The connection below is lost. */
 void hbone_tunnel_abort(struct hbone_tunnel *tunnel);
 /* The next stream that has news, taken from the list; NULL: none. */
@@ -102,7 +107,7 @@ void hbone_stream_charge(struct hbone_stream *stream, uint64_t *charged);
 void hbone_stream_own(struct hbone_stream *stream, uint64_t owner);
 /* A server's answer: 200, and bytes may flow. */
 void hbone_stream_accept(struct hbone_stream *stream, uint64_t owner);
-/* A server's refusal. The stream is freed. */
+/* A server's refusal. The stream is freed. One of the 4xx counts against `resets_max`. */
 void hbone_stream_refuse(struct hbone_stream *stream, int status);
 /* The stream as the engine reads and writes it; it is freed through it. */
 struct engine_session *hbone_stream_session(struct hbone_stream *stream);

@@ -204,6 +204,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var isPaused = false
     /// Carrier: when the first of both certificates runs out; it takes nothing new then.
     var takesUntil = UInt64.max
+    /// Since when a carrier is not read, because its peer takes nothing; 0: it is read.
+    var stalledSince: UInt64 = 0
     /// Of a stream.
     var carrier = Link.none
     var tunnel = HBONETunnel.none

@@ -77,8 +77,18 @@ extension Worker {
         accounts[carrier.it.account].handshakes += Int32(difference)
     }
 
+    /// Of a peer that does not take our answers nothing more is read: they would pile up.
+    private func isStalled(_ carrier: Link) -> Bool {
+        guard carrier.it.tunnel.isFull else {
+            carrier.it.stalledSince = 0
+            return false
+        }
+        if carrier.it.stalledSince == 0 { carrier.it.stalledSince = now }
+        return true
+    }
+
     private func receiveCarrier(_ carrier: Link) {
-        while carrier.it.canRead {
+        while carrier.it.canRead, !isStalled(carrier) {
             if let reason = excessOfStreams(carrier) {
                 pause(carrier, reason)
                 break
@@ -199,6 +209,7 @@ extension Worker {
                 endCarrier(carrier, carrier.it.tunnel.end)
             } else {
                 deliver(carrier)
+                if carrier.it.stalledSince != 0, !isStalled(carrier) { makeReady(carrier) }
                 if isSpent(carrier) { endCarrier(carrier, .drained) }
             }
             let spent = engine_cycles() &- at
@@ -255,13 +266,21 @@ extension Worker {
             endCarrier(carrier, .closed)
             return
         }
-        guard carrier.it.tunnel.pings == carrier.it.pingsSent else {
+        let isStalled = isStalled(carrier)
+        if isStalled, now &- carrier.it.stalledSince >= limits.tunnelStallNanosecondsMax {
+            endCarrier(carrier, .slowReader)
+            return
+        }
+        // What a peer answers is not read while it takes nothing.
+        guard isStalled || carrier.it.tunnel.pings == carrier.it.pingsSent else {
             endCarrier(carrier, .timeout)
             return
         }
         if now >= carrier.it.takesUntil { drainCarrier(carrier) }
-        carrier.it.pingsSent &+= 1
-        carrier.it.tunnel.ping()
+        if !isStalled {
+            carrier.it.pingsSent &+= 1
+            carrier.it.tunnel.ping()
+        }
         soil(carrier)
         timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
     }

@@ -11,6 +11,32 @@ struct TunnelAttackTests {
         "malla_tunnels_ended_total{side=\"\(side)\",reason=\"\(reason.label)\"}"
     }
 
+    @Test func `who asks for what no tunnel leads to again and again is a flood`() throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)")
+        _ = try PythonPeer.client(mesh, pair, ["--authority", "10.1.1.1:80", "--flood", "4"])
+        #expect(TunnelMesh.counts(mesh.server, Self.ended("downstream", .flood) + " 1"))
+    }
+
+    @Test func `of who reads no answers nothing is read, and the tunnel ends`() throws {
+        let options = TunnelServingTests.opaque {
+            $0.limits.tunnelResetsMax = 1 << 30
+            $0.limits.tunnelOutgoingBytesMax = 16 * 1024
+            $0.limits.tunnelAnswersBytesMax = 16 * 1024
+            $0.limits.tunnelPingNanoseconds = 500_000_000
+            $0.limits.tunnelStallNanosecondsMax = 500_000_000
+        }
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)")
+        // The sockets of both ends hold some MiB of answers at most.
+        let said = try PythonPeer.client(
+            mesh, pair, ["--authority", "10.1.1.1:80", "--flood", "64"])
+        #expect(said.contains("\"whole\": false"), "\(said)")
+        #expect(TunnelMesh.counts(mesh.server, Self.ended("downstream", .slowReader) + " 1"))
+    }
+
     /// A server's roots when a handshake begins are not those when it ends.
     @Test func `a handshake that began before a root was taken away is judged by what is left`()
         throws

@@ -92,6 +92,9 @@ class Client:
             self.h2.initiate_connection()
             self.flush()
             if self.options.streams > 1:
+                self.fill()
+                return
+            if options.flood:
                 self.flood()
                 return
             self.open()
@@ -122,7 +125,7 @@ class Client:
             self.h2.send_data(self.stream, self.options.eager.encode(), end_stream=True)
         self.flush()
 
-    def flood(self):
+    def fill(self):
         """Opens streams and sends on each all that it may, whether anybody reads it or not."""
         self.ended_count = 0
         left = {}
@@ -153,6 +156,34 @@ class Client:
                 self.take(event)
                 self.ended_count += isinstance(event, h2.events.StreamEnded)
         say(handshake="ok", complete=self.ended_count)
+
+    def flood(self):
+        """CONNECTs without end whose answers are never read; over when nobody takes them for a second."""
+        fields = [(":method", "CONNECT"), (":authority", self.options.authority)]
+        # The first adds to the peer's table of fields, those behind it refer to that.
+        part, later = self.h2.encoder.encode(fields), self.h2.encoder.encode(fields)
+        sent, stream, stalled = 0, 1, False
+        self.tls.setblocking(False)
+        while sent < self.options.flood << 20 and not stalled:
+            block = b""
+            while len(block) < 60000:
+                block += len(part).to_bytes(3, "big") + b"\x01\x05" + stream.to_bytes(4, "big") + part
+                part, stream = later, stream + 2
+            while block and not stalled:
+                try:
+                    count = self.tls.send(block)
+                    block, sent = block[count:], sent + count
+                except ssl.SSLWantWriteError:
+                    stalled = not select.select([], [self.tls], [], 1)[1]
+                except (ssl.SSLError, OSError) as error:
+                    say(sent=sent, whole=False, broken=str(error))
+                    return
+        say(sent=sent, whole=not stalled)
+        if stalled:
+            # A reset, once the other side has had enough: nothing is read until then.
+            over = select.poll()
+            over.register(self.tls, 0)
+            over.poll(TIME_LIMIT * 1000)
 
     def move(self):
         to_send = bytes(range(256)) * (self.options.bytes // 256 + 1)
@@ -357,6 +388,8 @@ def main():
     parser.add_argument("--eager")
     # The client's stream stays open until the other side ends it.
     parser.add_argument("--hold", action="store_true")
+    # So many MiB of CONNECTs, and no answer is read.
+    parser.add_argument("--flood", type=int, default=0)
     options = parser.parse_args()
     if options.role == "client":
         Client(options).run()

@@ -17,6 +17,8 @@ enum TunnelEnd: UInt8, CaseIterable {
     case handshake, timeout, noCredential, notHTTP2, drained, revoked, connect
     /// Its streams are not read, and whoever they are charged to has its share of memory.
     case overload
+    /// The peer does not take our answers.
+    case slowReader
 
     init(_ end: hbone_end) { self = TunnelEnd(rawValue: UInt8(end.rawValue)) ?? .broken }
 
@@ -37,6 +39,7 @@ enum TunnelEnd: UInt8, CaseIterable {
         case .revoked: "not_allowed_any_more"
         case .connect: "connect"
         case .overload: "overload"
+        case .slowReader: "slow_reader"
         }
     }
 }
@@ -106,7 +109,8 @@ struct StreamNews: OptionSet, BitwiseCopyable {
             connection_window: UInt32(limits.tunnelWindowsBytesMax),
             header_bytes_max: UInt32(limits.tunnelHeadBytesMax),
             resets_max: UInt32(limits.tunnelResetsMax),
-            outgoing_bytes_max: UInt32(limits.tunnelOutgoingBytesMax))
+            outgoing_bytes_max: UInt32(limits.tunnelOutgoingBytesMax),
+            answers_bytes_max: UInt32(limits.tunnelAnswersBytesMax))
         // Safe: the session outlives the tunnel: a carrier frees the tunnel first.
         unsafe pointer = hbone_tunnel_new(session.pointer, -1, isServer ? 1 : 0, &bounds)
     }
@@ -148,6 +152,8 @@ struct StreamNews: OptionSet, BitwiseCopyable {
         return unsafe HBONEStream(stream)
     }
 
+    /// The peer takes nothing, so nothing more of it is to be read.
+    var isFull: Bool { unsafe hbone_tunnel_is_full(pointer) != 0 }
     var wantsFlush: Bool { unsafe hbone_tunnel_wants_flush(pointer) != 0 }
     var end: TunnelEnd { unsafe TunnelEnd(hbone_tunnel_end(pointer)) }
     var streams: Int { Int(unsafe hbone_tunnel_streams(pointer)) }

@@ -7,7 +7,8 @@ import Testing
 @safe final class TunnelPair {
     static let limits = hbone_limits(
         streams_max: 4, stream_window: 65_535, connection_window: 262_144,
-        header_bytes_max: 4096, resets_max: 50, outgoing_bytes_max: 131_072)
+        header_bytes_max: 4096, resets_max: 50, outgoing_bytes_max: 131_072,
+        answers_bytes_max: 65_536)
 
     /// Optional, because either may be gone before the other.
     private(set) var client: TunnelEnd?
@@ -58,6 +59,13 @@ import Testing
 
     private var ends: [TunnelEnd] { [client, server].compactMap { $0 } }
 
+    /// The server reads what has come unless it is full; nobody reads at the client.
+    func serve() {
+        guard let server else { return }
+        while !server.isFull, unsafe hbone_tunnel_receive(server.pointer, scratch, 65_536) > 0 {}
+        unsafe _ = hbone_tunnel_flush(server.pointer)
+    }
+
     /// Bytes as they are, from a peer that does not keep to the rules.
     func sendRaw(toServer bytes: [UInt8]) { unsafe _ = send(sockets[0], bytes, bytes.count, 0) }
 
@@ -105,6 +113,7 @@ import Testing
     var room: UInt32 { unsafe hbone_tunnel_room(pointer) }
     var isDraining: Bool { unsafe hbone_tunnel_is_draining(pointer) != 0 }
     var pings: UInt32 { unsafe hbone_tunnel_pings(pointer) }
+    var isFull: Bool { unsafe hbone_tunnel_is_full(pointer) != 0 }
     func ping() { unsafe hbone_tunnel_ping(pointer) }
     func drain() { unsafe hbone_tunnel_drain(pointer) }
     func free() { unsafe hbone_tunnel_free(pointer) }

@@ -264,6 +264,40 @@ struct TunnelTests {
         #expect(pair.server?.end != HBONE_END_NONE)
     }
 
+    @Test func `who reads no answers is not read any more, until it does`() {
+        let pair = TunnelPair()
+        pair.settle()
+        // PING, a frame of 17 bytes; each is answered by one as long.
+        let ping: [UInt8] = [0, 0, 8, 6, 0, 0, 0, 0, 0] + [UInt8](repeating: 7, count: 8)
+        let many = [UInt8](repeatElement(ping, count: 400).joined())
+        for _ in 0..<400 where pair.server?.isFull == false {
+            pair.sendRaw(toServer: many)
+            pair.serve()
+        }
+        #expect(pair.server?.isFull == true)
+        #expect(pair.server?.end == HBONE_END_NONE)
+        pair.settle()
+        #expect(pair.server?.isFull == false)
+        #expect(pair.server?.end == HBONE_END_NONE)
+    }
+
+    @Test(arguments: [403, 503]) func `refusals of what nobody should ask for are a flood`(
+        _ status: Int32
+    ) throws {
+        let pair = TunnelPair()
+        for _ in 0..<60 {
+            guard let near = pair.open("10.0.0.1:80") else { break }
+            pair.settle()
+            pair.nextAtServer()?.stream.refuse(status)
+            pair.settle()
+            near.free()
+            pair.settle()
+            while pair.nextAtClient() != nil {}
+        }
+        // A pod that takes no connection is nobody's fault.
+        #expect(pair.server?.end == (status == 503 ? HBONE_END_NONE : HBONE_END_FLOOD))
+    }
+
     @Test func `a sign of life is answered`() {
         let pair = TunnelPair()
         pair.client?.ping()
