@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "malla_mesh.h"
 #include "context.h"
+#include "revocation.h"
 
 #include <openssl/x509v3.h>
 #include <pthread.h>
@@ -25,6 +26,7 @@ struct domain {
 struct tls_trust {
 	int references;
 	int count;
+	int has_twins; /* a domain has roots of one name */
 	struct domain *domains;
 };
 
@@ -74,7 +76,7 @@ void tls_trust_release(struct tls_trust *trust)
 	for (index = 0; index < trust->count; index++) {
 		free(trust->domains[index].name);
 		sk_X509_pop_free(trust->domains[index].roots, X509_free);
-		sk_X509_CRL_pop_free(trust->domains[index].lists, X509_CRL_free);
+		tls_lists_free(trust->domains[index].lists);
 	}
 	free(trust->domains);
 	free(trust);
@@ -95,18 +97,17 @@ static int read_roots(struct domain *domain, const uint8_t *bytes, size_t count)
 	return 0;
 }
 
-static int read_lists(struct domain *domain, const uint8_t *bytes, size_t count)
+/* Roots of one name are not told apart by it. */
+static int has_twins(const struct domain *domain)
 {
-	const uint8_t *end = bytes + count;
+	int one, other;
 
-	while (bytes < end) {
-		X509_CRL *list = d2i_X509_CRL(NULL, &bytes, end - bytes);
-
-		if (!list || !sk_X509_CRL_push(domain->lists, list)) {
-			X509_CRL_free(list);
-			return -1;
-		}
-	}
+	for (one = 0; one < sk_X509_num(domain->roots); one++)
+		for (other = 0; other < one; other++)
+			if (!X509_NAME_cmp(
+				X509_get_subject_name(sk_X509_value(domain->roots, one)),
+				X509_get_subject_name(sk_X509_value(domain->roots, other))))
+				return 1;
 	return 0;
 }
 
@@ -123,11 +124,11 @@ int tls_trust_add(struct tls_trust *trust, const char *name, const uint8_t *root
 	domain += trust->count++;
 	domain->name = strdup(name);
 	domain->roots = sk_X509_new_null();
-	domain->lists = sk_X509_CRL_new_null();
-	if (!domain->name || !domain->roots || !domain->lists)
+	domain->lists = tls_lists_read(lists, lists_bytes);
+	if (!domain->name || !domain->roots || read_roots(domain, roots, roots_bytes))
 		return -1;
-	return read_roots(domain, roots, roots_bytes) || read_lists(domain, lists, lists_bytes) ? -1
-												: 0;
+	trust->has_twins |= has_twins(domain);
+	return domain->lists ? 0 : -1;
 }
 
 static const struct domain *domain_of(const struct tls_trust *trust, const char *id)
@@ -145,33 +146,17 @@ static const struct domain *domain_of(const struct tls_trust *trust, const char 
 
 /* ---- the peer's certificate ---- */
 
-/* An authority without a list revokes nothing, and one that has run out still does. */
-static int forgive(int is_good, X509_STORE_CTX *store)
-{
-	if (is_good)
-		return 1;
-	switch (X509_STORE_CTX_get_error(store)) {
-	case X509_V_ERR_UNABLE_TO_GET_CRL:
-	case X509_V_ERR_CRL_HAS_EXPIRED:
-		X509_STORE_CTX_set_error(store, X509_V_OK);
-		return 1;
-	default:
-		return 0;
-	}
-}
-
+/* An authority without a list revokes nothing. */
 static int is_signed(X509_STORE_CTX *store, const struct domain *domain)
 {
-	unsigned long flags = X509_V_FLAG_PARTIAL_CHAIN;
-
 	X509_STORE_CTX_set0_trusted_stack(store, domain->roots);
-	if (sk_X509_CRL_num(domain->lists) > 0) {
-		X509_STORE_CTX_set0_crls(store, domain->lists);
-		X509_STORE_CTX_set_verify_cb(store, forgive);
-		flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
-	}
-	X509_STORE_CTX_set_flags(store, flags);
-	return X509_verify_cert(store) == 1;
+	X509_STORE_CTX_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
+	if (X509_verify_cert(store) != 1)
+		return 0;
+	if (!tls_is_revoked(X509_STORE_CTX_get0_chain(store), domain->lists))
+		return 1;
+	X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REVOKED);
+	return 0;
 }
 
 static int verify_workload(X509_STORE_CTX *store, void *argument)
@@ -260,6 +245,8 @@ SSL_CTX *tls_mesh_context(int is_server, EVP_PKEY *key, const uint8_t *chain, si
 	SSL_CTX_set_mode(context, SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_verify(context, verifies, NULL);
 	SSL_CTX_set_cert_verify_callback(context, verify_workload, trust);
+	if (trust->has_twins)
+		X509_STORE_set_check_issued(SSL_CTX_get_cert_store(context), tls_is_issued);
 	if (is_server)
 		SSL_CTX_set_alpn_select_cb(context, select_h2, NULL);
 	if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
@@ -346,6 +333,8 @@ enum tls_failure tls_session_recheck(const struct engine_session *session,
 		return TLS_FAILURE_NONE;
 	store = X509_STORE_new();
 	check = X509_STORE_CTX_new();
+	if (store && trust->has_twins)
+		X509_STORE_set_check_issued(store, tls_is_issued);
 	if (leaf && domain && store && check &&
 	    X509_STORE_CTX_init(check, store, leaf, SSL_get_peer_cert_chain(ssl)) == 1) {
 		/* What runs out ends nothing that is open. */

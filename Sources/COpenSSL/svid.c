@@ -1,5 +1,6 @@
 /* Keys in the secure heap, and chains against bundles. */
 #include "malla_svid.h"
+#include "revocation.h"
 
 #include <errno.h>
 #include <openssl/bio.h>
@@ -226,35 +227,6 @@ static int add_roots(X509_STORE *store, const uint8_t *bytes, size_t count)
 	return result;
 }
 
-static int add_lists(X509_STORE *store, const uint8_t *bytes, size_t count)
-{
-	const unsigned char *at = bytes, *end = bytes + count;
-
-	while (at < end) {
-		X509_CRL *list = d2i_X509_CRL(NULL, &at, end - at);
-		int is_added = list && X509_STORE_add_crl(store, list) == 1;
-
-		X509_CRL_free(list);
-		if (!is_added)
-			return -1;
-	}
-	return 0;
-}
-
-/* An authority need not publish a list, and an old list is better than none. */
-static int forgive_lists(int is_good, X509_STORE_CTX *context)
-{
-	switch (X509_STORE_CTX_get_error(context)) {
-	case X509_V_ERR_UNABLE_TO_GET_CRL:
-	case X509_V_ERR_CRL_HAS_EXPIRED:
-	case X509_V_ERR_CRL_NOT_YET_VALID:
-		X509_STORE_CTX_set_error(context, X509_V_OK);
-		return 1;
-	default:
-		return is_good;
-	}
-}
-
 static enum malla_chain_result outcome(int error)
 {
 	switch (error) {
@@ -271,24 +243,24 @@ static enum malla_chain_result outcome(int error)
 	}
 }
 
-static enum malla_chain_result verify(X509_STORE *store, STACK_OF(X509) * chain, int has_lists,
-				      int64_t now)
+static enum malla_chain_result verify(X509_STORE *store, STACK_OF(X509) * chain,
+				      STACK_OF(X509_CRL) * lists, int64_t now)
 {
 	X509_STORE_CTX *context = X509_STORE_CTX_new();
 	enum malla_chain_result result = MALLA_CHAIN_UNREADABLE;
-	unsigned long flags = X509_V_FLAG_PARTIAL_CHAIN;
 
-	if (has_lists)
-		flags |= X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
+	X509_STORE_set_check_issued(store, tls_is_issued);
 	if (context && X509_STORE_CTX_init(context, store, sk_X509_value(chain, 0), chain) == 1) {
 		X509_VERIFY_PARAM *parameters = X509_STORE_CTX_get0_param(context);
 
-		X509_VERIFY_PARAM_set_flags(parameters, flags);
+		X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_PARTIAL_CHAIN);
 		X509_VERIFY_PARAM_set_time(parameters, (time_t)now);
-		X509_STORE_CTX_set_verify_cb(context, forgive_lists);
-		result = X509_verify_cert(context) == 1
-			     ? MALLA_CHAIN_GOOD
-			     : outcome(X509_STORE_CTX_get_error(context));
+		if (X509_verify_cert(context) != 1)
+			result = outcome(X509_STORE_CTX_get_error(context));
+		else if (tls_is_revoked(X509_STORE_CTX_get0_chain(context), lists))
+			result = MALLA_CHAIN_REVOKED;
+		else
+			result = MALLA_CHAIN_GOOD;
 	}
 	X509_STORE_CTX_free(context);
 	return result;
@@ -300,13 +272,32 @@ enum malla_chain_result malla_chain_check(const uint8_t *chain, size_t chain_byt
 {
 	X509_STORE *store = X509_STORE_new();
 	STACK_OF(X509) *read = certificates(chain, chain_bytes);
+	STACK_OF(X509_CRL) *revoked = tls_lists_read(lists, lists_bytes);
 	enum malla_chain_result result = MALLA_CHAIN_UNREADABLE;
 
-	if (store && sk_X509_num(read) > 0 && !add_roots(store, roots, roots_bytes) &&
-	    !add_lists(store, lists, lists_bytes))
-		result = verify(store, read, lists_bytes > 0, now);
+	if (store && revoked && sk_X509_num(read) > 0 && !add_roots(store, roots, roots_bytes))
+		result = verify(store, read, revoked, now);
 	sk_X509_pop_free(read, X509_free);
+	tls_lists_free(revoked);
 	X509_STORE_free(store);
+	ERR_clear_error();
+	return result;
+}
+
+enum malla_list_result malla_list_check(const uint8_t *list, size_t list_bytes,
+					const uint8_t *authorities, size_t authorities_bytes)
+{
+	const unsigned char *at = list;
+	X509_CRL *read = d2i_X509_CRL(NULL, &at, (long)list_bytes);
+	STACK_OF(X509) *signers = certificates(authorities, authorities_bytes);
+	enum malla_list_result result = read ? MALLA_LIST_FOREIGN : MALLA_LIST_UNREADABLE;
+	int index;
+
+	for (index = 0; read && index < sk_X509_num(signers); index++)
+		if (tls_list_is_signed(read, sk_X509_value(signers, index)))
+			result = MALLA_LIST_GOOD;
+	sk_X509_pop_free(signers, X509_free);
+	X509_CRL_free(read);
 	ERR_clear_error();
 	return result;
 }

@@ -72,6 +72,26 @@ public struct TestAuthority {
         return Pair(chain: bytes("\(stem).crt"), key: bytes("\(stem).key"))
     }
 
+    /// A revocation list (PEM) that names a certificate, valid between two moments as openssl
+    /// writes them (`20200101000000Z`).
+    public func list(
+        naming pair: Pair, from begin: String = "20200101000000Z",
+        to end: String = "20690101000000Z"
+    ) throws -> [UInt8] {
+        let stem = UUID().uuidString
+        let named = try write(pair, stem).chain
+        try run(
+            """
+            : > \(stem).db; echo 01 > \(stem).number
+            printf '[ca]\\ndefault_ca=o\\n[o]\\ndatabase=%s.db\\ncrlnumber=%s.number\\n%s\\n' \
+              \(stem) \(stem) default_md=sha256 > \(stem).cnf
+            openssl ca -config \(stem).cnf -cert ca.crt -keyfile ca.key -revoke \(named)
+            openssl ca -config \(stem).cnf -cert ca.crt -keyfile ca.key -gencrl \
+              -crl_lastupdate \(begin) -crl_nextupdate \(end) -out \(stem).crl
+            """)
+        return bytes("\(stem).crl")
+    }
+
     /// Writes a pair into the directory and answers the paths.
     public func write(_ pair: Pair, _ stem: String) throws -> (chain: String, key: String) {
         let chain = directory.appendingPathComponent(stem + ".crt")

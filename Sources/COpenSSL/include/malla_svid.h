@@ -57,10 +57,20 @@ enum malla_chain_result {
 
 /* Whether `chain` (leaf first) leads to one of `roots` at `now`, seconds since 1970, and none of it
  * is revoked. All are DER, one behind another. A root need not be self-signed. An authority without
- * a list revokes nothing; a list that has run out still does. */
+ * a list revokes nothing; a list counts whatever its dates, for whoever has signed it. */
 enum malla_chain_result malla_chain_check(const uint8_t *chain, size_t chain_bytes,
 					  const uint8_t *roots, size_t roots_bytes,
 					  const uint8_t *lists, size_t lists_bytes, int64_t now);
+
+enum malla_list_result {
+	MALLA_LIST_GOOD,
+	MALLA_LIST_UNREADABLE,
+	MALLA_LIST_FOREIGN, /* none of the authorities has signed it, or may */
+};
+
+/* Whether one of `authorities` has signed a revocation list. All are DER, whatever their dates. */
+enum malla_list_result malla_list_check(const uint8_t *list, size_t list_bytes,
+					const uint8_t *authorities, size_t authorities_bytes);
 
 /* The reason of the last failure on this thread, and forgets it. NUL-terminated. */
 void malla_svid_problem(char *out, size_t room);

@@ -62,6 +62,25 @@ public struct TrustBundle: Sendable, Hashable {
         }
     }
 
+    public enum ListVerdict: Sendable, Hashable {
+        case good, unreadable
+        /// None of the authorities has signed it.
+        case foreign
+    }
+
+    /// Whether a revocation list in DER is one of these authorities', whatever its dates.
+    ///
+    /// - Complexity: a signature for each authority of its name.
+    public static func judge(list: [UInt8], by authorities: [[UInt8]]) -> ListVerdict {
+        let signers = authorities.flatMap(\.self)
+        // Safe: the call reads two arrays, each with its size.
+        switch unsafe malla_list_check(list, list.count, signers, signers.count) {
+        case MALLA_LIST_GOOD: return .good
+        case MALLA_LIST_FOREIGN: return .foreign
+        default: return .unreadable
+        }
+    }
+
     private var joinedLists: [UInt8] { revocations.flatMap(\.self) }
 }
 

@@ -6,7 +6,7 @@ struct BuiltInAuthority: SVIDSource {
     let files: AuthorityFiles
     /// Seconds that what it issues lives.
     let life: Int64
-    private let bundleFiles: BundleFiles
+    private var bundleFiles: BundleFiles
     private var authority: Authority?
     private var known: [TrustBundle] = []
     private var marks: [String: IdentityFile.Mark] = [:]
@@ -20,6 +20,7 @@ struct BuiltInAuthority: SVIDSource {
     var title: String { "authority in \(files.directory)" }
     var trustDomain: TrustDomain { files.trustDomain }
     var issues: Bool { true }
+    var refused: SVIDFailure? { bundleFiles.refused }
     var warnings: [String] {
         files.isKeyExposed ? ["\(files.keyPath) can be read by others: chmod 600"] : []
     }
@@ -33,7 +34,8 @@ struct BuiltInAuthority: SVIDSource {
         for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
         guard present != marks else { return known }
         let read = try files.read()
-        let bundles = try bundleFiles.read(roots: read.roots)
+        let bundles = try bundleFiles.read(
+            roots: read.roots, others: read.chain)
         (authority, known, marks) = (read, bundles, present)
         return bundles
     }

@@ -6,9 +6,21 @@ internal import MeshModel
 /// What stands beside an authority or beside SVIDs.
 ///
 /// `ca.crl` and `federated/<trust domain>.pem` with `federated/<trust domain>.crl`: all PEM.
+///
+/// A list that cannot be used, or that none of the authorities beside it has signed, takes nothing
+/// away: what was revoked before stays revoked, and all else goes on.
 struct BundleFiles {
     let directory: String
     let trustDomain: TrustDomain
+    /// By path: the lists that are in force.
+    private var good: [String: [[UInt8]]] = [:]
+    /// Why a list of the last reading is not in force.
+    private(set) var refused: SVIDFailure?
+
+    init(directory: String, trustDomain: TrustDomain) {
+        self.directory = directory
+        self.trustDomain = trustDomain
+    }
 
     private var folder: String { directory + "/federated" }
 
@@ -18,12 +30,17 @@ struct BundleFiles {
             + IdentityFile.names(in: folder).map { folder + "/" + $0 }
     }
 
-    /// - Parameter roots: of the node's own trust domain, DER.
-    func read(roots: [[UInt8]]) throws(SVIDFailure) -> [TrustBundle] {
+    /// - Parameters:
+    ///   - roots: of the node's own trust domain, DER.
+    ///   - others: of its authorities below them.
+    mutating func read(
+        roots: [[UInt8]], others: [[UInt8]] = []
+    ) throws(SVIDFailure) -> [TrustBundle] {
+        refused = nil
         var bundles = [
             TrustBundle(
                 trustDomain: trustDomain, roots: roots,
-                revocations: try lists(directory + "/ca.crl"))
+                revocations: lists(directory + "/ca.crl", of: roots + others))
         ]
         for name in IdentityFile.names(in: folder) where name.hasSuffix(".pem") {
             let stem = String(name.dropLast(4))
@@ -38,15 +55,41 @@ struct BundleFiles {
                 throw SVIDFailure(
                     .invalid, "\(path) is of this node's own trust domain: use ca.crt")
             }
+            let federated = try IdentityFile.pem(path, "CERTIFICATE")
             bundles.append(
                 TrustBundle(
-                    trustDomain: domain, roots: try IdentityFile.pem(path, "CERTIFICATE"),
-                    revocations: try lists(folder + "/" + stem + ".crl")))
+                    trustDomain: domain, roots: federated,
+                    revocations: lists(folder + "/" + stem + ".crl", of: federated)))
         }
         return bundles
     }
 
-    private func lists(_ path: String) throws(SVIDFailure) -> [[UInt8]] {
-        IdentityFile.exists(path) ? try IdentityFile.pem(path, "X509 CRL") : []
+    private mutating func lists(_ path: String, of authorities: [[UInt8]]) -> [[UInt8]] {
+        let before = good[path] ?? []
+        good[path] = []
+        guard IdentityFile.exists(path) else { return [] }
+        func isGood(_ list: [UInt8]) -> Bool {
+            TrustBundle.judge(list: list, by: authorities) == .good
+        }
+        var found: [[UInt8]] = []
+        var failure: SVIDFailure?
+        do throws(SVIDFailure) {
+            let read = try IdentityFile.pem(path, "X509 CRL")
+            found = read.filter(isGood)
+            if found.count < read.count {
+                failure = SVIDFailure(
+                    .untrusted,
+                    "\(path): \(read.count - found.count) of \(read.count) revocation list(s) are "
+                        + "signed by no authority that is believed: what they name is not revoked")
+            }
+        } catch {
+            failure = error
+        }
+        if let failure {
+            refused = failure
+            found += before.filter { !found.contains($0) && isGood($0) }
+        }
+        good[path] = found
+        return found
     }
 }

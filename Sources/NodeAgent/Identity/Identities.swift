@@ -103,10 +103,10 @@ struct Identities {
     private mutating func readBundles(_ now: Int64, _ lines: inout [String]) {
         do throws(SVIDFailure) {
             let read = try source.bundles(at: now)
-            if bundleFailure != nil { lines.append("identity: \(source.title) is well again") }
-            bundleFailure = nil
+            note(source.refused, &lines)
             guard read != bundles else { return }
             bundles = read
+            retryAtOnce()
             lines.append("identity: \(source.title): \(Self.described(read))")
             for (id, entry) in entries {
                 guard let svid = entry.svid else { continue }
@@ -114,11 +114,27 @@ struct Identities {
                 entries[id]?.isRefused = !isGood
             }
         } catch {
-            if bundleFailure != error {
-                counts.failures[error.reason, default: 0] += 1
-                lines.append("identity: \(error.message)")
-            }
-            bundleFailure = error
+            note(error, &lines)
+        }
+    }
+
+    private mutating func note(_ failure: SVIDFailure?, _ lines: inout [String]) {
+        guard failure != bundleFailure else { return }
+        bundleFailure = failure
+        if let failure {
+            counts.failures[failure.reason, default: 0] += 1
+            lines.append("identity: \(failure.message)")
+        } else {
+            lines.append("identity: \(source.title) is well again")
+            retryAtOnce()
+        }
+    }
+
+    /// What failed by what was there before may succeed now.
+    private mutating func retryAtOnce() {
+        for id in entries.keys {
+            entries[id]?.attempts = 0
+            entries[id]?.retryAt = 0
         }
     }
 

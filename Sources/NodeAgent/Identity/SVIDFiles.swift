@@ -11,7 +11,7 @@ internal import X509
 struct SVIDFiles: SVIDSource {
     let directory: String
     let trustDomain: TrustDomain
-    private let bundleFiles: BundleFiles
+    private var bundleFiles: BundleFiles
     private var known: [TrustBundle] = []
     private var bundleMarks: [String: IdentityFile.Mark] = [:]
     private var pairs: [String: Pair] = [:]
@@ -31,6 +31,7 @@ struct SVIDFiles: SVIDSource {
 
     var title: String { "files in \(directory)" }
     var issues: Bool { false }
+    var refused: SVIDFailure? { bundleFiles.refused }
 
     mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
         readPairs()

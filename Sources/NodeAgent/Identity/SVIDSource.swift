@@ -48,6 +48,9 @@ protocol SVIDSource {
     /// What is odd but stops nothing, one line each.
     var warnings: [String] { get }
 
+    /// Why a part of it is not in force, while all else is.
+    var refused: SVIDFailure? { get }
+
     /// What is trusted now, looked at anew.
     ///
     /// - Parameter now: seconds since 1970.
@@ -57,4 +60,8 @@ protocol SVIDSource {
     mutating func certificate(
         for id: SPIFFEID, after current: X509SVID?, at now: Int64
     ) throws(SVIDFailure) -> X509SVID?
+}
+
+extension SVIDSource {
+    var refused: SVIDFailure? { nil }
 }

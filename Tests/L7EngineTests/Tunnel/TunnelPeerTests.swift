@@ -47,7 +47,11 @@ struct TunnelPeerTests {
 
     /// Shows a certificate and goes away.
     private static func call(_ mesh: TunnelMesh, _ issuer: TestAuthority, _ names: String) throws {
-        let pair = try issuer.write(try issuer.issue(names), "shown")
+        try call(mesh, try issuer.issue(names))
+    }
+
+    private static func call(_ mesh: TunnelMesh, _ shown: TestAuthority.Pair) throws {
+        let pair = try mesh.authority.write(shown, "shown")
         try Command.shell(
             """
             timeout 10 openssl s_client -connect \(mesh.tunnelAddress) -tls1_3 -alpn h2 \
@@ -125,6 +129,47 @@ struct TunnelPeerTests {
         try Self.call(mesh, other, "URI:spiffe://d69.example.org/gateway")
         try Self.call(mesh, mesh.authority, "URI:\(Self.good)")
         #expect(Self.counts(mesh, .none, 3))
+    }
+
+    @Test
+    func `a list counts for whoever has signed it, whatever its dates, and a root by its key`()
+        throws
+    {
+        let mesh = try Self.open()
+        defer { mesh.stop() }
+        // Another root of the same name; certificates and lists hold no key identifiers.
+        let twin = try TestAuthority()
+        defer { twin.remove() }
+        let pair = try mesh.authority.issue("URI:\(Self.good)")
+        let far = ("20690101000000Z", "20700101000000Z"),
+            old = ("20200101000000Z", "20200102000000Z")
+        let (own, theirs) = (mesh.authority, twin)
+        let rows: [(String, [[UInt8]], Bool)] = [
+            ("none", [], false), ("its authority's", [try own.list(naming: pair)], true),
+            ("not valid yet", [try own.list(naming: pair, from: far.0, to: far.1)], true),
+            ("run out", [try own.list(naming: pair, from: old.0, to: old.1)], true),
+            ("the twin's, which names its serial", [try theirs.list(naming: pair)], false),
+            ("both", [try theirs.list(naming: pair), try own.list(naming: pair)], true),
+        ]
+        let mine = try mesh.credentials([TunnelMesh.serverID])
+        var counts = [false: 0, true: 0]
+        for (index, row) in rows.enumerated() {
+            let roots = [own, theirs].flatMap { PEM.blocks($0.bundle) }
+            let bundle = TrustBundle(
+                trustDomain: .standard, roots: index % 2 == 0 ? roots : roots.reversed(),
+                revocations: row.1.flatMap { PEM.blocks($0) })
+            // The agent's own judgement is the handshake's.
+            let verdict = bundle.verify(PEM.blocks(pair.chain), at: Int64(time(nil)))
+            #expect(verdict == (row.2 ? .revoked : .good), "\(row.0)")
+            mesh.server?.adopt(
+                Credentials(
+                    version: UInt64(index) + 2, svids: mine.svids, bundles: [.standard: bundle]))
+            #expect(Loopback.eventually { mesh.server?.hasAdopted ?? false })
+            try Self.call(mesh, pair)
+            counts[row.2, default: 0] += 1
+            #expect(Self.counts(mesh, .none, counts[false] ?? 0), "\(row.0)")
+            #expect(Self.counts(mesh, .revoked, counts[true] ?? 0), "\(row.0)")
+        }
     }
 
     static let elements: [(String, String)] = [

@@ -194,6 +194,73 @@ struct IdentitiesTests {
         #expect(said.contains("certificate revoked"))
     }
 
+    @Test
+    func `a root of the same name takes over, and lists that nobody signed take nothing away`()
+        throws
+    {
+        let bed = try Bed()
+        try bed.directory.shell(
+            """
+            for name in a b; do
+              openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 \
+                -keyout $name.key -out $name.crt -subj '/CN=Corp mesh CA' \
+                -addext keyUsage=critical,keyCertSign,cRLSign
+            done
+            cp a.crt ca.crt; cp a.key ca.key
+            """)
+        bed.follow("cart")
+        bed.turn()
+        let svid = try #require(bed.identities.credentials.svids[AuthorityDirectory.id()])
+        try bed.directory.write(svid, "cart")
+        try bed.revoke("cart.leaf")
+        bed.pass(seconds: 2)
+        let second = try bed.serial("cart")
+        #expect(second != svid.chain[0])
+
+        // A list under the same name by a key that is not believed: the last good one stays.
+        let list = "openssl ca -config conf -gencrl -crldays 1 -out ca.crl"
+        try bed.directory.shell("\(list) -cert b.crt -keyfile b.key")
+        bed.pass(seconds: 2)
+        #expect(bed.identities.bundleFailure?.reason == .untrusted)
+        #expect(bed.identities.counts.failures[.untrusted] == 1)
+        #expect(bed.identities.bundles.first?.verify(svid.chain, at: bed.moment.wall) == .revoked)
+        #expect(try bed.serial("cart") == second)
+        try bed.directory.shell("\(list) -cert a.crt -keyfile a.key")
+        bed.pass(seconds: 2)
+        #expect(bed.identities.bundleFailure == nil)
+
+        // The three steps of docs/identity.md, with the old root's list in place.
+        try bed.directory.shell("cat a.crt b.crt > ca.crt")
+        bed.pass(seconds: 2)
+        #expect(try bed.serial("cart") == second)
+        try bed.directory.shell("cp b.key ca.key; cat b.crt a.crt > ca.crt")
+        bed.pass(seconds: 2)
+        #expect(try bed.serial("cart") == second)
+        try bed.directory.shell("cp b.crt ca.crt")
+        bed.pass(seconds: 2)
+        #expect(bed.identities.bundles.first?.revocations == [])
+        #expect(bed.identities.bundleFailure?.reason == .untrusted)
+        #expect(try bed.serial("cart") != second)
+        let third = try #require(bed.identities.credentials.svids[AuthorityDirectory.id()])
+        #expect(bed.identities.bundles.first?.verify(third.chain, at: bed.moment.wall) == .good)
+        try bed.directory.shell("rm ca.crl")
+        bed.pass(seconds: 2)
+        #expect(bed.identities.bundleFailure == nil)
+    }
+
+    @Test func `what failed is tried again at once when the files change`() throws {
+        let bed = try Bed(life: 1_000)
+        bed.source.refuses = true
+        bed.follow("cart")
+        for _ in 0..<300 { bed.pass(seconds: 1) }
+        bed.source.refuses = false
+        let next = try AuthorityDirectory()
+        _ = try next.files.make(at: bed.moment.wall)
+        try bed.directory.shell("cat ca.crt \(next.path)/ca.crt > n && mv n ca.crt")
+        bed.pass(seconds: 1)
+        #expect(bed.held == ["cart"])
+    }
+
     @Test func `a federated trust domain has its own bundle`() throws {
         let bed = try Bed()
         let other = try AuthorityDirectory()
@@ -305,6 +372,7 @@ private final class Bed {
         var trustDomain: TrustDomain { inner.trustDomain }
         var issues: Bool { true }
         var warnings: [String] { inner.warnings }
+        var refused: SVIDFailure? { inner.refused }
 
         mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
             try inner.bundles(at: now)

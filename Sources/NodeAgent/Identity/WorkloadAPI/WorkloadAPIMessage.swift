@@ -35,7 +35,12 @@ struct WorkloadAPIMessage {
                 // Of several for one identity the first is the one that is meant.
                 if !svids.contains(where: { $0.id == svid.id }) { svids.append(svid) }
                 roots[svid.id.trustDomain] = bundle
-            case 2: lists.append(Array(value))
+            case 2:
+                guard TrustBundle.judge(list: Array(value), by: []) != .unreadable else {
+                    throw SVIDFailure(
+                        .invalid, "the Workload API sent a revocation list that cannot be read")
+                }
+                lists.append(Array(value))
             case 3:
                 let (domain, bundle) = try Self.federated(value)
                 if roots[domain] == nil { roots[domain] = bundle }
@@ -46,7 +51,7 @@ struct WorkloadAPIMessage {
             throw SVIDFailure(.missing, "the Workload API has no identity for this agent")
         }
         bundles = roots.sorted { $0.key < $1.key }.map {
-            // Lists are not told apart by domain; a list counts for its own issuer only.
+            // Lists are not told apart by domain; one counts for whoever has signed it only.
             TrustBundle(trustDomain: $0.key, roots: $0.value, revocations: lists)
         }
     }
