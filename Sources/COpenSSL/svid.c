@@ -1,5 +1,6 @@
 /* Keys in the secure heap, and chains against bundles. */
 #include "malla_svid.h"
+#include "memory.h"
 #include "revocation.h"
 
 #include <errno.h>
@@ -44,7 +45,12 @@ void malla_svid_problem(char *out, size_t room)
 
 EVP_PKEY *malla_key_new(void)
 {
-	return EVP_EC_gen("P-256");
+	EVP_PKEY *key;
+
+	malla_wiping_begin();
+	key = EVP_EC_gen("P-256");
+	malla_wiping_end();
+	return key;
 }
 
 /* Never asks a terminal: an encrypted key is refused. */
@@ -80,9 +86,15 @@ static BIO *secure_text(int descriptor)
 EVP_PKEY *malla_key_from_der(const uint8_t *bytes, size_t count)
 {
 	const unsigned char *at = bytes;
+	EVP_PKEY *key;
 
 	ERR_clear_error();
-	return d2i_AutoPrivateKey(NULL, &at, (long)count);
+	/* The decoders copy what they read into ordinary memory; the key itself is made in the
+	 * secure heap. */
+	malla_wiping_begin();
+	key = d2i_AutoPrivateKey(NULL, &at, (long)count);
+	malla_wiping_end();
+	return key;
 }
 
 EVP_PKEY *malla_key_read(int descriptor)
@@ -124,12 +136,14 @@ int malla_key_write(const EVP_PKEY *key, const char *heading, int descriptor)
 	long count = 0;
 	int result = -1;
 
+	malla_wiping_begin();
 	if (text && BIO_puts(text, heading) > 0 &&
 	    PEM_write_bio_PKCS8PrivateKey(text, key, NULL, NULL, 0, NULL, NULL))
 		count = BIO_get_mem_data(text, &bytes);
 	if (count > 0)
 		result = write_all(descriptor, bytes, (size_t)count);
 	BIO_free(text);
+	malla_wiping_end();
 	return result;
 }
 

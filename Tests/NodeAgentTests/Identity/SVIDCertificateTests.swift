@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import L7Engine
 import MeshModel
 import TestSupport
@@ -184,6 +185,71 @@ struct SigningKeyTests {
         #expect(SecureHeap.used >= before + 64 * 32)
         keys = []
         #expect(SecureHeap.used < before + 64 * 32)
+    }
+
+    /// How a key is made, and the number of `openssl pkey -text` that is the secret.
+    static let formats = [
+        ("genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-256", "priv"),
+        ("ecparam -name prime256v1 -genkey -noout", "priv"),
+        ("genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-384", "priv"),
+        ("genpkey -algorithm ed25519", "priv"), ("genrsa -traditional 2048", "privateExponent"),
+    ]
+
+    /// Another process looks for the secret and for the public half in all memory of this one but
+    /// the secure heap, which is marked as not to be dumped.
+    private static let search = #"""
+        import re, subprocess, sys
+        text = subprocess.run(["openssl", "pkey", "-in", sys.argv[1], "-text", "-noout"],
+                              capture_output=True, text=True).stdout
+        def number(name):
+            lines = r":\n((?: +[0-9a-f:]+\n)+)"
+            digits = re.search(f"^ *(?:{name})" + lines, text, re.M).group(1)
+            return bytes.fromhex(re.sub(r"[^0-9a-f]", "", digits)).lstrip(b"\0")
+        places, ranges = f"/proc/{sys.argv[2]}", []
+        for line in open(places + "/smaps"):
+            if re.match(r"[0-9a-f]+-", line):
+                start, end = (int(part, 16) for part in line.split()[0].split("-"))
+                wanted = line.split()[1].startswith("rw")
+            elif line.startswith("VmFlags") and wanted and " dd" not in line:
+                ranges.append((start, end))
+        found = {"secret": 0, "public": 0}
+        wanted = {"secret": number(sys.argv[3]), "public": number("pub|modulus|Modulus")}
+        memory = open(places + "/mem", "rb", 0)
+        for start, end in ranges:
+            try:
+                memory.seek(start)
+                block = memory.read(end - start)
+            except OSError:
+                continue
+            for name, value in wanted.items():
+                found[name] += block.count(value) + block.count(value[::-1])
+        print(found["secret"], found["public"] > 0)
+        """#
+
+    @Test(arguments: formats) func `a key that is read is in the secure heap and nowhere else`(
+        _ make: String, _ name: String
+    ) throws {
+        #expect(SecureHeap.open() != .missing)
+        let directory = try AuthorityDirectory()
+        try directory.shell("openssl \(make) 2>/dev/null > key")
+        try directory.shell("openssl pkcs8 -topk8 -nocrypt -in key -outform DER -out der")
+        try Self.search.write(
+            toFile: directory.path + "/search.py", atomically: true, encoding: .utf8)
+        // As `--ca` and `--svids` read it, and as `--workload-api` does.
+        let first = try IdentityFile.withDescriptor(directory.path + "/key") {
+            try SigningKey.read(from: $0)
+        }
+        var der = [UInt8](repeating: 0, count: 4_096)
+        let count = try IdentityFile.withDescriptor(directory.path + "/der") {
+            unsafe read($0, &der, der.count)
+        }
+        der.removeLast(der.count - max(0, count))
+        let second = try SigningKey.take(&der)
+        let publics = [try first.publicKey(), try second.publicKey()]
+        let said = try directory.shell("python3 search.py key \(getpid()) \(name)")
+        #expect(said == "0 True\n")
+        #expect(publics[0] == publics[1])
+        withExtendedLifetime((first, second)) {}
     }
 
     @Test func `nothing prints a key`() throws {
