@@ -83,6 +83,11 @@ int hbone_tunnel_is_full(const struct hbone_tunnel *tunnel)
 	       (size_t)tunnel->limits.outgoing_bytes_max + tunnel->limits.answers_bytes_max;
 }
 
+int hbone_tunnel_is_choked(const struct hbone_tunnel *tunnel)
+{
+	return nghttp2_session_get_remote_window_size(tunnel->session) < 16 * 1024;
+}
+
 void hbone_waste(struct hbone_tunnel *tunnel)
 {
 	struct timespec now;

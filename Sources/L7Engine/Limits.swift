@@ -104,6 +104,8 @@ struct Limits: Sendable {
     /// Streams on one tunnel before another is opened to the same peer, and tunnels to one peer.
     var carrierStreamsMax = 128
     var carriersMax = 16
+    /// Tunnels to one peer, beside these, that take nothing new and still have streams.
+    var drainingCarriersMax = 48
     /// A tunnel without streams.
     var carrierIdleNanosecondsMax: UInt64 = 60_000_000_000
     /// Between two signs of life.

@@ -68,6 +68,8 @@ int hbone_tunnel_receive(struct hbone_tunnel *tunnel, uint8_t *scratch, size_t r
 int hbone_tunnel_flush(struct hbone_tunnel *tunnel);
 /* Something waits to be flushed. */
 int hbone_tunnel_wants_flush(const struct hbone_tunnel *tunnel);
+/* Less than a frame's worth of room is left in the window of all streams. */
+int hbone_tunnel_is_choked(const struct hbone_tunnel *tunnel);
 /* The peer does not take what is framed for it: nothing is to be received meanwhile. */
 int hbone_tunnel_is_full(const struct hbone_tunnel *tunnel);
 /* The connection below is lost. */

@@ -99,20 +99,30 @@ extension Worker {
             endpoint: SocketAddress(pool.it.endpoint.address, Self.tunnelPort),
             identity: pool.it.identity)
         var carrier = group.it.idle
-        var best = Link.none
+        var (best, choked, open) = (Link.none, Link.none, 0)
         while !carrier.isNone {
             // Several for a busy peer: a connection has one window and one core.
             let tunnel = carrier.it.tunnel
+            if !takesNothingNew(carrier) { open += 1 }
             let isSuitable =
                 tunnel.streams < limits.carrierStreamsMax && tunnel.room > 0
                 && !carrier.it.isEnding && now < carrier.it.takesUntil
-            if isSuitable, best.isNone || tunnel.streams < best.it.tunnel.streams {
-                best = carrier
+            if isSuitable {
+                // Streams that nobody reads at the other end may have used the window up.
+                let isChoked = tunnel.isChoked
+                let other = isChoked ? choked : best
+                let isBetter = other.isNone || tunnel.streams < other.it.tunnel.streams
+                if isBetter, isChoked { choked = carrier }
+                if isBetter, !isChoked { best = carrier }
             }
             carrier = carrier.it.idleNext
         }
         if !best.isNone { return best }
-        guard Int(group.it.count) < limits.carriersMax else {
+        // One that drains lives as long as its streams, and its place is another's meanwhile.
+        guard open < limits.carriersMax,
+            Int(group.it.count) < limits.carriersMax + limits.drainingCarriersMax
+        else {
+            if !choked.isNone { return choked }
             // All are full of what this source does there already.
             shed(link, .carriers)
             return nil

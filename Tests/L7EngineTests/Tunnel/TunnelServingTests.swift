@@ -141,15 +141,33 @@ struct TunnelServingTests {
         #expect(results.all)
     }
 
-    @Test func `who does not read holds up its sender, and nobody else`() throws {
+    @Test(arguments: [1, 3]) func `who does not read holds up its sender, and nobody else`(
+        _ stalls: Int
+    ) throws {
         let mayRead = Results()
-        let mesh = try TunnelMesh(Self.opaque()) { connection, number in
-            if number == 0 { _ = Loopback.eventually { mayRead.count > 0 } }
+        // Three use up the windows of two.
+        let options = Self.opaque { if stalls > 1 { $0.limits.tunnelWindowsBytesMax = 2 << 20 } }
+        let mesh = try TunnelMesh(options) { connection, number in
+            if number < stalls { _ = Loopback.eventually { mayRead.count > 0 } }
             Self.echo(connection, number)
         }
         defer { mesh.stop() }
-        let stalled = Loopback.connect(mesh.port)
-        defer { close(stalled) }
+        var stalled: [Int32] = []
+        defer { for client in stalled { close(client) } }
+        for _ in 0..<stalls {
+            stalled.append(Loopback.connect(mesh.port))
+            // Sockets of the loopback take some MiB, the stream's window one.
+            #expect(Self.fill(stalled[stalled.count - 1]) < 24 << 20)
+        }
+        let other = Loopback.connect(mesh.port)
+        defer { close(other) }
+        Loopback.send(other, "hello")
+        #expect(Loopback.receive(other).count == 5)
+        mayRead.add(true)
+    }
+
+    /// Sends until nothing is taken any more; answers how much was.
+    private static func fill(_ stalled: Int32) -> Int {
         var sent = 0
         let block = [UInt8](repeating: 1, count: 65_536)
         let flags = fcntl(stalled, F_GETFL)
@@ -165,13 +183,7 @@ struct TunnelServingTests {
                 poll(nil, 0, 10)
             }
         }
-        // Sockets of the loopback take some MiB, the stream's window one.
-        #expect(sent < 24 << 20)
-        let other = Loopback.connect(mesh.port)
-        defer { close(other) }
-        Loopback.send(other, "hello")
-        #expect(Loopback.receive(other).count == 5)
-        mayRead.add(true)
+        return sent
     }
 
     @Test func `a busy peer gets several tunnels, and no more than its limit`() throws {

@@ -94,7 +94,7 @@ class Client:
             if self.options.streams > 1:
                 self.fill()
                 return
-            if options.flood:
+            if self.options.flood:
                 self.flood()
                 return
             self.open()

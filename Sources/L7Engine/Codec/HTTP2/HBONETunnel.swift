@@ -152,6 +152,8 @@ struct StreamNews: OptionSet, BitwiseCopyable {
         return unsafe HBONEStream(stream)
     }
 
+    /// The peer takes no bytes of any stream now.
+    var isChoked: Bool { unsafe hbone_tunnel_is_choked(pointer) != 0 }
     /// The peer takes nothing, so nothing more of it is to be read.
     var isFull: Bool { unsafe hbone_tunnel_is_full(pointer) != 0 }
     var wantsFlush: Bool { unsafe hbone_tunnel_wants_flush(pointer) != 0 }
