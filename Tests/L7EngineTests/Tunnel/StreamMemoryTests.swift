@@ -118,7 +118,8 @@ struct StreamMemoryTests {
             TunnelMesh.counts(
                 mesh.server, "malla_tunnels_ended_total{side=\"downstream\",reason=\"overload\"} 1")
         )
-        #expect(Loopback.eventually { Self.held(mesh, "web") == 0 })
+        // What waits for the pod outside of the streams stays: 136 KiB a connection at most.
+        #expect(Loopback.eventually { Self.held(mesh, "web") <= Self.streams * 136 << 10 })
         #expect(Loopback.eventually { flood.count == 1 })
     }
 }
