@@ -13,6 +13,7 @@
 #include "hooks/to_pod.h"
 #include "hooks/from_fabric.h"
 #include "hooks/hold.h"
+#include "hooks/behind.h"
 #include "hooks/outside.h"
 #include "hooks/guard.h"
 

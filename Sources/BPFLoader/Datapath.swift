@@ -107,7 +107,10 @@ public final class Datapath {
     /// Interfaces that `apply` attached to, by index.
     private(set) var podIndices: Set<UInt32> = []
     private(set) var uplinkIndices: Set<UInt32> = []
-    private var known: KnownAddresses
+    var known: KnownAddresses
+    var namespaces: PodNamespaces
+    /// Of local pods at whose interfaces the last `apply` attached.
+    private(set) var attachedAddresses: Set<malla_address> = []
     private let settings: BPFMap<UInt32, malla_setting>
     var flows: FlowTable
     private var translations: TranslationTable
@@ -117,7 +120,7 @@ public final class Datapath {
     private var setting: malla_setting
     let pins: PinDirectory
     /// Of the cgroup, open as long as something may have to be attached to it again.
-    private let cgroup: Descriptor
+    let cgroup: Descriptor
     /// Pins of what `init` attached, which `apply` keeps.
     private(set) var fixed: Set<String> = []
     /// The interfaces that the last `apply` looked for, by name; index 0: there was none.
@@ -145,6 +148,7 @@ public final class Datapath {
         let translations = try TranslationTable(object)
         let services = try ServiceRows(object)
         let known = try KnownAddresses(object)
+        let namespaces = try PodNamespaces(object)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
         let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
         let events = try EventMaps(object)
@@ -157,6 +161,7 @@ public final class Datapath {
         self.translations = translations
         self.services = services
         self.known = known
+        self.namespaces = namespaces
         self.listeners = listeners
         self.counters = counters
         self.events = events
@@ -201,7 +206,7 @@ public final class Datapath {
         var problems: [ApplyProblem] = []
         var wanted = fixed
         let all = NetworkLink.all()
-        let namespaces = NetworkLink.namespaces()
+        let ids = NetworkLink.namespaces()
         let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         podAddresses = Set(snapshot.mesh.workloads.flatMap(\.addresses).map { malla_address($0) })
         // What the programs look for is there before them: else they would drop what pods that
@@ -210,7 +215,7 @@ public final class Datapath {
         if isFirst {
             _ = try project(
                 MapRows(
-                    snapshot, interfaces: byName.mapValues(\.index), namespaces: namespaces,
+                    snapshot, interfaces: byName.mapValues(\.index), namespaces: ids,
                     after: rows.current, hasTunnels: options.capturesHBONE))
             problems += try applyServices(snapshot)
         }
@@ -219,18 +224,18 @@ public final class Datapath {
         let begun = ContinuousClock.now
         var interfaces: [String: UInt32] = [:]
         places = [:]
+        attachedAddresses = []
         for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
             guard let name = workload.interface else { continue }
             let subject = "pod \(workload.name)"
             places[name] = PodPlace(subject: subject, index: byName[name]?.index ?? 0)
             guard let link = byName[name] else {
-                let message = "its interface \(name) does not exist; it is not in the mesh"
-                problems.append(ApplyProblem(subject: subject, message: message))
+                problems.append(ApplyProblem(subject: subject, message: missing(name)))
                 continue
             }
-            if attach(TCXAttachment.pod(link), &wanted, subject, &problems) {
-                interfaces[name] = link.index
-            }
+            guard attach(TCXAttachment.pod(link), &wanted, subject, &problems) else { continue }
+            interfaces[name] = link.index
+            attachedAddresses.formUnion(workload.addresses.map { malla_address($0) })
         }
         podIndices = Set(interfaces.values)
         let chosen = uplinks(snapshot, all, &problems)
@@ -238,14 +243,12 @@ public final class Datapath {
         attachUplinks(chosen, &wanted, &problems)
         attachDuration = .now - begun
         let desired = MapRows(
-            snapshot, interfaces: interfaces, namespaces: namespaces, after: rows.current,
+            snapshot, interfaces: interfaces, namespaces: ids, after: rows.current,
             hasTunnels: options.capturesHBONE)
         problems += desired.problems
         problems += try project(desired)
         if !isFirst { problems += try applyServices(snapshot) }
-        try known.apply(snapshot, pods: rows.current.pods.keys)
-        let holds = try known.hold(options.heldPods, of: snapshot)
-        if holds { try hold(&wanted, &problems) }
+        try hold(snapshot, interfaces, &wanted, &problems)
         let left = links.others(than: wanted)
         if !left.isEmpty { hasten() }
         try links.remove(left)
@@ -413,6 +416,7 @@ public final class Datapath {
             usage("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
             usage("malla_known", "hash", known.count, known.entriesMax, 0),
             usage("malla_held", "lpm_trie", known.blockCount, known.blocksMax, 0),
+            usage("malla_space", "hash", namespaces.count, namespaces.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
             usage(
@@ -492,25 +496,6 @@ extension Datapath {
     private func attachFixed(_ attachment: Attachment) throws(BPFError) {
         try links.join(attachment, object)
         fixed.insert(attachment.pin)
-    }
-
-    /// Now that the first rows are there, who has none is held.
-    private func hold(
-        _ wanted: inout Set<String>, _ problems: inout [ApplyProblem]
-    ) throws(BPFError) {
-        guard BPFObject.canHold else {
-            guard options.mustHold else { return }
-            let message = "new pods are not held: that needs Linux 6.15; --hold-new-pods off"
-            problems.append(ApplyProblem(subject: "agent", message: message))
-            return
-        }
-        let inode = OwnSockets.inode(of: options.cgroupPath)
-        for each in HoldAttachment.all(
-            path: options.cgroupPath, descriptor: cgroup.number, inode: inode)
-        {
-            try links.join(each, object)
-            wanted.insert(each.pin)
-        }
     }
 
     /// Until `apply` is done.

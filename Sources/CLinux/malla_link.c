@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netpacket/packet.h>
@@ -117,6 +119,38 @@ int malla_link_addresses(struct malla_link_address *addresses, int max)
 	}
 	freeifaddrs(all);
 	return count;
+}
+
+int malla_link_watch(void)
+{
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+	int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+
+	if (s < 0)
+		return -errno;
+	if (bind(s, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		int error = errno;
+
+		close(s);
+		return -error;
+	}
+	return s;
+}
+
+int malla_link_watch_take(int descriptor)
+{
+	char byte;
+	int taken = 0;
+
+	/* What does not fit into the byte is cut off; a lost message is an error, and the last. */
+	for (int turn = 0; turn < 65536; turn++) {
+		long result = recv(descriptor, &byte, sizeof(byte), MSG_TRUNC);
+
+		if (result < 0 && errno != ENOBUFS)
+			break;
+		taken = 1;
+	}
+	return taken;
 }
 
 uint64_t malla_socket_netns_cookie(int descriptor)

@@ -76,6 +76,20 @@ public final class TestPod {
         try Command.shell(TopologyScript(bed: bed).replug(pod))
     }
 
+    /// Takes the pod's veth and namespace away, as the runtime does that ends a pod.
+    public func unplug() throws {
+        guard let pod = bed.topology.pods.first(where: { $0.name == name }) else { return }
+        try Command.shell(TopologyScript(bed: bed).unplug(pod))
+    }
+
+    /// Makes both anew, with the same addresses, for a pod that starts after `unplug`.
+    ///
+    /// - Parameter interface: the node's side of its veth, if it is not to be the one from before.
+    public func plug(as interface: String? = nil) throws {
+        guard let pod = bed.topology.pods.first(where: { $0.name == name }) else { return }
+        try Command.shell(TopologyScript(bed: bed).plug(pod, as: interface ?? pod.interface))
+    }
+
     /// The command line that runs `arguments` as a process of this pod.
     public func chain(_ arguments: [String]) -> [String] {
         let hosts = [

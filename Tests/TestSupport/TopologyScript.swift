@@ -9,9 +9,7 @@ struct TopologyScript {
         var lines: [String] = []
         let all = [Topology.fabric] + topology.nodes.map(\.name) + topology.pods.map(\.name)
         for part in all {
-            lines.append("ip netns add \(short(part))")
-            lines.append(enter(part) + "sysctl -qw " + Self.everywhere.joined(separator: " "))
-            lines.append("ip -n \(short(part)) link set lo up")
+            lines += begin(part)
         }
         lines.append(
             batch(
@@ -85,16 +83,38 @@ struct TopologyScript {
             .joined(separator: "\n")
     }
 
-    private func script(_ pod: Topology.Pod) -> [String] {
+    /// Takes away the pod's veth, whatever its name now, and its namespace.
+    func unplug(_ pod: Topology.Pod) -> String {
+        """
+        ip -n \(short(pod.name)) link del eth0
+        ip netns del \(short(pod.name))
+        """
+    }
+
+    func plug(_ pod: Topology.Pod, as interface: String) -> String {
+        (begin(pod.name) + script(pod, interface)).joined(separator: "\n")
+    }
+
+    private func begin(_ part: String) -> [String] {
+        [
+            "ip netns add \(short(part))",
+            enter(part) + "sysctl -qw " + Self.everywhere.joined(separator: " "),
+            "ip -n \(short(part)) link set lo up",
+        ]
+    }
+
+    private func script(_ pod: Topology.Pod) -> [String] { script(pod, pod.interface) }
+
+    private func script(_ pod: Topology.Pod, _ interface: String) -> [String] {
         [
             batch(
                 pod.node,
                 [
-                    "link add \(pod.interface) type veth peer name eth0 netns \(short(pod.name))",
-                    "link set \(pod.interface) addrgenmode none",
-                    "addr add 169.254.1.1/32 dev \(pod.interface)",
-                    "addr add fe80::1/64 dev \(pod.interface) nodad",
-                    "link set \(pod.interface) up",
+                    "link add \(interface) type veth peer name eth0 netns \(short(pod.name))",
+                    "link set \(interface) addrgenmode none",
+                    "addr add 169.254.1.1/32 dev \(interface)",
+                    "addr add fe80::1/64 dev \(interface) nodad",
+                    "link set \(interface) up",
                 ]),
             batch(
                 pod.name,
@@ -108,8 +128,8 @@ struct TopologyScript {
             batch(
                 pod.node,
                 [
-                    "route add \(pod.v4)/32 dev \(pod.interface)",
-                    "route add \(pod.v6)/128 dev \(pod.interface)",
+                    "route add \(pod.v4)/32 dev \(interface)",
+                    "route add \(pod.v6)/128 dev \(interface)",
                 ]),
             "mkdir -p \(bed.cgroup)/\(pod.node)/\(pod.name)",
         ]

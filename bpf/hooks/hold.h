@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * hold.h - cgroup_skb at the pods' cgroup: packets of sockets in a namespace whose addresses the
- * maps do not know yet. A pod that starts is silent until its rows are there, so that it is never
- * open before its policies are. Attached after the first configuration is in the maps. Which
- * addresses are a pod's is told by malla_held: all below the cgroup, or those of the node's blocks,
- * so that containers which are no pods are left alone.
+ * hold.h - cgroup_skb at the pods' cgroup: packets of sockets in a network namespace behind no
+ * interface that has its pod's programs and rows. A pod that starts is silent until they are there,
+ * so that it is never open before its policies are. An address proves nothing: it may be that of a
+ * pod that was here before, and the next one's namespace is another. Attached after the first
+ * configuration is in the maps. Which addresses are a pod's is told by malla_held: all below the
+ * cgroup, or those of the node's blocks, so that containers which are no pods are left alone.
  *
- * Never held: the node's own sockets, the engine's, loopback, what a link needs by itself, and TCP
- * that is open already: without a SYN none opens.
- * Linux 6.15 (bpf_get_netns_cookie for this program type); left out where it is older.
+ * Never held: the node's own sockets, the engine's, loopback, what a link needs by itself, pods
+ * that name no interface, and TCP that is open already: without a SYN none opens. Linux 6.15
+ * (bpf_get_netns_cookie for this program type); left out where it is older.
  */
 #pragma once
 #include "lib/count.h"
-#include "lib/pod.h"
 #include "lib/service.h"
 #include "lib/setting.h"
 #include "lib/tell.h"
@@ -20,7 +20,20 @@
 #define HOLD_PASS 1
 #define HOLD_DROP 0
 
-/* Local pods without an interface that is known. Written by BPFLoader; read when no pod is found.
+/*
+ * Network namespaces, by cookie, behind interfaces whose programs are attached and whose pods' rows
+ * are all there. Written by BPFLoader after those; read at each packet that is asked about.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u32); /* the interface */
+} malla_space SEC(".maps");
+
+/*
+ * Local pods that name no interface, or one without another end: nothing is attached for them, and
+ * no namespace is known. Written by BPFLoader; read when the namespace is none of malla_space.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -30,7 +43,7 @@ struct {
 	__type(value, __u32);
 } malla_known SEC(".maps");
 
-/* Blocks of addresses whose pods are held. Written by BPFLoader; read when no pod is found. */
+/* Blocks of addresses whose pods are held. Written by BPFLoader; read as malla_known is. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 64);
@@ -50,18 +63,23 @@ static __always_inline int hold_is_of_link(const struct malla_address *address)
 	return address_is_link_local(address) || bpf_ntohl(address->words_be[0]) >> 24 == 0xff;
 }
 
-/* `address` is the socket's own. */
-static __always_inline enum malla_verdict hold_judge(__u64 namespace_cookie,
-						     const struct malla_address *address)
+/* The namespace is the node's, the engine's, or a pod's that is ready. */
+static __always_inline int hold_is_open(__u64 namespace_cookie)
 {
-	struct malla_prefix block = {.prefix_bits = 128, .address = *address};
 	const struct malla_setting *values = setting();
 
-	if (!values || namespace_cookie == values->node_cookie ||
-	    namespace_cookie == values->engine_cookie)
-		return MALLA_VERDICT_PASS;
-	if (pod_find(address) || hold_is_of_link(address) ||
-	    bpf_map_lookup_elem(&malla_known, address) || !bpf_map_lookup_elem(&malla_held, &block))
+	return !values || namespace_cookie == values->node_cookie ||
+	       namespace_cookie == values->engine_cookie ||
+	       bpf_map_lookup_elem(&malla_space, &namespace_cookie);
+}
+
+/* Of a socket in any other namespace; `address` is its own. */
+static __always_inline enum malla_verdict hold_judge(const struct malla_address *address)
+{
+	struct malla_prefix block = {.prefix_bits = 128, .address = *address};
+
+	if (hold_is_of_link(address) || bpf_map_lookup_elem(&malla_known, address) ||
+	    !bpf_map_lookup_elem(&malla_held, &block))
 		return MALLA_VERDICT_PASS;
 	return MALLA_VERDICT_NOT_READY;
 }
@@ -100,7 +118,7 @@ static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook
 	struct malla_address address;
 	enum malla_verdict verdict;
 
-	if (hold_is_mid_stream(skb))
+	if (hold_is_mid_stream(skb) || hold_is_open(bpf_get_netns_cookie(skb)))
 		return HOLD_PASS;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		__u32 ip4;
@@ -112,7 +130,7 @@ static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook
 		   bpf_skb_load_bytes(skb, at6, &address, sizeof(address))) {
 		return HOLD_PASS;
 	}
-	verdict = hold_judge(bpf_get_netns_cookie(skb), &address);
+	verdict = hold_judge(&address);
 	if (verdict == MALLA_VERDICT_PASS)
 		return HOLD_PASS;
 	count_verdict(hook, verdict);

@@ -385,35 +385,47 @@ int only_pods_of_the_nodes_blocks_are_held_if_it_has_some(struct __sk_buff *skb)
 	(void)skb;
 	put_setting(0);
 	put_held(REMOTE, 128);
-	EXPECT(hold_judge(3, &inside.address) == MALLA_VERDICT_NOT_READY);
-	EXPECT(hold_judge(3, &outside.address) == MALLA_VERDICT_PASS);
+	EXPECT(hold_judge(&inside.address) == MALLA_VERDICT_NOT_READY);
+	EXPECT(hold_judge(&outside.address) == MALLA_VERDICT_PASS);
 	return 0;
 }
 
 SEC("tc")
-int a_pod_without_rows_is_held_and_nobody_else_is(struct __sk_buff *skb)
+int a_pod_is_held_until_its_namespace_is_behind_its_programs(struct __sk_buff *skb)
 {
 	struct malla_setting values = {.node_cookie = 1, .engine_cookie = 2};
-	struct malla_end end = end4(REMOTE, 0);
+	__u64 cookie = 3;
 	__u32 first = 0;
-	__u32 one = 1;
+	__u32 interface = POD_INTERFACE;
 
 	(void)skb;
 	values.flags = MALLA_SETTING_JOINS;
 	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
-	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
+	EXPECT(hold_is_open(1));
+	EXPECT(hold_is_open(2));
+	EXPECT(!hold_is_open(cookie));
+	bpf_map_update_elem(&malla_space, &cookie, &interface, BPF_ANY);
+	EXPECT(hold_is_open(cookie));
+	EXPECT(!hold_is_open(4)); /* that address and interface in a namespace that came after */
+	return 0;
+}
+
+SEC("tc")
+int a_pod_in_another_namespace_is_held_whatever_its_address(struct __sk_buff *skb)
+{
+	struct malla_end end = end4(REMOTE, 0);
+	__u32 one = 1;
+
+	(void)skb;
+	EXPECT(hold_judge(&end.address) == MALLA_VERDICT_PASS);
 	put_held(0, 0);
-	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_NOT_READY);
-	EXPECT(hold_judge(1, &end.address) == MALLA_VERDICT_PASS);
-	EXPECT(hold_judge(2, &end.address) == MALLA_VERDICT_PASS);
+	EXPECT(hold_judge(&end.address) == MALLA_VERDICT_NOT_READY);
 	bpf_map_update_elem(&malla_known, &end.address, &one, BPF_ANY);
-	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
+	EXPECT(hold_judge(&end.address) == MALLA_VERDICT_PASS);
 	end = end4(0x7f000001, 0);
-	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
+	EXPECT(hold_judge(&end.address) == MALLA_VERDICT_PASS);
 	put_selected(POD, POD_INTERFACE, 257, 0);
 	end = end4(POD, 0);
-	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_PASS);
-	end = end4(SERVER, 0);
-	EXPECT(hold_judge(3, &end.address) == MALLA_VERDICT_NOT_READY);
+	EXPECT(hold_judge(&end.address) == MALLA_VERDICT_NOT_READY);
 	return 0;
 }

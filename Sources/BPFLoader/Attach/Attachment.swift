@@ -55,7 +55,7 @@ enum CgroupAttachment {
 /// The two programs that hold pods whose rows are not there yet: every packet of every socket of a
 /// cgroup. Source: BPF_CGROUP_INET_INGRESS and _EGRESS, Linux 4.10.
 enum HoldAttachment {
-    static let programs = ["malla_hold_out", "malla_hold_in"]
+    static let programs = ["malla_hold_out", "malla_hold_in", "malla_behind"]
 
     /// - Parameter descriptor: of the directory at `path`, open.
     static func all(path: String, descriptor: CInt, inode: UInt64) -> [Attachment] {

@@ -85,11 +85,16 @@ extension Datapath {
         }
     }
 
-    private func interfaces(_ present: [NetworkLink]) -> [Repair] {
+    func interfaces(_ present: [NetworkLink]) -> [Repair] {
         let now = Dictionary(
             present.map { ($0.name, $0.index) }, uniquingKeysWith: { first, _ in first })
+        let moved = namespaces.look(present: Set(present.map(\.index)), object)
         return places.sorted { $0.key < $1.key }.compactMap { name, place in
             let index = now[name] ?? 0
+            if index == place.index, moved.contains(index) {
+                let message = "interface \(name) leads to another namespace now"
+                return Repair(.interface, place.subject, message, isDone: false)
+            }
             guard index != place.index else { return nil }
             let what =
                 index == 0 ? "is gone" : place.index == 0 ? "is there now" : "is another one now"

@@ -202,6 +202,36 @@ internal import Glibc
         return unsafe bpf_program__fd(program)
     }
 
+    /// Of the network namespace in which the interface's other end is; 0: it has none; `nil`: the
+    /// interface is gone, or the kernel cannot tell (`canHold`).
+    ///
+    /// - Source: bpf/hooks/behind.h; struct __sk_buff, words 10 (ifindex) and 12 (cb).
+    func namespaceCookie(behind interface: UInt32) -> UInt64? {
+        guard let descriptor = try? program("malla_behind"), descriptor >= 0 else { return nil }
+        var options = unsafe bpf_test_run_opts()
+        unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
+        let packet = [UInt8](repeating: 0, count: 64)
+        var context = [UInt32](repeating: 0, count: 64)
+        context[10] = interface
+        let bytes = UInt32(context.count * MemoryLayout<UInt32>.size)
+        var answer = context
+        // Every length is the array's own, and none is kept.
+        let result = unsafe packet.withUnsafeBytes { packet in
+            unsafe context.withUnsafeBytes { context in
+                unsafe answer.withUnsafeMutableBytes { answer in
+                    unsafe options.data_in = packet.baseAddress
+                    unsafe options.data_size_in = UInt32(packet.count)
+                    unsafe options.ctx_in = context.baseAddress
+                    unsafe options.ctx_size_in = bytes
+                    unsafe options.ctx_out = answer.baseAddress
+                    unsafe options.ctx_size_out = bytes
+                    return unsafe bpf_prog_test_run_opts(descriptor, &options)
+                }
+            }
+        }
+        return result == 0 ? UInt64(answer[13]) << 32 | UInt64(answer[12]) : nil
+    }
+
     /// Id and run counters; zero counts unless the sysctl kernel.bpf_stats_enabled is on.
     func statistics(ofProgram name: String) -> (id: UInt32, runs: UInt64, nanoseconds: UInt64)? {
         guard let descriptor = try? program(name) else { return nil }

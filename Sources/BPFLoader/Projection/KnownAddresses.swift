@@ -1,6 +1,6 @@
-// malla_known: addresses of local pods without a row of malla_pod, because their interface is not
-// known. They are in the configuration, so they are not held. malla_held: where pods are that must
-// be in it (bpf/hooks/hold.h).
+// malla_known: addresses of local pods that name no interface. They are in the configuration, and
+// nothing is ever attached for them, so they are not held. malla_held: where pods are that must be
+// in it (bpf/hooks/hold.h).
 
 internal import CMallaABI
 internal import MeshModel
@@ -41,18 +41,29 @@ struct KnownAddresses: ~Copyable {
     var blockCount: UInt64 { UInt64(blocks.count) }
     var blocksMax: UInt32 { blockMap.entriesMax }
 
-    /// - Parameter pods: addresses that have a row of their own.
-    mutating func apply(
-        _ snapshot: Snapshot, pods: Dictionary<malla_address, malla_pod>.Keys
-    ) throws(BPFError) {
+    /// An address is known where no pod that has it names an interface: one that does waits for it.
+    ///
+    /// - Parameter endless: names of interfaces behind which no namespace can be known.
+    mutating func apply(_ snapshot: Snapshot, endless: Set<String>) throws(BPFError) {
         var wanted: [malla_address: UInt32] = [:]
+        var waiting: Set<malla_address> = []
         for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
-            for address in workload.addresses {
-                let key = malla_address(address)
-                if !pods.contains(key) { wanted[key] = 1 }
+            let keys = workload.addresses.map { malla_address($0) }
+            if let interface = workload.interface, !endless.contains(interface) {
+                waiting.formUnion(keys)
+            } else {
+                for key in keys { wanted[key] = 1 }
             }
         }
+        for key in waiting { wanted[key] = nil }
         try MapChange(from: held, to: wanted).write(to: map, &held)
+    }
+
+    /// Whether a socket with this address is held while its namespace is not known.
+    func holds(_ address: IPAddress) -> Bool {
+        held[malla_address(address)] == nil
+            // The block of all is of both families.
+            && blocks.keys.contains { $0.prefix_bits == 0 || IPPrefix($0).contains(address) }
     }
 
     /// What is held once the addresses are known.

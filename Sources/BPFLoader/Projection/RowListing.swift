@@ -100,7 +100,9 @@ extension Datapath {
     ///
     /// - Complexity: linear in the rows of the maps; for people.
     public func inForce(_ ask: PolicyAsk) -> PolicyInForce {
-        guard let pod = rows.current.pods[malla_address(ask.pod)] else { return .notReady }
+        guard let pod = rows.current.pods[malla_address(ask.pod)] else {
+            return isSilent(ask.pod) ? .notReady : .unattached
+        }
         guard pod.set != 0 else { return .open }
         let held = rows.policies.heldRows[pod.set] ?? [:]
         let anyPeer =

@@ -19,6 +19,15 @@ struct malla_link_address {
 int malla_links(struct malla_link *links, int max);
 int malla_link_addresses(struct malla_link_address *addresses, int max);
 
+/*
+ * A socket, non-blocking, that is readable when an interface of the calling thread's namespace came,
+ * went or changed (RTNLGRP_LINK); or -errno.
+ */
+int malla_link_watch(void);
+
+/* Takes all that it was told: 1 if that was anything, or was lost; else 0. */
+int malla_link_watch_take(int descriptor);
+
 /* Of the interface with that name, bytes; or -errno. */
 int malla_link_mtu(const char *name);
 

@@ -62,6 +62,8 @@ public enum PolicyInForce: Sendable, Equatable {
     case closed
     /// The pod's own rows are not there: nothing passes.
     case notReady
+    /// Nothing is attached to the pod, and nothing holds it: nobody judges what it sends or gets.
+    case unattached
 }
 
 public enum PolicyTraceError: Error, Equatable {
@@ -243,6 +245,9 @@ private struct Tracer {
         case .notReady:
             decision = closed
             note = "not_ready: the pod is not in the kernel's maps: nothing passes"
+        case .unattached:
+            decision = nobody
+            note = "nothing is attached to the pod: none of its policies is in force"
         case nil:
             decision =
                 policy.set(ofWorkload: index)?.decision(

@@ -22,7 +22,7 @@ extension Agent {
             let index = snapshot.workloadsByAddress[ask.pod]
         else { return nil }
         let pod = snapshot.mesh.workloads[index]
-        guard snapshot.isLocal(pod), pod.interface?.isEmpty == false else { return nil }
+        guard snapshot.isLocal(pod) else { return nil }
         return loaded.inForce(ask)
     }
 

@@ -43,6 +43,7 @@ final class Agent {
     let keeper: LastGoodKeeper
     private var reading: ReadingMark
     private var watch: DirectoryWatch
+    private var links = LinkWatch()
     private var accessLog: AccessLog?
     private(set) var config: ConfigState
     private(set) var datapath: DatapathState
@@ -131,6 +132,7 @@ final class Agent {
             }
             if let written = watch.takeWritten() { refill(written) }
             if watch.isStale() { reload() }
+            followInterfaces()
             answer()
             tick()
         }
@@ -252,10 +254,11 @@ final class Agent {
             pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
             pollfd(fd: questions.descriptor, events: Int16(POLLIN), revents: 0),
             pollfd(fd: watch.pollable, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: links.descriptor, events: Int16(POLLIN), revents: 0),
         ]
         let wait = accessLog == nil ? Self.tickMilliseconds : Self.logMilliseconds
-        // The array outlives the call, which fills in three records.
-        _ = unsafe poll(&events, 3, wait)
+        // The array outlives the call, which fills in four records.
+        _ = unsafe poll(&events, 4, links.wait(wait))
     }
 
     /// Where endpoints alone are new, without a look at everything else.
@@ -348,10 +351,22 @@ final class Agent {
         let found = datapath.verify()
         lines += repairs.note(found, at: now)
         for line in lines { logger.warning("\(line)") }
-        if found.contains(where: { $0.what == .interface }), let snapshot {
-            apply(snapshot)
-            report()
-        }
+        applyAgain(found)
+    }
+
+    private func applyAgain(_ found: [Repair]) {
+        guard found.contains(where: { $0.what == .interface }), let snapshot else { return }
+        apply(snapshot)
+        report()
+    }
+
+    /// A pod's interface is there, gone or another one: at once, and not at the next tick.
+    private func followInterfaces() {
+        guard datapath.datapath != nil, links.isDue() else { return }
+        let found = datapath.lookAtInterfaces()
+        guard !found.isEmpty else { return }
+        for line in repairs.add(found, at: Date()) { logger.warning("\(line)") }
+        applyAgain(found)
     }
 
     /// The engine's routes carry `mtu` bytes now (0: as many as its interface takes).

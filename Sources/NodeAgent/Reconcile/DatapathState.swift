@@ -52,6 +52,9 @@ struct DatapathState {
     /// Looks whether the kernel still runs what it should, and puts it right.
     func verify() -> [Repair] { datapath?.verify() ?? [] }
 
+    /// Looks whether interfaces of pods came, went, or are others.
+    func lookAtInterfaces() -> [Repair] { datapath?.lookAtInterfaces() ?? [] }
+
     /// The engine's veth has another index now.
     mutating func moveEngine(to interface: UInt32) {
         options.engineInterface = interface

@@ -35,13 +35,18 @@ struct Repairs {
         looks += 1
         let before = Set(open.map(Self.line))
         open = found.filter { !$0.isDone && $0.what != .interface }
+        return add(found, at: time).filter { !before.contains($0) }
+    }
+
+    /// Tells of some part of the datapath between two looks at all of it.
+    mutating func add(_ found: [Repair], at time: Date) -> [String] {
         for repair in found where repair.isDone || repair.what == .interface {
             count(repair.what.rawValue, repair.subject, repair.message, time)
             if repair.subject.hasPrefix("pod ") {
                 pods[String(repair.subject.dropFirst(4)), default: 0] += 1
             }
         }
-        return found.map(Self.line).filter { !before.contains($0) }
+        return found.map(Self.line)
     }
 
     /// Tells of one look at the engine's namespace; `errno` where something is still wrong.

@@ -78,6 +78,8 @@ struct PolicyTraceTests {
         let row = PolicyDecision(isAllowed: true, rule: 0)
         #expect(try Self.trace(Self.a, Self.b, 8080) { _ in .decision(row) }.verdict == .allowed)
         #expect(try Self.trace(Self.a, Self.b, 8080) { _ in .notReady }.verdict == .denied)
+        let loose = try Self.trace(Self.b, Self.a, 8080) { _ in .unattached }
+        #expect(loose.verdict == .allowed && loose.note.contains("none of its policies"))
     }
 
     @Test func `who dials through a Gateway is judged as himself, at the endpoint's own port`()

@@ -1,0 +1,123 @@
+import TestSupport
+import Testing
+
+/// A pod that starts has its network, and runs, before the agent has attached a program to it.
+@Suite("No pod is open before its policies are (docs/operations.md)", .serialized)
+struct HoldTests {
+    /// Answers at 5353 (UDP) and 5354 (TCP).
+    private static let server = """
+        import socket, threading
+        u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); u.bind(("::", 5353))
+        t = socket.create_server(("::", 5354), family=socket.AF_INET6, dualstack_ipv6=True)
+        def datagrams():
+            while True: u.sendto(*u.recvfrom(99))
+        threading.Thread(target=datagrams, daemon=True).start()
+        while True: t.accept()[0].close()
+        """
+
+    /// For so many seconds, or until 8080 answers at both addresses if those are negative: prints
+    /// what of 5353 and 5354, which policies deny, has answered, and of 8080, which they allow.
+    private static let client = """
+        import selectors, socket, sys, time
+        seconds, *addresses = sys.argv[1:]
+        end = time.monotonic() + abs(float(seconds))
+        denied, served, due = set(), set(), {}
+        while time.monotonic() < end and (float(seconds) > 0 or len(served) < 2):
+            for at in addresses:
+                family = socket.AF_INET6 if ":" in at else socket.AF_INET
+                for port, kind in (5353, 2), (5354, 1), (8080, 1):
+                    s, since = due.get((at, port), (None, 0))
+                    if s is None or time.monotonic() - since > 0.3:
+                        if s: s.close()
+                        s = socket.socket(family, kind); s.setblocking(False)
+                        s.connect_ex((at, port)); due[at, port] = s, time.monotonic()
+                    try:
+                        if kind == 2: s.send(b"x"); s.recv(9); denied.add((at, port))
+                        elif s.getsockopt(1, 4) == 0:
+                            s.getpeername()
+                            (served if port == 8080 else denied).add((at, port))
+                    except OSError: pass
+            time.sleep(0.002)
+        print("denied", sorted(denied), "served", len(served))
+        """
+
+    private static let policy = """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: late, namespace: \(Testbed.space)}
+        spec:
+          podSelector: {matchLabels: {app: late}}
+          policyTypes: [Ingress, Egress]
+          egress: [{ports: [{port: 8080}]}]
+        """
+
+    @Test func `not where its object is first, nor made anew, nor beside another with its address`()
+        throws
+    {
+        let bed = try Testbed("n1: near, late")
+        defer { bed.close() }
+        let (node, near, late) = (bed[node: "n1"], bed["near"], bed["late"])
+        _ = try near.serve()
+        _ = try near.start("server", ["/usr/bin/python3", "-c", Self.server])
+        try eventually("the server listens") {
+            try near.run(["ss", "-Hlnt", "sport = :5354"]).output.contains("5354")
+        }
+        try bed.describe([])
+        try bed.configure("policy.yaml", Self.policy)
+        try late.unplug()
+        let agent = try node.startAgent()
+        func run(_ seconds: Double) throws -> String {
+            try late.run(
+                ["/usr/bin/python3", "-c", Self.client, "\(seconds)", near.v4, near.v6]
+            ).output
+        }
+
+        // The object is there, and its namespace comes after it; twice.
+        for _ in 0..<2 {
+            #expect(try node.malla("endpoints").output.contains("silent until it does"))
+            try late.plug()
+            #expect(try run(-6) == "denied [] served 2\n", "\(agent.text)")
+            // At once: the rows of the pod before are still there.
+            try late.unplug()
+            try late.plug()
+            #expect(try run(-6) == "denied [] served 2\n", "\(agent.text)")
+            try late.unplug()
+            try eventually("it is gone") {
+                try node.malla("endpoints").output.contains("silent until it does")
+            }
+        }
+
+        // The object names an interface that is gone; another pod has got the address.
+        try late.plug(as: "lxc-other")
+        #expect(try run(3) == "denied [] served 0\n", "\(agent.text)")
+        let trace = try node.malla(
+            "policy", "trace", "--from", "\(Testbed.space)/late", "--to", near.v4, "--port", "8080")
+        #expect(trace.output.contains("not_ready"), "\(trace)")
+        let objects = try Command.shell("cat \(bed.configuration)/bed.yaml")
+        try bed.configure("bed.yaml", objects.replacing("lxc-late", with: "lxc-other"))
+        #expect(try run(-6) == "denied [] served 2\n", "\(agent.text)")
+    }
+
+    @Test func `a second interface of a pod that is ready is not held`() throws {
+        let bed = try Testbed("n1: near, late")
+        defer { bed.close() }
+        let (node, late) = (bed[node: "n1"], bed["late"])
+        try bed.describe([])
+        let agent = try node.startAgent()
+        try Command.shell(
+            """
+            ip link add net1 netns $(basename \(bed.namespace("n1"))) type veth \
+                peer name net1 netns $(basename \(bed.namespace("late")))
+            """)
+        for words in [
+            ["addr", "add", "192.168.77.1/24", "dev", "net1"], ["link", "set", "net1", "up"],
+        ] { #expect(try node.run(["ip"] + words).isSuccess) }
+        for words in [
+            ["addr", "add", "192.168.77.5/24", "dev", "net1"], ["link", "set", "net1", "up"],
+        ] { #expect(try late.run(["ip"] + words).isSuccess) }
+        try node.start("web", ["/usr/bin/python3", "-m", "http.server", "8099"])
+        try eventually("it answers: \(agent.text)") {
+            try late.curl("http://192.168.77.1:8099/", seconds: 1).status == 200
+        }
+    }
+}
