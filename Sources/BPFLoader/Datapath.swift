@@ -109,6 +109,7 @@ public final class Datapath {
     private(set) var uplinkIndices: Set<UInt32> = []
     var known: KnownAddresses
     var namespaces: PodNamespaces
+    private var uplinkRows: UplinkRows
     /// Of local pods at whose interfaces the last `apply` attached.
     private(set) var attachedAddresses: Set<malla_address> = []
     private let settings: BPFMap<UInt32, malla_setting>
@@ -149,6 +150,7 @@ public final class Datapath {
         let services = try ServiceRows(object)
         let known = try KnownAddresses(object)
         let namespaces = try PodNamespaces(object)
+        let uplinkRows = try UplinkRows(object)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
         let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
         let events = try EventMaps(object)
@@ -162,6 +164,7 @@ public final class Datapath {
         self.services = services
         self.known = known
         self.namespaces = namespaces
+        self.uplinkRows = uplinkRows
         self.listeners = listeners
         self.counters = counters
         self.events = events
@@ -240,7 +243,7 @@ public final class Datapath {
         podIndices = Set(interfaces.values)
         let chosen = uplinks(snapshot, all, &problems)
         uplinkNames = chosen.map(\.name)
-        attachUplinks(chosen, &wanted, &problems)
+        try attachUplinks(chosen, &wanted, &problems)
         attachDuration = .now - begun
         let desired = MapRows(
             snapshot, interfaces: interfaces, namespaces: ids, after: rows.current,
@@ -258,12 +261,17 @@ public final class Datapath {
 
     private func attachUplinks(
         _ chosen: [NetworkLink], _ wanted: inout Set<String>, _ problems: inout [ApplyProblem]
-    ) {
+    ) throws(BPFError) {
         uplinkIndices = []
+        var ready: Set<UInt32> = []
         for link in chosen {
             uplinkIndices.insert(link.index)
-            _ = attach(TCXAttachment.uplink(link), &wanted, "uplink \(link.name)", &problems)
+            let subject = "uplink \(link.name)"
+            if attach(TCXAttachment.uplink(link), &wanted, subject, &problems) {
+                ready.insert(link.index)
+            }
         }
+        try uplinkRows.apply(ready)
     }
 
     /// Flows of an agent of an older ABI come here. Where its links become ours that is before and
@@ -417,6 +425,7 @@ public final class Datapath {
             usage("malla_known", "hash", known.count, known.entriesMax, 0),
             usage("malla_held", "lpm_trie", known.blockCount, known.blocksMax, 0),
             usage("malla_space", "hash", namespaces.count, namespaces.entriesMax, 0),
+            usage("malla_uplinks", "hash", uplinkRows.count, uplinkRows.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),
             usage(

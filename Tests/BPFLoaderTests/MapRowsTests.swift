@@ -130,16 +130,41 @@ struct MapRowsTests {
     }
 
     @Test func `the most specific route leads to another node`() {
-        let all = Route(
-            interface: "eth0", destination: .anyV4, prefixBits: 96, isDefault: true)
+        let all = Route(interface: 2, table: 254, destination: .anyV4, prefixBits: 96)
         let near = Route(
-            interface: "eth1", destination: IPAddress("10.2.0.0")!, prefixBits: 96 + 16,
-            isDefault: false)
+            interface: 3, table: 254, destination: IPAddress("10.2.0.0")!, prefixBits: 96 + 16)
 
+        #expect(all.isDefault && !near.isDefault)
         #expect(all.leads(to: IPAddress("10.2.0.1")!))
         #expect(near.leads(to: IPAddress("10.2.255.1")!))
         #expect(!near.leads(to: IPAddress("10.3.0.1")!))
         #expect(!all.leads(to: IPAddress("fd00::1")!))
+    }
+
+    @Test func `uplinks are found in every table, and by every next hop`() {
+        func route(_ interface: UInt32, _ table: UInt32, _ prefix: String) -> Route {
+            let block = IPPrefix(prefix)!
+            return Route(
+                interface: interface, table: table, destination: block.address,
+                prefixBits: Int(block.length))
+        }
+        let links = (1...9).map {
+            NetworkLink(
+                name: "l\($0)", index: $0, isLoopback: $0 == 1, hasLinkHeader: true,
+                mac: (0, 0, 0, 0, 0, 0))
+        }
+        let chosen = Uplinks.choose(
+            links: links,
+            routes: [
+                route(2, 254, "0.0.0.0/0"), route(3, 100, "::/0"),
+                // Of each table the most specific, with all of its next hops.
+                route(4, 254, "10.9.0.0/24"), route(5, 254, "10.9.0.0/24"),
+                route(6, 254, "10.9.0.0/16"), route(7, 101, "10.8.0.0/16"),
+                route(8, 102, "10.7.0.0/16"), route(9, 102, "10.7.0.0/16"),
+                route(1, 102, "10.7.0.0/16"),
+            ], own: [], others: [IPAddress("10.9.0.2")!],
+            pods: [IPAddress("10.7.0.1")!], excluded: [9])
+        #expect(chosen.map(\.index) == [2, 3, 4, 5, 8])
     }
 
     private func workload(

@@ -18,8 +18,9 @@ struct PacketBuilder {
     var frame: [UInt8] {
         let tcp = segment
         let isIPv4 = source.count == 4
+        // Loopback's address, which is where the kernel runs it.
         let ethernet =
-            [UInt8](repeating: 2, count: 12) + (isIPv4 ? [0x08, 0x00] : [0x86, 0xdd])
+            [UInt8](repeating: 0, count: 12) + (isIPv4 ? [0x08, 0x00] : [0x86, 0xdd])
         guard isIPv4 else {
             return ethernet + [0x60, 0, 0, 0] + Self.bytes(UInt16(tcp.count)) + [6, 64] + source
                 + target + tcp

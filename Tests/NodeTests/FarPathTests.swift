@@ -92,6 +92,75 @@ struct FarPathTests {
         #expect(!forwarded.contains("dport 8080 counter packets 0"), "\(forwarded)")
     }
 
+    @Test func `goes by the interface that a rule's own table names, whole, from the first`() throws
+    {
+        let mesh = try Self.mesh("bpf")
+        defer { mesh.close() }
+        let nodes = [mesh.node, mesh.bed[node: "n2"]]
+        let names = ["n1", "n2"].map { mesh.bed.namespace($0).split(separator: "/").last ?? "" }
+        try Command.shell(
+            "ip link add side netns \(names[0]) type veth peer name side netns \(names[1])")
+        for (place, node) in nodes.enumerated() {
+            let (own, other) = (place + 1, 2 - place)
+            let script = """
+                ip addr add 10.79.0.\(own)/24 dev side
+                ip addr add fd00:79::\(own)/64 dev side nodad
+                ip link set side up
+                ip route add 10.77.\(other).0/24 via 10.79.0.\(other) dev side table 100
+                ip -6 route add fd00:77:\(other)::/64 via fd00:79::\(other) dev side table 100
+                ip rule add from 10.77.\(own).0/24 lookup 100
+                ip -6 rule add from fd00:77:\(own)::/64 lookup 100
+                nft add rule inet seen forward ct state invalid drop
+                """
+            let done = try node.run(["sh", "-ec", script])
+            #expect(done.isSuccess, "\(done)")
+        }
+        // Before the interface has a program, and after.
+        try Self.call(mesh)
+        try eventually("it is an uplink of both") {
+            try nodes.allSatisfy {
+                try $0.malla("bpf", "programs").output.contains("tcx ingress side")
+            }
+        }
+        let before = try mesh.node.metric(Self.verdict("from_pod", "forwarded"))
+        try Self.call(mesh)
+        #expect(try mesh.node.metric(Self.verdict("from_pod", "forwarded")) >= before + 8)
+    }
+
+    /// Sends SYNs of a pod elsewhere by hand: to the interface itself, to another host's address,
+    /// and in a VLAN.
+    private static let frames = """
+        import socket, struct, sys
+        source, target, mac = sys.argv[1:]
+        mac = bytes.fromhex(mac.replace(":", ""))
+        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        link.bind(("p-n1", 0))
+        for port, to, tag in (1, b"\\2" * 6, b""), (2, mac, b"\\x81\\0\\0\\x64"), (3, mac, b""):
+            tcp = struct.pack("!HHIIBBHHH", 40000 + port, 8080, 1, 0, 0x50, 2, 999, 0, 0)
+            ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0x4000, 9, 6, 0)
+            ip += socket.inet_aton(source) + socket.inet_aton(target)
+            link.send(to + b"\\2" * 6 + tag + b"\\x08\\0" + ip + tcp)
+        """
+
+    @Test func `takes only frames that are for the uplink itself`() throws {
+        let mesh = try Self.mesh("bpf")
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        let shown = try mesh.node.run(["ip", "-br", "link", "show", "eth0"]).output
+        let address = shown.split(separator: " ").first { $0.count == 17 }.map(String.init) ?? ""
+        let before = try mesh.node.metric(Self.verdict("uplink", "direct"))
+        let sent = try mesh.bed.outside(
+            ["/usr/bin/python3", "-c", Self.frames, mesh.bed["far"].v4, near.v4, address])
+        #expect(sent.isSuccess, "\(sent)")
+
+        try eventually("the last one is there") {
+            try mesh.node.metric(Self.verdict("uplink", "direct")) > before
+        }
+        let flows = try mesh.node.malla("bpf", "ct", "list", "--pod", "bed/near").output
+        #expect(flows.contains(":40003"), "\(flows)")
+        #expect(!flows.contains(":40001") && !flows.contains(":40002"), "\(flows)")
+    }
+
     @Test func `an open connection goes on while the agent is started anew`() throws {
         let mesh = try Self.mesh("bpf")
         defer { mesh.close() }

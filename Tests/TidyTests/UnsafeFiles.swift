@@ -11,7 +11,7 @@ enum UnsafeFiles {
         "Sources/BPFLoader/Map/": ["BPFMap", "PerCPUArray", "SocketMap"],
         "Sources/BPFLoader/Object/": ["BPFObject", "PinDirectory"],
         "Sources/BPFLoader/Projection/": ["GroupRows"],
-        "Sources/BPFLoader/Uplink/": ["NetworkLink"],
+        "Sources/BPFLoader/Uplink/": ["NetworkLink", "Uplinks"],
         "Sources/CLI/Agent/": ["AgentClient", "UnixSocket"],
         "Sources/CLI/Check/": ["NeighbourChecks"],
         "Sources/L7Engine/": ["Engine"],

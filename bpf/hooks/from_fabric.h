@@ -5,7 +5,8 @@
  * before the node's stack sees them; so do new connections to pods that need the engine. What pods
  * of other nodes open towards pods of this one is judged here, and goes straight into the pod.
  * There are two programs, because a device without a link-layer header (TUN, WireGuard, ipip)
- * begins with the IP header.
+ * begins with the IP header. A frame of a VLAN is for the device of that VLAN, where it is met;
+ * one for another host's link-layer address is nobody's here.
  *
  * The engine's packets fail closed, and so does what bears an address of this node or its pods; all
  * else passes, and is judged at the pod it is for.
@@ -109,6 +110,8 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 	enum malla_verdict verdict = MALLA_VERDICT_PASS;
 	__u32 target = 0;
 
+	if (packet_is_anothers(skb))
+		return TCX_NEXT;
 	if (packet_read(skb, network, &packet) == MALLA_VERDICT_PASS)
 		verdict = from_fabric_judge(skb, &packet, &target);
 	count_verdict(MALLA_HOOK_UPLINK, verdict);

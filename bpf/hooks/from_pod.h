@@ -290,6 +290,21 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 	return verdict;
 }
 
+/* By the node's routes, if they take it; what is too long for them becomes its own answer. */
+static __always_inline enum malla_verdict from_pod_ask(struct __sk_buff *skb, struct packet *packet,
+						       struct from_pod *way,
+						       enum malla_verdict verdict)
+{
+	int mtu = far_ask(skb, packet);
+
+	if (mtu <= 0) {
+		way->is_routed = !mtu;
+		return verdict;
+	}
+	way->target = way->interface;
+	return refuse(skb, packet, (__u32)mtu) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_TOO_LONG;
+}
+
 static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
 							struct packet *packet, struct from_pod *way)
 {
@@ -306,6 +321,9 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	verdict = from_pod_judge(skb, packet, way);
+	if (way->is_routed && !way->target &&
+	    (judge_allows(verdict) || verdict == MALLA_VERDICT_RELATED))
+		verdict = from_pod_ask(skb, packet, way, verdict);
 	/* What nobody serves is answered, and what goes home too: back into the pod. */
 	if (verdict == MALLA_VERDICT_BROUGHT_HOME ||
 	    (refuse_answers(verdict) && !refuse(skb, packet, 0)))
@@ -332,15 +350,14 @@ static __always_inline enum malla_verdict from_pod_counted(const struct from_pod
 }
 
 /* What goes on: straight into the pod, by the node's routes, or up its stack. */
-static __always_inline int from_pod_send(struct __sk_buff *skb, const struct packet *packet,
-					 const struct from_pod *way)
+static __always_inline int from_pod_send(struct __sk_buff *skb, const struct from_pod *way)
 {
 	int answer = TCX_NEXT;
 
 	if (way->target)
 		return (int)bpf_redirect_peer(way->target, 0);
 	if (way->is_routed)
-		answer = far_send(skb, packet);
+		answer = far_send();
 	return answer == TCX_NEXT ? guard_seal(skb, MALLA_HOOK_FROM_POD) : answer;
 }
 
@@ -365,8 +382,9 @@ int malla_from_pod(struct __sk_buff *skb)
 	case MALLA_VERDICT_AUDITED:
 	case MALLA_VERDICT_TRANSLATED:
 	case MALLA_VERDICT_TRANSLATED_BACK:
-		return from_pod_send(skb, &packet, &way);
+		return from_pod_send(skb, &way);
 	case MALLA_VERDICT_BROUGHT_HOME:
+	case MALLA_VERDICT_TOO_LONG:
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	case MALLA_VERDICT_NO_ENDPOINT:
 	case MALLA_VERDICT_ENGINE_REFUSED:

@@ -131,7 +131,8 @@ static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 	int is_sealed = guard_unseal(skb, MALLA_HOOK_UPLINK);
 	int answer;
 
-	if ((is_sealed && outside_is_idle()) || !outside_reads(skb, network, &packet))
+	if ((is_sealed && outside_is_idle()) || packet_is_anothers(skb) ||
+	    !outside_reads(skb, network, &packet))
 		return TCX_NEXT;
 	if (!is_sealed && outside_is_forged(skb, &packet))
 		return guard_refuse(skb, &packet, MALLA_VERDICT_PASS);
@@ -218,7 +219,7 @@ static __always_inline int leaving_meet(struct __sk_buff *skb, __u32 network)
 	struct malla_flow_key becomes;
 	int failed;
 
-	if (outside_is_idle() || !outside_reads(skb, network, &packet))
+	if (outside_is_idle() || packet_is_tagged(skb) || !outside_reads(skb, network, &packet))
 		return TCX_NEXT;
 	entry = nat_find(&packet.flow, MALLA_NAT_OUT_OF_NODE);
 	if (!entry)

@@ -33,6 +33,19 @@ struct packet {
 	__u16 marks;	  /* MALLA_FLOW_*, of the flow that it opens */
 };
 
+/* A frame of a VLAN: it came for, or from, the device of that VLAN, and this is the one below it.
+ */
+static __always_inline int packet_is_tagged(const struct __sk_buff *skb)
+{
+	return skb->vlan_present && skb->vlan_tci & 0xfff;
+}
+
+/* A frame that came by and is not for this interface: the stack drops it. 3 is PACKET_OTHERHOST. */
+static __always_inline int packet_is_anothers(const struct __sk_buff *skb)
+{
+	return packet_is_tagged(skb) || skb->pkt_type == 3;
+}
+
 /* A connection's first packet: SYN without ACK. */
 static __always_inline int packet_opens(const struct packet *packet)
 {

@@ -385,3 +385,75 @@ int what_the_engine_sent_up_the_stack_as_the_pod_is_let_through_once(struct __sk
 	EXPECT(!skb->mark);
 	return 0;
 }
+
+/* A SYN with only a greatest segment of 1460 bytes among its options, where IPv4 has it. */
+static __always_inline long write_syn(struct __sk_buff *skb, __u16 fragments)
+{
+	__u8 options[4] = {2, 4, 1460 >> 8, 1460 & 0xff};
+	__u16 fragments_be = bpf_htons(fragments);
+	__u8 offset = 6 << 4;
+
+	return bpf_skb_store_bytes(skb, 14 + 6, &fragments_be, sizeof(fragments_be), 0) ||
+	       bpf_skb_store_bytes(skb, 34 + 12, &offset, sizeof(offset), 0) ||
+	       bpf_skb_store_bytes(skb, 34 + 20, options, sizeof(options), 0);
+}
+
+static __always_inline __u16 segment_of(struct __sk_buff *skb)
+{
+	__u16 segment_be = 0;
+
+	bpf_skb_load_bytes(skb, 34 + 22, &segment_be, sizeof(segment_be));
+	return bpf_ntohs(segment_be);
+}
+
+SEC("tc")
+int a_syn_asks_for_no_more_than_the_way_back_takes(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	__u16 sum_be = 0;
+
+	syn = packet_between(end4(SERVER, 40000), end4(POD, 8080), TCP_SYN);
+	syn.network = 14;
+	syn.transport = 34;
+	EXPECT(!write_syn(skb, 0x4000));
+	clamp(skb, &syn, 1500);
+	EXPECT(segment_of(skb) == 1460);
+	clamp(skb, &syn, 0);
+	EXPECT(segment_of(skb) == 1460);
+	clamp(skb, &syn, 1400);
+	EXPECT(segment_of(skb) == 1360);
+	/* RFC 1624: by how much less, added to a sum that was zero. */
+	bpf_skb_load_bytes(skb, 34 + 16, &sum_be, sizeof(sum_be));
+	EXPECT(bpf_ntohs(sum_be) == 100);
+	return 0;
+}
+
+SEC("tc")
+int what_routers_may_cut_is_left_to_the_stack(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	syn = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_SYN);
+	syn.network = 14;
+	EXPECT(!write_syn(skb, 0));
+	EXPECT(far_may_be_cut(skb, &syn));
+	EXPECT(!write_syn(skb, 0x4000));
+	EXPECT(!far_may_be_cut(skb, &syn));
+	return 0;
+}
+
+SEC("tc")
+int a_frame_of_a_vlan_is_for_the_device_of_that_vlan(struct __sk_buff *skb)
+{
+	EXPECT(!packet_is_anothers(skb));
+	EXPECT(!bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), 100));
+	EXPECT(packet_is_anothers(skb));
+	EXPECT(from_fabric_meet(skb, sizeof(struct ethhdr)) == TCX_NEXT);
+	EXPECT(!bpf_skb_vlan_pop(skb));
+	/* Of no VLAN, but with a priority. */
+	EXPECT(!bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), 5 << 13));
+	EXPECT(!packet_is_anothers(skb));
+	EXPECT(!bpf_skb_change_type(skb, 3));
+	EXPECT(packet_is_anothers(skb));
+	return 0;
+}

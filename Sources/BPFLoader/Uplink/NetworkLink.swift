@@ -57,17 +57,23 @@ struct NetworkLink {
         // The callee writes at most `max` records.
         let count = unsafe malla_link_addresses(&rows, CInt(max))
         return rows.prefix(Swift.max(0, Swift.min(Int(count), max))).map { row in
-            let bytes = row.address
-            let high = [bytes.0, bytes.1, bytes.2, bytes.3, bytes.4, bytes.5, bytes.6, bytes.7]
-            let low = [
-                bytes.8, bytes.9, bytes.10, bytes.11, bytes.12, bytes.13, bytes.14, bytes.15,
-            ]
-            return (
-                row.index,
-                IPAddress(
-                    high: high.reduce(0) { $0 << 8 | UInt64($1) },
-                    low: low.reduce(0) { $0 << 8 | UInt64($1) })
-            )
+            (row.index, IPAddress(bytes: row.address))
         }
+    }
+}
+
+extension IPAddress {
+    /// In the order of the network; IPv4 as ::ffff:a.b.c.d.
+    init(
+        bytes: (
+            UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8,
+            UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8, UInt8
+        )
+    ) {
+        let high = [bytes.0, bytes.1, bytes.2, bytes.3, bytes.4, bytes.5, bytes.6, bytes.7]
+        let low = [bytes.8, bytes.9, bytes.10, bytes.11, bytes.12, bytes.13, bytes.14, bytes.15]
+        self.init(
+            high: high.reduce(0) { $0 << 8 | UInt64($1) },
+            low: low.reduce(0) { $0 << 8 | UInt64($1) })
     }
 }
