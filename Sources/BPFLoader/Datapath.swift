@@ -81,6 +81,8 @@ public struct ApplyProblem: Sendable, Equatable {
     /// `pod shop/cart`, `service shop/catalog`, `map malla_service`.
     public var subject: String
     public var message: String
+    /// Applying again mends nothing until the interfaces are others; `lookAtInterfaces` says when.
+    public var isWaiting = false
 }
 
 /// The node's eBPF programs and maps. What it attaches stays in force when the process ends;
@@ -99,6 +101,8 @@ public final class Datapath {
     private var hasApplied = false
     /// The last one that is in force without any problem.
     private(set) var inForce: Snapshot?
+    /// What is missing beside it: pods without their interfaces.
+    private var waiting: [ApplyProblem] = []
     /// How long the last `apply` was about programs; for each new one the kernel waits for all
     /// processors (`GracePeriods`).
     public private(set) var attachDuration = Duration.zero
@@ -190,8 +194,14 @@ public final class Datapath {
         let isNext = snapshot.follows(inForce)
         inForce = nil
         attachDuration = .zero
-        let problems = isNext ? try applyServices(snapshot) : try applyAll(snapshot)
-        if problems.isEmpty { inForce = snapshot }
+        if isNext {
+            let problems = try applyServices(snapshot)
+            if problems.isEmpty { inForce = snapshot }
+            return waiting + problems
+        }
+        let problems = try applyAll(snapshot)
+        waiting = problems.filter(\.isWaiting)
+        if waiting.count == problems.count { inForce = snapshot }
         return problems
     }
 
@@ -226,6 +236,8 @@ public final class Datapath {
         defer { hurry = nil }
         let begun = ContinuousClock.now
         var interfaces: [String: UInt32] = [:]
+        let own = NetworkLink.addresses().filter { snapshot.nodeAddresses.contains($0.address) }
+        let owned = Set(own.map(\.index))
         places = [:]
         attachedAddresses = []
         for workload in snapshot.mesh.workloads where snapshot.isLocal(workload) {
@@ -233,7 +245,12 @@ public final class Datapath {
             let subject = "pod \(workload.name)"
             places[name] = PodPlace(subject: subject, index: byName[name]?.index ?? 0)
             guard let link = byName[name] else {
-                problems.append(ApplyProblem(subject: subject, message: missing(name)))
+                problems.append(
+                    ApplyProblem(subject: subject, message: missing(name), isWaiting: true))
+                continue
+            }
+            if let reason = unfit(link, owned, isTaken: interfaces[name] != nil) {
+                problems.append(ApplyProblem(subject: subject, message: reason))
                 continue
             }
             guard attach(TCXAttachment.pod(link), &wanted, subject, &problems) else { continue }

@@ -160,9 +160,9 @@ public final class Engine: Sendable {
         for mailbox in mailboxes { mailbox.post { $0.arePoliciesApplied = true } }
     }
 
-    /// Connections to endpoints and other nodes that are open serve what they serve now, and nothing
-    /// after it. To be called when the node's uplinks take less than they did: a peer goes on
-    /// sending segments as long as it was told when the connection began.
+    /// Connections to endpoints and other nodes that are open serve what they serve now, and
+    /// nothing after it. To be called when the node's uplinks take less than they did: a peer goes
+    /// on sending segments as long as it was told when the connection began.
     public func dialAnew() {
         for mailbox in mailboxes { mailbox.post { $0.dialsAnew = true } }
     }

@@ -33,6 +33,37 @@ struct EnrolmentTests {
             ])
     }
 
+    /// One such object took the node off the network: all that came by its uplink was "spoofed".
+    @Test func `a pod that names the uplink, loopback or another pod's interface gets nothing`()
+        throws
+    {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        let names = ["eth0", "lo", "lxc-near"]
+        try mesh.bed.configure(
+            "stray.yaml",
+            names.enumerated().map { index, name in
+                """
+                apiVersion: v1
+                kind: Pod
+                metadata:
+                  name: stray-\(index)
+                  namespace: \(Testbed.space)
+                  annotations: {malla.io/interface: \(name)}
+                spec: {nodeName: n1}
+                status: {podIP: 10.77.1.\(90 + index), podIPs: [{ip: 10.77.1.\(90 + index)}]}
+                """
+            }.joined(separator: "\n---\n"))
+        try eventually("malla status names each") {
+            let said = try mesh.node.malla("status").output
+            return names.allSatisfy { said.contains("its interface \($0) is ") }
+        }
+        for url in SmallMesh.engineFar.urls + SmallMesh.engineNear.urls {
+            let answer = try mesh.client.curl(url)
+            #expect(answer.status == 200, "\(url): \(answer.problem)\n\(mesh.logs)")
+        }
+    }
+
     @Test func `what a pod excludes by port or block passes the engine, and nothing else does`()
         throws
     {

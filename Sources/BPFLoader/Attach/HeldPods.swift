@@ -53,6 +53,28 @@ extension Datapath {
         return "its interface \(interface) does not exist\(rest)"
     }
 
+    /// Why an interface cannot be a pod's: programs there would judge what is not of the pod.
+    /// `nil`: it can.
+    ///
+    /// - Parameters:
+    ///   - owned: indices of those that carry the node's InternalIPs.
+    ///   - isTaken: another pod has it.
+    func unfit(_ link: NetworkLink, _ owned: Set<UInt32>, isTaken: Bool) -> String? {
+        let whose: String? =
+            if link.isLoopback {
+                "loopback"
+            } else if link.index == options.engineInterface {
+                "the engine's"
+            } else if owned.contains(link.index) || options.uplinks.contains(link.name) {
+                "the node's own, with its InternalIP or among --uplink"
+            } else if isTaken {
+                "another pod's"
+            } else {
+                nil
+            }
+        return whose.map { "its interface \(link.name) is \($0): nothing is attached to it" }
+    }
+
     /// Interfaces of pods that came, went, or are others than at the last `apply`, which is to be
     /// called again then.
     ///

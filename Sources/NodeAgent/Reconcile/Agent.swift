@@ -319,9 +319,8 @@ final class Agent {
         if datapath.mode == .on { verify() }
         // What is in force stays so: `verify` looks after it, and what it finds is applied there.
         let isDue = datapath.isShort && ticks % Self.repairTicks == 0
-        guard datapath.mode == .on, isDue || !datapath.problems.isEmpty, let snapshot else {
-            return
-        }
+        let isLacking = datapath.problems.contains { !$0.isWaiting }
+        guard datapath.mode == .on, isDue || isLacking, let snapshot else { return }
         if datapath.datapath == nil {
             datapath.load(listeners: inheritance.capturedListeners)
             if datapath.datapath != nil { bringLinkUp() }
