@@ -9,6 +9,15 @@ internal import Supervisor
 // The agent's state as the items of AdminAPI: nothing is decided here.
 
 extension Agent {
+    /// What of the datapath is not as it should be.
+    private var lacks: [String] {
+        let checks = healthCheckProblems.sorted { $0.key < $1.key }
+        let lines =
+            [datapath.message] + repairs.open.map { "\($0.subject): \($0.message)" }
+            + checks.map { "service \($0.key): \($0.value)" }
+        return lines.filter { !$0.isEmpty }
+    }
+
     func statusItem() -> StatusItem {
         let kept = keeper.report
         let totals = engine.totals()
@@ -21,8 +30,7 @@ extension Agent {
             datapath: .init(
                 mode: datapath.word, abi: datapathABI,
                 programs: loaded?.programs().count ?? 0, maps: loaded?.mapUsage().count ?? 0,
-                message: ([datapath.message] + repairs.open.map { "\($0.subject): \($0.message)" })
-                    .filter { !$0.isEmpty }.joined(separator: "; "),
+                message: lacks.joined(separator: "; "),
                 bpffs: datapath.mode == .on ? datapath.options.bpffsPath : "",
                 cgroup: datapath.options.cgroupPath),
             engine: .init(
