@@ -113,7 +113,9 @@ public final class Datapath {
     private(set) var uplinkIndices: Set<UInt32> = []
     var known: KnownAddresses
     var namespaces: PodNamespaces
-    private var uplinkRows: UplinkRows
+    /// malla_uplinks: the interfaces that carry the uplink's programs. A connection is routed past
+    /// the node's stack only by one of them, because its answers are met there (bpf/lib/far.h).
+    private var uplinkRows: CopiedMap<UInt32, UInt32>
     /// Of local pods at whose interfaces the last `apply` attached.
     private(set) var attachedAddresses: Set<malla_address> = []
     private let settings: BPFMap<UInt32, malla_setting>
@@ -154,7 +156,8 @@ public final class Datapath {
         let services = try ServiceRows(object)
         let known = try KnownAddresses(object)
         let namespaces = try PodNamespaces(object)
-        let uplinkRows = try UplinkRows(object)
+        let uplinkRows = try CopiedMap<UInt32, UInt32>(
+            object, "malla_uplinks", key: 0, value: 0)
         let listeners = try SocketMap(adopting: object.map("malla_listen"), name: "malla_listen")
         let counters = try PerCPUArray(adopting: object.map("malla_count"), name: "malla_count")
         let events = try EventMaps(object)
@@ -280,15 +283,15 @@ public final class Datapath {
         _ chosen: [NetworkLink], _ wanted: inout Set<String>, _ problems: inout [ApplyProblem]
     ) throws(BPFError) {
         uplinkIndices = []
-        var ready: Set<UInt32> = []
+        var ready: [UInt32: UInt32] = [:]
         for link in chosen {
             uplinkIndices.insert(link.index)
             let subject = "uplink \(link.name)"
             if attach(TCXAttachment.uplink(link), &wanted, subject, &problems) {
-                ready.insert(link.index)
+                ready[link.index] = 1
             }
         }
-        try uplinkRows.apply(ready)
+        try uplinkRows.become(ready)
     }
 
     /// Flows of an agent of an older ABI come here. Where its links become ours that is before and
@@ -439,9 +442,9 @@ public final class Datapath {
                 "malla_set", "hash", UInt64(rows.policies.setCount),
                 rows.policies.sets.entriesMax, rows.policies.sets.refused),
             usage("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
-            usage("malla_known", "hash", known.count, known.entriesMax, 0),
-            usage("malla_held", "lpm_trie", known.blockCount, known.blocksMax, 0),
-            usage("malla_space", "hash", namespaces.count, namespaces.entriesMax, 0),
+            usage("malla_known", "hash", known.addresses.count, known.addresses.entriesMax, 0),
+            usage("malla_held", "lpm_trie", known.blocks.count, known.blocks.entriesMax, 0),
+            usage("malla_space", "hash", namespaces.spaces.count, namespaces.spaces.entriesMax, 0),
             usage("malla_uplinks", "hash", uplinkRows.count, uplinkRows.entriesMax, 0),
             usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
             usage("malla_setting", "array", 1, settings.entriesMax, 0),

@@ -59,7 +59,6 @@ static int take(struct nlmsghdr *message, void *argument)
 	    from->rtm_flags & RTM_F_CLONED)
 		return 0;
 	memset(&route, 0, sizeof(route));
-	route.is_ip4 = (uint8_t)is_ip4;
 	route.prefix_bits = (uint8_t)(from->rtm_dst_len + (is_ip4 ? 96 : 0));
 	route.table = from->rtm_table;
 	if (is_ip4)

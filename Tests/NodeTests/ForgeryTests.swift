@@ -157,30 +157,6 @@ struct ForgeryTests {
         #expect(!shut.text.contains("FORGED"), "\(shut.text)")
     }
 
-    /// Sends a line every 50 ms to whoever connects; without end.
-    private static let ticker = """
-        import socket, sys, threading, time
-        s = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("::", int(sys.argv[1])))
-        s.listen(8)
-        print("up", flush=True)
-        def tick(c):
-            while True:
-                c.sendall(b"tick\\n")
-                time.sleep(0.05)
-        while True: threading.Thread(target=tick, args=(s.accept()[0],), daemon=True).start()
-        """
-    /// Says nothing, prints what it is told.
-    private static let listener = """
-        import socket, sys
-        s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-        while True:
-            text = s.recv(4096)
-            if not text: break
-            print(len(text), flush=True)
-        """
-
     @Test
     func `downloads from before the agent, and through a flush, go on in their true direction`()
         throws
@@ -194,13 +170,13 @@ struct ForgeryTests {
             Self.isolation("client", "Ingress") + "---\n" + Self.isolation("near", "Egress"))
         for pod in ["near", "far"] {
             let server = try bed[pod].start(
-                "ticker", ["/usr/bin/python3", "-c", Self.ticker, "45000"])
+                "ticker", ["/usr/bin/python3", "-c", PythonPrograms.ticker, "45000"])
             try eventually("\(pod) listens") { server.text.contains("up") }
         }
         func download(_ label: String, _ address: String, outside: Bool = false) throws
             -> TestProcess
         {
-            let command = ["/usr/bin/python3", "-c", Self.listener, address, "45000"]
+            let command = ["/usr/bin/python3", "-c", PythonPrograms.listener, address, "45000"]
             return outside
                 ? try bed.startOutside(label, command)
                 : try bed["client"].start(label, command)

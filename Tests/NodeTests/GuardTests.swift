@@ -92,16 +92,6 @@ struct GuardTests {
 
     /// Puts a program that lets all pass directly behind a link: BPF_LINK_CREATE with BPF_F_AFTER.
     private static let between = """
-        import ctypes, os, struct, sys, time
-        libc = ctypes.CDLL(None, use_errno=True)
-        def bpf(command, *words):
-            attributes = ctypes.create_string_buffer(struct.pack(*words), 64)
-            result = libc.syscall(321, command, attributes, 64)
-            if result < 0: raise OSError(ctypes.get_errno(), "bpf(%d)" % command)
-            return result
-        def opened(path):
-            text = ctypes.create_string_buffer(path.encode())
-            return bpf(7, "=QII", ctypes.addressof(text), 0, 0)
         link = sys.argv[1]
         program = opened(os.path.dirname(os.path.dirname(link)) + "/programs/malla_leaving")
         kind = 47 if "to_pod" in link else 46
@@ -180,7 +170,7 @@ struct GuardTests {
             try traffic.more("kept", 8, "and on")
         }
         let other = try mesh.node.start(
-            "between", ["/usr/bin/python3", "-c", Self.between, pin])
+            "between", ["/usr/bin/python3", "-c", PythonPrograms.bpf + Self.between, pin])
         try eventually("another program is between: \(other.text)") {
             other.text.contains("between")
         }

@@ -244,33 +244,18 @@ struct MutualTLSTests {
         #expect(try far.metric("malla_tunnel_streams_total{side=\"downstream\"}") == streams)
     }
 
-    /// Sends a line every 50 ms to whoever connects.
-    private static let ticker = """
-        import socket, sys, threading, time
-        s = socket.create_server(("", 45000))
-        print("up", flush=True)
-        def tick(c):
-            while True:
-                c.sendall(b"tick\\n")
-                time.sleep(0.05)
-        while True: threading.Thread(target=tick, args=(s.accept()[0],), daemon=True).start()
-        """
-    private static let listener = """
-        import socket, sys
-        s = socket.create_connection((sys.argv[1], 45000))
-        while s.recv(4096): print("heard", flush=True)
-        """
-
     @Test func `policies of the server's node end what they deny within seconds, and only that`()
         throws
     {
         let mesh = try Self.running()
         defer { mesh.close() }
         let (far, near) = (mesh.bed["far"], mesh.bed["near"])
-        let server = try far.start("ticker", ["/usr/bin/python3", "-c", Self.ticker])
+        let server = try far.start(
+            "ticker", ["/usr/bin/python3", "-c", PythonPrograms.ticker, "45000"])
         try eventually("it listens") { server.text.contains("up") }
         let streams = try [mesh.client, near].map {
-            try $0.start("stream", ["/usr/bin/python3", "-c", Self.listener, far.v4])
+            try $0.start(
+                "stream", ["/usr/bin/python3", "-c", PythonPrograms.listener, far.v4, "45000"])
         }
         let url = SmallMesh.engineFar.urls[0]
         for pod in [mesh.client, near] { #expect(try pod.curl(url).status == 200, "\(mesh.logs)") }

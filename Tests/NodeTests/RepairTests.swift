@@ -58,16 +58,6 @@ struct RepairTests {
 
     /// Has the links whose pins begin so run another of the pinned programs: BPF_LINK_UPDATE.
     private static let replace = """
-        import ctypes, glob, struct, sys
-        libc = ctypes.CDLL(None, use_errno=True)
-        def bpf(command, *words):
-            attributes = ctypes.create_string_buffer(struct.pack(*words), 64)
-            result = libc.syscall(321, command, attributes, 64)
-            if result < 0: raise OSError(ctypes.get_errno(), "bpf(%d)" % command)
-            return result
-        def opened(path):
-            text = ctypes.create_string_buffer(path.encode())
-            return bpf(7, "=QII", ctypes.addressof(text), 0, 0)
         home = glob.glob(sys.argv[1] + "/malla/v*")[0]
         program = opened(home + "/programs/" + sys.argv[3])
         for pin in glob.glob(home + "/link/" + sys.argv[2] + "*"):
@@ -99,8 +89,8 @@ struct RepairTests {
         case "a pod's program replaced by another":
             let replaced = try mesh.node.run(
                 [
-                    "/usr/bin/python3", "-c", Self.replace, mesh.node.bpffs, "from_pod_",
-                    "malla_outside",
+                    "/usr/bin/python3", "-c", PythonPrograms.bpf + Self.replace,
+                    mesh.node.bpffs, "from_pod_", "malla_outside",
                 ])
             #expect(replaced.output.hasPrefix("replaced "), "\(replaced)")
         case "rows of pods and services deleted":

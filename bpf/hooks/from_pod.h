@@ -352,13 +352,9 @@ static __always_inline enum malla_verdict from_pod_counted(const struct from_pod
 /* What goes on: straight into the pod, by the node's routes, or up its stack. */
 static __always_inline int from_pod_send(struct __sk_buff *skb, const struct from_pod *way)
 {
-	int answer = TCX_NEXT;
-
 	if (way->target)
 		return (int)bpf_redirect_peer(way->target, 0);
-	if (way->is_routed)
-		answer = far_send();
-	return answer == TCX_NEXT ? guard_seal(skb, MALLA_HOOK_FROM_POD) : answer;
+	return way->is_routed ? far_send() : guard_seal(skb, MALLA_HOOK_FROM_POD);
 }
 
 SEC("tc")

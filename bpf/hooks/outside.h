@@ -129,14 +129,15 @@ static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 	struct packet packet = {.hook = MALLA_HOOK_OUTSIDE};
 	enum malla_verdict verdict;
 	int is_sealed = guard_unseal(skb, MALLA_HOOK_UPLINK);
+	int is_idle = outside_is_idle();
 	int answer;
 
-	if ((is_sealed && outside_is_idle()) || packet_is_anothers(skb) ||
+	if ((is_sealed && is_idle) || packet_is_anothers(skb) ||
 	    !outside_reads(skb, network, &packet))
 		return TCX_NEXT;
 	if (!is_sealed && outside_is_forged(skb, &packet))
 		return guard_refuse(skb, &packet, MALLA_VERDICT_PASS);
-	if (outside_is_idle())
+	if (is_idle)
 		return TCX_NEXT;
 	verdict = outside_judge(&packet, &becomes);
 	if (packet.is_icmp && !outside_refuses(verdict) &&

@@ -14,32 +14,19 @@ public enum HeldPods: Sendable, Equatable {
     case all
 }
 
-/// - Owns: the maps, and a copy of what they hold.
+/// - Owns: both maps.
 struct KnownAddresses: ~Copyable {
-    private let map: BPFMap<malla_address, UInt32>
-    private let blockMap: BPFMap<malla_prefix, UInt32>
-    private var held: [malla_address: UInt32] = [:]
-    private var blocks: [malla_prefix: UInt32] = [:]
+    private(set) var addresses: CopiedMap<malla_address, UInt32>
+    private(set) var blocks: CopiedMap<malla_prefix, UInt32>
 
     init(_ object: borrowing BPFObject) throws(BPFError) {
-        let map = try BPFMap<malla_address, UInt32>(
-            adopting: object.map("malla_known"), name: "malla_known")
-        var held: [malla_address: UInt32] = [:]
-        map.forEach(key: malla_address(), value: 0) { held[$0] = $1 }
-        let blockMap = try BPFMap<malla_prefix, UInt32>(
-            adopting: object.map("malla_held"), name: "malla_held")
-        var blocks: [malla_prefix: UInt32] = [:]
-        blockMap.forEach(key: malla_prefix(), value: 0) { blocks[$0] = $1 }
-        self.map = map
-        self.blockMap = blockMap
-        self.held = held
+        let addresses = try CopiedMap<malla_address, UInt32>(
+            object, "malla_known", key: malla_address(), value: 0)
+        let blocks = try CopiedMap<malla_prefix, UInt32>(
+            object, "malla_held", key: malla_prefix(), value: 0)
+        self.addresses = addresses
         self.blocks = blocks
     }
-
-    var count: UInt64 { UInt64(held.count) }
-    var entriesMax: UInt32 { map.entriesMax }
-    var blockCount: UInt64 { UInt64(blocks.count) }
-    var blocksMax: UInt32 { blockMap.entriesMax }
 
     /// An address is known where no pod that has it names an interface: one that does waits for it.
     ///
@@ -56,14 +43,14 @@ struct KnownAddresses: ~Copyable {
             }
         }
         for key in waiting { wanted[key] = nil }
-        try MapChange(from: held, to: wanted).write(to: map, &held)
+        try addresses.become(wanted)
     }
 
     /// Whether a socket with this address is held while its namespace is not known.
     func holds(_ address: IPAddress) -> Bool {
-        held[malla_address(address)] == nil
+        addresses.rows[malla_address(address)] == nil
             // The block of all is of both families.
-            && blocks.keys.contains { $0.prefix_bits == 0 || IPPrefix($0).contains(address) }
+            && blocks.rows.keys.contains { $0.prefix_bits == 0 || IPPrefix($0).contains(address) }
     }
 
     /// What is held once the addresses are known.
@@ -75,7 +62,7 @@ struct KnownAddresses: ~Copyable {
             wanted[malla_prefix(prefix_bits: UInt32(block.length), address: .init(block.address))] =
                 1
         }
-        try MapChange(from: blocks, to: wanted).write(to: blockMap, &blocks)
+        try blocks.become(wanted)
         return !wanted.isEmpty
     }
 

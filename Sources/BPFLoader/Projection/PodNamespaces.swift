@@ -1,24 +1,16 @@
 // malla_space: the network namespaces of pods whose programs are attached and whose rows are all
 // there, by cookie. Sockets of every other one below the cgroup are held (bpf/hooks/hold.h).
 
-/// - Owns: the map, a copy of what it holds, and what the kernel said of each interface.
+/// - Owns: the map, and what the kernel said of each interface.
 struct PodNamespaces: ~Copyable {
-    private let map: BPFMap<UInt64, UInt32>
-    private var held: [UInt64: UInt32] = [:]
+    /// The interface, by cookie.
+    private(set) var spaces: CopiedMap<UInt64, UInt32>
     /// By interface: the cookie of the namespace with its other end, as `apply` was told.
     private var cookies: [UInt32: UInt64] = [:]
 
     init(_ object: borrowing BPFObject) throws(BPFError) {
-        let map = try BPFMap<UInt64, UInt32>(
-            adopting: object.map("malla_space"), name: "malla_space")
-        var held: [UInt64: UInt32] = [:]
-        map.forEach(key: 0, value: 0) { held[$0] = $1 }
-        self.map = map
-        self.held = held
+        spaces = try CopiedMap(object, "malla_space", key: 0, value: 0)
     }
-
-    var count: UInt64 { UInt64(held.count) }
-    var entriesMax: UInt32 { map.entriesMax }
 
     /// Opens the namespaces behind these interfaces, and no others.
     ///
@@ -31,7 +23,7 @@ struct PodNamespaces: ~Copyable {
         for index in interfaces { cookies[index] = object.namespaceCookie(behind: index) }
         var wanted: [UInt64: UInt32] = [:]
         for (index, cookie) in cookies where cookie != 0 { wanted[cookie] = index }
-        try MapChange(from: held, to: wanted).write(to: map, &held)
+        try spaces.become(wanted)
         return Set(cookies.filter { $0.value == 0 }.keys)
     }
 
@@ -42,9 +34,7 @@ struct PodNamespaces: ~Copyable {
     mutating func look(
         present: Set<UInt32>, _ object: borrowing BPFObject
     ) -> Set<UInt32> {
-        for (cookie, index) in held where !present.contains(index) {
-            if map.take(cookie) { held[cookie] = nil }
-        }
+        for (cookie, index) in spaces.rows where !present.contains(index) { spaces.take(cookie) }
         var moved: Set<UInt32> = []
         for (index, cookie) in cookies where present.contains(index) {
             if object.namespaceCookie(behind: index) != cookie { moved.insert(index) }

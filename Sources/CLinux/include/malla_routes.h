@@ -8,7 +8,6 @@ struct malla_route {
 	uint32_t table;
 	uint32_t interface;
 	uint8_t prefix_bits; /* 0 to 128, of that form */
-	uint8_t is_ip4;
 };
 
 /*

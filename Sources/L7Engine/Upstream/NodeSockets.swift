@@ -79,23 +79,26 @@ final class NodeSockets: Sendable {
         while true {
             let most = limits.descriptorsMax
             for (index, stock) in stocks.enumerated() {
-                var isShort = false
-                while given[index].0 - stock.taken4.load(ordering: .acquiring) < Self.stockMax {
-                    isShort = !Self.give(AF_INET, stock.pipes.v4.write, below: most)
-                    if isShort { break }
-                    given[index].0 += 1
-                }
-                while given[index].1 - stock.taken6.load(ordering: .acquiring) < Self.stockMax {
-                    guard Self.give(AF_INET6, stock.pipes.v6.write, below: most) else {
-                        isShort = true
-                        break
-                    }
-                    given[index].1 += 1
-                }
-                stock.isShort.store(isShort, ordering: .relaxed)
+                let has4 = Self.fill(
+                    AF_INET, stock.pipes.v4.write, stock.taken4, &given[index].0, below: most)
+                let has6 = Self.fill(
+                    AF_INET6, stock.pipes.v6.write, stock.taken6, &given[index].1, below: most)
+                stock.isShort.store(!has4 || !has6, ordering: .relaxed)
             }
             engine_hear(bell)
         }
+    }
+
+    /// Gives until as many lie there as may; `false`: there were no more to be had.
+    private static func fill(
+        _ family: Int32, _ end: Int32, _ taken: borrowing Atomic<Int>, _ given: inout Int,
+        below descriptorsMax: Int32
+    ) -> Bool {
+        while given - taken.load(ordering: .acquiring) < stockMax {
+            guard give(family, end, below: descriptorsMax) else { return false }
+            given += 1
+        }
+        return true
     }
 
     private static func give(_ family: Int32, _ end: Int32, below descriptorsMax: Int32) -> Bool {

@@ -34,7 +34,8 @@ extension Worker {
         let request = unsafe RequestHead(
             bytes: Bytes(base, count: bodyEnd), method: head.method, path: head.path,
             query: head.query, host: head.host, fields: head.fields, fieldsCount: head.fieldsCount)
-        if table.hasSeveralScopes {
+        // Without TLS only a tunnel asks whose listener it is.
+        if table.hasSeveralScopes, link.it.hasTLS || config(link).peers != nil {
             let scope = table.scope(request.bytes, request.host)
             guard !link.it.hasTLS || scope == link.it.scope || scope < 0 else {
                 perform(link.it.exchange.on(.failed(.misdirected)), link)

@@ -11,10 +11,9 @@ internal import Supervisor
 extension Agent {
     /// What of the datapath is not as it should be.
     private var lacks: [String] {
-        let checks = healthCheckProblems.sorted { $0.key < $1.key }
         let lines =
             [datapath.message] + repairs.open.map { "\($0.subject): \($0.message)" }
-            + checks.map { "service \($0.key): \($0.value)" }
+            + healthChecks.problems.map { "service \($0.service): \($0.message)" }
         return lines.filter { !$0.isEmpty }
     }
 
@@ -256,10 +255,10 @@ extension Agent {
                 severity: "error", category: "invalid", file: "", object: problem.subject,
                 message: problem.message)
         }
-        let ofChecks = healthCheckProblems.sorted { $0.key < $1.key }.map { service, problem in
+        let ofChecks = healthChecks.problems.map { service, message in
             DiagnosticItem(
                 severity: "error", category: "invalid", file: "", object: "Service \(service)",
-                field: "spec.healthCheckNodePort", message: problem)
+                field: "spec.healthCheckNodePort", message: message)
         }
         return ofFiles + ofListeners + ofDatapath + ofChecks
     }

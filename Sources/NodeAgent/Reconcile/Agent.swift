@@ -52,7 +52,7 @@ final class Agent {
     /// `Credentials.version`; `nil`: the engine has none.
     private var credentialsInForce: UInt64?
     private(set) var listeners: GatewayListeners
-    private let healthChecks = HealthCheckPorts()
+    let healthChecks = HealthCheckPorts()
     private(set) var resets = SocketResets()
     private(set) var snapshot: Snapshot?
     /// When it was looked last; the snapshot is compiled with them.
@@ -458,9 +458,7 @@ final class Agent {
         if datapath.mode == .on, !datapath.message.isEmpty { lines.append(datapath.message) }
         lines += keeper.report.problems + identity.warnings
         if !flows.failure.isEmpty { lines.append(flows.failure) }
-        lines += healthChecks.problems.sorted { $0.key < $1.key }.map {
-            "Service \($0.key): \($0.value)"
-        }
+        lines += healthChecks.problems.map { "Service \($0.service): \($0.message)" }
         for item in listenerItems() where !item.programmed {
             lines.append("Gateway \(item.gateway) listener \(item.listener): \(item.message)")
         }
@@ -475,8 +473,6 @@ final class Agent {
             logger.info("\(rest) more are ignored: malla config validate --all names them")
         }
     }
-
-    var healthCheckProblems: [ObjectName: String] { healthChecks.problems }
 
     /// They are the next child's alone, so that they end with it.
     private func letGoOfListeners(seconds: Int) {

@@ -16,8 +16,8 @@ final class HealthCheckPorts {
     private var channels: [UInt16: any Channel] = [:]
     private let answers = HealthAnswers()
     private var checks: [HealthCheck] = []
-    /// Why a port is not served, by service; tried again at each `follow` and `retry`.
-    private(set) var problems: [ObjectName: String] = [:]
+    /// Which ports are not served and why, by service; tried again at each `follow` and `retry`.
+    private(set) var problems: [(service: ObjectName, message: String)] = []
 
     /// Opens, closes and answers as the snapshot says.
     func follow(_ checks: [HealthCheck]) {
@@ -28,7 +28,6 @@ final class HealthCheckPorts {
             channel.close(promise: nil)
             channels[port] = nil
         }
-        problems = [:]
         openMissing()
     }
 
@@ -36,20 +35,24 @@ final class HealthCheckPorts {
     func retry() -> Bool {
         guard !problems.isEmpty else { return false }
         let before = channels.count
-        problems = [:]
         openMissing()
         return channels.count != before
     }
 
     private func openMissing() {
+        problems = []
         for check in checks where channels[check.port] == nil {
             do {
                 channels[check.port] = try open(check.port)
             } catch {
-                problems[check.service] =
-                    "health check port \(check.port) cannot be opened: \(error)"
+                problems.append(
+                    (
+                        check.service,
+                        "health check port \(check.port) cannot be opened: \(error)"
+                    ))
             }
         }
+        problems.sort { $0.service < $1.service }
     }
 
     private func open(_ port: UInt16) throws -> any Channel {
