@@ -99,6 +99,30 @@ static __always_inline int from_engine_meets(const struct packet *packet, const 
 	       flow_is_held(sight->flow, MALLA_FLOW_CAPTURED);
 }
 
+/* A packet of a connection that the engine has here, and which it neither dials nor lost. */
+static __always_inline int from_engine_knows(const struct packet *packet, const struct sight *sight)
+{
+	return sight->flow && !packet_opens(packet) &&
+	       flow_is_engines(sight->flow, !sight->is_back);
+}
+
+/* Rows of pods change with the generation; a connection remembers what they said. */
+static __always_inline void from_engine_ends(const struct packet *packet, const struct sight *sight,
+					     struct ends *ends)
+{
+	const struct malla_flow *flow = sight->flow;
+
+	if (from_engine_knows(packet, sight) && flow->generation == judge_generation()) {
+		ends->source = flow_sender(flow, sight->is_back);
+		ends->target = flow_sender(flow, !sight->is_back);
+	}
+	if (ends->source || ends->target)
+		return;
+	ends->source = pod_interface(&packet->flow.source);
+	ends->target = pod_interface(&packet->flow.target);
+}
+
+/* Fills `ends`. */
 static __always_inline enum malla_verdict from_engine_record(const struct packet *packet,
 							     struct ends *ends)
 {
@@ -106,15 +130,23 @@ static __always_inline enum malla_verdict from_engine_record(const struct packet
 	enum malla_verdict verdict;
 
 	flow_see(&packet->flow, &sight);
+	from_engine_ends(packet, &sight, ends);
+	if (!ends->source && !ends->target)
+		return MALLA_VERDICT_FOREIGN;
 	if (from_engine_meets(packet, &sight))
 		return MALLA_VERDICT_ENGINE_MET_POD;
-	if (!sight.flow || packet_opens(packet) || !flow_is_engines(sight.flow, !sight.is_back)) {
+	if (!from_engine_knows(packet, &sight)) {
 		verdict = from_engine_enter(&sight, packet, ends);
 		return judge_allows(verdict) ? MALLA_VERDICT_PASS : verdict;
 	}
 	verdict = judge_known(&sight, packet);
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
+	/* One of those that are not judged here. */
+	if (sight.flow->generation != judge_generation()) {
+		sight.flow->interfaces[flow_index(!sight.is_back)] = ends->target;
+		sight.flow->generation = judge_generation();
+	}
 	flow_follow(packet, &sight);
 	if (sight.flow->kind == MALLA_FLOW_CAPTURED)
 		ends->dialled = sight.flow->other;
@@ -156,10 +188,6 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 
 	if (packet_read(skb, sizeof(struct ethhdr), packet) != MALLA_VERDICT_PASS ||
 	    packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
-		return MALLA_VERDICT_FOREIGN;
-	ends.source = pod_interface(&packet->flow.source);
-	ends.target = pod_interface(&packet->flow.target);
-	if (!ends.source && !ends.target)
 		return MALLA_VERDICT_FOREIGN;
 	verdict = from_engine_record(packet, &ends);
 	if (verdict == MALLA_VERDICT_PLAIN_REFUSED ||

@@ -335,6 +335,74 @@ int datagrams_to_a_service_are_kept_as_long_as_answered_ones(struct __sk_buff *s
 	return 0;
 }
 
+/* Its entry made room, perhaps, or the table was flushed. */
+SEC("tc")
+int the_end_of_a_connection_that_nothing_knows_is_not_kept_as_an_open_one(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	const struct malla_flow *flow;
+
+	put_setting(0);
+	put_pod(0);
+	packet = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->state == MALLA_FLOW_OPEN && flow->timeout_ticks == FLOW_TCP_OPEN);
+	packet = packet_between(end4(POD, 40001), end4(SERVER, 8080), TCP_FIN | TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->state == MALLA_FLOW_CLOSING &&
+	       flow->timeout_ticks == FLOW_TCP_CLOSING);
+	packet = packet_between(end4(POD, 40002), end4(SERVER, 8080), TCP_RST);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->state == MALLA_FLOW_CLOSED && flow->timeout_ticks == FLOW_TCP_CLOSED);
+	return 0;
+}
+
+SEC("tc")
+int the_engine_answers_a_pod_where_it_is_now(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct ends ends = {};
+
+	put_generation(1, 0);
+	put_service(MALLA_SERVICE_CAPTURED, 1);
+	put_pod(MALLA_POD_MESHED);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	packet = packet_between(end4(SERVICE, 80), end4(POD, 40000), TCP_ACK);
+	EXPECT(engine_sends(&packet, &ends) == MALLA_VERDICT_PASS);
+	EXPECT(!ends.source && ends.target == POD_INTERFACE);
+	/* The pod's interface was made anew. */
+	put_selected(POD, OTHER_INTERFACE, 1, 0);
+	put_generation(2, 0);
+	ends.target = 0;
+	EXPECT(engine_sends(&packet, &ends) == MALLA_VERDICT_PASS);
+	EXPECT(ends.target == OTHER_INTERFACE);
+	ends.target = 0;
+	EXPECT(engine_sends(&packet, &ends) == MALLA_VERDICT_PASS);
+	EXPECT(ends.target == OTHER_INTERFACE);
+	return 0;
+}
+
+SEC("tc")
+int the_engine_speaks_for_pods_of_the_node_only(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	struct ends ends = {};
+
+	(void)skb;
+	put_setting(ENGINE_INTERFACE);
+	packet = packet_between(end4(POD, 61000), end4(SERVER, 8080), TCP_SYN);
+	EXPECT(engine_sends(&packet, &ends) == MALLA_VERDICT_FOREIGN);
+	EXPECT(!flow_of(&packet));
+	put_pod(MALLA_POD_MESHED);
+	EXPECT(engine_sends(&packet, &ends) == MALLA_VERDICT_PASS);
+	EXPECT(ends.source == POD_INTERFACE && !ends.target);
+	return 0;
+}
+
 SEC("tc")
 int the_engine_puts_back_an_entry_that_the_table_lost(struct __sk_buff *skb)
 {
