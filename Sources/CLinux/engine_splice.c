@@ -39,7 +39,8 @@ ssize_t engine_send_more(int fd, const void *a, size_t a_count, const void *b, s
 	ssize_t n;
 
 	do
-		n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_MORE);
+		n = b_count ? sendmsg(fd, &message, MSG_NOSIGNAL | MSG_MORE)
+			    : send(fd, a, a_count, MSG_NOSIGNAL | MSG_MORE);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }

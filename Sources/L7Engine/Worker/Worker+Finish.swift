@@ -216,9 +216,11 @@ extension Worker {
     func leave(_ link: Link) {
         if hasRest(link) {
             linger(link)
-        } else {
-            close(link)
+            return
         }
+        // close(2) drops what is held back, should the peer have said more in this moment.
+        if link.it.isHeldBack { endSending(link) }
+        close(link)
     }
 
     private func linger(_ link: Link) {

@@ -132,10 +132,14 @@ extension Worker {
         return unsafe engine_send(link.it.descriptor, first, firstCount)
     }
 
-    /// What is sent next is the last of the connection: a session's end goes with it.
+    /// What is sent next is the last of the connection: its end goes with it, in one packet.
     @inline(__always)
     func endWithNext(_ link: Link) {
-        if let session = unsafe link.it.session.pointer { unsafe session.pointee.ends = 1 }
+        if let session = unsafe link.it.session.pointer {
+            unsafe session.pointee.ends = 1
+        } else {
+            link.it.isHeldBack = true
+        }
     }
 
     /// Says that nothing more will be sent; what comes is still read.
