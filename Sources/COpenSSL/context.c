@@ -341,7 +341,7 @@ static int is_wanted(X509 *leaf, const struct extra *extra)
 	size_t at;
 
 	for (at = 0; at < extra->hosts_count; at++, host = next(host))
-		if (X509_check_host(leaf, host, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+		if (X509_check_host(leaf, host, 0, TLS_NAME_FLAGS, NULL) == 1)
 			return 1;
 	return extra->uris_count && has_uri(leaf, extra);
 }

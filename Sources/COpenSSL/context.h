@@ -2,6 +2,9 @@
 #pragma once
 #include "malla_tls.h"
 
+/* How a certificate's names are compared. The subject names nobody (RFC 9525, section 6.2). */
+#define TLS_NAME_FLAGS (X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
+
 /* A context with what all of ours have in common: suites, groups, options. NULL without memory. */
 SSL_CTX *tls_context_plain(const SSL_METHOD *method);
 /* The session of OpenSSL's behind ours. */

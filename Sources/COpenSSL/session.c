@@ -588,8 +588,7 @@ int tls_session_covers(const struct engine_session *session, const char *host, s
 		return 1;
 	certificate = SSL_get_certificate(((const struct tls_session *)session)->ssl);
 	return certificate && count &&
-	       X509_check_host(certificate, host, count, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
-			       NULL) == 1;
+	       X509_check_host(certificate, host, count, TLS_NAME_FLAGS, NULL) == 1;
 }
 
 SSL *tls_session_ssl(const struct engine_session *session)

@@ -329,7 +329,7 @@ public struct Supervisor: ~Copyable {
         let time = isReplaced ? Self.replacedMilliseconds : Self.stopMilliseconds
         child.tellToEnd(killAt: now() + time, isReplaced: isReplaced)
         leaving.append(child)
-        if leaving.count > Self.leavingMax { hasten(leaving[0]) }
+        for one in leaving.dropLast(Self.leavingMax) { hasten(one) }
     }
 
     private func hasten(_ child: ChildProcess) {

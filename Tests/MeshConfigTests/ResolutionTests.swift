@@ -430,4 +430,22 @@ struct ResolutionTests {
             result.routeStatuses[0].parents[0].conditions.contains { $0.type == "PartiallyInvalid" }
         )
     }
+
+    @Test(arguments: ["set: [{name: Host, value: b}]", "remove: [content-length]"])
+    func `a filter of a field that is the connection's is named`(_ change: String) throws {
+        let result = try TestDirectory.load(
+            Self.base
+                + ConfigStoreTests.route(
+                    spec: """
+                        {parentRefs: [{name: edge}], rules: [{filters: [
+                          {type: RequestHeaderModifier, requestHeaderModifier: {\(change)}}],
+                          backendRefs: [{name: web, port: 80}]}]}
+                        """))
+        let named = result.diagnostics.filter { $0.category == .unsupported }
+        #expect(named.map(\.field) == ["spec.rules[0].filters[0]"])
+        #expect(named.allSatisfy { $0.message.hasSuffix("answered with 500") })
+        #expect(
+            result.routeStatuses[0].parents[0].conditions.contains { $0.type == "PartiallyInvalid" }
+        )
+    }
 }

@@ -15,7 +15,8 @@ struct Exchange: BitwiseCopyable, Equatable {
         /// then with others only if the request can be sent again.
         case denied(hasOthers: Bool)
         /// The endpoint speaks no TLS that we want, or is not whom we want.
-        case handshakeFailed
+        /// - Parameter isLast: as above.
+        case handshakeFailed(isLast: Bool)
         /// The upstream connection ended or broke.
         case upstreamEnded(wasReused: Bool, isResendable: Bool)
         case upstreamInvalid
@@ -104,12 +105,14 @@ struct Exchange: BitwiseCopyable, Equatable {
                 return .dialAnew
             }
             return end(.reply(.deniedByPolicy))
-        case .handshakeFailed, .portsUsedUp:
-            if attempts < attemptsMax {
-                attempts += 1
-                return .dialAnew
-            }
-            return end(.reply(event == .portsUsedUp ? .portsUsedUp : .handshakeFailed))
+        case .handshakeFailed(let isLast):
+            guard !isLast, attempts < attemptsMax else { return end(.reply(.handshakeFailed)) }
+            attempts += 1
+            return .dialAnew
+        case .portsUsedUp:
+            guard attempts < attemptsMax else { return end(.reply(.portsUsedUp)) }
+            attempts += 1
+            return .dialAnew
         case .failed(let failure): return end(.reply(failure))
         case .deadline: return end(.reply(.requestTimeout))
         case .downstreamGone: return end(.abort(.downstreamGone))

@@ -162,7 +162,7 @@ enum Failure: Equatable, BitwiseCopyable {
         case .idleTimeout:
             Row("idle_timeout", 0, .streamIdle, .never, "neither side has sent anything for long")
         case .drained:
-            Row("drained", 0, .localReset, .never, "the proxy ended before the connection did")
+            Row("drained", 503, .localReset, .never, "the proxy ends before the answer has come")
         case .tooLarge:
             Row("rewritten_head", 500, .overflow, .never, "the rewritten head is too large")
         case .handshakeFailed:

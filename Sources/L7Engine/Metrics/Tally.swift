@@ -39,6 +39,10 @@ enum HandshakeSide: Int, CaseIterable {
     private let series: UnsafeMutablePointer<UInt64>
     private let places: UnsafeMutablePointer<Int32>
     private let seriesMax: Int
+    /// No destination has more than one of so many parts of the series.
+    static let sharesCount = 4
+    /// Series that a destination has.
+    private var shares: [UInt64: Int] = [:]
     private let placesCount: Int
     /// Published with release when a new series' key is written.
     private let used: UnsafeMutablePointer<UInt64>
@@ -136,6 +140,18 @@ enum HandshakeSide: Int, CaseIterable {
         case into = 0x200_0000
     }
 
+    /// A status that is registered, else what stands for its class, so that a server cannot fill
+    /// the table. Source: RFC 9110, section 15 (x00; no class: a 5xx); IANA, HTTP Status Codes.
+    static func known(_ status: UInt16) -> UInt16 {
+        switch status {
+        case 0, 100...104, 200...208, 226, 300...308, 400...418, 421...426, 428, 429, 431, 451,
+            500...508, 510, 511:
+            status
+        case 100..<600: status / 100 * 100
+        default: 500
+        }
+    }
+
     /// One finished request.
     func record(
         source: UInt32, port: UInt32, status: UInt16, flag: ResponseFlag, destination: UInt32,
@@ -143,7 +159,7 @@ enum HandshakeSide: Int, CaseIterable {
     ) {
         let first = UInt64(source) << 32 | UInt64(port)
         let second =
-            UInt64(destination) << 32 | tunnel.rawValue | UInt64(status) << 8
+            UInt64(destination) << 32 | tunnel.rawValue | UInt64(Self.known(status)) << 8
             | UInt64(flag.rawValue)
         guard let index = find(first, second) else {
             count(.seriesDropped)
@@ -204,7 +220,12 @@ enum HandshakeSide: Int, CaseIterable {
             place = place + 1 == placesCount ? 0 : place + 1
         }
         let index = unsafe Int(used.pointee)
-        guard index < seriesMax else { return nil }
+        // By workload; what is none, by port.
+        let holder = second >> 32 != 0 ? second >> 32 : first & 0xffff_ffff | 1 << 32
+        guard index < seriesMax, shares[holder, default: 0] < seriesMax / Self.sharesCount else {
+            return nil
+        }
+        shares[holder, default: 0] += 1
         let words = unsafe series + index * Self.words
         unsafe words.initialize(repeating: 0, count: Self.words)
         unsafe words[0] = first

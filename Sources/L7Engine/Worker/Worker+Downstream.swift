@@ -82,7 +82,11 @@ extension Worker {
         }
         switch unsafe HTTP1Parser.request(base, start, end, &head) {
         case .incomplete:
-            if !link.it.needsMore, link.it.deadline > now + limits.headNanosecondsMax {
+            // A first request has the time that began with the connection; the timer of a kept one
+            // is that of its quiet.
+            if !link.it.needsMore,
+                link.it.quietSince > 0 || link.it.deadline > now + limits.headNanosecondsMax
+            {
                 timers.arm(link, at: now + limits.headNanosecondsMax)
             }
             link.it.needsMore = true

@@ -65,9 +65,12 @@ extension Worker {
         }
         tally.count(.dialFailures)
         let client = link.it.partner
+        let isStream = link.it.isStream
         client.it.partner = .none
         close(link)
-        perform(client.it.exchange.on(.handshakeFailed), client)
+        // A tunnel may have ended under a stream that another would carry.
+        let isLast = !isStream && !hasOtherEndpoints(client)
+        perform(client.it.exchange.on(.handshakeFailed(isLast: isLast)), client)
     }
 
     /// An event of a connection whose handshake is not done.

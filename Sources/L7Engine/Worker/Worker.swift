@@ -403,8 +403,12 @@ extension Worker {
 
     private func closeAll() {
         // What is cut off must not look complete to anybody.
-        for link in timers.all() where link.it.role == .downstream && link.it.phase == .tunnel {
-            cut(link, .drained)
+        for link in timers.all() where link.it.role == .downstream {
+            if link.it.phase == .tunnel {
+                cut(link, .drained)
+            } else if link.it.exchange.isActive {
+                perform(link.it.exchange.on(.failed(.drained)), link)
+            }
         }
         Glibc.close(set)
         mailbox.acknowledge(Mailbox.ended)

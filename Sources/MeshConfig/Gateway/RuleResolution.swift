@@ -38,7 +38,7 @@ struct RuleResolution {
         return HTTPRouteRule(
             name: value["name"]?.text ?? "",
             matches: matches.isEmpty ? [HTTPRouteMatch()] : matches,
-            filters: filters(value["filters"]), backends: backends,
+            filters: filters(value["filters"], path), backends: backends,
             requestTimeoutMilliseconds: Self.milliseconds(timeouts?["request"]),
             backendTimeoutMilliseconds: Self.milliseconds(timeouts?["backendRequest"]))
     }
@@ -52,7 +52,7 @@ struct RuleResolution {
     private mutating func backend(_ value: Value, _ path: String) -> RouteBackend {
         RouteBackend(
             target: target(value, path), weight: UInt32(clamping: value["weight"]?.integer ?? 1),
-            filters: filters(value["filters"]))
+            filters: filters(value["filters"], path))
     }
 
     private mutating func target(_ value: Value, _ path: String) -> RouteBackend.Target {
@@ -116,10 +116,20 @@ struct RuleResolution {
 
     // MARK: Filters
 
-    private mutating func filters(_ value: Value?) -> [HTTPRouteFilter] {
+    private mutating func filters(_ value: Value?, _ path: String) -> [HTTPRouteFilter] {
         var filters: [HTTPRouteFilter] = []
-        for entry in value?.list ?? [] {
+        for (index, entry) in (value?.list ?? []).enumerated() {
             let filter = HTTPRouteFilter(entry)
+            if let field = filter.framingField {
+                let message =
+                    "\(field) belongs to the connection and not to a rule, so no filter sets, adds "
+                    + "or removes it; requests of its rule are answered with 500"
+                diagnostics.note(
+                    object, .warning, .unsupported, "\(path).filters[\(index)]", entry.line, message
+                )
+                partiallyInvalid = Condition(
+                    "PartiallyInvalid", .isTrue, "UnsupportedValue", message)
+            }
             if case .unsupported(let name) = filter {
                 // Named already, field by field, when the shape was checked.
                 partiallyInvalid = Condition(
@@ -166,6 +176,13 @@ extension HTTPRouteMatch {
 }
 
 extension HTTPRouteFilter {
+    fileprivate var framingField: String? {
+        switch self {
+        case .requestHeaders(let modifier), .responseHeaders(let modifier): modifier.framingField
+        case .redirect, .rewrite, .unsupported: nil
+        }
+    }
+
     init(_ value: Value) {
         switch value["type"]?.text ?? "" {
         case "RequestHeaderModifier":

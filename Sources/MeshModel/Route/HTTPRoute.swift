@@ -121,6 +121,12 @@ public enum HTTPRouteFilter: Hashable, Sendable {
         public var set: [Field]
         public var add: [Field]
         public var remove: [String]
+        /// Fields that say where a message ends, or whom it is for, belong to the connection and
+        /// not to a rule: the first that is named. `nil`: none is.
+        public var framingField: String? {
+            let own: Set<String> = ["host", "content-length", "transfer-encoding", "connection"]
+            return ((set + add).map(\.name) + remove).first { own.contains($0.lowercased()) }
+        }
         public init(set: [Field] = [], add: [Field] = [], remove: [String] = []) {
             self.set = set
             self.add = add

@@ -291,10 +291,10 @@ extension RouteCompiler {
                     filters.host = append(host.value)
                     modifier.set.removeAll { $0.name.lowercased() == "host" }
                 }
-                filters.isUnsupported = filters.isUnsupported || touchesFraming(modifier)
+                filters.isUnsupported = filters.isUnsupported || modifier.framingField != nil
                 filters.request = edits(modifier)
             case .responseHeaders(let modifier):
-                filters.isUnsupported = filters.isUnsupported || touchesFraming(modifier)
+                filters.isUnsupported = filters.isUnsupported || modifier.framingField != nil
                 filters.response = edits(modifier)
             case .redirect(let redirect):
                 let scheme = redirect.scheme.map { append($0) }
@@ -311,13 +311,6 @@ extension RouteCompiler {
             }
         }
         return filters
-    }
-
-    /// Fields that say where a message ends belong to the connection, not to a rule.
-    private func touchesFraming(_ modifier: HTTPRouteFilter.HeaderModifier) -> Bool {
-        let own: Set<String> = ["host", "content-length", "transfer-encoding", "connection"]
-        return (modifier.set + modifier.add).contains { own.contains($0.name.lowercased()) }
-            || modifier.remove.contains { own.contains($0.lowercased()) }
     }
 
     private mutating func path(_ modifier: HTTPRouteFilter.PathModifier?) -> CompiledPath {

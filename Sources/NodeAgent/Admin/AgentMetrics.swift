@@ -27,6 +27,9 @@ extension Agent {
             seconds: startDuration)
         out.family(
             "malla_agent_ready", .gauge, "1 when /readyz answers 200.", reasons.isEmpty ? 1 : 0)
+        out.family(
+            "malla_access_log_lost_total", .counter, "Access log lines that could not be written.",
+            accessLog?.lost ?? 0)
         addConfig(&out)
         addIdentity(&out)
         if let loaded = datapath.datapath { addDatapath(&out, loaded) }

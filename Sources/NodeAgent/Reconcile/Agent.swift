@@ -44,7 +44,7 @@ final class Agent {
     private var reading: ReadingMark
     private var watch: DirectoryWatch
     private var links = LinkWatch()
-    private var accessLog: AccessLog?
+    private(set) var accessLog: AccessLog?
     private(set) var config: ConfigState
     private(set) var datapath: DatapathState
     private(set) var repairs = Repairs()
@@ -88,7 +88,7 @@ final class Agent {
         identity = IdentityState(options.identity)
         watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
-        accessLog = try options.accessLog.map { try AccessLog($0) }
+        accessLog = try options.accessLog.map { try AccessLog($0, logger) }
         var datapathOptions = DatapathOptions(
             cgroupPath: options.datapath == .on ? try Mounts.cgroup(options.cgroup) : "",
             bpffsPath: options.bpffs, engineInterface: inheritance.engineInterface,

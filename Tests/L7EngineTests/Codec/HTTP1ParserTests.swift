@@ -176,5 +176,11 @@ struct HTTP1RequestTests {
     @Test func `the host is named without its port`() {
         #expect(parse("GET / HTTP/1.1\r\nHost: Shop.example:8080\r\n\r\n").host == "Shop.example")
         #expect(parse("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").host == "[::1]")
+        // With the root's dot it is the same name, and evades no route.
+        for host in ["shop.example.", "shop.example.:80"] {
+            #expect(parse("GET / HTTP/1.1\r\nHost: \(host)\r\n\r\n").host == "shop.example")
+        }
+        #expect(parse("GET http://shop.example./ HTTP/1.0\r\n\r\n").host == "shop.example")
+        #expect(parse("GET / HTTP/1.1\r\nHost: .\r\n\r\n").host == ".")
     }
 }

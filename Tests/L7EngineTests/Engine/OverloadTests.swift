@@ -367,6 +367,31 @@ struct OverloadTests {
         gateway.stop()
     }
 
+    @Test(arguments: ["", "HTTP/1.1 200 OK\r\n\r\nhalf"])
+    func `at the drain's end what was not answered is told so, and half an answer is no whole one`(
+        _ answer: String
+    ) throws {
+        let origin = Origin { connection, _ in
+            guard !Loopback.message(connection).isEmpty else { return }
+            Loopback.send(connection, answer)
+            _ = Loopback.receive(connection)
+        }
+        let gateway = try TimeoutTests.gateway([origin.port]) { _ in }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(TimeoutTests.counts(gateway, "malla_upstream_connections{state=\"active\"} 1"))
+        if !answer.isEmpty { #expect(Loopback.isReadable(client, milliseconds: 5000)) }
+        gateway.stop()
+        if answer.isEmpty {
+            let told = Loopback.message(client)
+            #expect(told.hasPrefix("HTTP/1.1 503 ") && told.contains("reason: drained"), "\(told)")
+        } else {
+            #expect(Loopback.ending(client) == ECONNRESET)
+        }
+        #expect(gateway.engine.exposition().contains("reason=\"drained\"} 1"))
+    }
+
     @Test func `when the worker holds too many buffers, who holds them gets 503, others do not`()
         throws
     {

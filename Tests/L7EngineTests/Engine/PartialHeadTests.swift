@@ -44,6 +44,22 @@ struct PartialHeadTests {
         return String(stepped.message(client).prefix(12))
     }
 
+    @Test
+    func `a next request that begins late has all of a head's time, not what is left of quiet`()
+        throws
+    {
+        let stepped = try SteppedWorker([]) { $0.checkNanoseconds = 1_000_000_000 }
+        let worker = stepped.worker
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
+        Loopback.send(client, "GET /none HTTP/1.1\r\nHo")
+        let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
+        #expect(stepped.take { link.it.needsMore })
+        #expect(link.it.deadline > worker.now + worker.limits.headNanosecondsMax / 2)
+    }
+
     @Test(arguments: [
         // (of one account, of the worker, why it is shed)
         (256 << 10, 1 << 20, Shed.accountBuffers), (1 << 20, 256 << 10, .buffers),

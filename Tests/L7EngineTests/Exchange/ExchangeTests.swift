@@ -37,6 +37,16 @@ struct ExchangeTests {
                 == .reply(isLate ? .connectTimeout : .connectFailed))
     }
 
+    @Test func `a handshake that fails is tried at another endpoint, or is the last`() {
+        let (first, last) = (
+            Exchange.Event.handshakeFailed(isLast: false),
+            Exchange.Event.handshakeFailed(isLast: true)
+        )
+        #expect(run([.routed, last]) == [.dial, .reply(.handshakeFailed)])
+        #expect(run([.routed, first, last]) == [.dial, .dialAnew, .reply(.handshakeFailed)])
+        #expect(run([.routed, first, first, first]).last == .reply(.handshakeFailed))
+    }
+
     @Test func `when ports are used up another endpoint is tried, and the answer says why`() {
         let actions = run([.routed, .portsUsedUp, .portsUsedUp, .portsUsedUp])
 

@@ -42,6 +42,9 @@ struct OriginationTests {
         Row(
             testDescription: "a wildcard of two labels", certificate: "DNS:*.com",
             result: .nameMismatch),
+        Row(
+            testDescription: "its subject, where no SAN is a host's", names: [.host("leaf")],
+            certificate: "URI:spiffe://cluster.local/ns/a/sa/b", result: .nameMismatch),
         Row(testDescription: "an expired certificate", isExpired: true, result: .expired),
         Row(testDescription: "another authority", trustsOther: true, result: .untrusted),
     ]

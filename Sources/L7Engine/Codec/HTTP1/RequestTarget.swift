@@ -24,7 +24,7 @@ enum RequestTarget {
         }
         if let refusal { return refusal }
         guard let host = unsafe hostOnly(base, head.authority) else { return .hostInvalid }
-        head.host = host
+        head.host = unsafe withoutDot(base, host)
         return nil
     }
 
@@ -93,7 +93,7 @@ enum RequestTarget {
         if head.contentLength >= 0 || head.isChunked { return .connectMethod }
         head.isConnect = true
         head.authority = target
-        head.host = host
+        head.host = unsafe withoutDot(base, host)
         return nil
     }
 
@@ -163,6 +163,14 @@ enum RequestTarget {
             port = port * 10 + Int(digit)
         }
         return port <= 65535 ? host : nil
+    }
+
+    /// A name with the root's dot is the same name, of routes as of certificates.
+    private static func withoutDot(
+        _ base: UnsafePointer<UInt8>, _ host: ByteRange
+    ) -> ByteRange {
+        guard host.count > 1, unsafe base[host.upper - 1] == 0x2e else { return host }
+        return ByteRange(host.lower, host.upper - 1)
     }
 
     private static func isHostByte(_ byte: UInt8) -> Bool {
