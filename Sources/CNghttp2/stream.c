@@ -470,9 +470,9 @@ void hbone_stream_refuse(struct hbone_stream *stream, int code)
 
 	if (tunnel && !stream->is_closed && !tunnel->end) {
 		nghttp2_submit_response(tunnel->session, stream->id, &status, 1, NULL);
-		/* A pod that takes no connection is nobody's fault; these no peer should ask for.
-		 */
-		if (code < 500)
+		/* A pod that takes no connection is nobody's fault, and whose client policies deny
+		 * cannot know it; the others no peer should ask for. */
+		if (code < 500 && code != 401)
 			hbone_waste(tunnel);
 		stream->is_ending = 1;
 		hbone_frame(tunnel);

@@ -104,6 +104,9 @@ struct Limits: Sendable {
     /// Streams on one tunnel before another is opened to the same peer, and tunnels to one peer.
     var carrierStreamsMax = 128
     var carriersMax = 16
+    /// Streams on a Gateway's tunnel beyond which one that has served its client's request ends,
+    /// and does not wait for the next: the pod has a connection open for each.
+    var gatewayStreamsKeptMax = 32
     /// Tunnels to one peer, beside these, that take nothing new and still have streams.
     var drainingCarriersMax = 48
     /// A tunnel without streams.

@@ -30,14 +30,31 @@ struct GatewayTunnelTests {
         """
     }
 
+    /// Only these may call `far`.
+    private static func wall(_ peers: String...) -> String {
+        """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: wall, namespace: \(Testbed.space)}
+        spec:
+          podSelector: {matchLabels: {app: far}}
+          ingress: [{from: [\(peers.joined(separator: ", "))], ports: [{port: 8080}]}]
+
+        """
+    }
+
+    private static func block(_ address: String) -> String {
+        "{ipBlock: {cidr: \"\(address)/\(address.contains(":") ? 128 : 32)\"}}"
+    }
+
     private struct Fixture {
         let bed: Testbed
         let agents: [TestProcess]
         var far: TestPod { bed["far"] }
         var logs: String { agents.map { String($0.text.suffix(2000)) }.joined(separator: "\n--\n") }
 
-        init() throws {
-            bed = try Testbed("n1: client; n2: far")
+        init(policy: String = "") throws {
+            bed = try Testbed("n1: client; n2: far, mate")
             _ = try bed["far"].serve(
                 GatewayTunnelTests.marker,
                 locations: "location /who { return 200 \"<$http_x_forwarded_client_cert>\"; }")
@@ -45,6 +62,7 @@ struct GatewayTunnelTests {
             try bed.describe([service])
             try bed.configure("gateway.yaml", gateway())
             try bed.configure("modes.yaml", modes("STRICT"))
+            try bed.configure("policy.yaml", policy)
             try bed.route(
                 "edge", parent: "{name: edge}", rules: "- backendRefs: [{name: far, port: 80}]")
             let bed = bed
@@ -96,9 +114,8 @@ struct GatewayTunnelTests {
         let answer = try mesh.ask("n1", "/" + Self.marker)
         #expect(answer.status == 200, "\(answer)\n\(mesh.logs)")
         #expect(answer.body.contains(Self.marker))
-        // The pod sees the node, and is told who has dialled.
-        let seenFrom = answer.headers["x-client"] ?? ""
-        #expect([node.v4, node.v6].contains(seenFrom), "\(answer)")
+        // The pod sees the client, and is told who has dialled.
+        #expect(answer.headers["x-client"] == Topology.outsideV4, "\(answer)")
         #expect(try mesh.ask("n1", "/who").body == "<By=\(Self.id)far;URI=\(Self.id)edge-malla>")
         // On its own node nothing is on a wire: plain, and allowed.
         #expect(try mesh.ask("n2", "/who").body == "<>", "\(mesh.logs)")
@@ -111,7 +128,8 @@ struct GatewayTunnelTests {
         func seen(_ filter: String) throws -> String {
             try node.run(["tcpdump", "-nn", "-r", file, filter]).output
         }
-        #expect(try seen("tcp port 15008").contains("\(seenFrom)."))
+        // The tunnel is the node's.
+        #expect(try seen("tcp port 15008").contains("\(node.v4)."))
         let found = try Command.run(["grep", "-c", "-a", Self.marker, file])
         #expect(found.output == "0\n", "\(found)")
         #expect(try seen("tcp and not port 15008 and greater 100").isEmpty)
@@ -153,5 +171,110 @@ struct GatewayTunnelTests {
             "gateway.yaml", Self.gateway("{gateway.istio.io/service-account: no/name}"))
         try eventually("it has no certificate") { try mesh.ask("n1").status == 503 }
         #expect(try mesh.ask("n2").status == 200, "its own node's pods are reached")
+    }
+
+    @Test func `policies judge its client, whom the pod sees, and nobody has to allow the node`()
+        throws
+    {
+        let blocks = [Topology.outsideV4, Topology.outsideV6].map(Self.block)
+        let mesh = try Fixture(policy: Self.wall(blocks[0], blocks[1]))
+        defer { mesh.bed.close() }
+        let (near, server) = (mesh.bed[node: "n1"], mesh.bed[node: "n2"])
+        func outside(_ host: String) throws -> Response {
+            Curl.response(try mesh.bed.outside(OpenMesh.ask + ["http://\(host)/"]))
+        }
+        let hosts = [(near.v4, Topology.outsideV4), ("[\(near.v6)]", Topology.outsideV6)]
+        for (host, client) in hosts {
+            let answer = try outside(host)
+            #expect(answer.status == 200, "\(host): \(answer)\n\(mesh.logs)")
+            #expect(answer.headers["x-client"] == client, "\(host): \(answer)")
+        }
+
+        // Not allowed: a pod of each node, and the Gateway's own node.
+        let (client, mate) = (mesh.bed["client"], mesh.bed["mate"])
+        let refused = "malla_tunnel_refused_total{status=\"401\"}"
+        let before = try server.metric(refused)
+        for answer in [
+            try client.curl("http://\(near.v4)/"), try mate.curl("http://\(near.v4)/"),
+            try near.curl("http://\(near.v4)/"),
+        ] {
+            #expect(answer.status == 403, "\(answer)\n\(mesh.logs)")
+            #expect(answer.body.contains("denied_by_policy"), "\(answer.body)")
+        }
+        // Each asks for both addresses of the pod.
+        #expect(try server.metric(refused) == before + 6)
+        let reason = "malla_requests_failed_total{reason=\"denied_by_policy\"}"
+        #expect(try [near.metric(reason), server.metric(reason)] == [3, 6])
+        // The kernel has judged whom it saw dial, and names the policy.
+        let events = try server.malla("observe", "--verdict", "denied_ingress", "-o", "json").output
+        #expect(events.contains("\(Testbed.space)/client") && events.contains("wall"), "\(events)")
+
+        // Labels count for pods, and their own policies judge only what they have dialled.
+        try mesh.bed.configure(
+            "policy.yaml",
+            Self.wall("{podSelector: {}}") + """
+                ---
+                apiVersion: networking.k8s.io/v1
+                kind: NetworkPolicy
+                metadata: {name: cage, namespace: \(Testbed.space)}
+                spec:
+                  podSelector: {matchLabels: {app: mate}}
+                  policyTypes: [Egress]
+                  egress: [{to: [\(Self.block(near.v4)), \(Self.block(server.v4))]}]
+
+                """)
+        try eventually("who is outside is not let in") { try outside(near.v4).status == 403 }
+        // A pod of the pod's own node is dialled for by that node, as by its own Gateway.
+        let own = try mate.curl("http://\(server.v4)/").headers["x-client"]
+        for (pod, sees) in [(client, client.v4), (mate, own)] {
+            let answer = try pod.curl("http://\(near.v4)/")
+            #expect(answer.status == 200, "\(pod.name): \(answer)\n\(mesh.logs)")
+            #expect(answer.headers["x-client"] == sees, "\(pod.name): \(answer)")
+        }
+    }
+
+    /// A call from each address of its arguments, one after another.
+    private static let callers = """
+        import http.client, sys
+        for source in sys.argv[2:]:
+            c = http.client.HTTPConnection(sys.argv[1], 80, 5, (source, 0))
+            c.request("GET", "/")
+            answer = c.getresponse()
+            answer.read()
+            print(source, answer.status, answer.getheader("x-client"))
+            c.close()
+        """
+
+    @Test
+    func `each client has a stream of its own, and few are kept for clients that may not come`()
+        throws
+    {
+        let mesh = try Fixture()
+        defer { mesh.bed.close() }
+        let sources = (100..<200).map { "10.76.0.\($0)" }
+        let batch = "\(mesh.bed.directory)/addresses"
+        try Command.shell(
+            """
+            for each in \(sources.joined(separator: " ")); do
+              echo "addr add $each/32 dev br0"
+            done > \(batch)
+            ip -n malla-\(mesh.bed.name)-fabric -batch \(batch)
+            """)
+        let (near, far) = (mesh.bed[node: "n1"], mesh.bed[node: "n2"])
+        let said = try mesh.bed.outside(
+            ["/usr/bin/python3", "-c", Self.callers, near.v4] + sources)
+        #expect(
+            said.output.split(separator: "\n").map(String.init)
+                == sources.map { "\($0) 200 \($0)" }, "\(said)\n\(mesh.logs)")
+        #expect(try near.metric("malla_tunnel_streams_total{side=\"upstream\"}") == 100)
+        // Of each worker 32, and one that was the last to be over.
+        let most = 33 * (try near.metric("malla_workers"))
+        #expect(most < 100)
+        let idle = "malla_upstream_connections{state=\"idle\"}"
+        for node in [near, far] {
+            try eventually("no more wait at \(node.name)\n\(mesh.logs)") {
+                try node.metric(idle) <= most
+            }
+        }
     }
 }

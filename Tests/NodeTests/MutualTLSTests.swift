@@ -236,7 +236,7 @@ struct MutualTLSTests {
             #expect(other.status != 200, "\(url): \(other)\n\(mesh.logs)")
         }
         let far = mesh.bed[node: "n2"]
-        #expect(try far.metric("malla_tunnel_refused_total{status=\"503\"}") >= 4)
+        #expect(try far.metric("malla_tunnel_refused_total{status=\"401\"}") >= 4)
         // To a port that the policy does not name: nothing of it reaches the other node.
         let streams = try far.metric("malla_tunnel_streams_total{side=\"downstream\"}")
         #expect(

@@ -232,6 +232,70 @@ struct TunnelRefusalTests {
         }
     }
 
+    private static let wall = """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: wall, namespace: \(Testbed.space)}
+        spec:
+          podSelector: {matchLabels: {app: far}}
+          ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {name: edge, namespace: \(Testbed.space)}
+        spec:
+          gatewayClassName: malla
+          listeners: [{name: http, protocol: HTTP, port: 80}]
+
+        """
+
+    /// Who calls from where, as whom, for whom it says to, and what is answered.
+    private struct Claim {
+        var isPod = false
+        var account: String
+        var forwarded: String?
+        var status: Int
+    }
+
+    @Test func `only a Gateway is believed for whom it asks, and no pod is one`() throws {
+        let mesh = try Fixture()
+        defer { mesh.close() }
+        try mesh.bed.configure("wall.yaml", Self.wall)
+        let (client, other, host) = (mesh.bed["client"], mesh.bed["other"], mesh.bed[node: "n3"])
+        let claims = [
+            Claim(account: "edge-malla", forwarded: "for=\(client.v4)", status: 200),
+            Claim(account: "edge-malla", forwarded: "for=\(other.v4)", status: 401),
+            Claim(account: "edge-malla", forwarded: nil, status: 401),
+            Claim(account: "edge-malla", forwarded: "for=\(client.v4);by=\(other.v4)", status: 401),
+            Claim(
+                account: "edge-malla", forwarded: "for=\(other.v4), for=\(client.v4)", status: 401),
+            Claim(account: "machine", forwarded: "for=\(client.v4)", status: 401),
+            Claim(isPod: true, account: "other", forwarded: "for=\(client.v4)", status: 401),
+        ]
+        func ask(_ claim: Claim) throws -> Outcome {
+            let files = try mesh.authority.write(
+                try mesh.authority.issue("URI:\(Self.id(claim.account))"), UUID().uuidString)
+            let words =
+                ["--authority", "\(mesh.far.v4):8080"]
+                + (claim.forwarded.map { ["--forwarded", $0] } ?? [])
+            let line = mesh.peer(files, words)
+            return try claim.isPod ? other.run(line) : host.run(line)
+        }
+        try eventually("the policy is in force\n\(mesh.logs)") {
+            try ask(claims[1]).output.contains("\"status\": 401,")
+        }
+        for claim in claims {
+            let said = try ask(claim)
+            #expect(
+                said.output.contains("\"status\": \(claim.status),"),
+                "\(claim): \(said)\n\(mesh.logs)")
+        }
+        // Its certificate stolen by a pod is of no use.
+        let stolen = try ask(Claim(isPod: true, account: "edge-malla", forwarded: nil, status: 0))
+        #expect(!stolen.output.contains("\"status\": 200"), "\(stolen)")
+        try eventually("refused in the handshake") { try mesh.handshakes("name_mismatch") == 1 }
+    }
+
     @Test func `the tunnels' port is the agent's for pods of the mesh, and theirs for others`()
         throws
     {

@@ -109,7 +109,8 @@ void hbone_stream_charge(struct hbone_stream *stream, uint64_t *charged);
 void hbone_stream_own(struct hbone_stream *stream, uint64_t owner);
 /* A server's answer: 200, and bytes may flow. */
 void hbone_stream_accept(struct hbone_stream *stream, uint64_t owner);
-/* A server's refusal. The stream is freed. One of the 4xx counts against `resets_max`. */
+/* A server's refusal. The stream is freed. One of the 4xx, but for 401, counts against
+ * `resets_max`. */
 void hbone_stream_refuse(struct hbone_stream *stream, int status);
 /* The stream as the engine reads and writes it; it is freed through it. */
 struct engine_session *hbone_stream_session(struct hbone_stream *stream);

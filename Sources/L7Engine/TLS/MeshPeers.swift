@@ -22,6 +22,8 @@ final class MeshPeers: Sendable {
     /// By `Snapshot.gatewaySockets`, then by scope of its route table (listeners of one hostname
     /// are one scope): what its Gateway shows.
     private let gateways: [[MeshContexts?]]
+    /// Whom Gateways show themselves as, on whatever node.
+    private let gatewayIDs: Set<String>
     /// By workload.
     private let reaches: [Reach]
     /// Of local pods: the service port that an address and port are an endpoint of.
@@ -44,11 +46,14 @@ final class MeshPeers: Sendable {
         if let previous, previous.table === table {
             own = previous.own
             gateways = previous.gateways
+            gatewayIDs = previous.gatewayIDs
         } else {
             own = workloads.map {
                 snapshot.isLocal($0) ? Self.contexts(of: $0, table) : nil
             }
             gateways = snapshot.gatewaySockets.map { Self.contexts(of: $0, snapshot, table) }
+            gatewayIDs = Set(
+                snapshot.mesh.listeners.compactMap { Self.id(of: $0, table)?.description })
         }
         if let previous, previous.hasInbounds(of: snapshot) {
             inbounds = previous.inbounds
@@ -107,13 +112,14 @@ final class MeshPeers: Sendable {
         let listeners = socket.listeners.map { snapshot.mesh.listeners[$0] }
         // In the order in which RouteCompiler numbers scopes.
         let scopes = listeners.filter { seen.insert($0.hostname ?? "*").inserted }
-        return scopes.map { listener -> MeshContexts? in
-            guard let domain = table.trustDomain else { return nil }
-            let id = try? SPIFFEID(
-                domain, namespace: listener.account.namespace,
-                serviceAccount: listener.account.name)
-            return id.flatMap { table.contexts[$0] }
-        }
+        return scopes.map { id(of: $0, table).flatMap { table.contexts[$0] } }
+    }
+
+    private static func id(of listener: Listener, _ table: MeshTable) -> SPIFFEID? {
+        guard let domain = table.trustDomain else { return nil }
+        return try? SPIFFEID(
+            domain, namespace: listener.account.namespace,
+            serviceAccount: listener.account.name)
     }
 
     private static func id(of workload: Workload, _ table: MeshTable) -> SPIFFEID? {
@@ -140,6 +146,9 @@ final class MeshPeers: Sendable {
         // A pod whose name cannot be said is never believed.
         return Self.id(of: snapshot.mesh.workloads[index], table)?.description ?? ""
     }
+
+    /// Whether this is the identity of a Gateway's.
+    func isGateway(_ id: String) -> Bool { gatewayIDs.contains(id) }
 
     /// Whether tunnels lead to an endpoint.
     @inline(__always)

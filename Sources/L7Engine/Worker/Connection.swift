@@ -115,6 +115,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var target = SocketAddress(.anyV6, 0)
     /// Came through the engine's namespace; else by a Gateway's socket.
     var isCaptured = false
+    /// It has dialled the pod, or its service, itself: its own policies have a say.
+    @inline(__always) var isOwnCall: Bool { isCaptured && !isOfGateway }
     /// The configuration slot under which `table`, `source` and `gateway` were looked up; -1: none.
     var resolvedVersion = UInt64.max
     var table: Int32 = -1
@@ -190,6 +192,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var socket: Int32 = -1
     /// Downstream: of `Mesh.workloads`, the client; -1: it is none of them.
     var workload: Int32 = -1
+    /// Downstream: a stream of a Gateway's, which said for whom it asks: `peer`.
+    var isOfGateway = false
     /// Carrier: it was accepted; else dialled.
     var isServer = false
     /// Carrier: in `Worker.soiled`.

@@ -70,7 +70,7 @@ extension Worker {
             guard !upstream.isNone, !upstream.it.pool.isNone,
                 !gate.admits(
                     link.it.peer.address, to: upstream.it.pool.it.endpoint,
-                    asksClient: link.it.isCaptured)
+                    asksClient: link.it.isOwnCall)
             else { continue }
             charge(link.it.account)
             let goesOn = canSendAgain(link) && hasOtherEndpoints(link)

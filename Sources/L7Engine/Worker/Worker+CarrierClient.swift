@@ -40,7 +40,7 @@ extension Worker {
         let upstream = makeConnection(-1, .upstream)
         guard
             let stream = carrier.it.tunnel.open(
-                pool.it.endpoint.description, forwarded: forwarded(for: link),
+                pool.it.endpoint.description, forwarded: forwarded(for: link, pool),
                 baggage: baggage(of: link), owner: upstream)
         else {
             upstream.it.phase = .dead
@@ -63,12 +63,10 @@ extension Worker {
         dialFailed(link, isLate: false)
     }
 
-    /// RFC 7239 section 6: an IPv6 address stands in brackets and quotes. A Gateway's stream is for
-    /// several clients, one after another.
-    private func forwarded(for link: Link) -> String? {
-        guard link.it.isCaptured else { return nil }
-        let address = link.it.peer.address
-        return address.isIPv4 ? "for=\(address)" : "for=\"[\(address)]\""
+    /// Of a Gateway's stream that is not one client's: nothing.
+    private func forwarded(for link: Link, _ pool: PoolLink) -> String? {
+        guard link.it.isCaptured || pool.it.source != .anyV6 else { return nil }
+        return ForwardedElement.text(link.it.peer.address)
     }
 
     /// Who asks, in the words of Istio's ambient mode.
@@ -94,8 +92,9 @@ extension Worker {
 
     /// One that has room, else a new one; `nil`: neither.
     private func carrier(_ link: Link, _ pool: PoolLink) -> Link? {
+        // A Gateway's clients share its tunnels.
         let group = carriers.pool(
-            source: pool.it.source, isNode: pool.it.isNode,
+            source: pool.it.isNode ? .anyV6 : pool.it.source, isNode: pool.it.isNode,
             endpoint: SocketAddress(pool.it.endpoint.address, Self.tunnelPort),
             identity: pool.it.identity)
         var carrier = group.it.idle

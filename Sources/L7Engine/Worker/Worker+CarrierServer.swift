@@ -64,6 +64,10 @@ extension Worker {
         link.it.account = carrier.it.account
         accounts[link.it.account].connections &+= 1
         link.it.peer = carrier.it.peer
+        if let client = client(of: carrier, stream) {
+            link.it.peer = SocketAddress(client, 0)
+            link.it.isOfGateway = true
+        }
         link.it.target = stream.target ?? carrier.it.target
         link.it.canRead = true
         stream.own(link)
@@ -78,6 +82,28 @@ extension Worker {
         }
         timers.arm(link, at: now + limits.silenceNanosecondsMax)
         beginConnection(link)
+    }
+
+    /// For whom a Gateway of another node asks; `nil`: whoever has dialled asks for itself. Only
+    /// Gateways are believed, and only where no pod is: nobody else comes between a client and us.
+    private func client(of carrier: Link, _ stream: HBONEStream) -> IPAddress? {
+        guard let client = stream.client, let peers = configs[current].config?.peers,
+            peers.id(at: carrier.it.peer.address) == nil,
+            let id = peerID(of: carrier), peers.isGateway(id)
+        else { return nil }
+        return client
+    }
+
+    /// The client of a stream that ends may never come again: what was dialled from its address and
+    /// waits for its next request ends too.
+    func endKept(_ link: Link) {
+        let (source, endpoint) = (link.it.peer.address, link.it.upstreamPeer)
+        guard endpoint.port != 0, source.isIPv4 == endpoint.address.isIPv4 else { return }
+        let pool = pools.pool(source: source, isNode: false, endpoint: endpoint, identity: 0)
+        pool.it.count += 1
+        while !pool.it.idle.isNone { close(pool.it.idle) }
+        pool.it.count -= 1
+        pools.retire(pool)
     }
 
     private func objection(_ carrier: Link, _ stream: HBONEStream) -> TunnelRefusal? {
@@ -121,8 +147,10 @@ extension Worker {
         guard link.it.role == .downstream else { return }
         let stream = HBONEStream(link.it.session)
         guard !link.it.carrier.isNone, stream.status == 0 else { return }
-        tally.count(.refused(.unavailable))
-        stream.refuse(TunnelRefusal.unavailable.rawValue)
+        let isDenied = link.it.failure == Failure.deniedByPolicy.code
+        let status = isDenied ? TunnelRefusal.denied : .unavailable
+        tally.count(.refused(status))
+        stream.refuse(status.rawValue)
         link.it.session = .none
     }
 }

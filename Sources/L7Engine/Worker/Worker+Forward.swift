@@ -175,7 +175,9 @@ extension Worker {
         link.it.upstreamPeer = endpoint.address
         var source = IPAddress.anyV6
         if isInOwnNamespace, link.it.isCaptured,
-            let own = sourceAddress(link, for: endpoint), own != endpoint.address.address
+            let own = sourceAddress(link, for: endpoint), own != endpoint.address.address,
+            // The kernel would ask this pod's policies about a call that it has made to a Gateway.
+            link.it.isOwnCall || !isLocalPod(own)
         {
             source = own
         }
@@ -186,6 +188,12 @@ extension Worker {
         if isNode || link.it.isTunnelled, !isAdmitted(link, endpoint.address) {
             perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
             return
+        }
+        if link.it.isTunnelled, !link.it.isCaptured,
+            ForwardedElement.isClient(link.it.peer.address)
+        {
+            // The pod's node judges for whom a stream is opened: it is one client's.
+            source = link.it.peer.address
         }
         let pool = pools.pool(
             source: source, isNode: isNode, endpoint: endpoint.address, identity: identity)
@@ -416,7 +424,7 @@ extension Worker {
     /// whom: the node dials for it, or a tunnel carries it.
     func isAdmitted(_ link: Link, _ endpoint: SocketAddress) -> Bool {
         config(link).gate.admits(
-            link.it.peer.address, to: endpoint, asksClient: link.it.isCaptured)
+            link.it.peer.address, to: endpoint, asksClient: link.it.isOwnCall)
     }
 
     /// Copies the staged request, so that it can be sent when its window is gone.

@@ -105,7 +105,8 @@ extension Worker {
         let workload = snapshot.workloadsByAddress[link.it.peer.address]
         link.it.isPod = workload != nil
         link.it.workload = workload.map { Int32($0) } ?? -1
-        link.it.source = workload.map { config.sources[$0] } ?? 0
+        // Whom a Gateway names has proved nothing to us: the series says who has.
+        link.it.source = link.it.isOfGateway ? 0 : workload.map { config.sources[$0] } ?? 0
     }
 
     /// The service port, or pod, that a captured connection is for.
@@ -223,8 +224,9 @@ extension Worker {
     }
 
     @inline(__always)
-    private func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
-        let isBound = isInOwnNamespace && link.it.isCaptured
+    func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
+        // The engine dials from the client's address: here, or behind a Gateway's tunnel.
+        let isBound = isInOwnNamespace && (link.it.isCaptured || config(link).hasMesh)
         let isFamily =
             snapshot.endpoints[index].address.address.isIPv4 == link.it.peer.address.isIPv4
         return (isFamily || !isBound) && !wasTried(link, index)

@@ -67,10 +67,18 @@ extension Worker {
         let client = link.it.partner
         let isStream = link.it.isStream
         client.it.partner = .none
+        let isDenied =
+            link.it.isStream
+            && HBONEStream(link.it.session).status == TunnelRefusal.denied.rawValue
         close(link)
-        // A tunnel may have ended under a stream that another would carry.
-        let isLast = !isStream && !hasOtherEndpoints(client)
-        perform(client.it.exchange.on(.handshakeFailed(isLast: isLast)), client)
+        let hasOthers = hasOtherEndpoints(client)
+        if isDenied {
+            perform(client.it.exchange.on(.denied(hasOthers: hasOthers)), client)
+        } else {
+            // A tunnel may have ended under a stream that another would carry.
+            let isLast = !isStream && !hasOthers
+            perform(client.it.exchange.on(.handshakeFailed(isLast: isLast)), client)
+        }
     }
 
     /// An event of a connection whose handshake is not done.

@@ -265,6 +265,15 @@ extension Worker {
         return true
     }
 
+    /// A stream of one client of a Gateway's takes up room that its other clients may need.
+    private func isKept(_ upstream: Link) -> Bool {
+        guard upstream.it.isStream, upstream.it.pool.it.isNode, !upstream.it.carrier.isNone else {
+            return true
+        }
+        return upstream.it.pool.it.source == .anyV6
+            || upstream.it.carrier.it.tunnel.streams <= limits.gatewayStreamsKeptMax
+    }
+
     private func finishResponse(_ link: Link, _ client: Link) {
         let isReusable =
             link.it.keepsAlive && client.it.framing.isDone && !link.it.isEnding
@@ -273,7 +282,7 @@ extension Worker {
         if !client.it.framing.isDone { client.it.keepsAlive = false }
         client.it.partner = .none
         link.it.partner = .none
-        if isReusable, link.it.pool.it.idleCount < Int32(limits.idleUpstreamsMax) {
+        if isReusable, link.it.pool.it.idleCount < Int32(limits.idleUpstreamsMax), isKept(link) {
             countUpstream(link, -1)
             link.it.phase = .idle
             countUpstream(link, 1)

@@ -355,6 +355,7 @@ extension Worker {
             if link.it.account < AccountNumbers.outsideCount { outsideOpen -= 1 }
             tally.count(.connectionsClosed)
             accounts[link.it.account].connectionsClosed &+= 1
+            if link.it.isOfGateway { endKept(link) }
         } else if !link.it.pool.isNone {
             link.it.pool.it.count -= 1
             pools.retire(link.it.pool)

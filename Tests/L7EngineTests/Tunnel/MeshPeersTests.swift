@@ -109,5 +109,12 @@ struct MeshPeersTests {
             PeerAuthentication(name: ObjectName("shop", "all"), mode: .disable)
         ]
         #expect(shown(0, Self.far, mesh) == "plain")
+        // Known from any node, whoever has the certificate.
+        let peers = MeshPeers(
+            table, SnapshotCompiler.compile(mesh, node: "b", version: 1))
+        #expect(peers.isGateway(id))
+        #expect(peers.isGateway("spiffe://cluster.local/ns/edge/sa/two-malla"))
+        #expect(!peers.isGateway("spiffe://cluster.local/ns/shop/sa/one-malla"))
+        #expect(!peers.isGateway("spiffe://elsewhere/ns/edge/sa/one-malla"))
     }
 }

@@ -47,6 +47,8 @@ enum TunnelEnd: UInt8, CaseIterable {
 /// What a CONNECT is refused with.
 enum TunnelRefusal: Int, CaseIterable {
     case badAuthority = 400
+    /// Network policies do not let the client reach the pod, as ztunnel says it.
+    case denied = 401
     /// It names another address than the one that was dialled.
     case foreign = 403
     case notConnect = 405
@@ -56,6 +58,7 @@ enum TunnelRefusal: Int, CaseIterable {
     private var label: StaticString {
         switch self {
         case .badAuthority: "connect_no_address"
+        case .denied: "denied_by_policy"
         case .foreign: "connect_elsewhere"
         case .notConnect: "connect_method"
         case .unavailable: "connect_unavailable"
@@ -218,6 +221,13 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     var target: SocketAddress? {
         let request = unsafe hbone_stream_request(pointer)
         return unsafe SocketAddress(Self.text(request.authority, request.authority_bytes))
+    }
+
+    /// For whom it says to ask. Whether that is believed is not decided here.
+    var client: IPAddress? {
+        let request = unsafe hbone_stream_request(pointer)
+        return unsafe ForwardedElement.address(
+            Self.text(request.forwarded, request.forwarded_bytes))
     }
 
     private static func text(_ start: UnsafePointer<CChar>?, _ count: Int) -> String {
