@@ -209,6 +209,7 @@ public final class Engine: Sendable {
                 gate: PolicyGate(
                     snapshot, isHostAllowed: options.isHostAllowed, after: base?.gate))
             adoption.base = base
+            adoption.followAffinity(of: snapshot, limits)
         }
         guard let base else { return [] }
         let quarantined = base.accountNames.indices.filter {
@@ -222,7 +223,7 @@ public final class Engine: Sendable {
             snapshot: snapshot, sources: base.sources, accounts: base.accounts,
             ports: base.ports, listeners: sockets,
             tls: base.tls, gate: base.gate,
-            peers: peers,
+            peers: peers, affinities: adoption.affinities,
             quarantined: quarantined.map { Int32($0) })
         adoption.numbers = mailboxes.map { $0.post { $0.config = config } }
         return adoption.numbers

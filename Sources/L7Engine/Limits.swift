@@ -68,6 +68,9 @@ struct Limits: Sendable {
     var unwatchedNanosecondsMax: UInt64 = 10_000_000
     /// Idle connections kept to one endpoint from one source.
     var idleUpstreamsMax = 256
+    /// Clients of services with affinity whose endpoints the engine remembers; of eight with one
+    /// place the one goes whose time is over first. Eight bytes each.
+    var affinitiesMax = 131_072
     /// Workloads with an account of their own at a worker.
     var accountsMax = 2048
     /// An account's share before the next one's turn, and the time after which the kernel is asked

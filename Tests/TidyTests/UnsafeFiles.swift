@@ -26,7 +26,7 @@ enum UnsafeFiles {
             "Credentials", "MeshStore", "SigningKey", "TLS", "TLSCallbacks", "TLSClient",
             "TLSServer", "TLSStore", "Worker+MeshTLS", "Worker+TLS",
         ],
-        "Sources/L7Engine/Upstream/": ["NodeSockets", "UpstreamPool"],
+        "Sources/L7Engine/Upstream/": ["AffinityTable", "NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Carrier",
             "Worker+Downstream",
@@ -66,5 +66,6 @@ enum UnsafeFiles {
         "Sources/L7Engine/TLS/SigningKey.swift",
         "Sources/L7Engine/TLS/TLS.swift",
         "Sources/L7Engine/TLS/TLSStore.swift",
+        "Sources/L7Engine/Upstream/AffinityTable.swift",
     ]
 }

@@ -241,6 +241,10 @@ enum Exposition {
             "malla_series_dropped_total", "counter",
             "Requests not counted by label because a worker had its most label sets.",
             sum(.seriesDropped))
+        metric(
+            "malla_affinities_forgotten_total", "counter",
+            "Clients whose endpoint was forgotten before its time, for want of room.",
+            sum(.affinitiesForgotten))
         metric("malla_workers", "gauge", "Worker threads.", UInt64(tallies.count))
         out += "# HELP malla_requests_failed_total Exchanges that failed, by reason.\n"
         out += "# TYPE malla_requests_failed_total counter\n"

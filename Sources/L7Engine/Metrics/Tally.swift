@@ -5,7 +5,7 @@ internal import Glibc
 enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
     case accessLogDropped, seriesDropped, acceptPaused, races, upstreamsConnecting, upstreamsIdle
-    case upstreamsActive, pipesRefused, accountPipesRefused
+    case upstreamsActive, pipesRefused, accountPipesRefused, affinitiesForgotten
 }
 
 /// Whose handshake it was.

@@ -147,6 +147,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var backend: Int32 = -1
     var port: Int32 = -1
     var triedCount: UInt8 = 0
+    /// How long the client keeps its endpoint of `port`; 0: not at all.
+    var affinitySeconds: UInt32 = 0
     /// Into `Snapshot.endpoints`, while it counts as busy for this exchange; -1: none.
     var endpoint: Int32 = -1
     /// The endpoint's workload, as `source`.

@@ -439,6 +439,7 @@ extension Worker {
     }
 
     func sendRequest(_ link: Link) {
+        keepAffinity(link)
         if link.it.isOpaque {
             reached(link)
             return

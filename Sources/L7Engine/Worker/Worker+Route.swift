@@ -118,6 +118,7 @@ extension Worker {
     /// In place of `pickEndpoint`, where there is nothing to choose.
     func ownEndpoint(_ link: Link) -> Endpoint? {
         leaveEndpoint(link)
+        link.it.affinitySeconds = 0
         let config = self.config(link)
         let pod = config.snapshot.workloadsByAddress[link.it.target.address]
         link.it.destination = pod.map { config.sources[$0] } ?? 0
@@ -155,6 +156,7 @@ extension Worker {
     func pickEndpoint(_ link: Link) -> Endpoint? {
         let snapshot = config(link).snapshot
         let range = snapshot.ports[Int(link.it.port)].endpoints
+        link.it.affinitySeconds = snapshot.ports[Int(link.it.port)].affinitySeconds
         guard !range.isEmpty else { return nil }
         leaveEndpoint(link)
         if range.count == 1 { return enterEndpoint(link, range.lowerBound, snapshot) }
@@ -184,8 +186,8 @@ extension Worker {
     }
 
     private func choose(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
-        if snapshot.ports[Int(link.it.port)].hasAffinity {
-            let own = drawn(link, snapshot, range)
+        if link.it.affinitySeconds > 0 {
+            let own = affine(link, snapshot, range)
             if own >= 0 { return own }
         }
         let size = UInt64(range.count)
@@ -211,18 +213,6 @@ extension Worker {
         return second
     }
 
-    /// Of those that suit, the one that the client's address draws; -1: none does.
-    private func drawn(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
-        var found = -1
-        var highest: UInt64 = 0
-        for index in range where suits(link, snapshot, index) {
-            let draw = ClientAffinity.draw(
-                link.it.peer.address, snapshot.endpoints[index].address)
-            if found < 0 || draw > highest { (found, highest) = (index, draw) }
-        }
-        return found
-    }
-
     @inline(__always)
     func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
         // The engine dials from the client's address: here, or behind a Gateway's tunnel.
@@ -241,7 +231,7 @@ extension Worker {
     }
 
     @inline(__always)
-    private func wasTried(_ link: Link, _ index: Int) -> Bool {
+    func wasTried(_ link: Link, _ index: Int) -> Bool {
         let (tried, count) = (link.it.tried, link.it.triedCount)
         return (count > 0 && tried.0 == Int32(index)) || (count > 1 && tried.1 == Int32(index))
             || (count > 2 && tried.2 == Int32(index))

@@ -21,13 +21,15 @@ final class WorkerConfig: Sendable {
     let peers: MeshPeers?
     var hasMesh: Bool { peers != nil }
 
+    /// What clients of services with affinity keep; `nil`: there are no such services.
+    let affinities: AffinityTable?
     /// Accounts that are not served.
     let quarantined: [Int32]
 
     init(
         snapshot: Snapshot, sources: [UInt32], accounts: [Int32], ports: [UInt32],
         listeners: [[Int32]], tls: TLSTable, gate: PolicyGate, peers: MeshPeers?,
-        quarantined: [Int32]
+        affinities: AffinityTable?, quarantined: [Int32]
     ) {
         self.snapshot = snapshot
         self.sources = sources
@@ -40,6 +42,7 @@ final class WorkerConfig: Sendable {
         self.tls = tls
         self.gate = gate
         self.peers = peers
+        self.affinities = affinities
         self.quarantined = quarantined
     }
 }
@@ -63,8 +66,17 @@ struct Adoption {
     /// Of the last configuration.
     var peers: MeshPeers?
     var base: Base?
+    /// From the first service with affinity on.
+    var affinities: AffinityTable?
     /// Of the mail by which each worker got it.
     var numbers: [UInt64] = []
+    mutating func followAffinity(of snapshot: Snapshot, _ limits: Limits) {
+        guard affinities == nil, snapshot.ports.contains(where: { $0.affinitySeconds > 0 }) else {
+            return
+        }
+        affinities = AffinityTable(entriesMax: limits.affinitiesMax)
+    }
+
     /// What is in force, for credentials that change.
     var last: (snapshot: Snapshot, sockets: [[Int32]])?
 }

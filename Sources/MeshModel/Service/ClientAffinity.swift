@@ -1,6 +1,6 @@
-// sessionAffinity: ClientIP where the engine chooses: each client draws every endpoint, and the one
-// with the highest number is his. Nothing is remembered, so that all workers, and all nodes, find
-// the same; who comes or goes takes only what was drawn by him, and nobody else moves.
+// sessionAffinity: ClientIP where the engine chooses for a client that it does not remember: each
+// client draws every endpoint, and the one with the highest number is his. All workers, and all
+// nodes, find the same; who comes or goes takes only what was drawn by him, and nobody else moves.
 //
 // - Source: rendezvous hashing (Thaler and Ravishankar, 1998).
 

@@ -34,8 +34,8 @@ public struct SnapshotPort: Sendable {
     public internal(set) var plainTable: Int?
     /// `routeTable` is a TCPRoute's.
     public let isTCPRouted: Bool
-    /// `sessionAffinity: ClientIP`.
-    public let hasAffinity: Bool
+    /// `sessionAffinity: ClientIP`: how long a client keeps its endpoint; 0: not at all.
+    public let affinitySeconds: UInt32
 
     /// A local pod's; its one endpoint has port 0, which stands for the port that was dialled.
     public var isInbound: Bool { serviceIndex < 0 }

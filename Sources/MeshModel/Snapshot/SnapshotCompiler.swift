@@ -132,7 +132,7 @@ public enum SnapshotCompiler {
                         endpoints: first..<endpoints.count, isDialled: isDialled,
                         isCaptured: isCaptured,
                         routeTable: routeTable, plainTable: plainTable, isTCPRouted: isTCPRouted,
-                        hasAffinity: service.traffic.affinitySeconds != nil))
+                        affinitySeconds: service.traffic.affinitySeconds ?? 0))
             }
         }
 
@@ -148,7 +148,7 @@ public enum SnapshotCompiler {
                         application: .tcp, addresses: [address], nodePort: nil,
                         endpoints: endpoints.count - 1..<endpoints.count, isDialled: true,
                         isCaptured: true,
-                        routeTable: tables.count - 1, isTCPRouted: false, hasAffinity: false))
+                        routeTable: tables.count - 1, isTCPRouted: false, affinitySeconds: 0))
             }
         }
 

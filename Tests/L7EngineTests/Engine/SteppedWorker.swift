@@ -75,12 +75,13 @@ final class SteppedWorker {
 
     func adopt(_ snapshot: Snapshot) {
         let (sources, ports) = names.numbers(of: snapshot)
+        adoption.followAffinity(of: snapshot, worker.limits)
         let config = WorkerConfig(
             snapshot: snapshot, sources: sources, accounts: sources.map { _ in 0 }, ports: ports,
             listeners: snapshot.gatewaySockets.map { _ in [descriptor] },
             tls: adoption.store.table(of: snapshot),
             gate: PolicyGate(snapshot, isHostAllowed: true), peers: nil,
-            quarantined: [])
+            affinities: adoption.affinities, quarantined: [])
         let number = mailbox.post { $0.config = config }
         take { mailbox.hasTaken(number) }
     }

@@ -1,0 +1,67 @@
+// sessionAffinity ClientIP: a client stays with the endpoint that has served it until it has been
+// away for the service's time. Who is not remembered draws (ClientAffinity), so that workers that
+// know nothing of each other choose the same.
+
+internal import MeshModel
+
+extension Worker {
+    /// The endpoint that a client of a service with affinity gets; -1: none that was not tried.
+    func affine(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+        let kept = recalled(link, snapshot, range)
+        return kept >= 0 ? kept : drawn(link, snapshot, range)
+    }
+
+    private func recalled(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+        guard let table = config(link).affinities else { return -1 }
+        let client = link.it.peer.address
+        let place = table.place(of: client, port: config(link).ports[Int(link.it.port)])
+        for way in 0..<AffinityTable.ways {
+            guard
+                let kept = table.entry(place, way, seconds: link.it.affinitySeconds, now: now)
+            else { continue }
+            for index in range where isOpen(link, snapshot, index) {
+                let draw = ClientAffinity.draw(client, snapshot.endpoints[index].address)
+                if AffinityTable.bits(draw) == kept { return index }
+            }
+        }
+        return -1
+    }
+
+    /// Of those that suit, else of all that were not tried, the one that the client's address
+    /// draws; -1: none is left.
+    private func drawn(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+        var (found, highest, suits) = (-1, UInt64(0), false)
+        for index in range where isOpen(link, snapshot, index) {
+            let isBetter = self.suits(link, snapshot, index)
+            if suits, !isBetter { continue }
+            let draw = ClientAffinity.draw(
+                link.it.peer.address, snapshot.endpoints[index].address)
+            if found < 0 || isBetter != suits || draw > highest {
+                (found, highest, suits) = (index, draw, isBetter)
+            }
+        }
+        return found
+    }
+
+    /// It is not known to be of no use for this request.
+    private func isOpen(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
+        !wasTried(link, index)
+            && (link.it.isCaptured || isAdmitted(link, snapshot.endpoints[index].address))
+    }
+
+    /// An upstream takes the request: its endpoint is the client's from now on.
+    @inline(__always)
+    func keepAffinity(_ link: Link) {
+        if link.it.affinitySeconds > 0 { keepEndpoint(link) }
+    }
+
+    private func keepEndpoint(_ link: Link) {
+        guard let table = config(link).affinities else { return }
+        let client = link.it.peer.address
+        let place = table.place(of: client, port: config(link).ports[Int(link.it.port)])
+        let draw = ClientAffinity.draw(client, link.it.upstreamPeer)
+        if !table.keep(place, draw, seconds: link.it.affinitySeconds, now: now) {
+            tally.count(.affinitiesForgotten)
+        }
+    }
+}
