@@ -37,6 +37,11 @@ struct hbone_stream {
 	size_t start, end, capacity;
 	uint64_t *charged, *total;
 
+	/* Bytes that may be under way or wait to be read, those read since `read_since` (ns). */
+	uint32_t window;
+	size_t read_count;
+	int64_t read_since;
+
 	/* What the `send` under way offers. */
 	const uint8_t *first, *second;
 	size_t first_count, second_count;
@@ -97,9 +102,12 @@ int hbone_frame(struct hbone_tunnel *tunnel);
 int hbone_stream_grow(struct hbone_stream *stream, size_t capacity);
 /* Gives a stream's block back. */
 void hbone_stream_shrink(struct hbone_stream *stream);
-/* Says that bytes were read, so that the peer may send as many more. */
-void hbone_consumed(struct hbone_tunnel *tunnel, const struct hbone_stream *stream, size_t count);
 struct hbone_stream *hbone_find(nghttp2_session *session, int32_t id);
+
+/* ---- window.c ---- */
+
+/* Says that bytes were read, so that the peer may send more. */
+void hbone_consumed(struct hbone_stream *stream, size_t count);
 
 /* ---- stream.c ---- */
 

@@ -240,12 +240,11 @@ static ssize_t do_receive(struct engine_session *base, void *bytes, size_t room)
 		count = room;
 	memcpy(bytes, stream->bytes + stream->start, count);
 	stream->start += count;
-	if (stream->tunnel)
-		hbone_consumed(stream->tunnel, stream, count);
 	if (stream->start == stream->end) {
 		hbone_stream_shrink(stream);
 		base->is_drained = !stream->has_ended && !stream->is_closed;
 	}
+	hbone_consumed(stream, count);
 	return (ssize_t)count;
 }
 
@@ -335,15 +334,14 @@ void hbone_discard(struct hbone_stream *stream)
 	free(stream);
 }
 
-static void orphan(struct hbone_stream *stream, size_t unread)
+static void orphan(struct hbone_stream *stream)
 {
 	if (stream->is_listed)
 		unlist(stream);
 	stream->is_orphan = 1;
 	stream->owner = 0;
 	hbone_stream_shrink(stream);
-	if (unread)
-		hbone_consumed(stream->tunnel, stream, unread);
+	hbone_consumed(stream, 0);
 	stream->tunnel->has_work = 1;
 }
 
@@ -353,12 +351,10 @@ static void do_free(struct engine_session *base)
 	struct hbone_tunnel *tunnel = stream->tunnel;
 
 	if (tunnel && !tunnel->end) {
-		size_t unread = stream->end - stream->start;
-
 		/* Its end waits for the peer's window, and a reset would overtake it. */
 		if (!stream->is_closed && stream->is_ending && !stream->end_is_sent &&
 		    (!stream->is_server || stream->is_answered)) {
-			orphan(stream, unread);
+			orphan(stream);
 			return;
 		}
 		if (!stream->is_closed) {
@@ -367,8 +363,6 @@ static void do_free(struct engine_session *base)
 								    : NGHTTP2_CANCEL);
 			nghttp2_session_set_stream_user_data(tunnel->session, stream->id, NULL);
 		}
-		if (unread)
-			nghttp2_session_consume_connection(tunnel->session, unread);
 		tunnel->has_work = 1;
 	}
 	hbone_discard(stream);
@@ -392,6 +386,7 @@ struct hbone_stream *hbone_stream_new(struct hbone_tunnel *tunnel)
 	stream->tunnel = tunnel;
 	stream->charged = tunnel->charged;
 	stream->total = tunnel->total;
+	stream->window = tunnel->limits.stream_window;
 	stream->next = tunnel->streams;
 	if (stream->next)
 		stream->next->previous = stream;

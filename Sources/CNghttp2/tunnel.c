@@ -155,15 +155,6 @@ struct hbone_stream *hbone_find(nghttp2_session *session, int32_t id)
 	return id ? nghttp2_session_get_stream_user_data(session, id) : NULL;
 }
 
-void hbone_consumed(struct hbone_tunnel *tunnel, const struct hbone_stream *stream, size_t count)
-{
-	if (stream && !stream->is_closed)
-		nghttp2_session_consume(tunnel->session, stream->id, count);
-	else
-		nghttp2_session_consume_connection(tunnel->session, count);
-	tunnel->has_work = 1;
-}
-
 static int on_bytes(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes,
 		    size_t count, void *argument)
 {
@@ -171,8 +162,13 @@ static int on_bytes(nghttp2_session *session, uint8_t flags, int32_t id, const u
 	struct hbone_stream *stream = hbone_find(session, id);
 
 	(void)flags;
-	if (!stream || stream->is_orphan) {
-		hbone_consumed(tunnel, stream, count);
+	/* The connection's room is not for streams to use up: each is bounded by its own. */
+	nghttp2_session_consume_connection(session, count);
+	tunnel->has_work = 1;
+	if (!stream)
+		return 0;
+	if (stream->is_orphan) {
+		hbone_consumed(stream, count);
 		return 0;
 	}
 	if (stream->capacity - stream->end < count) {

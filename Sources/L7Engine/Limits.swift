@@ -88,12 +88,17 @@ struct Limits: Sendable {
 
     /// Streams that one peer may have open on a tunnel (docs/hbone.md).
     var tunnelStreamsMax = 1024
-    /// Bytes that a peer may send ahead on a stream, and on all streams of a tunnel.
-    var tunnelWindowBytesMax = 1 << 20
+    /// Bytes that a peer may send ahead on a stream at first, and while its reader keeps up: one
+    /// that is not read costs so much. 4 MiB are 3 Gbit/s at a round trip of 10 ms.
+    var tunnelWindowBytes = 256 << 10
+    var tunnelWindowBytesMax = 4 << 20
+    /// On all streams of a tunnel, between the wire and us: no stream uses it up.
     var tunnelWindowsBytesMax = 16 << 20
-    /// On a stream of a Gateway's, whose tunnels its clients share: streams that are not read leave
-    /// room for the others.
-    var gatewayWindowBytesMax = 128 << 10
+    /// Of what streams hold and nobody reads, one workload at one worker and the worker: beyond, a
+    /// tunnel with such streams is not read. From half of these on (`accountBufferBytesMax`,
+    /// `bufferBytesMax`) only the streams themselves stand still.
+    var accountStreamBytesMax = 32 << 20
+    var streamBytesMax = 128 << 20
     /// Names and values of a CONNECT.
     var tunnelHeadBytesMax = 8 * 1024
     /// Streams that a peer may open within a second only to reset them (CVE-2023-44487), to have
@@ -167,9 +172,6 @@ struct Limits: Sendable {
     init() {
         precondition(headBytesMax < receiveBytesMax, "a head fits in one receive")
         precondition(pendingBytesMax >= receiveBytesMax + headBytesMax, "what was read can be held")
-        precondition(
-            gatewayWindowBytesMax * carrierStreamsMax <= tunnelWindowsBytesMax,
-            "no stream of a Gateway's holds up another")
         precondition(resendBytesMax < pendingBytesMax, "a request kept is a request held")
     }
 }

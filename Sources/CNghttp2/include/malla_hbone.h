@@ -3,7 +3,9 @@
  *
  * One worker's. Nothing here waits, and nothing is sent before `hbone_tunnel_flush`: what the
  * streams of one turn write leaves in one piece. A stream takes no more than its windows allow, and
- * gives the peer no more room before the engine has read what came: backpressure from end to end.
+ * gives the peer no more room before the engine has read what came: backpressure from end to end,
+ * for each stream by itself. The room of the connection is given back on receipt, so that a stream
+ * that nobody reads costs its own window and holds up no other.
  * Source: RFC 9113 (sections 5.2, 6.9, 8.5), RFC 7639; the codec is libnghttp2. */
 #pragma once
 #include <stddef.h>
@@ -16,15 +18,20 @@ struct hbone_tunnel;
 struct hbone_stream;
 
 struct hbone_limits {
-	uint32_t streams_max;	     /* that the peer may have open */
-	uint32_t stream_window;	     /* bytes that a peer may send ahead on a stream */
-	uint32_t connection_window;  /* the same for all streams together */
-	uint32_t header_bytes_max;   /* of one CONNECT, names and values */
+	uint32_t streams_max;	    /* that the peer may have open */
+	uint32_t stream_window;	    /* bytes that a peer may send ahead on a stream, at first */
+	uint32_t stream_window_max; /* and while its reader keeps up */
+	uint32_t connection_window; /* the same for all streams together, on the wire */
+	uint32_t header_bytes_max;  /* of one CONNECT, names and values */
 	/* Streams that a peer may open within a second only to reset them, to have them reset, or
 	 * to be refused as what no peer should ask for. */
 	uint32_t resets_max;
 	uint32_t outgoing_bytes_max; /* framed and not taken by the socket: streams wait */
 	uint32_t answers_bytes_max;  /* beyond these: the peer is not read */
+	/* What may be held of what came and was not read (`hbone_tunnel_charge`). Beyond half of
+	 * either no window grows and those that have grown shrink; beyond what the account of a
+	 * stream may hold, the stream gets room again when all is read. */
+	uint64_t account_bytes_max, total_bytes_max;
 };
 
 /* Why a tunnel ended. */
@@ -53,12 +60,13 @@ enum hbone_news {
 	HBONE_NEWS_RESET = 16,	 /* nothing more goes either way */
 };
 
-/* `below` is the caller's, as is the socket; NULL below: the socket itself. The preface and the
- * settings are queued. NULL without memory. */
+/* `below` is the caller's, as is the socket; NULL below: the socket itself, which else is only
+ * asked how long a round trip takes. The preface and the settings are queued. NULL without memory.
+ */
 struct hbone_tunnel *hbone_tunnel_new(struct engine_session *below, int fd, int is_server,
 				      const struct hbone_limits *limits);
-/* Streams that are still open live on, reset: each belongs to whoever frees it; those of a server that
- * nobody accepted go with the tunnel. */
+/* Streams that are still open live on, reset: each belongs to whoever frees it; those of a server
+ * that nobody accepted go with the tunnel. */
 void hbone_tunnel_free(struct hbone_tunnel *tunnel);
 
 /* Reads once into `scratch` and takes what was read apart. 1: come again; 0: nothing now; -1: the

@@ -49,8 +49,8 @@ extension Worker {
             countGreeting(carrier, -1)
             carrier.it.phase = .tunnel
             carrier.it.tunnel = HBONETunnel(
-                over: carrier.it.session, isServer: true, window: limits.tunnelWindowBytesMax,
-                limits)
+                over: carrier.it.session, carrier.it.descriptor, isServer: true,
+                windowMax: limits.tunnelWindowBytesMax, limits)
         } else {
             carrier.it.phase = .tunnel
         }
@@ -121,14 +121,16 @@ extension Worker {
         return own >= AccountNumbers.outsideCount ? own : carrier.it.account
     }
 
-    /// Why it is not to be read now: its streams hold something, and their account too much.
+    /// Why it is not to be read now: its streams hold something, and their account twice as much as
+    /// it may. Short of that each stream that is not read stands still by itself; only a peer that
+    /// fills more windows than the account has memory for comes here.
     @inline(__always)
     private func excessOfStreams(_ carrier: Link) -> Shed? {
         // What a peer that has ended has sent is with the socket: it is not much.
         guard carrier.it.holder > 0, !carrier.it.isEnding, carrier.it.tunnel.held > 0 else {
             return nil
         }
-        return excessOfBuffers(carrier.it.holder)
+        return excessOfStreams(carrier.it.holder)
     }
 
     /// Leaves what comes with the socket: its peer is slowed down.

@@ -168,10 +168,11 @@ extension Worker {
             endCarrier(carrier, .memory)
             return nil
         }
-        let window =
-            link.it.isCaptured ? limits.tunnelWindowBytesMax : limits.gatewayWindowBytesMax
+        // A Gateway's stream serves one client after another: who gets the next one may stall.
+        let windowMax =
+            link.it.isCaptured ? limits.tunnelWindowBytesMax : limits.tunnelWindowBytes
         carrier.it.tunnel = HBONETunnel(
-            over: carrier.it.session, isServer: false, window: window, limits)
+            over: carrier.it.session, descriptor, isServer: false, windowMax: windowMax, limits)
         guard !carrier.it.tunnel.isNone, watchCarrier(carrier) else {
             endCarrier(carrier, .memory)
             return nil

@@ -102,6 +102,15 @@ extension Worker {
         return .buffers
     }
 
+    /// The same of an account whose tunnels' streams hold what nobody reads.
+    @inline(__always)
+    func excessOfStreams(_ account: Int32) -> Shed? {
+        let held = accounts[account].bufferBytes
+        if held > UInt64(limits.accountStreamBytesMax) { return .accountBuffers }
+        guard heldBytes > limits.streamBytesMax, held > bufferShare() else { return nil }
+        return .buffers
+    }
+
     /// Bytes of memory for what peers have not taken, and of streams for what was not read.
     private var heldBytes: Int { buffers.heldBytes + (unsafe Int(streamBytes.pointee)) }
 

@@ -117,7 +117,7 @@ struct InteropTests {
         #expect(said.contains("\"alpn\": \"h2\""))
         #expect(said.contains("\"ended\": true"))
         // docs/hbone.md, HTTP/2: what the settings are.
-        #expect(said.contains("\"4\": 1048576"), "\(said)")
+        #expect(said.contains("\"4\": 262144"), "\(said)")
         #expect(said.contains("\"3\": 1024"), "\(said)")
     }
 

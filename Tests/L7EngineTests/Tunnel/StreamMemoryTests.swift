@@ -7,7 +7,7 @@ import Testing
 
 @Suite("What streams hold is charged to somebody, and bounded (docs/operations.md)", .serialized)
 struct StreamMemoryTests {
-    private static let limit = 2 << 20
+    private static let limit = 1 << 20
     private static let streams = 8
     /// More than sockets of the loopback take.
     private static let bytes = 7_000_000
@@ -15,10 +15,12 @@ struct StreamMemoryTests {
     /// A pod whose first connections do not read before they may; all are told at the end how much
     /// has come.
     private static func mesh(
-        _ mayRead: Results, _ change: @escaping (inout TunnelMesh.Options) -> Void = { _ in }
+        _ mayRead: Results, _ readers: Results = Results(),
+        _ change: @escaping (inout TunnelMesh.Options) -> Void = { _ in }
     ) throws -> TunnelMesh {
         let options = TunnelServingTests.opaque {
             $0.limits.accountBufferBytesMax = limit
+            $0.limits.accountStreamBytesMax = 2 * limit
             change(&$0)
         }
         return try TunnelMesh(options) { connection, number in
@@ -33,14 +35,15 @@ struct StreamMemoryTests {
                 if bytes.isEmpty { break }
                 count += bytes.count
             }
+            if number >= streams { readers.add(count == Self.bytes) }
             Loopback.send(connection, "\(count)")
         }
     }
 
     /// Opens streams and sends all that it may on each.
-    private static func flood(_ mesh: TunnelMesh, _ account: String, from source: String) throws
-        -> Results
-    {
+    private static func flood(
+        _ mesh: TunnelMesh, _ account: String, from source: String, _ streams: Int = streams
+    ) throws -> Results {
         let pair = try mesh.authority.issue("URI:spiffe://cluster.local/ns/shop/sa/\(account)")
         let done = Results()
         let authority = mesh.authorityName
@@ -79,7 +82,7 @@ struct StreamMemoryTests {
         _ row: (account: String, source: String, charged: String)
     ) throws {
         let mayRead = Results()
-        let mesh = try Self.mesh(mayRead)
+        let mesh = try Self.mesh(mayRead) { $0.limits.tunnelWindowBytes = 512 << 10 }
         defer { mesh.stop() }
         let flood = try Self.flood(mesh, row.account, from: row.source)
         let isPaused = Loopback.eventually {
@@ -88,7 +91,7 @@ struct StreamMemoryTests {
         #expect(isPaused)
         // A block grows by doubling; one receive may come on top.
         let held = Self.held(mesh, row.charged)
-        #expect(held >= Self.limit / 2 && held < Self.limit + (2 << 20), "\(held)")
+        #expect(held >= Self.limit && held < 2 * Self.limit + (2 << 20), "\(held)")
         let text = mesh.server?.exposition() ?? ""
         #expect(text.contains("malla_requests_shed_total{reason=\"account_buffers\"}"))
 
@@ -106,9 +109,36 @@ struct StreamMemoryTests {
         #expect(Loopback.eventually { Self.held(mesh, row.charged) == 0 })
     }
 
+    @Test func `streams that nobody reads do not hold up their neighbour in the same tunnel`()
+        throws
+    {
+        let mayRead = Results()
+        let readers = Results()
+        // Half of what they may send ahead is all that the account may hold.
+        let mesh = try Self.mesh(mayRead, readers) {
+            $0.limits.accountBufferBytesMax = 512 << 10
+            $0.limits.tunnelWindowBytes = 128 << 10
+            $0.limits.tunnelWindowBytesMax = 128 << 10
+        }
+        defer { mesh.stop() }
+        let flood = try Self.flood(mesh, "web", from: "127.0.0.1", Self.streams + 1)
+        #expect(Loopback.eventually { readers.count == 1 })
+        #expect(readers.all, "the last of them is read, and has got all its bytes")
+        #expect(Loopback.eventually { Self.held(mesh, "web") > 512 << 10 }, "while others stand")
+        #expect(Self.held(mesh, "web") <= Self.streams * 264 << 10)
+        #expect(mesh.server?.tallies.allSatisfy { $0.value(.paused(.downstream)) == 0 } ?? false)
+
+        mayRead.add(true)
+        #expect(Loopback.eventually { flood.count == 1 })
+        #expect(flood.all, "every byte arrives once the pod reads")
+    }
+
     @Test func `what stands still for long gives its memory back`() throws {
         let mayRead = Results()
-        let mesh = try Self.mesh(mayRead) { $0.limits.tunnelPingNanoseconds = 300_000_000 }
+        let mesh = try Self.mesh(mayRead) {
+            $0.limits.tunnelPingNanoseconds = 300_000_000
+            $0.limits.tunnelWindowBytes = 512 << 10
+        }
         defer {
             mayRead.add(true)
             mesh.stop()

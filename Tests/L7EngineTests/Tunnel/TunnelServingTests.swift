@@ -145,8 +145,11 @@ struct TunnelServingTests {
         _ stalls: Int
     ) throws {
         let mayRead = Results()
-        // Three use up the windows of two.
-        let options = Self.opaque { if stalls > 1 { $0.limits.tunnelWindowsBytesMax = 2 << 20 } }
+        // All in one tunnel, whose own window three would use up.
+        let options = Self.opaque {
+            $0.limits.carriersMax = 1
+            $0.limits.tunnelWindowsBytesMax = 256 << 10
+        }
         let mesh = try TunnelMesh(options) { connection, number in
             if number < stalls { _ = Loopback.eventually { mayRead.count > 0 } }
             Self.echo(connection, number)
@@ -156,7 +159,7 @@ struct TunnelServingTests {
         defer { for client in stalled { close(client) } }
         for _ in 0..<stalls {
             stalled.append(Loopback.connect(mesh.port))
-            // Sockets of the loopback take some MiB, the stream's window one.
+            // Sockets of the loopback take some MiB, the stream's window four at most.
             #expect(Self.fill(stalled[stalled.count - 1]) < 24 << 20)
         }
         let other = Loopback.connect(mesh.port)

@@ -104,18 +104,26 @@ struct StreamNews: OptionSet, BitwiseCopyable {
 
     /// Over a session that may still be in its handshake: nothing is sent before `flush`.
     ///
-    /// - Parameter window: bytes that the peer may send ahead on a stream.
-    init(over session: Session, isServer: Bool, window: Int, _ limits: Limits) {
+    /// - Parameters:
+    ///   - descriptor: of the connection; only asked how long a round trip takes.
+    ///   - windowMax: bytes that the peer may send ahead on a stream whose reader keeps up.
+    init(
+        over session: Session, _ descriptor: Int32, isServer: Bool, windowMax: Int,
+        _ limits: Limits
+    ) {
         var bounds = hbone_limits(
             streams_max: UInt32(limits.tunnelStreamsMax),
-            stream_window: UInt32(window),
+            stream_window: UInt32(limits.tunnelWindowBytes),
+            stream_window_max: UInt32(windowMax),
             connection_window: UInt32(limits.tunnelWindowsBytesMax),
             header_bytes_max: UInt32(limits.tunnelHeadBytesMax),
             resets_max: UInt32(limits.tunnelResetsMax),
             outgoing_bytes_max: UInt32(limits.tunnelOutgoingBytesMax),
-            answers_bytes_max: UInt32(limits.tunnelAnswersBytesMax))
+            answers_bytes_max: UInt32(limits.tunnelAnswersBytesMax),
+            account_bytes_max: UInt64(limits.accountBufferBytesMax),
+            total_bytes_max: UInt64(limits.bufferBytesMax))
         // Safe: the session outlives the tunnel: a carrier frees the tunnel first.
-        unsafe pointer = hbone_tunnel_new(session.pointer, -1, isServer ? 1 : 0, &bounds)
+        unsafe pointer = hbone_tunnel_new(session.pointer, descriptor, isServer ? 1 : 0, &bounds)
     }
 
     var isNone: Bool { unsafe pointer == nil }

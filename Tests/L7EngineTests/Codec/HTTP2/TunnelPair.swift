@@ -6,9 +6,10 @@ import Testing
 /// Two ends of one HTTP/2 connection over a socket pair, moved step by step.
 @safe final class TunnelPair {
     static let limits = hbone_limits(
-        streams_max: 4, stream_window: 65_535, connection_window: 262_144,
-        header_bytes_max: 4096, resets_max: 50, outgoing_bytes_max: 131_072,
-        answers_bytes_max: 65_536)
+        streams_max: 4, stream_window: 65_535, stream_window_max: 65_535,
+        connection_window: 131_072, header_bytes_max: 4096, resets_max: 50,
+        outgoing_bytes_max: 131_072, answers_bytes_max: 65_536, account_bytes_max: 1 << 20,
+        total_bytes_max: 1 << 30)
 
     /// Optional, because either may be gone before the other.
     private(set) var client: TunnelEnd?
@@ -86,6 +87,33 @@ import Testing
         return unsafe stream.map { unsafe TunnelStream($0) }
     }
 
+    /// Sends on a stream until nothing is taken, while nobody reads; how much was.
+    func fill(_ stream: TunnelStream) -> Int {
+        let block = [UInt8](repeating: 7, count: 50_000)
+        var sent = 0
+        while true {
+            let count = stream.send(block)
+            if count < 0 { return sent }
+            sent += count
+            settle()
+        }
+    }
+
+    /// Sends so much on a stream that is read as it comes; how much arrived.
+    func pass(_ count: Int, _ near: TunnelStream, _ far: TunnelStream) -> Int {
+        let block = [UInt8](repeating: 3, count: 50_000)
+        var (sent, got) = (0, 0)
+        for _ in 0..<count where got < count {
+            if sent < count {
+                sent += max(0, near.send(Array(block.prefix(count - sent))))
+            }
+            settle()
+            got += far.receive(65_536).bytes.count
+            settle()
+        }
+        return got
+    }
+
     /// The next stream that has news, with them.
     func nextAtServer() -> (stream: TunnelStream, news: UInt32)? { server?.next() }
     func nextAtClient() -> (stream: TunnelStream, news: UInt32)? { client?.next() }
@@ -114,6 +142,10 @@ import Testing
     var isDraining: Bool { unsafe hbone_tunnel_is_draining(pointer) != 0 }
     var pings: UInt32 { unsafe hbone_tunnel_pings(pointer) }
     var isFull: Bool { unsafe hbone_tunnel_is_full(pointer) != 0 }
+    /// Two words: of an account, and of all.
+    func charge(_ words: UnsafeMutablePointer<UInt64>) {
+        unsafe hbone_tunnel_charge(pointer, words, words + 1)
+    }
     func ping() { unsafe hbone_tunnel_ping(pointer) }
     func drain() { unsafe hbone_tunnel_drain(pointer) }
     func free() { unsafe hbone_tunnel_free(pointer) }
