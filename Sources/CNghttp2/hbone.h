@@ -1,4 +1,4 @@
-/* What tunnel.c and stream.c share. */
+/* What the files of this module share. */
 #pragma once
 #include <nghttp2/nghttp2.h>
 
@@ -10,6 +10,8 @@ enum { FRAME_BYTES_MAX = 64 * 1024 };
 enum { STREAMS_BEFORE_SETTINGS = 100 };
 /* The least block of a stream, and how many a thread keeps. */
 enum { BLOCK_BYTES = 16 * 1024, SPARES_MAX = 128 };
+
+enum { METHOD, AUTHORITY, PROTOCOL, SCHEME, PATH, FORWARDED, BAGGAGE, FIELDS };
 
 struct hbone_stream {
 	struct engine_session base;
@@ -49,11 +51,12 @@ struct hbone_stream {
 	/* A server's: the request's fields, one behind another. */
 	char *text;
 	size_t text_bytes, header_bytes;
-	uint32_t field_at[5], field_bytes[5];
-	uint8_t has_field[5];
+	uint32_t field_at[FIELDS], field_bytes[FIELDS];
+	uint8_t has_field[FIELDS];
+	uint8_t has_ordinary; /* one that is no pseudo-field */
+	uint8_t is_heard;     /* its head has come whole */
+	uint8_t is_malformed, is_too_long;
 };
-
-enum { METHOD, AUTHORITY, PROTOCOL, FORWARDED, BAGGAGE, FIELDS };
 
 struct hbone_tunnel {
 	struct engine_session *below;
@@ -103,6 +106,15 @@ int hbone_stream_grow(struct hbone_stream *stream, size_t capacity);
 /* Gives a stream's block back. */
 void hbone_stream_shrink(struct hbone_stream *stream);
 struct hbone_stream *hbone_find(nghttp2_session *session, int32_t id);
+
+/* ---- head.c ---- */
+
+/* The codec's: a field of a head. */
+int hbone_hear(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+	       size_t name_bytes, const uint8_t *value, size_t value_bytes, uint8_t flags,
+	       void *argument);
+/* A stream's head has come whole. */
+void hbone_heard(struct hbone_stream *stream);
 
 /* ---- window.c ---- */
 

@@ -467,7 +467,7 @@ void hbone_stream_refuse(struct hbone_stream *stream, int code)
 		nghttp2_submit_response(tunnel->session, stream->id, &status, 1, NULL);
 		/* A pod that takes no connection is nobody's fault, and whose client policies deny
 		 * cannot know it; the others no peer should ask for. */
-		if (code < 500 && code != 401)
+		if (code != 503 && code != 401)
 			hbone_waste(tunnel);
 		stream->is_ending = 1;
 		hbone_frame(tunnel);
@@ -518,5 +518,7 @@ struct hbone_request hbone_stream_request(const struct hbone_stream *stream)
 	request.protocol = text_of(stream, PROTOCOL, &request.protocol_bytes);
 	request.forwarded = text_of(stream, FORWARDED, &request.forwarded_bytes);
 	request.baggage = text_of(stream, BAGGAGE, &request.baggage_bytes);
+	request.is_malformed = stream->is_malformed;
+	request.is_too_long = stream->is_too_long;
 	return request;
 }

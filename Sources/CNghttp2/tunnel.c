@@ -204,77 +204,6 @@ static int on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *
 		   : 0;
 }
 
-static int is_name(const uint8_t *name, size_t bytes, const char *wanted)
-{
-	return bytes == strlen(wanted) && !memcmp(name, wanted, bytes);
-}
-
-static int field_of(const uint8_t *name, size_t bytes)
-{
-	static const char *const names[FIELDS] = {":method", ":authority", ":protocol", "forwarded",
-						  "baggage"};
-	int field;
-
-	for (field = 0; field < FIELDS; field++)
-		if (is_name(name, bytes, names[field]))
-			return field;
-	return -1;
-}
-
-static int keep_field(struct hbone_stream *stream, int field, const uint8_t *value, size_t bytes)
-{
-	char *text = realloc(stream->text, stream->text_bytes + bytes + 1);
-
-	if (!text)
-		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	stream->text = text;
-	memcpy(text + stream->text_bytes, value, bytes);
-	stream->field_at[field] = (uint32_t)stream->text_bytes;
-	stream->field_bytes[field] = (uint32_t)bytes;
-	stream->has_field[field] = 1;
-	stream->text_bytes += bytes;
-	return 0;
-}
-
-static int on_field(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-		    size_t name_bytes, const uint8_t *value, size_t value_bytes, uint8_t flags,
-		    void *argument)
-{
-	struct hbone_tunnel *tunnel = argument;
-	struct hbone_stream *stream = hbone_find(session, frame->hd.stream_id);
-	int field;
-
-	(void)flags;
-	if (!stream)
-		return 0;
-	stream->header_bytes += name_bytes + value_bytes + 32;
-	if (stream->header_bytes > tunnel->limits.header_bytes_max)
-		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-	if (!stream->is_server) {
-		if (is_name(name, name_bytes, ":status") && value_bytes == 3)
-			stream->status = (int16_t)((value[0] - '0') * 100 + (value[1] - '0') * 10 +
-						   (value[2] - '0'));
-		return 0;
-	}
-	field = field_of(name, name_bytes);
-	/* A field that stands there twice is not one that may be believed: the first counts. */
-	if (field < 0 || stream->has_field[field])
-		return 0;
-	return keep_field(stream, field, value, value_bytes);
-}
-
-static void on_headers(struct hbone_stream *stream)
-{
-	if (stream->is_server) {
-		if (!stream->is_answered)
-			hbone_note(stream, HBONE_NEWS_OPENED);
-	} else if (stream->status >= 200) {
-		hbone_note(stream, HBONE_NEWS_ANSWERED);
-	} else {
-		stream->status = 0;
-	}
-}
-
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *argument)
 {
 	struct hbone_tunnel *tunnel = argument;
@@ -294,7 +223,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 		break;
 	case NGHTTP2_HEADERS:
 		if (stream)
-			on_headers(stream);
+			hbone_heard(stream);
 		break;
 	default:
 		break;
@@ -365,7 +294,7 @@ static void prepare(void)
 	if (nghttp2_session_callbacks_new(&callbacks))
 		return;
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin);
-	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_field);
+	nghttp2_session_callbacks_set_on_header_callback(callbacks, hbone_hear);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_bytes);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
@@ -384,6 +313,8 @@ static int open_session(struct hbone_tunnel *tunnel)
 	/* The engine says what it has read. */
 	nghttp2_option_set_no_auto_window_update(option, 1);
 	nghttp2_option_set_no_closed_streams(option, 1);
+	/* A server looks for itself at what is asked, so that it can answer. */
+	nghttp2_option_set_no_http_messaging(option, tunnel->is_server);
 	nghttp2_option_set_stream_reset_rate_limit(option, tunnel->limits.resets_max,
 						   tunnel->limits.resets_max);
 	result = tunnel->is_server

@@ -49,6 +49,8 @@ enum hbone_end {
 struct hbone_request {
 	const char *method, *authority, *protocol, *forwarded, *baggage;
 	size_t method_bytes, authority_bytes, protocol_bytes, forwarded_bytes, baggage_bytes;
+	int is_malformed; /* RFC 9113, sections 8.2, 8.3 and 8.5 */
+	int is_too_long;  /* `header_bytes_max`: what was beyond is missing */
 };
 
 /* What is new at a stream, for whoever owns it. */
@@ -117,8 +119,7 @@ void hbone_stream_charge(struct hbone_stream *stream, uint64_t *charged);
 void hbone_stream_own(struct hbone_stream *stream, uint64_t owner);
 /* A server's answer: 200, and bytes may flow. */
 void hbone_stream_accept(struct hbone_stream *stream, uint64_t owner);
-/* A server's refusal. The stream is freed. One of the 4xx, but for 401, counts against
- * `resets_max`. */
+/* A server's refusal. The stream is freed. All but 401 and 503 count against `resets_max`. */
 void hbone_stream_refuse(struct hbone_stream *stream, int status);
 /* The stream as the engine reads and writes it; it is freed through it. */
 struct engine_session *hbone_stream_session(struct hbone_stream *stream);

@@ -107,7 +107,7 @@ extension Worker {
     }
 
     private func objection(_ carrier: Link, _ stream: HBONEStream) -> TunnelRefusal? {
-        guard stream.isConnect else { return .notConnect }
+        if let objection = stream.objection { return objection }
         guard let target = stream.target else { return .badAuthority }
         guard target.address == carrier.it.target.address else { return .foreign }
         // A tunnel in a tunnel would lead past every check.

@@ -80,6 +80,21 @@ struct InteropTests {
         Request("a name", 400, "stock.shop:PORT"),
         Request("no port", 400, "POD"),
         Request("a method that is not CONNECT", 405, "POD:PORT", ["--method", "GET"]),
+        Request(
+            "an extended CONNECT", 501, "POD:PORT",
+            [
+                "--field", ":path=/", "--field", ":scheme=https", "--field", ":protocol=websocket",
+            ]),
+        Request(
+            "a head of more than 8 KiB", 431, "POD:PORT",
+            [
+                "--baggage", String(repeating: "x", count: 8_192),
+            ]),
+        Request("CONNECT with a path", 400, "POD:PORT", ["--field", ":path=/"]),
+        Request("a pseudo-field twice", 400, "POD:PORT", ["--field", ":authority=10.1.1.1:80"]),
+        Request("a pseudo-field that is none", 400, "POD:PORT", ["--field", ":port=80"]),
+        Request("a pseudo-field behind others", 400, "POD:PORT", ["--field", "!:protocol=a"]),
+        Request("a name in capitals", 400, "POD:PORT", ["--field", "Baggage=a"]),
         Request("a port that nobody listens on", 503, "POD:1"),
     ]
 

@@ -27,7 +27,7 @@ import h2.settings
 TIME_LIMIT = 20
 # h2 4.1 wants `:path` of every request; CONNECT has none (RFC 9113 section 8.5).
 LENIENT = {"header_encoding": "utf-8", "validate_outbound_headers": False,
-           "validate_inbound_headers": False}
+           "normalize_outbound_headers": False, "validate_inbound_headers": False}
 
 
 def say(**what):
@@ -118,7 +118,12 @@ class Client:
             fields += [(":scheme", "https"), (":path", "/")]
         if self.options.forwarded:
             fields.append(("forwarded", self.options.forwarded))
-        fields.append(("baggage", "k8s.namespace.name=elsewhere"))
+        if self.options.baggage:
+            fields.append(("baggage", self.options.baggage))
+        for field in self.options.field:
+            name, value = field.split("=", 1)
+            # Pseudo-fields first, unless it is asked for otherwise.
+            fields.insert(2 if name.startswith(":") else len(fields), (name.lstrip("!"), value))
         self.stream = self.h2.get_next_available_stream_id()
         self.h2.send_headers(self.stream, fields)
         if self.options.eager:
@@ -376,6 +381,9 @@ def main():
     parser.add_argument("--authority")
     parser.add_argument("--method", default="CONNECT")
     parser.add_argument("--forwarded")
+    parser.add_argument("--baggage", default="k8s.namespace.name=elsewhere")
+    # NAME=VALUE; a pseudo-field that begins with `!` stands last.
+    parser.add_argument("--field", action="append", default=[])
     parser.add_argument("--source")
     parser.add_argument("--bytes", type=int, default=0)
     # More than one: each sends so many bytes and does not wait for answers.

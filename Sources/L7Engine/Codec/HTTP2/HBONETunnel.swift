@@ -46,6 +46,7 @@ enum TunnelEnd: UInt8, CaseIterable {
 
 /// What a CONNECT is refused with.
 enum TunnelRefusal: Int, CaseIterable {
+    /// It names no address, or is no request.
     case badAuthority = 400
     /// Network policies do not let the client reach the pod, as ztunnel says it.
     case denied = 401
@@ -54,6 +55,10 @@ enum TunnelRefusal: Int, CaseIterable {
     case notConnect = 405
     /// A limit, or the pod did not take the connection.
     case unavailable = 503
+    /// Its head is longer than `Limits.tunnelHeadBytesMax`.
+    case tooLong = 431
+    /// An extended CONNECT (RFC 8441): a tunnel carries TCP and nothing else.
+    case extended = 501
 
     private var label: StaticString {
         switch self {
@@ -62,6 +67,8 @@ enum TunnelRefusal: Int, CaseIterable {
         case .foreign: "connect_elsewhere"
         case .notConnect: "connect_method"
         case .unavailable: "connect_unavailable"
+        case .tooLong: "connect_too_long"
+        case .extended: "connect_protocol"
         }
     }
 
@@ -219,10 +226,15 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     func accept(_ owner: Link) { unsafe hbone_stream_accept(pointer, owner.token) }
     func refuse(_ status: Int) { unsafe hbone_stream_refuse(pointer, Int32(status)) }
 
-    var isConnect: Bool {
+    /// Why what is asked for is no CONNECT to an address, whatever address it names.
+    var objection: TunnelRefusal? {
         let request = unsafe hbone_stream_request(pointer)
-        return unsafe Self.text(request.method, request.method_bytes) == "CONNECT"
-            && request.protocol == nil
+        if unsafe request.is_too_long != 0 { return .tooLong }
+        if unsafe request.is_malformed != 0 { return .badAuthority }
+        guard unsafe Self.text(request.method, request.method_bytes) == "CONNECT" else {
+            return .notConnect
+        }
+        return unsafe request.protocol == nil ? nil : .extended
     }
 
     /// Where it wants to: an address and a port; `nil` where that is no such thing.

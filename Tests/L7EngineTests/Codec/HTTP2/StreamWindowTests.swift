@@ -13,10 +13,10 @@ struct StreamWindowTests {
     @Test func `a reader that stalls does not hold up its neighbour in the same tunnel`() throws {
         let pair = TunnelPair()
         let stalled = try (0..<3).map { _ in try pair.joined() }
+        let (near, far) = try pair.joined()
         // Together more than the connection's window of 131 072.
         for (near, _) in stalled { #expect(pair.fill(near) == 65_535) }
 
-        let (near, far) = try pair.joined()
         #expect(pair.pass(1_000_000, near, far) == 1_000_000)
 
         for (near, far) in stalled + [(near, far)] {

@@ -229,14 +229,19 @@ struct TunnelTests {
         #expect(pair.server?.end == HBONE_END_PROTOCOL)
     }
 
-    @Test func `a CONNECT with too many header bytes is reset, and the rest goes on`() throws {
+    @Test func `a CONNECT with too many header bytes is told so, and the rest goes on`() throws {
         let pair = TunnelPair()
         let (near, far) = try pair.joined()
         let huge = try #require(
             pair.open("10.0.0.1:80", forwarded: String(repeating: "x", count: 5000)))
         pair.settle()
 
+        let asked = try #require(pair.nextAtServer()).stream
+        #expect(asked.isTooLong)
+        asked.refuse(431)
+        pair.settle()
         #expect(huge.handshake == -1)
+        #expect(huge.status == 431)
         #expect(near.send([9]) == 1)
         pair.settle()
         #expect(far.receive().bytes == [9])
