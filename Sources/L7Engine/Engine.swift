@@ -49,7 +49,7 @@ public final class Engine: Sendable {
     private let accountTables: [Accounts]
     private let blackBox: BlackBox?
     /// Numbers of workloads and ports that stay the same from snapshot to snapshot.
-    let names = Mutex(MetricNames())
+    let names = MetricRegister()
     private let accountNumbers = Mutex(AccountNumbers())
     private let nodeSockets: NodeSockets?
     private let register = TunnelRegister()
@@ -125,7 +125,7 @@ public final class Engine: Sendable {
             number: number, limits: limits, mailbox: mailboxes[number], tally: tallies[number],
             accessLog: accessLogs[number], accounts: accountTables[number],
             nodeSockets: nodeSockets?.stocks[number],
-            capturedListener: captured, register: register)
+            capturedListener: captured, register: register, names: names)
         if let blackBox {
             worker.slot = blackBox.slot(number)
             malla_blackbox_thread(UInt32(number))
@@ -199,7 +199,7 @@ public final class Engine: Sendable {
         // Names, numbers and TLS do not depend on endpoints.
         var base = adoption.base
         if base == nil || base?.shape !== snapshot.shape {
-            let (sources, ports) = names.withLock { $0.numbers(of: snapshot) }
+            let (sources, ports) = names.numbers(of: snapshot)
             let (accounts, accountNames) = number(snapshot, suspects)
             blackBox?.name(accountNames)
             base = Adoption.Base(
@@ -297,7 +297,7 @@ public final class Engine: Sendable {
 
     /// The engine's metrics in Prometheus' text format 0.0.4.
     public func exposition() -> String {
-        var names = names.withLock { $0 }
+        var names = names.all
         names.trustDomain = adoption.withLock { $0.mesh.table?.trustDomain }
         let (accounts, shortage) = accountNumbers.withLock { numbers in
             (Exposition.accounts(accountTables, numbers), numbers.shortage)

@@ -143,6 +143,17 @@ struct GatewayTunnelTests {
             #expect(pairs.first?.targetPrincipal == Self.id + "far")
             #expect(pairs.first?.cipher.hasPrefix("TLS_") == true)
         }
+        // And so do Istio's metrics of both.
+        for (name, reporter) in [("n1", "source"), ("n2", "destination")] {
+            try eventually("\(name) has counted what the Gateway sent") {
+                try mesh.bed[node: name].metrics().contains {
+                    $0.hasPrefix("istio_requests_total{reporter=\"\(reporter)\"")
+                        && $0.contains("source_principal=\"\(Self.id)edge-malla\"")
+                        && $0.contains("destination_principal=\"\(Self.id)far\"")
+                        && $0.contains("source_workload=\"edge-malla\"")
+                }
+            }
+        }
         let certs = try node.malla("certs", "-o", "json", Self.id + "edge-malla").output
         #expect(certs.contains("\"\(Testbed.space)/edge\""), "\(certs)")
     }

@@ -83,9 +83,13 @@ public final class TestNode {
     /// The value of a series of the agent's metrics, summed over those whose line starts with
     /// `series` (name, or name and the beginning of the labels); 0 if there is none.
     public func metric(_ series: String) throws -> Double {
-        let text = try curl("http://\(Self.admin)/metrics").body
-        return text.split(separator: "\n").filter { $0.hasPrefix(series) }
+        try metrics().filter { $0.hasPrefix(series) }
             .compactMap { $0.split(separator: " ").last.flatMap { Double($0) } }.reduce(0, +)
+    }
+
+    /// The agent's metrics, line by line.
+    public func metrics() throws -> [String] {
+        try curl("http://\(Self.admin)/metrics").body.split(separator: "\n").map(String.init)
     }
 
     /// Runs a shell command in the network namespace of the agent's engine.

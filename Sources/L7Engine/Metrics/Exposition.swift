@@ -1,6 +1,7 @@
 // Counts of all workers as Prometheus text. Runs on the thread that scrapes; allocates freely.
 
 internal import MeshModel
+internal import Synchronization
 
 /// Numbers under which the workers count workloads and service ports; they outlive snapshots.
 struct MetricNames: Sendable {
@@ -14,6 +15,8 @@ struct MetricNames: Sendable {
         var canonicalRevision = "latest"
         /// Of the pods; empty: unknown.
         var serviceAccount = ""
+        /// Who it has proved to be and is no pod: a Gateway, a host outside.
+        var id = ""
 
         static let unknown = Source(workload: "unknown", namespace: "unknown")
 
@@ -36,7 +39,17 @@ struct MetricNames: Sendable {
                 ?? labels["app.kubernetes.io/version"] ?? labels["version"] ?? canonicalRevision
         }
 
+        /// As Istio names what runs under an account of its own.
+        init(_ id: SPIFFEID) {
+            self.init(
+                workload: id.account?.name ?? "unknown",
+                namespace: id.account?.namespace ?? "unknown")
+            canonicalService = workload
+            self.id = id.description
+        }
+
         func principal(_ domain: TrustDomain?) -> String {
+            if domain != nil, !id.isEmpty { return id }
             guard let domain, !serviceAccount.isEmpty,
                 let id = try? SPIFFEID(
                     domain, namespace: namespace, serviceAccount: serviceAccount)
@@ -68,16 +81,12 @@ struct MetricNames: Sendable {
     private(set) var destinations = [Destination(name: "unknown", namespace: "unknown", port: 0)]
     private var sourceNumbers: [Source: UInt32] = [:]
     private var destinationNumbers: [String: UInt32] = [:]
+    /// Of identities that are no pod's; more are not known.
+    private static let peersMax = 1024
+    private var peers = 0
 
     mutating func numbers(of snapshot: Snapshot) -> (sources: [UInt32], ports: [UInt32]) {
-        let sources = snapshot.mesh.workloads.map { workload -> UInt32 in
-            let key = Source(workload)
-            if let known = sourceNumbers[key] { return known }
-            let number = UInt32(self.sources.count)
-            self.sources.append(key)
-            sourceNumbers[key] = number
-            return number
-        }
+        let sources = snapshot.mesh.workloads.map { number(of: Source($0)) }
         let ports = snapshot.ports.map { port -> UInt32 in
             let key = "\(port.service):\(port.number)"
             if let known = destinationNumbers[key] { return known }
@@ -90,6 +99,39 @@ struct MetricNames: Sendable {
         }
         return (sources, ports)
     }
+
+    private mutating func number(of key: Source) -> UInt32 {
+        if let known = sourceNumbers[key] { return known }
+        let number = UInt32(sources.count)
+        sources.append(key)
+        sourceNumbers[key] = number
+        return number
+    }
+
+    /// Of an identity that is no pod's; 0 for more of them than `peersMax`.
+    fileprivate mutating func number(of id: SPIFFEID) -> UInt32 {
+        let key = Source(id)
+        if sourceNumbers[key] == nil {
+            guard peers < Self.peersMax else { return 0 }
+            peers += 1
+        }
+        return number(of: key)
+    }
+}
+
+/// The names of all workers' numbers.
+///
+/// - Threads: any; a worker holds the lock once a tunnel that is no pod's.
+final class MetricRegister: Sendable {
+    private let names = Mutex(MetricNames())
+
+    var all: MetricNames { names.withLock { $0 } }
+
+    func numbers(of snapshot: Snapshot) -> (sources: [UInt32], ports: [UInt32]) {
+        names.withLock { $0.numbers(of: snapshot) }
+    }
+
+    func number(of id: SPIFFEID) -> UInt32 { names.withLock { $0.number(of: id) } }
 }
 
 enum Exposition {

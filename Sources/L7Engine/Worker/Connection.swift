@@ -120,8 +120,11 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     /// The configuration slot under which `table`, `source` and `gateway` were looked up; -1: none.
     var resolvedVersion = UInt64.max
     var table: Int32 = -1
-    /// Into `WorkerConfig.sources`; the stable number of the client's workload.
+    /// Of `MetricNames.sources`; the stable number of the client's workload. Carrier: of who has
+    /// proved to be no pod, or of the Gateway that dialled; the same of streams that we open.
     var source: UInt32 = 0
+    /// Downstream of a Gateway: as what it dialled, the same; 0: as its client.
+    var dialler: UInt32 = 0
     var isPod = false
     /// Of `table`'s scopes, the one that the client chose by SNI; without TLS, by its request.
     var scope: Int32 = -1

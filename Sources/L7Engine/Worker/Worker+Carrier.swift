@@ -58,7 +58,10 @@ extension Worker {
             endCarrier(carrier, .memory)
             return false
         }
-        if carrier.it.isServer { chargeReceived(carrier, to: receiver(of: carrier)) }
+        if carrier.it.isServer {
+            chargeReceived(carrier, to: receiver(of: carrier))
+            nameSource(of: carrier)
+        }
         noteOpened(carrier)
         tally.count(side(carrier), .none)
         tally.count(.opened(side(carrier)))
@@ -69,6 +72,15 @@ extension Worker {
         timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
         if showsOld(carrier) { drainCarrier(carrier) }
         return true
+    }
+
+    /// For the metrics: a pod is known by its address, others by what they have proved.
+    private func nameSource(of carrier: Link) {
+        let pods = configs[current].config?.snapshot.workloadsByAddress
+        guard pods?[carrier.it.peer.address] == nil, let text = peerID(of: carrier),
+            let id = try? SPIFFEID(text)
+        else { return }
+        carrier.it.source = names.number(of: id)
     }
 
     /// A peer's handshake begins (1) or is over (-1).

@@ -52,6 +52,7 @@ extension Worker {
         upstream.it.session = stream.session
         upstream.it.carrier = carrier
         upstream.it.isStream = true
+        upstream.it.source = carrier.it.source
         enter(upstream, pool, for: link, .handshaking)
         timers.arm(upstream, at: now + limits.handshakeNanosecondsMax)
         soil(carrier)
@@ -157,6 +158,7 @@ extension Worker {
         // A Gateway's is shared by clients: it is nobody's of them.
         carrier.it.account = link.it.isCaptured ? link.it.account : 0
         carrier.it.peer = to
+        if !link.it.isCaptured { carrier.it.source = names.number(of: contexts.id) }
         carrier.it.pool = group
         group.it.count += 1
         carriers.putIdle(carrier)

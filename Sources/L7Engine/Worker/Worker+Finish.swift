@@ -242,7 +242,7 @@ extension Worker {
         let duration = now &- link.it.startedAt
         let port = metricPort(link)
         tally.record(
-            source: link.it.source, port: port, status: link.it.status, flag: link.it.flag,
+            source: metricSource(link), port: port, status: link.it.status, flag: link.it.flag,
             destination: link.it.destination, duration: duration, tunnel: tunnelUse(link))
         if logsAccess { log(link, duration) }
         let account = link.it.account

@@ -261,6 +261,7 @@ extension Worker {
         upstream.it.interims = 0
         upstream.it.account = link.it.account
         if upstream.it.isStream {
+            link.it.dialler = upstream.it.source
             unsafe HBONEStream(upstream.it.session).charge(accounts.bufferBytes(link.it.account))
         }
     }

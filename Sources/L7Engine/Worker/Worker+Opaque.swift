@@ -153,7 +153,7 @@ extension Worker {
 
     private func record(_ link: Link, _ flag: ResponseFlag, _ change: Tally.OpaqueChange) {
         tally.record(
-            source: link.it.source, port: link.it.metricPort, destination: link.it.destination,
+            source: metricSource(link), port: link.it.metricPort, destination: link.it.destination,
             flag: flag, tunnel: tunnelUse(link), change)
     }
 

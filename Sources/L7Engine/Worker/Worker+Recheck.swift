@@ -69,6 +69,11 @@ extension Worker {
         return known == id && (pool.it.isNode || peers.serves(pool.it.source))
     }
 
+    /// The source of the series that it is counted in: what a Gateway sends by a tunnel is its own.
+    func metricSource(_ link: Link) -> UInt32 {
+        link.it.isTunnelled && link.it.dialler > 0 ? link.it.dialler : link.it.source
+    }
+
     /// For the series that it is counted in.
     func tunnelUse(_ link: Link) -> Tally.Tunnel {
         link.it.isStream ? .into : link.it.isTunnelled ? .out : .none

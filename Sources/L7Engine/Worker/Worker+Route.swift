@@ -105,8 +105,10 @@ extension Worker {
         let workload = snapshot.workloadsByAddress[link.it.peer.address]
         link.it.isPod = workload != nil
         link.it.workload = workload.map { Int32($0) } ?? -1
+        let peer = link.it.isStream && !link.it.carrier.isNone ? link.it.carrier.it.source : 0
         // Whom a Gateway names has proved nothing to us: the series says who has.
-        link.it.source = link.it.isOfGateway ? 0 : workload.map { config.sources[$0] } ?? 0
+        let pod = link.it.isOfGateway ? nil : workload
+        link.it.source = pod.map { config.sources[$0] } ?? peer
     }
 
     /// The service port, or pod, that a captured connection is for.

@@ -49,6 +49,7 @@ internal import MeshModel
     /// Whom carriers show themselves as, by their tokens.
     var shownIDs: [UInt64: SPIFFEID] = [:]
     let register: TunnelRegister
+    let names: MetricRegister
     var pipes: PipePool
     var random: UInt64
 
@@ -114,7 +115,7 @@ internal import MeshModel
         number: Int, limits: Limits, mailbox: Mailbox, tally: Tally, accessLog: AccessLog,
         accounts: Accounts,
         nodeSockets: NodeSockets.Stock?, capturedListener: Int32,
-        register: TunnelRegister = TunnelRegister()
+        register: TunnelRegister = TunnelRegister(), names: MetricRegister = MetricRegister()
     ) {
         self.number = number
         self.limits = limits
@@ -124,6 +125,7 @@ internal import MeshModel
         self.accessLog = accessLog
         self.accounts = accounts
         self.register = register
+        self.names = names
         let perMicrosecond = Int64(accounts.cyclesPerSecond / 1_000_000)
         quantum = perMicrosecond * limits.quantumMicroseconds
         turn = perMicrosecond * limits.turnMicroseconds

@@ -10,7 +10,7 @@ final class SteppedWorker {
     private let mailbox: Mailbox
     private let descriptor: Int32
     private var adoption = Adoption()
-    private var names = MetricNames()
+    private let names = MetricRegister()
 
     /// Serves one service with these endpoints; paths below `/none` lead nowhere.
     init(

@@ -117,6 +117,23 @@ struct InteropTests {
         }
     }
 
+    @Test func `Istio's labels name a host outside by what it has proved`() throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let id = "spiffe://cluster.local/ns/shop/sa/edge"
+        _ = try PythonPeer.client(
+            mesh, try mesh.authority.issue("URI:\(id)"),
+            ["--authority", mesh.authorityName, "--source", "127.0.0.3", "--bytes", "10"])
+        let isNamed = Loopback.eventually {
+            mesh.server?.exposition().split(separator: "\n").contains {
+                $0.hasPrefix("istio_tcp_connections_opened_total{reporter=\"destination\"")
+                    && $0.contains("source_workload=\"edge\",source_workload_namespace=\"shop\"")
+                    && $0.contains("source_principal=\"\(id)\"") && $0.hasSuffix(" 1")
+            } ?? false
+        }
+        #expect(isNamed, "\(mesh.server?.exposition() ?? "")")
+    }
+
     @Test func `a client's bytes come back whole`() throws {
         let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
         defer { mesh.stop() }
