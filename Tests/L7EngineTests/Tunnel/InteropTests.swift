@@ -223,6 +223,27 @@ struct InteropTests {
         #expect(Loopback.receive(first).count == 1)
     }
 
+    @Test(arguments: ["refuse", "goaway", "drop"])
+    func `a CONNECT that was lost before its answer is tried again, three times in all`(
+        _ how: String
+    ) throws {
+        for (losses, isServed) in [(2, true), (3, false)] {
+            var options = TunnelServingTests.opaque()
+            options.hasServer = false
+            let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+            defer { mesh.stop() }
+            let peer = try PythonPeer(
+                mesh, id: TunnelMesh.serverID, ["--lose", how, "--losses", "\(losses)"])
+            defer { peer.stop() }
+            let client = Loopback.connect(mesh.port)
+            defer { close(client) }
+            Loopback.send(client, "kept")
+            let said = Loopback.receive(client)
+            #expect(said == (isServed ? [UInt8]("kept".utf8) : []), "\(how), \(losses) times")
+            #expect(TunnelMesh.counts(mesh.client, "malla_upstream_retries_total 2"))
+        }
+    }
+
     @Test func `a server that refuses a stream is a failed connection`() throws {
         var options = TunnelMesh.Options()
         options.hasServer = false

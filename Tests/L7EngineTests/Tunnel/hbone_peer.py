@@ -243,6 +243,9 @@ class Client:
 class Server:
     """One connection: each CONNECT is connected to where the options say, whatever it names."""
 
+    # Of all connections together: the first CONNECTs are lost as `--lose` says.
+    losses = 0
+
     def __init__(self, options, plain):
         self.options = options
         self.plain = plain
@@ -298,6 +301,16 @@ class Server:
         self.flush()
         return True
 
+    def lose(self, stream):
+        if self.options.lose == "refuse":
+            self.h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+            return
+        if self.options.lose == "goaway":
+            self.h2.close_connection(h2.errors.ErrorCodes.INTERNAL_ERROR, last_stream_id=0)
+            self.flush()
+        self.tls.shutdown(socket.SHUT_RDWR)
+        raise OSError(self.options.lose)
+
     def relay(self, stream, target):
         if len(self.unread.get(stream, b"")) > 1 << 20:
             return
@@ -327,6 +340,10 @@ class Server:
             say(authority=fields.get(":authority"), method=fields.get(":method"),
                 forwarded=fields.get("forwarded"), baggage=fields.get("baggage"))
             self.count += 1
+            if Server.losses and self.options.lose:
+                Server.losses -= 1
+                self.lose(event.stream_id)
+                return
             if self.options.status != 200:
                 self.h2.send_headers(event.stream_id, [(":status", str(self.options.status))], True)
                 return
@@ -361,6 +378,7 @@ def serve(options):
     end = threading.Timer(60, os._exit, [1])
     end.daemon = True
     end.start()
+    Server.losses = options.losses
     listener = socket.create_server((host, int(port)))
     say(listening=True)
     while True:
@@ -392,6 +410,9 @@ def main():
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--goaway", action="store_true")
     parser.add_argument("--mute", action="store_true")
+    # What becomes of the first CONNECTs, and of how many: refuse (one stream), goaway or drop (all).
+    parser.add_argument("--lose", choices=["refuse", "goaway", "drop"])
+    parser.add_argument("--losses", type=int, default=1)
     # The client sends this and its end at once, and does not wait for an answer to its CONNECT.
     parser.add_argument("--eager")
     # The client's stream stays open until the other side ends it.
