@@ -498,6 +498,11 @@ int hbone_stream_status(const struct hbone_stream *stream)
 	return stream->status;
 }
 
+int hbone_stream_is_cut(const struct hbone_stream *stream)
+{
+	return stream->is_closed && !(stream->has_ended && stream->end_is_sent);
+}
+
 int hbone_stream_is_untouched(const struct hbone_stream *stream)
 {
 	return stream->is_untouched;

@@ -52,6 +52,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var hasEnded = false
     /// It ended without an orderly end.
     var isBroken = false
+    /// The peer has reset it, maybe behind an orderly end.
+    var isReset = false
     /// It waits in its account's queue (Worker+Schedule) with what the kernel said meanwhile.
     var isReady = false
     var events: UInt32 = 0

@@ -194,7 +194,10 @@ extension Worker {
             var events: UInt32 = 0
             if !news.isDisjoint(with: [.readable, .answered]) { events |= EPOLLIN.rawValue }
             if news.contains(.writable) { events |= EPOLLOUT.rawValue }
-            if news.contains(.reset) { events |= EPOLLIN.rawValue | EPOLLRDHUP.rawValue }
+            if news.contains(.reset) {
+                owner.it.isReset = stream.isCut
+                events |= EPOLLIN.rawValue | EPOLLRDHUP.rawValue
+            }
             note(owner, events)
         }
     }
@@ -367,6 +370,7 @@ extension Worker {
             let owner = stream.owner
             if owner.isNone { continue }
             owner.it.carrier = .none
+            owner.it.isReset = stream.isCut
             note(owner, EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
         }
     }

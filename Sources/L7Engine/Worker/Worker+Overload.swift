@@ -170,6 +170,10 @@ extension Worker {
             perform(link.it.exchange.on(.deadline), link)
             return
         }
+        if isLost(link) {
+            cut(link, .downstreamGone)
+            return
+        }
         if link.it.isOpened { report(link) }
         letGoIfOld(link)
         let total = link.it.receivedBytes &+ link.it.sentBytes
@@ -235,7 +239,7 @@ extension Worker {
     }
 
     /// Bytes that the kernel has and the peer has not.
-    private func unsent(_ link: Link) -> UInt64 {
+    func unsent(_ link: Link) -> UInt64 {
         UInt64(max(0, engine_unsent(link.it.descriptor)))
     }
 

@@ -113,7 +113,33 @@ extension Worker {
             return
         }
         endSending(to)
-        if to.it.hasEnded, !from.it.isBlocked { endTunnel(client) }
+        if to.it.hasEnded, !from.it.isBlocked {
+            endTunnel(client)
+        } else if from.it.isReset {
+            passReset(from)
+        }
+    }
+
+    /// A side that had ended is reset: so is the other, which may say nothing for long, when it has
+    /// taken what came before, or after a moment.
+    func passReset(_ from: Link) {
+        let to = from.it.partner
+        guard !to.isNone else { return }
+        let client = from.it.role == .downstream ? from : to
+        // The end itself counts for one.
+        if to.it.isBlocked || (!to.it.isStream && unsent(to) > 1) {
+            timers.arm(client, at: now + limits.lingerNanosecondsMax)
+        } else {
+            cut(client, from.it.role == .downstream ? .downstreamGone : .upstreamEnded)
+        }
+    }
+
+    /// One of both sides was reset behind its end.
+    func isLost(_ client: Link) -> Bool {
+        let upstream = client.it.partner
+        return client.it.phase == .tunnel
+            && (client.it.isReset && client.it.hasEnded
+                || !upstream.isNone && upstream.it.isReset && upstream.it.hasEnded)
     }
 
     /// A side has taken all that waited for it.
@@ -121,7 +147,11 @@ extension Worker {
         let other = link.it.partner
         guard !other.isNone, other.it.hasEnded else { return }
         endSending(link)
-        if link.it.hasEnded { endTunnel(link.it.role == .downstream ? link : other) }
+        if link.it.hasEnded {
+            endTunnel(link.it.role == .downstream ? link : other)
+        } else if other.it.isReset {
+            passReset(other)
+        }
     }
 
     /// This side takes nothing any more. What it has said before is passed on, then both are reset.

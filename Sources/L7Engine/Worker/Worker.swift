@@ -245,6 +245,11 @@ internal import MeshModel
                 return
             }
         }
+        if events & EPOLLERR.rawValue != 0 { link.it.isReset = true }
+        if link.it.isReset, link.it.hasEnded, link.it.phase == .tunnel {
+            passReset(link)
+            return
+        }
         if events & EPOLLOUT.rawValue != 0, link.it.isBlocked {
             flush(link)
             guard link.it.phase != .dead else { return }

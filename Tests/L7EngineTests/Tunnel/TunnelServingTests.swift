@@ -52,6 +52,35 @@ struct TunnelServingTests {
             server.contains("malla_tls_handshakes_total{side=\"downstream\",result=\"ok\"} 1\n"))
     }
 
+    @Test(arguments: [true, false])
+    func `who closes and then resets is reset at a silent other end, too`(_ isClient: Bool) throws {
+        let (heard, ended, reset) = (Results(), Results(), Results())
+        /// Hears the end of the other side, and says nothing.
+        let listens: @Sendable (Int32) -> Void = { connection in
+            heard.add(Loopback.receive(connection) == [UInt8]("last".utf8))
+            ended.add(Loopback.receive(connection).isEmpty)
+            var event = pollfd(fd: connection, events: 0, revents: 0)
+            let count = unsafe poll(&event, 1, 5_000)
+            reset.add(count == 1 && event.revents & Int16(POLLERR | POLLHUP) != 0)
+        }
+        /// Sends, says that this was all; its close is a reset, when the other side has heard it.
+        let leaves: @Sendable (Int32) -> Void = { connection in
+            Loopback.send(connection, "last")
+            shutdown(connection, Int32(SHUT_WR))
+            _ = Loopback.eventually { ended.count == 1 }
+            Loopback.willReset(connection)
+        }
+        let mesh = try TunnelMesh(Self.opaque()) { connection, _ in
+            isClient ? listens(connection) : leaves(connection)
+        }
+        defer { mesh.stop() }
+        let client = Loopback.connect(mesh.port)
+        isClient ? leaves(client) : listens(client)
+        close(client)
+        #expect(Loopback.eventually { reset.count == 1 })
+        #expect(heard.all && ended.all && reset.all)
+    }
+
     @Test func `each direction ends by itself`() throws {
         let mesh = try TunnelMesh(Self.opaque()) { connection, _ in
             var count = 0

@@ -214,6 +214,8 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     func news() -> StreamNews { StreamNews(rawValue: unsafe hbone_stream_news(pointer)) }
     /// What was answered, 0 before.
     var status: Int { Int(unsafe hbone_stream_status(pointer)) }
+    /// Nothing more goes either way, though not both ends have said their last.
+    var isCut: Bool { unsafe hbone_stream_is_cut(pointer) != 0 }
     /// The peer never took it: it may be tried on another connection.
     var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
 
