@@ -44,6 +44,7 @@ enum UnsafeFiles {
         "Sources/NodeAgent/Admin/": ["Listings", "Questions"],
         "Sources/NodeAgent/Command/": ["AgentOptions", "Mounts", "Run"],
         "Sources/NodeAgent/Identity/": ["IdentityFile"],
+        "Sources/NodeAgent/Identity/WorkloadAPI/": ["WorkloadAPIStream"],
         "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
         "Sources/Supervisor/": [
             "BlackBoxPage", "ChildProcess", "ControlSocket", "EngineNamespace", "HeldSockets",

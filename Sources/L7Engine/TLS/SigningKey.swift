@@ -64,7 +64,7 @@ public struct SigningKeyError: Error, Hashable, Sendable, CustomStringConvertibl
     public static func take(_ bytes: inout [UInt8]) throws(SigningKeyError) -> SigningKey {
         // Safe: the call reads the array, which is wiped in place afterwards.
         let pointer = unsafe malla_key_from_der(bytes, bytes.count)
-        unsafe explicit_bzero(&bytes, bytes.count)
+        Secret.wipe(&bytes)
         guard let pointer = unsafe pointer else { throw SigningKeyError() }
         return unsafe SigningKey(adopting: pointer)
     }
@@ -107,6 +107,22 @@ public struct SigningKeyError: Error, Hashable, Sendable, CustomStringConvertibl
 extension SigningKey: CustomStringConvertible, CustomReflectable {
     public var description: String { "(a private key)" }
     public var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+/// Bytes that were a key, or may have been.
+public enum Secret {
+    /// Overwrites an array. One that others hold too they keep as it was.
+    public static func wipe(_ bytes: inout [UInt8]) {
+        // Safe: the call writes the array in its size.
+        unsafe explicit_bzero(&bytes, bytes.count)
+    }
+
+    /// Overwrites memory, whoever holds it: nobody may read it any more.
+    public static func wipe(_ bytes: UnsafeRawBufferPointer) {
+        guard let start = bytes.baseAddress else { return }
+        // Safe: the caller says that it is memory that may be written.
+        unsafe explicit_bzero(UnsafeMutableRawPointer(mutating: start), bytes.count)
+    }
 }
 
 /// OpenSSL's secure heap: locked, kept out of dumps, wiped when freed.

@@ -57,6 +57,21 @@ struct WorkloadAPITests {
         #expect(bed.identities.entries[id]?.failure?.message.contains("no identity issued") == true)
     }
 
+    @Test func `a key that came over the socket stays nowhere in ordinary memory`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.makeCertificates()
+        try bed.say(svids: ["cart": "cart"])
+        let hidden = try bed.hiddenKey("cart")
+        try bed.startServer()
+        try bed.turn(until: "the certificate is there") { $0.credentials.svids.count == 1 }
+        #expect(OwnMemory.count(of: hidden) == 0)
+        // What is looked for is found where it is.
+        var plain = hidden.map { ~$0 }
+        #expect(OwnMemory.count(of: hidden) > 0)
+        Secret.wipe(&plain)
+    }
+
     @Test func `no server, and a server that is none, are told of`() throws {
         let bed = try WorkloadAPIBed()
         defer { bed.close() }
@@ -165,6 +180,20 @@ private final class WorkloadAPIBed {
             openssl ca -config conf -cert ca.crt -keyfile ca.key -revoke web.crt
             openssl ca -config conf -cert ca.crt -keyfile ca.key -gencrl -crldays 1 -out list.pem
             """)
+    }
+
+    /// The secret number of a key of P-256, each bit the other way round: it must not lie here.
+    func hiddenKey(_ name: String) throws -> [UInt8] {
+        let text = try directory.shell(
+            """
+            openssl pkey -in \(name).key -outform DER | /usr/bin/python3 -c 'import sys
+            key = sys.stdin.buffer.read()
+            at = key.index(bytes([0x02, 0x01, 0x01, 0x04, 0x20])) + 5
+            print(*[255 - byte for byte in key[at:at + 32]])'
+            """)
+        let bytes = text.split(whereSeparator: \.isWhitespace).compactMap { UInt8($0) }
+        guard bytes.count == 32 else { throw CommandFailure(description: text) }
+        return bytes
     }
 
     func startServer() throws {

@@ -105,6 +105,11 @@ final class WorkloadAPIConnection: Sendable {
     private func connect() {
         let shared = self.shared
         ClientBootstrap(group: group).connectTimeout(.seconds(5))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(WipedReads())
+                }
+            }
             .connect(unixDomainSocketPath: socket)
             .flatMap { channel in
                 channel.closeFuture.whenComplete { _ in

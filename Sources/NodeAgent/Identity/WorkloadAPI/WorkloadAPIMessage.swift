@@ -10,7 +10,7 @@ struct WorkloadAPIMessage {
     private(set) var svids: [X509SVID] = []
     private(set) var bundles: [TrustBundle] = []
 
-    /// - Parameter bytes: wiped where they held keys, as far as this array goes.
+    /// - Parameter bytes: the caller's to wipe; nothing here keeps any of them but certificates.
     init(_ bytes: [UInt8]) throws(SVIDFailure) {
         do {
             try read(bytes)
@@ -58,13 +58,16 @@ struct WorkloadAPIMessage {
 
     private static func svid(_ bytes: ArraySlice<UInt8>) throws -> (X509SVID, [[UInt8]]) {
         var (name, chain, key, bundle) = ("", [UInt8](), [UInt8](), [UInt8]())
+        defer { Secret.wipe(&key) }
         var reader = ProtobufReader(bytes)
         while let (number, field) = try reader.next() {
             guard case .bytes(let value) = field else { continue }
             switch number {
             case 1: name = String(decoding: value, as: UTF8.self)
             case 2: chain = Array(value)
-            case 3: key = Array(value)
+            case 3:
+                Secret.wipe(&key)
+                key = Array(value)
             case 4: bundle = Array(value)
             default: break
             }

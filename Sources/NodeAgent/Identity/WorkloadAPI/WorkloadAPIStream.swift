@@ -1,6 +1,7 @@
 // One call of FetchX509SVID: gRPC over HTTP/2 over a Unix socket, answered by a message whenever
 // something changes. NIO's own HTTP/2 carries it; gRPC adds five bytes before each message.
 
+internal import L7Engine
 internal import NIOCore
 internal import NIOHPACK
 internal import NIOHTTP2
@@ -14,9 +15,23 @@ struct GRPCFrames {
 
     private var buffer: [UInt8] = []
 
-    mutating func add(_ bytes: some Collection<UInt8>) { buffer += bytes }
+    mutating func add(_ bytes: some Collection<UInt8>) {
+        let needed = buffer.count + bytes.count
+        if needed > buffer.capacity {
+            // An array that grows by itself leaves what it held where it was.
+            var larger: [UInt8] = []
+            larger.reserveCapacity(max(needed, 2 * buffer.capacity))
+            larger += buffer
+            Secret.wipe(&buffer)
+            buffer = larger
+        }
+        buffer += bytes
+    }
 
-    /// The next whole message; `nil`: more is needed.
+    /// Overwrites what is not complete yet.
+    mutating func wipe() { Secret.wipe(&buffer) }
+
+    /// The next whole message, to be wiped by whoever gets it; `nil`: more is needed.
     mutating func next() throws(SVIDFailure) -> [UInt8]? {
         guard buffer.count >= 5 else { return nil }
         let count = buffer[1..<5].reduce(0) { $0 << 8 | Int($1) }
@@ -30,9 +45,29 @@ struct GRPCFrames {
         let message = Array(buffer[5..<5 + count])
         // Keys are in it: what stays of the buffer is made anew, what was is overwritten.
         let rest = Array(buffer[(5 + count)...])
-        for index in buffer.indices { buffer[index] = 0 }
+        Secret.wipe(&buffer)
         buffer = rest
         return message
+    }
+}
+
+/// Between the socket and HTTP/2: overwrites what was read, once that has copied it.
+///
+/// - Source: swift-nio-http2, HTTP2FrameParser: it keeps the first buffer that it is given, and
+///   appends all later ones to one of its own.
+/// - Threads: its event loop's.
+final class WipedReads: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private var isFirst = true
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        context.fireChannelRead(data)
+        if !isFirst {
+            // Safe: nobody reads it any more, as said above.
+            unsafe unwrapInboundIn(data).withUnsafeReadableBytes { unsafe Secret.wipe($0) }
+        }
+        isFirst = false
     }
 }
 
@@ -77,8 +112,13 @@ final class WorkloadAPIStream: ChannelInboundHandler {
         case .data(let data):
             guard case .byteBuffer(let bytes) = data.data else { return }
             frames.add(bytes.readableBytesView)
+            // Safe: NIO has handed these bytes out, and reads them no more.
+            unsafe bytes.withUnsafeReadableBytes { unsafe Secret.wipe($0) }
             do throws(SVIDFailure) {
-                while let message = try frames.next() { onMessage(message) }
+                while var message = try frames.next() {
+                    onMessage(message)
+                    Secret.wipe(&message)
+                }
             } catch {
                 end(error, context)
             }
@@ -111,6 +151,7 @@ final class WorkloadAPIStream: ChannelInboundHandler {
     private func end(_ failure: SVIDFailure, _ context: ChannelHandlerContext) {
         guard !hasEnded else { return }
         hasEnded = true
+        frames.wipe()
         onEnd(failure)
         context.close(promise: nil)
     }
