@@ -11,6 +11,8 @@ internal import MeshModel
     // Safe: the argument is the TLSNames that the context keeps; the name's bytes are the hello's.
     guard let argument = unsafe argument else { return 0 }
     let names = unsafe Unmanaged<TLSNames>.fromOpaque(argument).takeUnretainedValue()
+    // No name, with or without the dot at its end: not worth a copy.
+    if count > HostLabels.nameBytesMax + 1 { return 0 }
     let bytes = unsafe UnsafeBufferPointer(start: name, count: count)
     guard let choice = names.find(unsafe hostname(bytes)) else { return 0 }
     if let context = choice.context { unsafe chosen?.pointee = unsafe context.pointer }

@@ -17,12 +17,15 @@ final class TLSNames: Sendable {
         var exact: [String: Value] = [:]
         /// By suffix, with its dot.
         var wildcard: [String: Value] = [:]
+        /// Of those.
+        private var labels = HostLabels()
         var any: Value?
 
         mutating func set(_ name: String, _ value: Value) {
             if name.hasPrefix("*.") {
                 let suffix = String(name.dropFirst())
                 if wildcard[suffix] == nil { wildcard[suffix] = value }
+                labels.insert(Self.dots(suffix))
             } else if exact[name] == nil {
                 exact[name] = value
             }
@@ -31,17 +34,23 @@ final class TLSNames: Sendable {
         /// The longest suffix counts. `labelsMax`: how much a wildcard stands for; nil: any.
         func find(_ name: String, labelsMax: Int?) -> Value? {
             if let found = exact[name] { return found }
-            var rest = name[...]
-            var labels = 0
-            while !wildcard.isEmpty, let dot = rest.firstIndex(of: ".") {
-                labels += 1
-                if let labelsMax, labels > labelsMax { break }
-                if dot != name.startIndex, let found = wildcard[String(rest[dot...])] {
+            if labels.isEmpty { return any }
+            let dots = Self.dots(name)
+            var passed = 0
+            for index in name.utf8.indices where name.utf8[index] == UInt8(ascii: ".") {
+                if let labelsMax, passed >= labelsMax { break }
+                if labels.contains(dots - passed), index != name.startIndex,
+                    let found = wildcard[String(name[index...])]
+                {
                     return found
                 }
-                rest = rest[rest.index(after: dot)...]
+                passed += 1
             }
             return any
+        }
+
+        private static func dots(_ name: String) -> Int {
+            name.utf8.count { $0 == UInt8(ascii: ".") }
         }
     }
 
@@ -49,9 +58,11 @@ final class TLSNames: Sendable {
 
     init(_ listeners: Table<Table<Choice>>) { self.listeners = listeners }
 
-    /// `nil`: nobody serves it. Without a name only a listener for all hosts does.
+    /// `nil`: nobody serves it. Without a name only a listener for all hosts does; what is too long
+    /// for a name has none.
     func find(_ name: String?) -> Choice? {
         guard let name else { return listeners.any?.any }
+        guard name.utf8.count <= HostLabels.nameBytesMax else { return nil }
         return listeners.find(name, labelsMax: nil)?.find(name, labelsMax: 1)
     }
 }

@@ -51,6 +51,8 @@ public final class CompiledRoutes: Sendable {
         var exact = SlotMap()
         /// Keys are the suffixes with their first dot.
         var wildcard = SlotMap()
+        /// Of those keys.
+        var labels = HostLabels()
         var any: Int32 = -1
     }
     struct Candidates: Sendable, BitwiseCopyable {
@@ -135,12 +137,19 @@ extension CompiledRoutes {
             if found >= 0, body(found) { return true }
         }
         if map.wildcard.count > 0 {
+            var dots = 0
+            for index in host.lower..<host.upper where bytes[index] == UInt8(ascii: ".") {
+                dots += 1
+            }
             // The longest suffix begins at the first dot; a wildcard needs a label before it.
-            var index = host.lower + 1
-            while index < host.upper {
+            var index = host.lower
+            while dots > 0, index < host.upper {
                 if bytes[index] == UInt8(ascii: ".") {
-                    let found = value(map.wildcard, bytes, index, host.upper, true, text)
-                    if found >= 0, body(found) { return true }
+                    if index > host.lower, map.labels.contains(dots) {
+                        let found = value(map.wildcard, bytes, index, host.upper, true, text)
+                        if found >= 0, body(found) { return true }
+                    }
+                    dots -= 1
                 }
                 index += 1
             }

@@ -76,6 +76,9 @@ struct RouteCompiler {
         map.any = hosts.first { $0.0 == "*" }?.1 ?? -1
         map.wildcard = slotMap(
             hosts.filter { $0.0.hasPrefix("*.") }.map { (String($0.0.dropFirst()), $0.1) })
+        for (name, _) in hosts where name.hasPrefix("*.") {
+            map.labels.insert(name.utf8.count { $0 == UInt8(ascii: ".") })
+        }
         map.exact = slotMap(hosts.filter { !$0.0.hasPrefix("*") })
         return map
     }

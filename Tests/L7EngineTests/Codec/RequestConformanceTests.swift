@@ -335,6 +335,14 @@ struct RequestLengthConformanceTests {
 
 @Suite("RFC 9112 section 3.2: Host")
 struct HostConformanceTests {
+    /// So many bytes, half of them dots.
+    private static func host(_ count: Int) -> String {
+        String(String(repeating: "a.", count: count / 2 + 1).prefix(count - 1)) + "a"
+    }
+    private static func named(_ host: String) -> String {
+        "GET / HTTP/1.1\r\nHost: \(host)\r\n\r\n"
+    }
+
     static let hosts: [Case] =
         [
             "", "a", "A.b-c_d~e", "a:80", "a:", "a:0", "a:65535", "127.0.0.1", "127.0.0.1:8080",
@@ -352,6 +360,10 @@ struct HostConformanceTests {
         ].map {
             Case("host \"\($0)\"", "GET / HTTP/1.1\r\nHost: \($0)\r\n\r\n", .hostInvalid)
         } + [
+            Case("a host of 253 bytes", named(host(253))),
+            Case("and a dot at its end", named(host(253) + ".:80")),
+            Case("a host of 254 bytes", named(host(254)), .hostInvalid),
+            Case("a host of 500 labels", named(host(1000)), .hostInvalid),
             Case("no host in HTTP/1.1", "GET / HTTP/1.1\r\nX: a\r\n\r\n", .hostMissing),
             Case("no host, but in the target", "GET http://a/ HTTP/1.1\r\n\r\n", .hostMissing),
             Case("no host in HTTP/1.0, but in the target", "GET http://a/ HTTP/1.0\r\n\r\n"),

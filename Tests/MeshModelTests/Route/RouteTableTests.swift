@@ -207,6 +207,20 @@ struct RouteHostTests {
         #expect(find(table, Self.routes, "/", host: host) == wins)
     }
 
+    @Test(arguments: [1, 62, 63, 64, 120])
+    func `wildcards of any number of labels are found below names of many`(_ labels: Int) {
+        let suffix = String(repeating: "a.", count: labels) + "z"
+        let table = table(Self.routes, hosts: [["*.\(suffix)"], ["*.b.\(suffix)"], ["*.a"], ["*"]])
+
+        for (host, wins) in [
+            ("x.\(suffix)", "exact"), ("b.\(suffix)", "exact"), ("x.b.\(suffix)", "wild"),
+            ("y.x.b.\(suffix.uppercased())", "wild"), (".\(suffix)", "any"),
+            (suffix, "any"), ("x.\(suffix)z", "any"), ("..\(suffix)", "exact"),
+        ] {
+            #expect(find(table, Self.routes, "/", host: host) == wins, "\(host)")
+        }
+    }
+
     @Test func `a request belongs to the most specific listener, and to no other`() {
         let routes = [route("a", [("a", HTTPRouteMatch(path: .prefix("/a")))]), Self.routes[3]]
         let table = RouteTable(

@@ -3,6 +3,9 @@
 internal import MeshModel
 
 enum RequestTarget {
+    /// Bytes of a host's name, without the dot at its end.
+    static var hostBytesMax: Int { HostLabels.nameBytesMax }
+
     /// Splits the target into `head`; answers why it is refused, `nil` if it is not.
     static func read(
         _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange, _ head: inout MessageHead
@@ -154,6 +157,7 @@ enum RequestTarget {
             guard index > authority.lower || authority.isEmpty else { return nil }
         }
         let host = ByteRange(authority.lower, index)
+        guard unsafe isShort(base, host) else { return nil }
         guard index < authority.upper else { return host }
         guard unsafe base[index] == 0x3a, authority.upper - index <= 6 else { return nil }
         var port = 0
@@ -171,6 +175,15 @@ enum RequestTarget {
     ) -> ByteRange {
         guard host.count > 1, unsafe base[host.upper - 1] == 0x2e else { return host }
         return ByteRange(host.lower, host.upper - 1)
+    }
+
+    /// Whether it can be a name in DNS. The dot at the end of one does not count.
+    ///
+    /// - Source: RFC 1035 section 2.3.4: 255 octets with the length of each label and the root's.
+    private static func isShort(_ base: UnsafePointer<UInt8>, _ host: ByteRange) -> Bool {
+        if host.count <= hostBytesMax { return true }
+        guard host.count == hostBytesMax + 1 else { return false }
+        return unsafe base[host.upper - 1] == 0x2e
     }
 
     private static func isHostByte(_ byte: UInt8) -> Bool {
