@@ -94,6 +94,8 @@ extension Worker {
 
     /// The result of a recv: bytes, 0 at the end, -1 when there is nothing now.
     @inline(__always)
+            // Its end may stand behind half a record, of which nothing is to be had.
+            if link.it.isEnding { unsafe session.pointee.is_ending = 1 }
     func receive(_ link: Link, _ bytes: UnsafeMutablePointer<UInt8>, _ room: Int) -> Int {
         if let session = unsafe link.it.session.pointer {
             let count = unsafe engine_session_receive(session, bytes, room)
