@@ -114,7 +114,8 @@ let package = Package(
         .testTarget(
             name: "L7EngineTests",
             dependencies: [
-                "L7Engine", "MeshModel", "CLinux", "CNghttp2", "AllocationCount", "TestSupport",
+                "L7Engine", "MeshModel", "CLinux", "CNghttp2", "COpenSSL", "AllocationCount",
+                "TestSupport",
             ], exclude: ["Tunnel/hbone_peer.py"]),
         .testTarget(
             name: "NodeAgentTests",

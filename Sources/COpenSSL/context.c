@@ -172,6 +172,7 @@ SSL_CTX *tls_context_plain(const SSL_METHOD *method)
 					 SSL_OP_CIPHER_SERVER_PREFERENCE |
 					 SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+	tls_context_count_messages(context);
 	/* One recv(2) takes all records that have come. */
 	SSL_CTX_set_read_ahead(context, 1);
 	if (SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1 ||

@@ -7,6 +7,8 @@
 
 /* A context with what all of ours have in common: suites, groups, options. NULL without memory. */
 SSL_CTX *tls_context_plain(const SSL_METHOD *method);
+/* Has messages counted that sessions receive after their handshakes. */
+void tls_context_count_messages(SSL_CTX *context);
 /* The session of OpenSSL's behind ours. */
 SSL *tls_session_ssl(const struct engine_session *session);
 /* The SPIFFE ID of a workload's certificate, copied (free(3)); NULL where it is none as it should

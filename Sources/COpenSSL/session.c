@@ -32,8 +32,8 @@ static int wire_read(BIO *bio, char *bytes, int room)
 	if (count < 0 && errno == EAGAIN)
 		BIO_set_retry_read(bio);
 	if (wire->keeps_first && count > 0) {
-		wire->first_count = (size_t)count < sizeof(wire->first) ? (size_t)count
-									: sizeof(wire->first);
+		wire->first_count =
+		    (size_t)count < sizeof(wire->first) ? (size_t)count : sizeof(wire->first);
 		memcpy(wire->first, bytes, wire->first_count);
 	}
 	wire->has_ended = count == 0 || (count < 0 && errno != EAGAIN);
@@ -132,7 +132,14 @@ struct tls_session {
 	uint32_t burst; /* bytes sent since something was last received */
 	/* Records that the socket did not take. */
 	uint8_t *rest;
-	size_t rest_start, rest_end;
+	size_t rest_start, rest_end, rest_room;
+	/* Of those, bytes that answer the peer's messages, and who pays for them. */
+	size_t answers;
+	uint64_t *account, *total;
+	uint32_t messages; /* that came since the last data */
+	uint8_t has_answered;
+	uint8_t is_receiving;
+	uint8_t is_flood;
 };
 
 static struct tls_session *of(struct engine_session *session)
@@ -205,10 +212,46 @@ static enum tls_failure reason(const SSL *session, unsigned long error)
 	}
 }
 
+/* After the handshake every message of the peer's comes by here, once in the state that it leads
+ * to, and none of the records that carry data. What is too much cannot be refused here: a session
+ * that has received its end reads nothing more. */
+static void on_message(const SSL *ssl, int where, int value)
+{
+	struct tls_session *session = SSL_get_app_data(ssl);
+
+	(void)value;
+	if (!session || !session->is_receiving || !(where & SSL_CB_LOOP))
+		return;
+	switch (SSL_get_state(ssl)) {
+	case TLS_ST_SR_KEY_UPDATE:
+	case TLS_ST_CR_KEY_UPDATE:
+	case TLS_ST_CR_SESSION_TICKET:
+	case TLS_ST_SR_CLNT_HELLO:
+	case TLS_ST_CR_HELLO_REQ:
+		break;
+	default: /* what we send, and the way back */
+		return;
+	}
+	if (++session->messages <= TLS_MESSAGES_MAX)
+		return;
+	session->is_flood = 1;
+	SSL_set_shutdown(session->ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
+}
+
+void tls_context_count_messages(SSL_CTX *context)
+{
+	SSL_CTX_set_info_callback(context, on_message);
+}
+
 /* What a call that did not succeed means: 0 to come again, -1 at the end (`failure` says whether it
  * was an orderly one); empties the error queue. */
 static int outcome(struct tls_session *session, int code)
 {
+	if (session->is_flood) {
+		session->failure = TLS_FAILURE_OTHER;
+		ERR_clear_error();
+		return -1;
+	}
 	switch (SSL_get_error(session->ssl, code)) {
 	case SSL_ERROR_WANT_READ:
 		return 0;
@@ -244,22 +287,51 @@ static ssize_t push(int fd, const uint8_t *bytes, size_t count)
 	return sent;
 }
 
-/* Keeps what the socket did not take. */
+/* Keeps what the socket did not take. What is added to it bit by bit is not copied each time. */
 static int keep(struct tls_session *session, const uint8_t *bytes, size_t count)
 {
 	size_t held = session->rest_end - session->rest_start;
-	uint8_t *block = malloc(held + count);
+	size_t room = session->rest ? held + count + TLS_ANSWERS_MAX : count;
 
-	if (!block)
-		return -ENOMEM;
-	if (held)
-		memcpy(block, session->rest + session->rest_start, held);
-	memcpy(block + held, bytes, count);
-	free(session->rest);
-	session->rest = block;
-	session->rest_start = 0;
-	session->rest_end = held + count;
+	if (session->rest_room - session->rest_end < count) {
+		uint8_t *block = malloc(room);
+
+		if (!block)
+			return -ENOMEM;
+		if (held)
+			memcpy(block, session->rest + session->rest_start, held);
+		free(session->rest);
+		session->rest = block;
+		session->rest_room = room;
+		session->rest_start = 0;
+		session->rest_end = held;
+	}
+	memcpy(session->rest + session->rest_end, bytes, count);
+	session->rest_end += count;
 	return 0;
+}
+
+/* Answers wait, or (negative) do not any more. */
+static void account_for(struct tls_session *session, ssize_t count)
+{
+	if (!session->answers) {
+		session->account = session->wire->account;
+		session->total = session->wire->total;
+	}
+	session->answers += (size_t)count;
+	if (session->account)
+		*session->account += (uint64_t)count;
+	if (session->total)
+		*session->total += (uint64_t)count;
+}
+
+static void drop_rest(struct tls_session *session)
+{
+	if (session->answers)
+		account_for(session, -(ssize_t)session->answers);
+	free(session->rest);
+	session->rest = NULL;
+	session->rest_start = session->rest_end = session->rest_room = 0;
 }
 
 /* Sends what the wire holds: 0, or -errno. */
@@ -293,10 +365,21 @@ static int send_rest(struct tls_session *session)
 	session->rest_start += (size_t)sent;
 	if (session->rest_start < session->rest_end)
 		return 0;
-	free(session->rest);
-	session->rest = NULL;
-	session->rest_start = session->rest_end = 0;
+	drop_rest(session);
 	return 1;
+}
+
+/* Sends what receiving made: answers to the peer's messages. */
+static void send_answers(struct tls_session *session)
+{
+	size_t before = session->rest_end - session->rest_start;
+
+	send_wire(session);
+	if (session->rest_end - session->rest_start <= before)
+		return;
+	account_for(session, (ssize_t)(session->rest_end - session->rest_start - before));
+	if (session->answers > TLS_ANSWERS_MAX)
+		session->is_flood = 1;
 }
 
 static int do_handshake(struct engine_session *base)
@@ -310,6 +393,7 @@ static int do_handshake(struct engine_session *base)
 	code = SSL_do_handshake(session->ssl);
 	session->wire->keeps_first = 0;
 	result = code == 1 ? 1 : outcome(session, code);
+	session->has_answered |= session->wire->count > 0;
 	/* An alert goes out even where the handshake failed. */
 	if ((send_rest(session) < 0 || send_wire(session) < 0) && result >= 0) {
 		session->failure = TLS_FAILURE_TRUNCATED;
@@ -329,14 +413,22 @@ static ssize_t do_receive(struct engine_session *base, void *bytes, size_t room)
 	size_t count = 0;
 	int result = 0;
 
-	aim(session);
 	base->is_drained = 0;
-	/* Records of one byte cost as much as large ones: others wait meanwhile. */
+	if (session->is_flood)
+		return -ECONNRESET;
+	aim(session);
+	session->is_receiving = 1;
+	/* Records of one byte cost as much as large ones, and messages more: others wait meanwhile.
+	 */
 	for (int records = 0; count < room && records < 64; records++) {
+		uint32_t before = session->messages;
 		size_t more = 0;
 		int code = SSL_read_ex(session->ssl, (uint8_t *)bytes + count, room - count, &more);
 
 		count += more;
+		records += (int)(session->messages - before);
+		if (more)
+			session->messages = 0;
 		if (code != 1) {
 			result = outcome(session, code);
 			break;
@@ -344,16 +436,18 @@ static ssize_t do_receive(struct engine_session *base, void *bytes, size_t room)
 		if (session->wire->is_drained && !SSL_has_pending(session->ssl))
 			break;
 	}
-	/* Answers of the protocol's own: key updates, alerts. */
+	session->is_receiving = 0;
 	if (session->wire->count)
-		send_wire(session);
+		send_answers(session);
 	session->burst = 0;
 	if (count) {
 		/* An end behind these bytes is met again by the next call. */
-		base->is_drained =
-		    result == 0 && session->wire->is_drained && !SSL_has_pending(session->ssl);
+		base->is_drained = result == 0 && !session->is_flood && session->wire->is_drained &&
+				   !SSL_has_pending(session->ssl);
 		return (ssize_t)count;
 	}
+	if (session->is_flood)
+		return -ECONNRESET;
 	if (result == 0)
 		return -EAGAIN;
 	return session->failure == TLS_FAILURE_NONE ? 0 : -ECONNRESET;
@@ -480,7 +574,7 @@ static void do_free(struct engine_session *base)
 	struct tls_session *session = of(base);
 
 	SSL_free(session->ssl);
-	free(session->rest);
+	drop_rest(session);
 	free(session);
 }
 
@@ -507,6 +601,7 @@ static struct tls_session *session_new(SSL_CTX *context, struct tls_wire *wire, 
 	BIO_set_data(bio, wire);
 	BIO_set_init(bio, 1);
 	SSL_set_bio(ssl, bio, bio);
+	SSL_set_app_data(ssl, session);
 	session->base.operations = &operations;
 	session->ssl = ssl;
 	session->wire = wire;
@@ -536,8 +631,7 @@ static int keep_session(SSL *ssl, SSL_SESSION *offered)
 
 void tls_context_keep_sessions(SSL_CTX *context)
 {
-	SSL_CTX_set_session_cache_mode(context,
-				       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(context, keep_session);
 }
 
@@ -551,7 +645,6 @@ struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, 
 		return NULL;
 	session->endpoint = endpoint;
 	session->identity = identity;
-	SSL_set_app_data(session->ssl, session);
 	SSL_set_connect_state(session->ssl);
 	if ((name && *name && SSL_set_tlsext_host_name(session->ssl, name) != 1) ||
 	    (previous && SSL_set_session(session->ssl, previous) != 1)) {
@@ -560,6 +653,16 @@ struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, 
 		return NULL;
 	}
 	return &session->base;
+}
+
+int tls_session_has_flooded(const struct engine_session *session)
+{
+	return ((const struct tls_session *)session)->is_flood;
+}
+
+int tls_session_has_answered(const struct engine_session *session)
+{
+	return ((const struct tls_session *)session)->has_answered;
 }
 
 enum tls_failure tls_session_failure(const struct engine_session *session)

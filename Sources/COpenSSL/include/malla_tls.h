@@ -41,6 +41,12 @@ struct tls_kept {
 
 enum { TLS_KEPT_MAX = 256 };
 
+/* Messages of the protocol's own, KeyUpdates for one, that may come in a row, without a byte of data
+ * between them: each costs as much as a small request. BoringSSL's limit; Go's is 16. */
+enum { TLS_MESSAGES_MAX = 32 };
+/* Bytes of answers to them that may wait for a peer that does not read. */
+enum { TLS_ANSWERS_MAX = 4096 };
+
 /* What the sessions of one worker share: the records of the call that is under way, and sessions
  * that endpoints offered to resume, one for each. */
 struct tls_wire {
@@ -53,6 +59,9 @@ struct tls_wire {
 	uint8_t first[512];
 	size_t count;
 	size_t capacity;
+	/* Bytes of answers that wait are added up here, of the account that is served and of all;
+	 * NULL: nowhere. */
+	uint64_t *account, *total;
 	uint8_t *bytes;
 	uint8_t *staging; /* a record's worth of plain bytes */
 	struct tls_kept kept[TLS_KEPT_MAX]; /* by endpoint, modulo; the newest wins a place */
@@ -111,6 +120,10 @@ struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, 
 /* Has sessions of a client's context kept, in the wire of the worker that they belong to. */
 void tls_context_keep_sessions(SSL_CTX *context);
 
+/* Whether a handshake has come so far that the peer was answered. */
+int tls_session_has_answered(const struct engine_session *session);
+/* Whether the peer sent more messages, or left more answers to them unread, than it may. */
+int tls_session_has_flooded(const struct engine_session *session);
 /* Why the last step failed. */
 enum tls_failure tls_session_failure(const struct engine_session *session);
 int tls_session_is_resumed(const struct engine_session *session);

@@ -313,5 +313,11 @@ enum Exposition {
                 out += ",result=\"\(result.label)\"} \(value)\n"
             }
         }
+        out += "# HELP malla_tls_floods_total TLS connections cut for messages that are no data.\n"
+        out += "# TYPE malla_tls_floods_total counter\n"
+        for side in HandshakeSide.allCases {
+            let value = tallies.reduce(0) { $0 + $1.value(.floods(side)) }
+            out += "malla_tls_floods_total{side=\"\(side.label)\"} \(value)\n"
+        }
     }
 }

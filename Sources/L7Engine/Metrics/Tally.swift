@@ -6,6 +6,12 @@ enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
     case accessLogDropped, seriesDropped, acceptPaused, races, upstreamsConnecting, upstreamsIdle
     case upstreamsActive, pipesRefused, accountPipesRefused, affinitiesForgotten
+    /// TLS connections cut for what they sent that was no data.
+    case clientFloods, upstreamFloods
+
+    static func floods(_ side: HandshakeSide) -> Counter {
+        side == .downstream ? .clientFloods : .upstreamFloods
+    }
 }
 
 /// Whose handshake it was.

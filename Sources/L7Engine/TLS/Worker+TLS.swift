@@ -14,6 +14,15 @@ internal import MeshModel
     /// `capacity`: bytes of records that one call may make.
     init(capacity: Int) { unsafe pointer = tls_wire_new(capacity) }
 
+    /// Where answers to messages of the protocol's own are counted that a peer does not take: of the
+    /// account that is served from here on, and of all. Both words live as long as the worker.
+    @inline(__always)
+    func charge(_ account: UnsafeMutablePointer<UInt64>, _ total: UnsafeMutablePointer<UInt64>) {
+        guard let wire = unsafe pointer else { return }
+        unsafe wire.pointee.account = account
+        unsafe wire.pointee.total = total
+    }
+
     /// Whether what the handshake read last is a request: OpenSSL knows five methods only.
     fileprivate var hasReadHTTP: Bool {
         guard let wire = unsafe pointer else { return false }
@@ -100,6 +109,19 @@ extension Worker {
     func failHandshake(_ link: Link, isLate: Bool) {
         guard link.it.hasTLS, let session = unsafe link.it.session.pointer else { return }
         var why = isLate ? .timeout : TLSFailure(unsafe tls_session_failure(session))
+    /// Whether what ended a connection was a flood of messages that are no data (KeyUpdates).
+    func hasFlooded(_ link: Link) -> Bool {
+        guard link.it.hasTLS, let session = unsafe link.it.session.pointer else { return false }
+        // Safe: the session lives as long as its connection is not dead.
+        return unsafe tls_session_has_flooded(session) != 0
+    }
+
+    /// Whether our part of a handshake has gone out.
+    func hasAnswered(_ link: Link) -> Bool {
+        guard let session = unsafe link.it.session.pointer else { return false }
+        return unsafe tls_session_has_answered(session) != 0
+    }
+
         if why == .notTLS, link.it.role == .downstream, wire.hasReadHTTP { why = .plainHTTP }
         tally.count(side(link), why)
         if why == .plainHTTP, link.it.role == .downstream { explainPlain(link) }

@@ -109,7 +109,9 @@ extension Worker {
             case .again: movedBytes += limits.receiveBytesMax / 4
             case .nothing: carrier.it.canRead = false
             case .ended:
-                endCarrier(carrier, carrier.it.tunnel.end)
+                let isFlood = hasFlooded(carrier)
+                if isFlood { tally.count(.floods(side(carrier))) }
+                endCarrier(carrier, isFlood ? .flood : carrier.it.tunnel.end)
                 return
             }
             if carrier.it.canRead, yields(carrier) { break }

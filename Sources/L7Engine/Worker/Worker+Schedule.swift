@@ -92,7 +92,11 @@ extension Worker {
 
     /// Blocks taken and given from here on are the account's.
     @inline(__always)
-    func charge(_ index: Int32) { unsafe buffers.charged = accounts.bufferBytes(index) }
+    func charge(_ index: Int32) {
+        let account = unsafe accounts.bufferBytes(index)
+        unsafe buffers.charged = unsafe account
+        unsafe wire.charge(account, streamBytes)
+    }
 
     /// One connection has moved its share of bytes, or used its account's share of time: the
     /// others first.

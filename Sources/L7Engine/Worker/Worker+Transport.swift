@@ -121,7 +121,10 @@ extension Worker {
         if count == -Int(EAGAIN) { return -1 }
         link.it.hasEnded = true
         // A reset, or TLS without close_notify: nobody said that this was all.
-        if count < 0 { link.it.isBroken = true }
+        if count < 0, !link.it.isBroken {
+            link.it.isBroken = true
+            if hasFlooded(link) { tally.count(.floods(side(link))) }
+        }
         return 0
     }
 

@@ -43,7 +43,7 @@ internal import MeshModel
     var carriers = PoolTable()
     var soiled: [Link] = []
     /// Those that are not read, because of the memory that their streams hold already; and bytes
-    /// of it, of all streams of this worker.
+    /// of it, of all streams of this worker, and of answers that wait in sessions.
     var paused: [Link] = []
     let streamBytes: UnsafeMutablePointer<UInt64>
     /// Whom carriers show themselves as, by their tokens.

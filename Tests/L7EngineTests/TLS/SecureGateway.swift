@@ -17,7 +17,7 @@ struct SecureGateway {
 
     let engine: Engine
     let port: UInt16
-    private let descriptor: Int32
+    let descriptor: Int32
     private let origin: UInt16
     private let filters: [HTTPRouteFilter]
 
