@@ -77,6 +77,9 @@ struct Limits: Sendable {
     /// for news. A request of a hundred bytes costs 15 us.
     var quantumMicroseconds: Int64 = 200
     var turnMicroseconds: Int64 = 400
+    /// What an account may owe the others, after events that cost more than its share. No event
+    /// that a peer can cause costs as much; the worker's thread may lose the processor in one.
+    var debtMicrosecondsMax: Int64 = 250_000
     /// Interim answers (1xx) to one request, beyond which the upstream's answer is refused.
     var interimsMax: UInt8 = 100
     /// Moved for one connection before the next one's turn.
@@ -127,7 +130,8 @@ struct Limits: Sendable {
     var connectNanosecondsMax: UInt64 = 5_000_000_000
     /// After it a second endpoint is dialled as well. RFC 8305 section 5.
     var raceNanoseconds: UInt64 = 250_000_000
-    /// Handshakes of clients under way in one worker: some 30 KiB each, for at most that time.
+    /// Handshakes of clients under way in one worker, and as many of tunnels' peers: some 30 KiB
+    /// each, for at most that time.
     var handshakesMax = 1024
     /// Of one workload, or of those outside with one address.
     var accountHandshakesMax = 256

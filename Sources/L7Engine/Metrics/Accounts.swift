@@ -23,12 +23,15 @@ internal import MeshModel
 
     /// Upstreams being dialled for it.
     var pending: Int32 = 0
-    /// Handshakes of its clients under way.
-    var handshakes: Int32 = 0
+    /// Under way: of its clients, and of peers' carriers.
+    var handshakes = HandshakeQueue()
+    var greetings = HandshakeQueue()
     /// Pipes that its connections have.
     var pipes: Int32 = 0
     /// What it may still use in this round; negative: it owes.
     var deficit: Int64 = 0
+    /// Since when it has nothing to do, in cycles.
+    var restedAt: UInt64 = 0
     /// Connections that have something to do, in the order in which it came.
     var first = Link.none
     var last = Link.none

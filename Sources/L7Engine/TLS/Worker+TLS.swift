@@ -58,12 +58,7 @@ extension Worker {
             tally.count(.downstream, .noContext)
             return false
         case .secure(let server):
-            guard handshakesOpen < limits.handshakesMax,
-                accounts[link.it.account].handshakes < Int32(limits.accountHandshakesMax)
-            else {
-                tally.count(.downstream, .overload)
-                return false
-            }
+            makeRoomForHandshake(of: link)
             // Safe: the session holds a reference to the context; the wire is this thread's.
             let session = unsafe tls_accept_new(
                 server.context.pointer, wire.pointer, link.it.descriptor)
@@ -109,6 +104,11 @@ extension Worker {
     func failHandshake(_ link: Link, isLate: Bool) {
         guard link.it.hasTLS, let session = unsafe link.it.session.pointer else { return }
         var why = isLate ? .timeout : TLSFailure(unsafe tls_session_failure(session))
+        if why == .notTLS, link.it.role == .downstream, wire.hasReadHTTP { why = .plainHTTP }
+        tally.count(side(link), why)
+        if why == .plainHTTP, link.it.role == .downstream { explainPlain(link) }
+    }
+
     /// Whether what ended a connection was a flood of messages that are no data (KeyUpdates).
     func hasFlooded(_ link: Link) -> Bool {
         guard link.it.hasTLS, let session = unsafe link.it.session.pointer else { return false }
@@ -120,11 +120,6 @@ extension Worker {
     func hasAnswered(_ link: Link) -> Bool {
         guard let session = unsafe link.it.session.pointer else { return false }
         return unsafe tls_session_has_answered(session) != 0
-    }
-
-        if why == .notTLS, link.it.role == .downstream, wire.hasReadHTTP { why = .plainHTTP }
-        tally.count(side(link), why)
-        if why == .plainHTTP, link.it.role == .downstream { explainPlain(link) }
     }
 
     /// A client that speaks plain HTTP to a TLS port is told so, in its own language.

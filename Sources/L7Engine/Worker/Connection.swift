@@ -201,6 +201,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var workload: Int32 = -1
     /// Downstream: a stream of a Gateway's, which said for whom it asks: `peer`.
     var isOfGateway = false
+    /// Its handshake was answered, and is not done.
+    var isShaking = false
     /// Carrier: it was accepted; else dialled.
     var isServer = false
     /// Carrier: in `Worker.soiled`.

@@ -166,8 +166,13 @@ extension Worker {
             guard descriptor != -EAGAIN else { return }
             accepted += 1
             guard descriptor >= 0 else { continue }
+            let begun = engine_cycles()
             tally.count(.connections)
             let account = account(of: IPAddress(high: peer.high, low: peer.low))
+            defer {
+                let ended = engine_cycles()
+                spend(account, ended &- begun, at: ended)
+            }
             if let reason = isReserved(descriptor) ? .descriptors : excess(account) {
                 tally.count(.connectionsClosed)
                 let isOther =

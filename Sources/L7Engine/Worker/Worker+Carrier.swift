@@ -34,7 +34,10 @@ extension Worker {
     /// Goes on with the handshake; `true`: streams may flow.
     func greet(_ carrier: Link) -> Bool {
         let result = shakeHands(carrier)
-        if result == 0 { return false }
+        if result == 0 {
+            if carrier.it.isServer { noteProgress(of: carrier) }
+            return false
+        }
         guard result > 0 else {
             let why = meshFailure(carrier)
             turnAway(carrier, why, why == .nameMismatch ? .wrongPeer : .handshake)
@@ -46,7 +49,7 @@ extension Worker {
         }
         guard isStillBelieved(carrier) else { return false }
         if carrier.it.isServer {
-            countGreeting(carrier, -1)
+            handshakeEnded(carrier)
             carrier.it.phase = .tunnel
             carrier.it.tunnel = HBONETunnel(
                 over: carrier.it.session, carrier.it.descriptor, isServer: true,
@@ -81,12 +84,6 @@ extension Worker {
             let id = try? SPIFFEID(text)
         else { return }
         carrier.it.source = names.number(of: id)
-    }
-
-    /// A peer's handshake begins (1) or is over (-1).
-    func countGreeting(_ carrier: Link, _ difference: Int) {
-        handshakesOpen += difference
-        accounts[carrier.it.account].handshakes += Int32(difference)
     }
 
     /// Of a peer that does not take our answers nothing more is read: they would pile up.
@@ -233,8 +230,7 @@ extension Worker {
             }
             let spent = engine_cycles() &- at
             at &+= spent
-            accounts[account].cycles &+= spent
-            accounts[account].deficit -= Int64(truncatingIfNeeded: spent)
+            spend(account, spent, at: at)
         }
         soiled.removeAll(keepingCapacity: true)
     }
@@ -328,7 +324,7 @@ extension Worker {
     /// Ends a carrier; its streams hear of it, and what they carried fails or is tried elsewhere.
     func endCarrier(_ carrier: Link, _ why: TunnelEnd) {
         guard carrier.it.phase != .dead else { return }
-        if carrier.it.phase == .handshaking, carrier.it.isServer { countGreeting(carrier, -1) }
+        if carrier.it.phase == .handshaking, carrier.it.isServer { handshakeEnded(carrier) }
         let wasOpen = carrier.it.phase == .tunnel
         if wasOpen {
             tally.count(.open(side(carrier)), by: -1)

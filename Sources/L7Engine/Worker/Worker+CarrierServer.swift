@@ -27,18 +27,13 @@ extension Worker {
             turnAway(carrier, .noContext, .noCredential)
             return
         }
-        guard handshakesOpen < limits.handshakesMax,
-            accounts[carrier.it.account].handshakes < Int32(limits.accountHandshakesMax)
-        else {
-            turnAway(carrier, .overload, .memory)
-            return
-        }
+        makeRoomForHandshake(of: carrier)
         guard secure(carrier, as: contexts), watchCarrier(carrier) else {
             endCarrier(carrier, .memory)
             return
         }
-        countGreeting(carrier, 1)
         carrier.it.phase = .handshaking
+        handshakeBegins(carrier)
         timers.arm(carrier, at: now + limits.handshakeNanosecondsMax)
     }
 

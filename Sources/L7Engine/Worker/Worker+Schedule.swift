@@ -1,6 +1,7 @@
 // Who is served next: deficit round-robin over accounts. What the kernel reports, and what a turn
 // made possible, waits in the queue of its account; each account gets a quantum of time in turn, so
-// that one that floods delays the others by its quantum and not by its queue.
+// that one that floods delays the others by its quantum and not by its queue. An event cannot be
+// interrupted: what it cost beyond the quantum its account owes, and pays by letting others pass.
 //
 // - Source: Shreedhar and Varghese, "Efficient Fair Queuing using Deficit Round Robin", 1995.
 
@@ -25,6 +26,7 @@ extension Worker {
             accounts[index].first = link
             if !accounts[index].isActive {
                 accounts[index].isActive = true
+                if accounts[index].deficit < 0 { payByWaiting(index) }
                 accounts[index].deficit = min(accounts[index].deficit, 0) + quantum
                 appendActive(index)
             }
@@ -54,8 +56,11 @@ extension Worker {
         askedAt = at
         let end = at &+ UInt64(turn)
         defer { slot.rest() }
+        var passedFirst: Int32 = -1
         while activeFirst >= 0 {
             let index = activeFirst
+            if accounts[index].deficit < 0, passes(index, &passedFirst) { continue }
+            passedFirst = -1
             let link = accounts[index].first
             accounts[index].first = link.it.readyNext
             link.it.isReady = false
@@ -75,19 +80,70 @@ extension Worker {
             accounts[index].cycles &+= spent
             accounts[index].deficit -= Int64(truncatingIfNeeded: spent)
             if accounts[index].first.isNone {
-                // What it owes it will pay when it comes again, but not for ever.
-                accounts[index].deficit = max(accounts[index].deficit, -4 * quantum)
                 accounts[index].isActive = false
+                accounts[index].restedAt = at
                 activeFirst = accounts[index].next
             } else if accounts[index].deficit <= 0 {
-                accounts[index].deficit = max(accounts[index].deficit, -4 * quantum) + quantum
-                if accounts[index].next >= 0 {
-                    activeFirst = accounts[index].next
-                    appendActive(index)
-                }
+                letPass(index)
             }
             if at > end { return }
         }
+    }
+
+    /// The account's turn is over: the next one comes, if there is one.
+    private func letPass(_ index: Int32) {
+        accounts[index].deficit = max(accounts[index].deficit, -debtMax) + quantum
+        guard accounts[index].next >= 0 else { return }
+        activeFirst = accounts[index].next
+        appendActive(index)
+    }
+
+    /// Whether an account that owes lets the others pass: one event may have cost it more than a
+    /// quantum, and each turn that it forgoes pays one. Where all owe, nobody is held up: the one
+    /// that owes least is served.
+    private func passes(_ index: Int32, _ first: inout Int32) -> Bool {
+        if accounts[index].next < 0 {
+            accounts[index].deficit = 0
+            return false
+        }
+        if first == index {
+            forgive()
+            first = -1
+        } else {
+            if first < 0 { first = index }
+            letPass(index)
+        }
+        return true
+    }
+
+    /// All that are active owe: none owes less than before in comparison with the others.
+    private func forgive() {
+        var least = Int64.min
+        var index = activeFirst
+        while index >= 0 {
+            least = max(least, accounts[index].deficit)
+            index = accounts[index].next
+        }
+        guard least < 0 else { return }
+        index = activeFirst
+        while index >= 0 {
+            accounts[index].deficit -= least
+            index = accounts[index].next
+        }
+    }
+
+    /// What an account owes is paid by the time in which it asked for nothing, too.
+    private func payByWaiting(_ index: Int32) {
+        let rest = engine_cycles() &- accounts[index].restedAt
+        accounts[index].deficit =
+            max(accounts[index].deficit, -debtMax) + Int64(min(rest, UInt64(debtMax)))
+    }
+
+    /// Notes what was done for an account outside of `serve`, up to the moment `at`.
+    func spend(_ index: Int32, _ cycles: UInt64, at: UInt64) {
+        accounts[index].cycles &+= cycles
+        accounts[index].deficit -= Int64(truncatingIfNeeded: cycles)
+        if !accounts[index].isActive { accounts[index].restedAt = at }
     }
 
     /// Blocks taken and given from here on are the account's.

@@ -21,20 +21,14 @@ internal import MeshModel
 }
 
 extension Worker {
-    /// After accept(2) or connect(2): `true` when bytes may flow now.
+    /// After accept(2) or connect(2): `true` when bytes may flow now. A client's handshake waits for
+    /// its account's turn like all else that a client sends.
     func begin(_ link: Link) -> Bool {
         if link.it.session.isNone { return true }
         link.it.phase = .handshaking
-        countHandshake(link, 1)
+        if link.it.role == .downstream { handshakeBegins(link) }
         timers.arm(link, at: now + limits.handshakeNanosecondsMax)
-        return handshake(link)
-    }
-
-    /// A client's handshake begins (1) or is over (-1).
-    func countHandshake(_ link: Link, _ difference: Int) {
-        guard link.it.role == .downstream else { return }
-        handshakesOpen += difference
-        accounts[link.it.account].handshakes += Int32(difference)
+        return link.it.role == .upstream && handshake(link)
     }
 
     /// Goes on with a handshake after an event; `true`: it is done in this moment.
@@ -46,14 +40,18 @@ extension Worker {
         if result > 0 {
             countHandshake(link)
             if link.it.role == .downstream {
-                countHandshake(link, -1)
+                handshakeEnded(link)
                 link.it.phase = .head
             }
             // Bytes may lie in the session without a new edge of the socket's.
             link.it.canRead = true
             return true
         }
-        if result < 0 { handshakeFailed(link, isLate: false) }
+        if result < 0 {
+            handshakeFailed(link, isLate: false)
+        } else if link.it.role == .downstream {
+            noteProgress(of: link)
+        }
         return false
     }
 
@@ -94,10 +92,10 @@ extension Worker {
 
     /// The result of a recv: bytes, 0 at the end, -1 when there is nothing now.
     @inline(__always)
-            // Its end may stand behind half a record, of which nothing is to be had.
-            if link.it.isEnding { unsafe session.pointee.is_ending = 1 }
     func receive(_ link: Link, _ bytes: UnsafeMutablePointer<UInt8>, _ room: Int) -> Int {
         if let session = unsafe link.it.session.pointer {
+            // Its end may stand behind half a record, of which nothing is to be had.
+            if link.it.isEnding { unsafe session.pointee.is_ending = 1 }
             let count = unsafe engine_session_receive(session, bytes, room)
             guard count > 0 else { return nothing(link, count) }
             if unsafe session.pointee.is_drained != 0, !link.it.isEnding { link.it.canRead = false }

@@ -85,6 +85,8 @@ internal import MeshModel
     /// Cycles: what an account may use before the next one's turn, and a whole turn.
     let quantum: Int64
     let turn: Int64
+    /// What it may owe at most.
+    let debtMax: Int64
     /// Moved for the connection that is served now, and since when it is, in cycles.
     var movedBytes = 0
     var servedAt: UInt64 = 0
@@ -93,8 +95,9 @@ internal import MeshModel
     var isToldAll = true
 
     let wire: TLSWire
-    /// Downstream handshakes under way.
+    /// Handshakes under way of clients, and of peers (Worker+Handshakes).
     var handshakesOpen = 0
+    var greetingsOpen = 0
     /// Of `connectionsOpen`, those of clients outside of the mesh.
     var outsideOpen = 0
     var ticketKeysAt: UInt64
@@ -129,6 +132,7 @@ internal import MeshModel
         let perMicrosecond = Int64(accounts.cyclesPerSecond / 1_000_000)
         quantum = perMicrosecond * limits.quantumMicroseconds
         turn = perMicrosecond * limits.turnMicroseconds
+        debtMax = perMicrosecond * limits.debtMicrosecondsMax
         self.nodeSockets = nodeSockets
         isInOwnNamespace = nodeSockets != nil
         self.capturedListener = capturedListener
@@ -348,7 +352,7 @@ extension Worker {
         if link.it.phase == .idle { pools.removeIdle(link) }
         if !link.it.isWatched { leaveUnwatched(link) }
         if !link.it.pool.isNone { countUpstream(link, -1) }
-        if link.it.phase == .handshaking { countHandshake(link, -1) }
+        if link.it.phase == .handshaking, link.it.role == .downstream { handshakeEnded(link) }
         link.it.phase = .dead
         timers.remove(link)
         endSession(link)

@@ -38,13 +38,52 @@ struct AccountTests {
         for _ in 0..<2 { worker.serve() }
         #expect(flood.count { $0.it.isReady } == 99)
         #expect(late.map(\.it.isReady) == [false, true])
-        for _ in 0..<2 { worker.serve() }
-        #expect(flood.count { $0.it.isReady } == 98)
-        #expect(late.map(\.it.isReady) == [false, false])
+        // Who is served while both wait has used no more than the other.
+        while late[1].it.isReady {
+            let used = (worker.accounts[1].cycles, worker.accounts[2].cycles)
+            worker.serve()
+            #expect(late[1].it.isReady ? used.0 <= used.1 : used.1 <= used.0)
+        }
 
-        for _ in 0..<98 { worker.serve() }
+        for _ in 0..<99 { worker.serve() }
         #expect(!worker.hasReady)
-        #expect(worker.accounts[1].cycles > worker.accounts[2].cycles)
+    }
+
+    @Test func `one event that took long is paid back before its account is served again`() throws {
+        var limits = Limits()
+        limits.turnMicroseconds = 0
+        let worker = try worker(limits)
+        let heavy = connections(2, account: 1, of: worker)
+        let light = connections(50, account: 2, of: worker)
+        for link in heavy + light { worker.note(link, 0) }
+        worker.accounts[1].deficit = -worker.debtMax
+
+        for _ in 0..<50 { worker.serve() }
+        #expect(light.allSatisfy { !$0.it.isReady })
+        #expect(heavy.allSatisfy { $0.it.isReady })
+        // Nobody waits for a debt where nobody else waits.
+        for _ in 0..<2 { worker.serve() }
+        #expect(!worker.hasReady)
+    }
+
+    @Test func `where all owe, the one that owes least is next, and time pays a debt`() throws {
+        var limits = Limits()
+        limits.turnMicroseconds = 0
+        let worker = try worker(limits)
+        let links = (1...3).map { connections(1, account: $0, of: worker)[0] }
+        for link in links { worker.note(link, 0) }
+        for (index, owed) in [9, 5, 7].enumerated() {
+            worker.accounts[Int32(index + 1)].deficit = -Int64(owed) * worker.debtMax / 10
+        }
+        for served in [1, 2, 0] {
+            worker.serve()
+            #expect(!links[served].it.isReady, "\(served)")
+        }
+        // The account has had nothing to do since the processor's clock began.
+        worker.accounts[1].deficit = -worker.debtMax
+        worker.accounts[1].restedAt = 0
+        worker.note(links[0], 0)
+        #expect(worker.accounts[1].deficit == worker.quantum)
     }
 
     @Test func `within its quantum an account goes on`() throws {
