@@ -1,112 +1,14 @@
 /* Sessions: handshake, records in, records out, goodbye. OpenSSL's error queue is empty when a call
  * begins, because whoever finds an error in it empties it. */
-#include "context.h"
+#include "session.h"
 
 #include <errno.h>
-#include <openssl/bio.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-
-/* ---- the wire: a BIO that reads the descriptor and writes into a block ---- */
-
-static int wire_read(BIO *bio, char *bytes, int room)
-{
-	struct tls_wire *wire = BIO_get_data(bio);
-	ssize_t count;
-
-	BIO_clear_retry_flags(bio);
-	if (wire->is_drained) {
-		BIO_set_retry_read(bio);
-		return -1;
-	}
-	do
-		count = recv(wire->fd, bytes, (size_t)room, 0);
-	while (count < 0 && errno == EINTR);
-	/* Behind a short read stands nothing, or the end. */
-	wire->is_drained = count < room && !wire->is_ending;
-	if (count < 0 && errno == EAGAIN)
-		BIO_set_retry_read(bio);
-	if (wire->keeps_first && count > 0) {
-		wire->first_count =
-		    (size_t)count < sizeof(wire->first) ? (size_t)count : sizeof(wire->first);
-		memcpy(wire->first, bytes, wire->first_count);
-	}
-	wire->has_ended = count == 0 || (count < 0 && errno != EAGAIN);
-	return (int)count;
-}
-
-static int wire_write(BIO *bio, const char *bytes, int count)
-{
-	struct tls_wire *wire = BIO_get_data(bio);
-
-	BIO_clear_retry_flags(bio);
-	/* Cannot happen: `Limits` asserts that the block holds what one call may seal. */
-	if ((size_t)count > wire->capacity - wire->count)
-		return -1;
-	memcpy(wire->bytes + wire->count, bytes, (size_t)count);
-	wire->count += (size_t)count;
-	return count;
-}
-
-static long wire_control(BIO *bio, int command, long number, void *pointer)
-{
-	(void)number, (void)pointer;
-	switch (command) {
-	case BIO_CTRL_FLUSH:
-		return 1;
-	case BIO_CTRL_EOF:
-		return ((struct tls_wire *)BIO_get_data(bio))->has_ended;
-	default:
-		return 0;
-	}
-}
-
-static BIO_METHOD *method;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void prepare(void)
-{
-	method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "malla wire");
-	if (!method)
-		return;
-	BIO_meth_set_read(method, wire_read);
-	BIO_meth_set_write(method, wire_write);
-	BIO_meth_set_ctrl(method, wire_control);
-}
-
-struct tls_wire *tls_wire_new(size_t capacity)
-{
-	struct tls_wire *wire = calloc(1, sizeof(*wire));
-
-	pthread_once(&once, prepare);
-	if (wire) {
-		wire->bytes = malloc(capacity);
-		wire->staging = malloc(SSL3_RT_MAX_PLAIN_LENGTH);
-	}
-	if (!wire || !wire->bytes || !wire->staging || !method) {
-		tls_wire_free(wire);
-		return NULL;
-	}
-	wire->capacity = capacity;
-	return wire;
-}
-
-void tls_wire_free(struct tls_wire *wire)
-{
-	if (wire) {
-		free(wire->bytes);
-		free(wire->staging);
-		tls_kept_free(wire);
-	}
-	free(wire);
-}
-
-/* ---- sessions ---- */
 
 /* Bytes of an answer that go in records of one segment each, so that the first of them can be
  * opened as soon as the first segment is there; what follows goes in large ones. The burst is what
@@ -114,38 +16,6 @@ void tls_wire_free(struct tls_wire *wire)
 enum { RECORD_FIRST = 1380, RECORD_BURST = 10 * RECORD_FIRST };
 /* Plain bytes that one call seals at most. The wire has room for them in records of either size. */
 enum { SEALED_MAX = 128 * 1024 };
-
-struct tls_session {
-	struct engine_session base;
-	SSL *ssl;
-	struct tls_wire *wire;
-	int fd;
-	/* Plain bytes at the head of the next `send` that are sealed already: they are reported as
-	 * taken while the socket takes `rest`, so that the caller comes again, and sees progress.
-	 */
-	size_t owed;
-	uint8_t failure;
-	uint8_t offers_ticket;
-	uint8_t is_done;
-	uint32_t identity; /* of the endpoint; 0 for clients */
-	uint64_t endpoint;
-	uint32_t burst; /* bytes sent since something was last received */
-	/* Records that the socket did not take. */
-	uint8_t *rest;
-	size_t rest_start, rest_end, rest_room;
-	/* Of those, bytes that answer the peer's messages, and who pays for them. */
-	size_t answers;
-	uint64_t *account, *total;
-	uint32_t messages; /* that came since the last data */
-	uint8_t has_answered;
-	uint8_t is_receiving;
-	uint8_t is_flood;
-};
-
-static struct tls_session *of(struct engine_session *session)
-{
-	return (struct tls_session *)session;
-}
 
 static enum tls_failure verification(const SSL *session)
 {
@@ -210,37 +80,6 @@ static enum tls_failure reason(const SSL *session, unsigned long error)
 		return ERR_GET_REASON(error) > SSL_AD_REASON_OFFSET ? TLS_FAILURE_ALERT
 								    : TLS_FAILURE_OTHER;
 	}
-}
-
-/* After the handshake every message of the peer's comes by here, once in the state that it leads
- * to, and none of the records that carry data. What is too much cannot be refused here: a session
- * that has received its end reads nothing more. */
-static void on_message(const SSL *ssl, int where, int value)
-{
-	struct tls_session *session = SSL_get_app_data(ssl);
-
-	(void)value;
-	if (!session || !session->is_receiving || !(where & SSL_CB_LOOP))
-		return;
-	switch (SSL_get_state(ssl)) {
-	case TLS_ST_SR_KEY_UPDATE:
-	case TLS_ST_CR_KEY_UPDATE:
-	case TLS_ST_CR_SESSION_TICKET:
-	case TLS_ST_SR_CLNT_HELLO:
-	case TLS_ST_CR_HELLO_REQ:
-		break;
-	default: /* what we send, and the way back */
-		return;
-	}
-	if (++session->messages <= TLS_MESSAGES_MAX)
-		return;
-	session->is_flood = 1;
-	SSL_set_shutdown(session->ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
-}
-
-void tls_context_count_messages(SSL_CTX *context)
-{
-	SSL_CTX_set_info_callback(context, on_message);
 }
 
 /* What a call that did not succeed means: 0 to come again, -1 at the end (`failure` says whether it
@@ -311,24 +150,10 @@ static int keep(struct tls_session *session, const uint8_t *bytes, size_t count)
 	return 0;
 }
 
-/* Answers wait, or (negative) do not any more. */
-static void account_for(struct tls_session *session, ssize_t count)
-{
-	if (!session->answers) {
-		session->account = session->wire->account;
-		session->total = session->wire->total;
-	}
-	session->answers += (size_t)count;
-	if (session->account)
-		*session->account += (uint64_t)count;
-	if (session->total)
-		*session->total += (uint64_t)count;
-}
-
 static void drop_rest(struct tls_session *session)
 {
 	if (session->answers)
-		account_for(session, -(ssize_t)session->answers);
+		tls_account_for(session, -(ssize_t)session->answers);
 	free(session->rest);
 	session->rest = NULL;
 	session->rest_start = session->rest_end = session->rest_room = 0;
@@ -377,7 +202,7 @@ static void send_answers(struct tls_session *session)
 	send_wire(session);
 	if (session->rest_end - session->rest_start <= before)
 		return;
-	account_for(session, (ssize_t)(session->rest_end - session->rest_start - before));
+	tls_account_for(session, (ssize_t)(session->rest_end - session->rest_start - before));
 	if (session->answers > TLS_ANSWERS_MAX)
 		session->is_flood = 1;
 }
@@ -590,7 +415,7 @@ static struct tls_session *session_new(SSL_CTX *context, struct tls_wire *wire, 
 {
 	struct tls_session *session = calloc(1, sizeof(*session));
 	SSL *ssl = session ? SSL_new(context) : NULL;
-	BIO *bio = ssl ? BIO_new(method) : NULL;
+	BIO *bio = ssl ? tls_wire_bio(wire) : NULL;
 
 	if (!bio) {
 		SSL_free(ssl);
@@ -598,8 +423,6 @@ static struct tls_session *session_new(SSL_CTX *context, struct tls_wire *wire, 
 		ERR_clear_error();
 		return NULL;
 	}
-	BIO_set_data(bio, wire);
-	BIO_set_init(bio, 1);
 	SSL_set_bio(ssl, bio, bio);
 	SSL_set_app_data(ssl, session);
 	session->base.operations = &operations;
@@ -653,11 +476,6 @@ struct engine_session *tls_connect_new(SSL_CTX *context, struct tls_wire *wire, 
 		return NULL;
 	}
 	return &session->base;
-}
-
-int tls_session_has_flooded(const struct engine_session *session)
-{
-	return ((const struct tls_session *)session)->is_flood;
 }
 
 int tls_session_has_answered(const struct engine_session *session)

@@ -14,8 +14,8 @@ internal import MeshModel
     /// `capacity`: bytes of records that one call may make.
     init(capacity: Int) { unsafe pointer = tls_wire_new(capacity) }
 
-    /// Where answers to messages of the protocol's own are counted that a peer does not take: of the
-    /// account that is served from here on, and of all. Both words live as long as the worker.
+    /// Where answers to messages of the protocol's own are counted that a peer does not take: those
+    /// of the account that is served from here on, and all. Both words live as long as the worker.
     @inline(__always)
     func charge(_ account: UnsafeMutablePointer<UInt64>, _ total: UnsafeMutablePointer<UInt64>) {
         guard let wire = unsafe pointer else { return }

@@ -1,7 +1,7 @@
-// Handshakes of clients, and of peers that open tunnels: how many are under way. Nobody knows before
-// who will go on with one, so nobody is refused for those who do not: where there are too many, the
-// one that has stood still for longest goes, of the account that has most of them. Peers have a
-// number of their own: strangers at a Gateway do not keep nodes apart.
+// Handshakes of clients, and of peers that open tunnels: how many are under way. Nobody knows
+// before who will go on with one, so nobody is refused for those who do not: where there are too
+// many, the one that has stood still for longest goes, of the account that has most of them. Peers
+// have a number of their own: strangers at a Gateway do not keep nodes apart.
 
 internal import Glibc
 

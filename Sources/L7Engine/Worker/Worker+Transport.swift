@@ -21,8 +21,8 @@ internal import MeshModel
 }
 
 extension Worker {
-    /// After accept(2) or connect(2): `true` when bytes may flow now. A client's handshake waits for
-    /// its account's turn like all else that a client sends.
+    /// After accept(2) or connect(2): `true` when bytes may flow now. A client's handshake waits
+    /// for its account's turn like all else that a client sends.
     func begin(_ link: Link) -> Bool {
         if link.it.session.isNone { return true }
         link.it.phase = .handshaking
