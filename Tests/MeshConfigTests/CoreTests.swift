@@ -184,6 +184,31 @@ struct CoreTests {
         #expect(result.diagnostics.map(\.category) == [.reference, .reference])
     }
 
+    static let specialAddresses = [
+        "0.0.0.0", "::", "127.0.0.1", "::1", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1",
+        "::ffff:10.0.0.1", "x",
+    ]
+
+    @Test(arguments: specialAddresses)
+    func `nobody outside is served at an address that is every node's, every pod's or nobody's`(
+        _ address: String
+    ) throws {
+        let result = try TestDirectory.load(
+            """
+            {apiVersion: v1, kind: Service, metadata: {name: a},
+              spec: {clusterIP: 10.96.0.1, externalIPs: [192.0.2.1, '\(address)']}}
+            ---
+            {apiVersion: v1, kind: Service, metadata: {name: b},
+              spec: {clusterIP: 10.96.0.2, type: LoadBalancer},
+              status: {loadBalancer: {ingress: [{ip: 192.0.2.2}, {ip: '\(address)'}]}}}
+            """)
+        #expect(result.mesh.services.isEmpty)
+        #expect(
+            Set(result.diagnostics.map(\.field)) == [
+                "spec.externalIPs[1]", "status.loadBalancer.ingress[1].ip",
+            ])
+    }
+
     @Test func `two services with one address: the first keeps it, the second is refused whole`()
         throws
     {

@@ -63,12 +63,18 @@ extension PodRules {
     private static func checkHostPorts(_ spec: Value?, _ check: inout ShapeCheck) {
         for (container, value) in (spec?["containers"]?.list ?? []).enumerated() {
             for (index, port) in (value["ports"]?.list ?? []).enumerated() {
-                guard let ip = port["hostIP"], let text = ip.text, !text.isEmpty,
-                    IPAddress(text) == nil
-                else { continue }
-                check.error(
-                    "spec.containers[\(container)].ports[\(index)].hostIP", ip.line,
-                    "'\(text)' is no IPv4 or IPv6 address")
+                guard let ip = port["hostIP"], let text = ip.text, !text.isEmpty else { continue }
+                let path = "spec.containers[\(container)].ports[\(index)].hostIP"
+                guard let address = IPAddress(text) else {
+                    check.error(path, ip.line, "'\(text)' is no IPv4 or IPv6 address")
+                    continue
+                }
+                // Not refused, as the API does not: a pod that is refused has no policies.
+                if address.isMulticast || (address.isLinkLocal && !address.isIPv4) {
+                    check.warn(
+                        .unsupported, path, ip.line,
+                        "'\(text)' is an address that no node serves: nothing is served there")
+                }
             }
         }
     }
@@ -96,10 +102,13 @@ enum ServiceRules {
                 "spec.loadBalancerSourceRanges[\(index)]", range.line,
                 "'\(text)' is no block of addresses such as 10.0.0.0/8")
         }
+        for (index, address) in (spec["externalIPs"]?.list ?? []).enumerated() {
+            checkOuterAddress(address, "spec.externalIPs[\(index)]", &check)
+        }
         let ingress = root["status"]?["loadBalancer"]?["ingress"]?.list ?? []
         for (index, entry) in ingress.enumerated() {
             guard let ip = entry["ip"], ip.text != "" else { continue }
-            checkAddress(ip, "status.loadBalancer.ingress[\(index)].ip", &check)
+            checkOuterAddress(ip, "status.loadBalancer.ingress[\(index)].ip", &check)
         }
         checkPorts(spec["ports"]?.list ?? [], &check)
     }
@@ -114,6 +123,26 @@ enum ServiceRules {
         if address.isUnspecified || address.isLoopback || address.isMulticast {
             check.error(path, value.line, "'\(text)' cannot be a service's address")
         }
+    }
+
+    /// What is served to those outside must be an address that can be routed to a node.
+    ///
+    /// - Source: Kubernetes' ValidateNonSpecialIP, which allows some multicast.
+    private static func checkOuterAddress(
+        _ value: Value, _ path: String, _ check: inout ShapeCheck
+    ) {
+        guard let text = value.text else { return }
+        guard let address = IPAddress(unmapped: text) else {
+            return check.error(path, value.line, "'\(text)' is no IPv4 or IPv6 address")
+        }
+        let kinds = [
+            ("unspecified", address.isUnspecified), ("loopback", address.isLoopback),
+            ("link-local", address.isLinkLocal), ("multicast", address.isMulticast),
+        ]
+        guard let kind = kinds.first(where: \.1)?.0 else { return }
+        check.error(
+            path, value.line,
+            "'\(text)' is \(kind): it cannot be an address of a service for those outside")
     }
 
     private static func checkPorts(_ ports: [Value], _ check: inout ShapeCheck) {

@@ -36,6 +36,8 @@ public struct IPAddress: Hashable, Sendable, Comparable, BitwiseCopyable {
     }
 
     /// 224.0.0.0/4, ff00::/8.
+    /// 169.254.0.0/16 and fe80::/10.
+    public var isLinkLocal: Bool { isIPv4 ? v4 >> 16 == 0xa9fe : high >> 54 == 0x3fa }
     public var isMulticast: Bool { isIPv4 ? v4 >> 28 == 0xe : high >> 56 == 0xff }
 
     /// The byte at `index` (0...15) in network order.
