@@ -96,7 +96,7 @@ public final class Datapath {
     var links: AttachedLinks
     var rows: KernelRows
     var services: ServiceRows
-    private var stale = StaleEndpoints()
+    private var stale: StaleEndpoints
     private var staleSockets: [StaleSocket] = []
     private var hasApplied = false
     /// The last one that is in force without any problem.
@@ -165,6 +165,7 @@ public final class Datapath {
 
         self.options = options
         self.object = object
+        stale = StaleEndpoints(pods: rows.podAddresses)
         self.rows = rows
         self.flows = flows
         self.translations = translations
@@ -210,10 +211,13 @@ public final class Datapath {
 
     private func applyServices(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
         let outcome = try services.apply(snapshot)
-        // What went while no agent ran is found by what sockets dialled.
+        // What went while no agent ran is found by what is connected to it yet.
         let isFirst = !hasApplied
         hasApplied = true
-        let left = isFirst ? services.maps.dialledEnds.filter { !services.isAlive($0) } : []
+        let left =
+            isFirst
+            ? services.maps.dialledEnds.union(flows.translatedEnds)
+                .filter { !services.isAlive($0) } : []
         end(outcome.gone + left, outcome.left)
         return outcome.problems
     }
@@ -381,6 +385,7 @@ public final class Datapath {
     public func collect() {
         flows.collect()
         translations.collect()
+        services.rest()
     }
 
     /// Flows that were over and taken out, since this agent started.

@@ -10,6 +10,8 @@ struct PacketBuilder {
     var target: [UInt8]
     var targetPort: UInt16
     var flags: UInt8
+    /// Time to live, or hop limit.
+    var hops: UInt8 = 64
 
     static func bytes(_ value: UInt16) -> [UInt8] {
         [UInt8(value >> 8), UInt8(value & 255)]
@@ -22,11 +24,11 @@ struct PacketBuilder {
         let ethernet =
             [UInt8](repeating: 0, count: 12) + (isIPv4 ? [0x08, 0x00] : [0x86, 0xdd])
         guard isIPv4 else {
-            return ethernet + [0x60, 0, 0, 0] + Self.bytes(UInt16(tcp.count)) + [6, 64] + source
+            return ethernet + [0x60, 0, 0, 0] + Self.bytes(UInt16(tcp.count)) + [6, hops] + source
                 + target + tcp
         }
         var header: [UInt8] =
-            [0x45, 0] + Self.bytes(UInt16(20 + tcp.count)) + [0, 1, 0x40, 0, 64, 6, 0, 0] + source
+            [0x45, 0] + Self.bytes(UInt16(20 + tcp.count)) + [0, 1, 0x40, 0, hops, 6, 0, 0] + source
             + target
         header.replaceSubrange(10..<12, with: Self.bytes(Self.checksum(header)))
         return ethernet + header + tcp

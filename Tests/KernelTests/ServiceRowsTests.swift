@@ -72,6 +72,101 @@ struct ServiceRowsTests {
         #expect(Self.counts(rows)[0] == 2)
     }
 
+    @Test func `a host port takes over no address that is not the node's, and is named`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        let ports = [
+            "10.0.0.1", "10.0.0.7", "198.51.100.1", "127.0.0.1", "192.0.2.53", "169.254.169.254",
+        ]
+        var mesh = Self.mesh(ports)
+        mesh.nodes[0].externalAddresses = [IPAddress("198.51.100.1")!]
+        mesh.hostAddresses = [IPAddress("10.0.0.7")!]
+        for round in ["first", "again"] {
+            let outcome = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+            #expect(outcome.problems.map(\.subject) == ["pod t/p", "pod t/p"], "\(round)")
+            #expect(outcome.problems.allSatisfy { $0.isWaiting })
+            #expect(outcome.problems.first?.message.contains("192.0.2.53") == true)
+        }
+        let served = Self.served(rows)
+        #expect(served == ["10.0.0.1", "10.0.0.7", "127.0.0.1", "198.51.100.1"])
+        // An address that the node loses is not served any more.
+        mesh.hostAddresses = []
+        _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 2))
+        let less = Self.served(rows)
+        #expect(less == ["10.0.0.1", "127.0.0.1", "198.51.100.1"])
+    }
+
+    @Test func `one host port at several addresses is in force at each`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.mesh(["10.0.0.1", "fd00::1"])
+        mesh.hostAddresses = [IPAddress("fd00::1")!]
+        let outcome = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+        #expect(outcome.problems.isEmpty)
+        let served = Self.served(rows)
+        #expect(served == ["10.0.0.1", "fd00::1"])
+        let lengths = rows.entries().map(\.inside.endpoints.count)
+        #expect(lengths == [1, 1])
+    }
+
+    @Test func `connections from outside are served on when the last service is gone`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.snapshot(services: 1, endpoints: 1).mesh
+        mesh.services[0].ports[0].nodePort = 30080
+        _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+        let atFirst = Self.serves(rows)
+        #expect(atFirst)
+        try rows.maps.translations.set(malla_flow_key(), to: malla_snat())
+        mesh.services = []
+        _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 2))
+        rows.rest()
+        let withFlow = Self.serves(rows)
+        #expect(withFlow, "a flow is left")
+        try rows.maps.translations.remove(malla_flow_key())
+        rows.rest()
+        let atLast = Self.serves(rows)
+        #expect(!atLast)
+    }
+
+    @Test func `a node that has no address to dial from says so`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.snapshot(services: 2, endpoints: 1).mesh
+        mesh.services[1].externalAddresses = [IPAddress("fd98::1")!]
+        let outcome = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+        #expect(outcome.problems.map(\.subject) == ["service t/s1"])
+        #expect(outcome.problems.first?.message.contains("no InternalIP of IPv6") == true)
+        mesh.nodes[0].addresses.append(IPAddress("fd00::1")!)
+        let after = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 2))
+        #expect(after.problems.isEmpty)
+    }
+
+    /// The addresses of all rows, sorted as texts.
+    private static func served(_ rows: borrowing ServiceRows) -> [String] {
+        rows.entries().map(\.end.address.description).sorted()
+    }
+
+    private static func serves(_ rows: borrowing ServiceRows) -> Bool {
+        let row = rows.maps.node.value(of: 0, placeholder: malla_node())
+        return row?.flags == UInt32(MALLA_NODE_SERVES)
+    }
+
+    /// A pod with host port 15353 at each of these addresses.
+    private static func mesh(_ addresses: [String]) -> Mesh {
+        var mesh = snapshot(services: 0, endpoints: 0).mesh
+        mesh.workloads = [
+            Workload(
+                name: ObjectName("t", "p"), serviceAccount: "default", node: "n1", labels: [:],
+                addresses: [IPAddress("10.1.0.9")!, IPAddress("fd10::9")!], interface: nil,
+                isMeshed: false, workloadName: "p",
+                hostPorts: addresses.map {
+                    HostPort(address: IPAddress($0)!, port: 15353, target: 443)
+                })
+        ]
+        return mesh
+    }
+
     @Test
     func `a full map keeps what is there, names what is not, and takes it once there is room`()
         throws

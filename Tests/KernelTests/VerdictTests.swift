@@ -107,6 +107,8 @@ struct VerdictTests {
                 seal: UInt32(MALLA_SEAL) | MALLA_HOOK_FROM_POD.rawValue)
             back.source = family.node
             back.sourcePort = 30080
+            // By a route: a hop less to go.
+            back.hops = 63
             #expect(sent.answer == redirect)
             #expect(sent.packet == back.frame, "checksums included")
             #expect(

@@ -328,6 +328,43 @@ struct ServiceTrafficTests {
         }
     }
 
+    @Test func `TCP to a pod that went while no agent ran is reset when one is back`() throws {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["far"]))
+        defer { mesh.close() }
+        let client = try mesh.bed["client"].start("tcp", Self.patientConnection + ["10.96.0.1"])
+        let unseen = try mesh.unseen(Self.patientConnection)
+        let outside = try mesh.bed.startOutside("tcp", Self.patientConnection + ["10.98.0.1"])
+        try eventually("all are connected: \(client.text)") {
+            client.text.contains("x-pod: far") && outside.text.contains("x-pod: far")
+                && unseen.allSatisfy { Command.text($0).contains("x-pod: far") }
+        }
+        for agent in mesh.agents { agent.stop() }
+        try mesh.remove(pod: "far")
+        try mesh.node.startAgent()
+        try eventually("they are reset: \(client.text)\n\(outside.text)") {
+            client.text.contains("ECONNABORTED") && outside.text.contains("ECONNRESET")
+                && unseen.allSatisfy { Command.text($0).contains("ECONNRESET") }
+        }
+    }
+
+    @Test func `connections from outside outlive the last service that is served there`() throws {
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
+        defer { mesh.close() }
+        let client = try mesh.bed.startOutside("tcp", Self.patientConnection + ["10.98.0.1"])
+        func answers() -> Int { client.text.components(separatedBy: "x-pod: near").count }
+        try eventually("it is connected: \(client.text)") { answers() > 1 }
+        try mesh.bed.configure("service.yaml", "")
+        try eventually("nothing is served outside") {
+            try mesh.bed.outside(OpenMesh.ask + ["http://10.76.0.1:30080/"]).status
+                == OpenMesh.refused
+        }
+        let before = answers()
+        try eventually("it lives: \(client.text.suffix(200))") {
+            answers() > before + 2 || client.exitStatus != nil
+        }
+        #expect(client.exitStatus == nil, "\(client.text.suffix(200))")
+    }
+
     /// The pod is web's only endpoint.
     private static func slices(_ pod: TestPod) -> String {
         [("IPv4", pod.v4), ("IPv6", pod.v6)].map { family, address in

@@ -90,7 +90,7 @@
  * left_ranged       socket: left alone, the service's source ranges are judged at the interface
  * source_refused    dropped: the service's source ranges do not hold the client
  * brought_home      a pod's packet to a service of which it is the endpoint: given to itself
- * snat_ports        dropped: no port is free from which to dial the endpoint
+ * snat_ports        refused: no port is free to dial the endpoint from, or its tuple is in use
  * too_long          answered: the packet exceeds the MTU of the way to the endpoint
  * no_way            dropped: the node's routes know no way to the endpoint or the client
  * past_engine       no engine serves, and the pod fails open: an endpoint's address written
@@ -101,6 +101,8 @@
  * off_link          dropped: neighbour discovery out of a pod to what is not on its link
  * plain_refused     reset: plain text, and the pod that would receive insists on mutual TLS
  * unguarded         dropped: the hook's program, which would have judged it, is not there
+ * no_source         refused: the node has no address of the family to dial the endpoint from
+ * expired           answered: the packet's time to live ends here
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -159,7 +161,9 @@
 	X(UNASKED, 53, "unasked")                                                                  \
 	X(OFF_LINK, 54, "off_link")                                                                \
 	X(PLAIN_REFUSED, 55, "plain_refused")                                                      \
-	X(UNGUARDED, 56, "unguarded")
+	X(UNGUARDED, 56, "unguarded")                                                              \
+	X(NO_SOURCE, 57, "no_source")                                                              \
+	X(EXPIRED, 58, "expired")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),
@@ -461,6 +465,8 @@ enum malla_flow_state {
 #define MALLA_FLOW_VOUCHED 2048
 /* Between a pod of this node and one of another: it does not need the stack. */
 #define MALLA_FLOW_ROUTED 4096
+/* From outside to a service, which its client goes on knowing instead of the pod. */
+#define MALLA_FLOW_SERVED 8192
 
 /* The unit of flows' clocks: 2^30 ns of CLOCK_MONOTONIC, 1.07 s. */
 #define MALLA_TICK_SHIFT 30
@@ -553,21 +559,6 @@ struct malla_node {
 	__u32 pad[3];
 };
 MALLA_ABI_SIZE(struct malla_node, 48);
-
-/* malla_dialled: what a socket dialled, by the endpoint that it got instead. */
-struct malla_dialled_key {
-	__u64 socket_cookie;
-	struct malla_end endpoint;
-	__u32 pad;
-};
-MALLA_ABI_SIZE(struct malla_dialled_key, 32);
-
-struct malla_dialled {
-	__u64 namespace_cookie;	  /* of the socket */
-	struct malla_end service; /* what it dialled */
-	__u32 process;		  /* that dialled; its namespace is the socket's */
-};
-MALLA_ABI_SIZE(struct malla_dialled, 32);
 
 #define MALLA_SETTING_HOST_ALLOWED 1 /* the node reaches its own pods, whatever policies say */
 #define MALLA_SETTING_HBONE	   2 /* the engine serves MALLA_HBONE_PORT of its pods */

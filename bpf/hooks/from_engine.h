@@ -206,6 +206,8 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	if (!packet_from_engine_port(packet) && nat_find(&packet->flow, MALLA_NAT_OUT_OF_POD))
 		return MALLA_VERDICT_AS_POD;
 	answer = way_route(skb, packet, &packet->flow, &onward->route);
+	if (!answer && way_age(skb, packet))
+		return MALLA_VERDICT_AS_POD_NO_ROUTE;
 	return answer ? from_engine_refused(answer) : MALLA_VERDICT_FORWARDED;
 }
 

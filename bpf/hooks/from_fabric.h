@@ -34,6 +34,17 @@ static __always_inline int from_fabric_is_spoofed(struct __sk_buff *skb,
 	       pod_find(&packet->flow.source);
 }
 
+/*
+ * Who speaks with a service of this node from the same port is its pod's client by this tuple; the
+ * answers would bear the service's address.
+ */
+static __always_inline int from_fabric_is_served(const struct packet *packet,
+						 const struct sight *sight)
+{
+	return sight->flow && !sight->is_back && !packet->is_icmp &&
+	       sight->flow->flags & MALLA_FLOW_SERVED && sight->flow->state != MALLA_FLOW_CLOSED;
+}
+
 /* A pod of another node opens a connection to one of this node, which needs no engine. */
 static __always_inline enum malla_verdict
 from_fabric_open(struct __sk_buff *skb, struct packet *packet, struct sight *sight, __u32 *target)
@@ -83,6 +94,8 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 		return MALLA_VERDICT_SPOOFED;
 	if (flow_engine_holds(packet, &sight))
 		return MALLA_VERDICT_UPLINK_MET_ENGINE;
+	if (from_fabric_is_served(packet, &sight))
+		return MALLA_VERDICT_SNAT_PORTS;
 	place = inbound(skb, packet);
 	if (place != INBOUND_NOT)
 		return inbound_open(&sight, packet, place, 0, STREAM_FORTH);

@@ -108,6 +108,8 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 		return MALLA_VERDICT_SPOOFED;
 	if (flow_engine_holds(packet, sight))
 		return MALLA_VERDICT_POD_MET_ENGINE;
+	if (flow_is_services(sight))
+		return MALLA_VERDICT_SNAT_PORTS;
 	if (!packet_opens(packet) && nat_find(&packet->flow, MALLA_NAT_HOME))
 		return MALLA_VERDICT_BROUGHT_HOME;
 	service = service_meant(&end, 0);
@@ -179,6 +181,15 @@ from_pod_follow(struct sight *sight, const struct packet *packet, struct from_po
 	return MALLA_VERDICT_PASS;
 }
 
+/* The same where the packet bears what the pod dialled. */
+static __always_inline enum malla_verdict
+from_pod_follow_own(struct sight *sight, const struct packet *packet, struct from_pod *way)
+{
+	if (flow_is_services(sight) && flow_sender(sight->flow, 0) == way->interface)
+		return MALLA_VERDICT_SNAT_PORTS;
+	return from_pod_follow(sight, packet, way);
+}
+
 /*
  * An error about a flow: it goes where the flow's packets go, and bears in itself what they bear
  * there.
@@ -239,6 +250,9 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 	enum malla_verdict verdict;
 
 	flow_see(&packet->flow, sight);
+	if (flow_is_anothers(sight, service))
+		return rewrite_target(way->skb, packet, service) ? MALLA_VERDICT_FAILED
+								 : MALLA_VERDICT_SNAT_PORTS;
 	if (!sight->flow || packet_opens(packet)) {
 		verdict =
 		    inbound_open(sight, packet, inbound(way->skb, packet), service, STREAM_FORTH);
@@ -268,7 +282,7 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 		flow_see_packet(packet, &sight);
 	}
 	if (sight.flow && !packet_opens(packet))
-		verdict = from_pod_follow(&sight, packet, way);
+		verdict = from_pod_follow_own(&sight, packet, way);
 	else
 		verdict = from_pod_open(&sight, packet, way);
 	if (verdict == MALLA_VERDICT_BROUGHT_HOME)
@@ -280,7 +294,7 @@ from_pod_judge(struct __sk_buff *skb, struct packet *packet, struct from_pod *wa
 		if (rewrite_target(skb, packet, &shown->other))
 			return MALLA_VERDICT_FAILED;
 		verdict = from_pod_translated(&sight, &service, packet, way);
-		if (sight.flow)
+		if (sight.flow && verdict != MALLA_VERDICT_SNAT_PORTS)
 			flow_agree(shown, sight.flow);
 		return verdict;
 	}
@@ -298,7 +312,8 @@ static __always_inline enum malla_verdict from_pod_ask(struct __sk_buff *skb, st
 	int mtu = far_ask(skb, packet);
 
 	if (mtu <= 0) {
-		way->is_routed = !mtu;
+		/* Whose hops end here is told so by the stack. */
+		way->is_routed = !mtu && !way_age(skb, packet);
 		return verdict;
 	}
 	way->target = way->interface;
@@ -385,6 +400,7 @@ int malla_from_pod(struct __sk_buff *skb)
 	case MALLA_VERDICT_NO_ENDPOINT:
 	case MALLA_VERDICT_ENGINE_REFUSED:
 	case MALLA_VERDICT_PLAIN_REFUSED:
+	case MALLA_VERDICT_SNAT_PORTS:
 		tell_refused(&packet, verdict);
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	default:

@@ -41,10 +41,10 @@ static __always_inline int outside_reads(struct __sk_buff *skb, __u32 network,
 static __always_inline int outside_refuses(enum malla_verdict verdict)
 {
 	return verdict != MALLA_VERDICT_TRANSLATED && verdict != MALLA_VERDICT_TRANSLATED_BACK &&
-	       verdict != MALLA_VERDICT_TOO_LONG;
+	       verdict != MALLA_VERDICT_TOO_LONG && verdict != MALLA_VERDICT_EXPIRED;
 }
 
-/* A flow that is known; TRANSLATED or TRANSLATED_BACK. */
+/* A flow that is known: TRANSLATED or TRANSLATED_BACK; NO_ENDPOINT: its pod is gone. */
 static __always_inline enum malla_verdict outside_follow(const struct packet *packet,
 							 struct malla_flow_key *becomes)
 {
@@ -54,8 +54,12 @@ static __always_inline enum malla_verdict outside_follow(const struct packet *pa
 		return MALLA_VERDICT_PASS;
 	if (entry->kind != MALLA_NAT_FROM_FABRIC && entry->kind != MALLA_NAT_FROM_REMOTE)
 		return MALLA_VERDICT_PASS;
-	if (packet_opens(packet) && nat_is_over(entry, packet->flow.protocol, bpf_ktime_get_ns()))
+	/* Who dials again from the same port gets an endpoint of now. */
+	if (packet_opens(packet) &&
+	    (nat_is_closed(entry) || nat_is_over(entry, packet->flow.protocol, bpf_ktime_get_ns())))
 		return MALLA_VERDICT_PASS;
+	if (entry->state & NAT_CUT)
+		return MALLA_VERDICT_NO_ENDPOINT;
 	nat_note(entry, packet);
 	*becomes = entry->becomes;
 	return entry->kind == MALLA_NAT_FROM_FABRIC ? MALLA_VERDICT_TRANSLATED
@@ -83,6 +87,13 @@ static __always_inline enum malla_verdict outside_judge(const struct packet *pac
 	return nat_open_outside(packet, service, becomes);
 }
 
+/* The packet as its own answer, back where it came from: see `refuse`. */
+static __always_inline int outside_answer(struct __sk_buff *skb, const struct packet *packet,
+					  __u32 mtu)
+{
+	return refuse(skb, packet, mtu) ? TCX_DROP : (int)bpf_redirect(skb->ifindex, 0);
+}
+
 /* Writes the new tuple; answers what the hook shall tell the kernel. */
 static __always_inline int outside_send(struct __sk_buff *skb, const struct packet *packet,
 					const struct malla_flow_key *becomes,
@@ -93,11 +104,15 @@ static __always_inline int outside_send(struct __sk_buff *skb, const struct pack
 
 	if (found == WAY_TOO_LONG) {
 		*verdict = MALLA_VERDICT_TOO_LONG;
-		return refuse(skb, packet, way.mtu) ? TCX_DROP : (int)bpf_redirect(skb->ifindex, 0);
+		return outside_answer(skb, packet, way.mtu);
 	}
 	if (found == WAY_NONE) {
 		*verdict = MALLA_VERDICT_NO_WAY;
 		return TCX_DROP;
+	}
+	if (found == WAY_ROUTE && way_age(skb, packet)) {
+		*verdict = MALLA_VERDICT_EXPIRED;
+		return outside_answer(skb, packet, REFUSE_EXPIRED);
 	}
 	if (translate(skb, packet, becomes)) {
 		*verdict = MALLA_VERDICT_FAILED;
@@ -151,7 +166,8 @@ static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 		answer = outside_send(skb, &packet, &becomes, &verdict);
 		break;
 	case MALLA_VERDICT_NO_ENDPOINT:
-		answer = refuse(skb, &packet, 0) ? TCX_DROP : (int)bpf_redirect(skb->ifindex, 0);
+	case MALLA_VERDICT_NO_SOURCE:
+		answer = outside_answer(skb, &packet, 0);
 		break;
 	default:
 		answer = TCX_DROP;

@@ -74,6 +74,15 @@ static __always_inline int socket_is_admitted(const struct malla_service *servic
 									     : &node->source6);
 }
 
+/* Whether the endpoint's answers are known to be those of `service`, which was asked last. */
+static __always_inline int socket_has_dialled(__u64 cookie, const struct malla_end *endpoint,
+					      const struct malla_end *service)
+{
+	const struct malla_dialled *dialled = dialled_find(cookie, endpoint);
+
+	return dialled && end_is_equal(&dialled->service, service);
+}
+
 /* Writes `end` only when it answers MALLA_VERDICT_BALANCED. */
 static __always_inline enum malla_verdict socket_balance(const struct socket *socket,
 							 struct malla_end *end)
@@ -108,8 +117,9 @@ static __always_inline enum malla_verdict socket_balance(const struct socket *so
 	}
 	if (!endpoint_choose(service, &service->inside, &client, end))
 		return MALLA_VERDICT_NO_ENDPOINT;
-	/* Of a socket's datagrams only the first one to an endpoint has something to tell. */
-	if (socket->is_connection || !dialled_find(socket->cookie, end))
+	/* Of a socket's datagrams only the first one of a service to an endpoint has something to
+	 * tell. */
+	if (socket->is_connection || !socket_has_dialled(socket->cookie, end, &dialled.service))
 		dialled_record(socket->cookie, end, &dialled);
 	return MALLA_VERDICT_BALANCED;
 }

@@ -14,6 +14,7 @@
 #include "lib/guard.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
+#include "lib/nat.h"
 #include "lib/refuse.h"
 #include "lib/related.h"
 #include "lib/rewrite.h"
@@ -46,9 +47,13 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 		packet->marks = MALLA_FLOW_VOUCHED;
 	verdict =
 	    inbound_open(sight, packet, inbound(skb, packet), 0, (enum stream)stream(skb, packet));
+	if (!sight->flow)
+		return verdict;
 	/* The stack may have translated it, and is to see the answers. */
-	if (judge_allows(verdict) && sight->flow)
+	if (judge_allows(verdict))
 		sight->flow->flags &= (__u16)~MALLA_FLOW_STRAIGHT;
+	if (nat_serves(&packet->flow))
+		sight->flow->flags |= MALLA_FLOW_SERVED;
 	return verdict;
 }
 

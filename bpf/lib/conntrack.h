@@ -198,6 +198,28 @@ static __always_inline int flow_engine_holds(const struct packet *packet, const 
 	       flow_is_held(sight->flow, MALLA_FLOW_DIALLED);
 }
 
+/*
+ * Somebody speaks on this tuple already who does not know its far end as `service`: the answers
+ * would bear the address of the wrong one.
+ */
+static __always_inline int flow_is_anothers(const struct sight *sight,
+					    const struct malla_end *service)
+{
+	const struct malla_flow *flow = sight->flow;
+
+	return flow && flow->state != MALLA_FLOW_CLOSED && !end_is_equal(&flow->other, service);
+}
+
+/* The same of who dials the far end itself: the answers would bear a service's address. */
+static __always_inline int flow_is_services(const struct sight *sight)
+{
+	const struct malla_flow *flow = sight->flow;
+
+	return flow && !sight->is_back && flow->state != MALLA_FLOW_CLOSED &&
+	       (flow->kind == MALLA_FLOW_TRANSLATED_BACK ||
+		(flow->kind == MALLA_FLOW_CAPTURED && flow->other.port_be));
+}
+
 /* Follows TCP's states as far as time-outs need them. */
 static __always_inline void flow_advance_tcp(struct malla_flow *flow, __u8 tcp, int is_back)
 {

@@ -3,6 +3,8 @@
 #pragma once
 #include "lib/kernel.h"
 
+#include "malla_dialled.h"
+
 /*
  * Written at connect(2) and sendto(2) to a service; read by getpeername(2) and recvmsg(2), and by
  * the agent when an endpoint is gone, whose sockets it then resets. An LRU hash, because nothing

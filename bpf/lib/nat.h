@@ -5,12 +5,14 @@
  * bear from there on. Whoever is in a pod or in the node's namespace is balanced at the socket and
  * comes here only if his packets did not go through it; whoever is outside always comes here.
  *
- *  - An endpoint in a local pod sees the client's own address.
+ *  - An endpoint in a local pod sees the client's own address, and his port, unless he speaks with
+ *    the same endpoint from it already, by way of another service or with the pod itself.
  *  - One on another node is dialled from this node's address (SNAT), because the answers must
  *    come back by here; there is no direct return.
  *  - A pod that reaches itself is shown the service's address as its client.
  */
 #pragma once
+#include "lib/conntrack.h"
 #include "lib/endpoint.h"
 #include "lib/pod.h"
 #include "lib/translate.h"
@@ -49,6 +51,7 @@ struct {
 #define NAT_ANSWERED 1 /* the other direction was seen */
 #define NAT_FINISHED 2 /* FIN in this direction */
 #define NAT_RESET    4 /* RST in either */
+#define NAT_CUT	     8 /* the endpoint's pod is gone; the loader writes it */
 
 static __always_inline struct malla_snat *nat_find(const struct malla_flow_key *flow,
 						   enum malla_nat_kind kind)
@@ -70,6 +73,29 @@ static __always_inline int nat_is_over(const struct malla_snat *entry, __u8 prot
 	return silent > (entry->state & NAT_ANSWERED ? NAT_TCP_IDLE : NAT_TCP_OPENING);
 }
 
+/* Whether whoever dials on this tuple is known to be done with its flow: reset, or ended by both.
+ */
+static __always_inline int nat_is_closed(const struct malla_snat *entry)
+{
+	struct malla_flow_key answer = flow_reversed(&entry->becomes);
+	const struct malla_snat *other;
+
+	if (entry->state & (NAT_RESET | NAT_CUT))
+		return 1;
+	if (!(entry->state & NAT_FINISHED))
+		return 0;
+	other = bpf_map_lookup_elem(&malla_snat, &answer);
+	return other && other->state & NAT_FINISHED;
+}
+
+/* Whether the packet is one of a local pod's client who knows the pod as a service. */
+static __always_inline int nat_serves(const struct malla_flow_key *flow)
+{
+	struct malla_flow_key answer = flow_reversed(flow);
+
+	return nat_find(&answer, MALLA_NAT_OUT_OF_POD) != 0;
+}
+
 /* The answers' port is free again too. */
 static __always_inline void nat_reset_other(const struct malla_snat *entry)
 {
@@ -80,7 +106,10 @@ static __always_inline void nat_reset_other(const struct malla_snat *entry)
 		other->state |= NAT_RESET;
 }
 
-/* Notes what a packet tells; writes only what changes, and the time once a second. */
+/*
+ * Notes what a packet tells; writes only what changes, and the time once a second. A SYN that comes
+ * again keeps nothing alive.
+ */
 static __always_inline void nat_note(struct malla_snat *entry, const struct packet *packet)
 {
 	__u64 now = bpf_ktime_get_ns();
@@ -98,7 +127,7 @@ static __always_inline void nat_note(struct malla_snat *entry, const struct pack
 		state |= NAT_ANSWERED;
 	if (state != entry->state)
 		entry->state = state;
-	if (now - entry->seen_ns > NAT_SECOND)
+	if (now - entry->seen_ns > NAT_SECOND && !packet_opens(packet))
 		entry->seen_ns = now;
 }
 
@@ -111,6 +140,48 @@ struct nat_plan {
 
 #define NAT_TAKEN -1 /* another flow, not over yet, would have the same answers */
 #define NAT_FULL  -2
+
+/*
+ * Whether somebody else than `flow` speaks on the tuple that it would get, with a pod itself or by
+ * way of a service. For the verifier.
+ */
+__attribute__((noinline)) int nat_is_spoken(const struct malla_flow_key *flow,
+					    const struct malla_flow_key *becomes)
+{
+	const struct malla_snat *own;
+	struct malla_flow_key answer;
+	struct sight sight;
+
+	if (!flow || !becomes)
+		return 1;
+	answer = flow_reversed(becomes);
+	own = bpf_map_lookup_elem(&malla_snat, &answer);
+	answer = flow_reversed(flow);
+	if (own && flow_is_equal(&own->becomes, &answer))
+		return 0;
+	flow_see(becomes, &sight);
+	return sight.flow && sight.flow->state != MALLA_FLOW_CLOSED;
+}
+
+/* What was recorded of `flow` before is over, its answers too. For the verifier. */
+__attribute__((noinline)) int nat_forget(const struct malla_flow_key *flow)
+{
+	const struct malla_snat *old;
+	struct malla_flow_key answer;
+	struct malla_flow_key back;
+
+	if (!flow)
+		return 0;
+	old = bpf_map_lookup_elem(&malla_snat, flow);
+	if (!old)
+		return 0;
+	answer = flow_reversed(&old->becomes);
+	back = flow_reversed(flow);
+	old = bpf_map_lookup_elem(&malla_snat, &answer);
+	if (old && flow_is_equal(&old->becomes, &back))
+		bpf_map_delete_elem(&malla_snat, &answer);
+	return 0;
+}
 
 /* Records both directions; 0: done. A function of its own for the verifier. */
 __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
@@ -127,10 +198,7 @@ __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 	entry.kind = plan->back;
 	old = bpf_map_lookup_elem(&malla_snat, &answer);
 	if (old && !nat_is_over(old, flow->protocol, entry.seen_ns) &&
-	    !(address_is_equal(&old->becomes.target, &flow->source) &&
-	      old->becomes.target_port_be == flow->source_port_be &&
-	      address_is_equal(&old->becomes.source, &flow->target) &&
-	      old->becomes.source_port_be == flow->target_port_be))
+	    !flow_is_equal(&old->becomes, &entry.becomes))
 		return NAT_TAKEN;
 	if (bpf_map_update_elem(&malla_snat, &answer, &entry, BPF_ANY))
 		return NAT_FULL;
@@ -145,6 +213,13 @@ __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 static __always_inline enum malla_verdict nat_refusal(int refused)
 {
 	return refused == NAT_FULL ? MALLA_VERDICT_SNAT_FULL : MALLA_VERDICT_SNAT_PORTS;
+}
+
+static __always_inline int nat_try(const struct malla_flow_key *flow, const struct nat_plan *plan)
+{
+	if (plan->back == MALLA_NAT_OUT_OF_POD && nat_is_spoken(flow, &plan->becomes))
+		return NAT_TAKEN;
+	return nat_record(flow, plan);
 }
 
 /* A tuple's hash, the same on every node: Maglev's number. */
@@ -169,7 +244,7 @@ static __always_inline int nat_record_from(const struct malla_flow_key *flow, st
 	for (__u32 tried = 0; tried < NAT_PORTS_TRIED; tried++) {
 		plan->becomes.source_port_be =
 		    bpf_htons((__u16)(MALLA_SNAT_PORT_MIN + (hash + tried * 7919) % span));
-		refused = nat_record(flow, plan);
+		refused = nat_try(flow, plan);
 		if (refused != NAT_TAKEN)
 			break;
 	}
@@ -257,20 +332,26 @@ static __always_inline enum malla_verdict nat_open_outside(const struct packet *
 		return MALLA_VERDICT_SOURCE_REFUSED;
 	if (!nat_choose(packet, service, &service->outside, &plan))
 		return MALLA_VERDICT_NO_ENDPOINT;
+	nat_forget(&packet->flow);
 	near = bpf_map_lookup_elem(&malla_near, &plan.becomes.target);
 	if (near && *near == MALLA_NEAR_OWN)
 		plan.back = MALLA_NAT_OUT_OF_NODE;
 	if (plan.back == MALLA_NAT_OUT_OF_NODE || pod_find(&plan.becomes.target)) {
-		refused = nat_record(&packet->flow, &plan);
+		refused = nat_try(&packet->flow, &plan);
 	} else {
 		node = bpf_map_lookup_elem(&malla_node, &first);
 		if (!node)
 			return MALLA_VERDICT_FAILED;
 		plan.becomes.source =
 		    address_is_ip4(&plan.becomes.target) ? node->source4 : node->source6;
+		if (address_is_unspecified(&plan.becomes.source))
+			return MALLA_VERDICT_NO_SOURCE;
 		plan.back = MALLA_NAT_FROM_REMOTE;
-		refused = nat_record_from(&packet->flow, &plan, nat_hash(&packet->flow));
+		refused = NAT_TAKEN;
 	}
+	/* Who speaks with the endpoint from his port already keeps it: this flow gets another. */
+	if (refused == NAT_TAKEN)
+		refused = nat_record_from(&packet->flow, &plan, nat_hash(&packet->flow));
 	*becomes = plan.becomes;
 	return refused ? nat_refusal(refused) : MALLA_VERDICT_TRANSLATED;
 }

@@ -128,6 +128,21 @@ static __always_inline int address_is_equal(const struct malla_address *left,
 	       left->words_be[1] == right->words_be[1] && left->words_be[0] == right->words_be[0];
 }
 
+static __always_inline int end_is_equal(const struct malla_end *left, const struct malla_end *right)
+{
+	return left->port_be == right->port_be && left->protocol == right->protocol &&
+	       address_is_equal(&left->address, &right->address);
+}
+
+static __always_inline int flow_is_equal(const struct malla_flow_key *left,
+					 const struct malla_flow_key *right)
+{
+	return left->source_port_be == right->source_port_be &&
+	       left->target_port_be == right->target_port_be &&
+	       address_is_equal(&left->source, &right->source) &&
+	       address_is_equal(&left->target, &right->target);
+}
+
 /* fe80::/10 */
 static __always_inline int address_is_link_local(const struct malla_address *address)
 {

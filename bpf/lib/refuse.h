@@ -8,6 +8,9 @@
 
 #define REFUSE_HOPS 64
 
+/* Instead of an MTU: the packet may go no further. */
+#define REFUSE_EXPIRED 1
+
 /* The answer's ICMP header; 0 in `mtu_be`: nobody listens there. */
 struct refuse_icmp {
 	__u8 type;
@@ -110,7 +113,7 @@ static __always_inline long refuse_turn(struct __sk_buff *skb, const struct pack
 static __always_inline int refuse_answers(enum malla_verdict verdict)
 {
 	return verdict == MALLA_VERDICT_NO_ENDPOINT || verdict == MALLA_VERDICT_ENGINE_REFUSED ||
-	       verdict == MALLA_VERDICT_PLAIN_REFUSED;
+	       verdict == MALLA_VERDICT_PLAIN_REFUSED || verdict == MALLA_VERDICT_SNAT_PORTS;
 }
 
 /* RFC 9293, 3.10.7.1: a connection that does not exist. A reset is not
@@ -157,17 +160,18 @@ static __always_inline long refuse_error(struct __sk_buff *skb, const struct pac
 	__u32 at = packet->network + header;
 	__u32 length = 8 + header + 8;
 	__u8 quoted[sizeof(struct ipv6hdr) + 8] = {};
-	struct refuse_icmp icmp = {.mtu_be = bpf_htonl(mtu)};
+	int is_expired = mtu == REFUSE_EXPIRED;
+	struct refuse_icmp icmp = {.mtu_be = is_expired ? 0 : bpf_htonl(mtu)};
 	__s64 sum = 0;
 
 	if (is_ip4) {
-		icmp.type = 3;
-		icmp.code = mtu ? 4 : 3;
+		icmp.type = is_expired ? 11 : 3;
+		icmp.code = is_expired ? 0 : mtu ? 4 : 3;
 		if (bpf_skb_load_bytes(skb, packet->network, quoted, sizeof(struct iphdr)) ||
 		    bpf_skb_load_bytes(skb, packet->transport, quoted + sizeof(struct iphdr), 8))
 			return -1;
 	} else {
-		icmp.type = mtu ? 2 : 1;
+		icmp.type = is_expired ? 3 : mtu ? 2 : 1;
 		icmp.code = mtu ? 0 : 4;
 		if (bpf_skb_load_bytes(skb, packet->network, quoted, sizeof(struct ipv6hdr)) ||
 		    bpf_skb_load_bytes(skb, packet->transport, quoted + sizeof(struct ipv6hdr), 8))
@@ -187,7 +191,8 @@ static __always_inline long refuse_error(struct __sk_buff *skb, const struct pac
 }
 
 /*
- * Makes the packet its own answer: with `mtu`, that it is too long; else, that nobody serves it. 0:
+ * Makes the packet its own answer: with `mtu`, that it is too long, with REFUSE_EXPIRED, that its
+ * hops are used up; else, that nobody serves it. 0:
  * it is, and is to be sent back where it came from. A function of its own for the verifier.
  */
 __attribute__((noinline)) int refuse(struct __sk_buff *skb, const struct packet *packet, __u32 mtu)

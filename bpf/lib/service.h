@@ -75,15 +75,20 @@ static __always_inline const struct malla_service *service_find_port(const struc
 static __always_inline const struct malla_service *service_meant(const struct malla_end *end,
 								 int loopback)
 {
-	const struct malla_service *service = service_find(end);
+	int is_loopback = address_is_loopback(&end->address);
+	const struct malla_service *service;
 	const __u32 *near;
 
+	/* A pod's loopback leads nowhere else, whatever rows there are. */
+	if (is_loopback && !loopback)
+		return 0;
+	service = service_find(end);
 	if (service)
 		return service;
 	service = service_find_port(end);
 	if (!service)
 		return 0;
-	if (loopback && address_is_loopback(&end->address))
+	if (is_loopback)
 		return service;
 	near = bpf_map_lookup_elem(&malla_near, &end->address);
 	if (!near || (*near == MALLA_NEAR_OTHER && (service->flags & MALLA_SERVICE_THIS_NODE)))

@@ -77,6 +77,42 @@ static __always_inline long way_route(struct __sk_buff *skb, const struct packet
 	return bpf_fib_lookup(skb, route, sizeof(*route), FIB_SKIP_NEIGH);
 }
 
+/* What IPv4's header has from its ninth byte on. */
+struct way_hops {
+	__u8 hops;
+	__u8 protocol;
+	__u16 checksum;
+};
+
+/*
+ * Counts down the hops of a packet that goes on to another node, so that a loop ends (RFC 1812,
+ * 5.3.1). 0: done; else it may go no further, and nothing is written. For the verifier.
+ */
+__attribute__((noinline)) int way_age(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct way_hops ip4;
+	__u32 sum;
+	__u8 hops;
+
+	if (!packet)
+		return -1;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, packet->network + 8, &ip4, sizeof(ip4)) ||
+		    ip4.hops <= 1)
+			return -1;
+		ip4.hops--;
+		/* RFC 1624; the same as the kernel's ip_decrease_ttl. */
+		sum = (__u32)ip4.checksum + bpf_htons(0x0100);
+		ip4.checksum = (__u16)(sum + (sum >= 0xffff));
+		return bpf_skb_store_bytes(skb, packet->network + 8, &ip4, sizeof(ip4), 0) != 0;
+	}
+	if (bpf_skb_load_bytes(skb, packet->network + 7, &hops, sizeof(hops)) || hops <= 1)
+		return -1;
+	hops--;
+	return bpf_skb_store_bytes(skb, packet->network + 7, &hops, sizeof(hops),
+				   BPF_F_RECOMPUTE_CSUM) != 0;
+}
+
 /* By the route that was found; the neighbour that it names is resolved. Linux 5.10. */
 static __always_inline int way_redirect(const struct bpf_fib_lookup *route)
 {

@@ -525,3 +525,58 @@ int a_frame_of_a_vlan_is_for_the_device_of_that_vlan(struct __sk_buff *skb)
 	EXPECT(packet_is_anothers(skb));
 	return 0;
 }
+
+#define TWIN 0x0a600002 /* 10.96.0.2 */
+
+/* From POD:40000. Functions of their own, as the cores are: they would take the stack. */
+__attribute__((noinline)) int dial(struct packet *packet, __u32 target, __u32 port, __u32 flags)
+{
+	if (!packet)
+		return 0;
+	*packet = packet_between(end4(POD, 40000), end4(target, (__u16)port), (__u8)flags);
+	return 0;
+}
+
+__attribute__((noinline)) int put_twins(void)
+{
+	struct malla_end twin = end4(TWIN, 80);
+	struct malla_service service = {.inside = {.id = 3, .endpoints = 1}};
+
+	put_setting(0);
+	put_service(0, 1);
+	bpf_map_update_elem(&malla_service, &twin, &service, BPF_ANY);
+	put_pod(0);
+	put_server();
+	return 0;
+}
+
+__attribute__((noinline)) int close_flow(const struct packet *packet)
+{
+	struct malla_flow *flow = packet ? flow_of(packet) : 0;
+
+	if (flow)
+		flow->state = MALLA_FLOW_CLOSED;
+	return flow != 0;
+}
+
+SEC("tc")
+int two_services_of_one_endpoint_never_share_a_flow(struct __sk_buff *skb)
+{
+	static struct packet first, packet;
+
+	put_twins();
+	dial(&first, SERVICE, 80, TCP_SYN);
+	EXPECT(pod_sends(skb, &first, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	dial(&packet, TWIN, 80, TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_SNAT_PORTS);
+	EXPECT(packet.flow.target.words_be[3] == bpf_htonl(TWIN)); /* who is to refuse it */
+	dial(&packet, SERVER, 8080, TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_SNAT_PORTS);
+	/* The first goes on, and gives way when it is over. */
+	dial(&packet, SERVICE, 80, TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(close_flow(&first));
+	dial(&packet, TWIN, 80, TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}

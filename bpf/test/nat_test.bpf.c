@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Services for those outside, and of pods past the socket hooks: what is chosen and recorded. */
-#include "test/expect.h"
+#include "test/cores.h"
 
 #define CLIENT	   0xc6336401 /* 198.51.100.1 */
 #define NODE	   0x0a000001 /* 10.0.0.1 */
@@ -206,5 +206,211 @@ int where_every_port_that_is_tried_is_taken_the_client_is_dropped_by_name(struct
 	EXPECT(outside_judge(&syn, &becomes) == MALLA_VERDICT_SNAT_PORTS);
 	syn.flow.source_port_be = bpf_htons(5001);
 	EXPECT(outside_judge(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}
+
+/* Another node port, 30081, with the same endpoint. */
+static __always_inline void put_twin(void)
+{
+	struct malla_end any = end4(0, 30081);
+	struct malla_service service = {
+	    .inside = {.id = 3, .endpoints = 1},
+	    .outside = {.id = 3, .endpoints = 1},
+	};
+
+	bpf_map_update_elem(&malla_service, &any, &service, BPF_ANY);
+}
+
+/* `ports`: the source's above the target's. A function of its own, as the cores are: it would take
+ * the stack of its callers. */
+__attribute__((noinline)) int fill(struct packet *packet, __u32 source, __u32 ports, __u32 target,
+				   __u32 flags)
+{
+	if (!packet)
+		return 0;
+	*packet = packet_between(end4(source, (__u16)(ports >> 16)), end4(target, (__u16)ports),
+				 (__u8)flags);
+	return 0;
+}
+
+/* A pod behind a node port, and its client. */
+__attribute__((noinline)) int put_open_pod(__u32 endpoint)
+{
+	put_setting(0);
+	put_open(endpoint, 1, 0);
+	put_pod(0);
+	put_server();
+	return 0;
+}
+
+#define TO_SERVICE (5000u << 16 | 30080)
+#define TO_POD	   (5000u << 16 | 8080)
+
+__attribute__((noinline)) int outside_sends(const struct packet *packet,
+					    struct malla_flow_key *becomes)
+{
+	if (!packet || !becomes)
+		return MALLA_VERDICT_FAILED;
+	return outside_judge(packet, becomes);
+}
+
+SEC("tc")
+int a_client_of_two_services_of_one_pod_from_one_port_keeps_both(struct __sk_buff *unused)
+{
+	static struct packet first, second;
+	static struct malla_flow_key one, other, back;
+	struct malla_snat *answer;
+
+	(void)unused;
+	first = packet_between(end4(CLIENT, 5000), end4(NODE, 30080), TCP_SYN);
+	second = packet_between(end4(CLIENT, 5000), end4(NODE, 30081), TCP_SYN);
+	put_open(SERVER, 1, 0);
+	put_twin();
+	put_server();
+	EXPECT(outside_sends(&first, &one) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(one.source_port_be == bpf_htons(5000));
+	EXPECT(outside_sends(&second, &other) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(address_is_equal(&other.source, &one.source));
+	EXPECT(other.source_port_be != bpf_htons(5000));
+	back = flow_reversed(&other);
+	answer = nat_find(&back, MALLA_NAT_OUT_OF_POD);
+	EXPECT(answer && answer->becomes.source_port_be == bpf_htons(30081));
+	EXPECT(answer->becomes.target_port_be == bpf_htons(5000));
+	back = flow_reversed(&one);
+	answer = nat_find(&back, MALLA_NAT_OUT_OF_POD);
+	EXPECT(answer && answer->becomes.source_port_be == bpf_htons(30080));
+	return 0;
+}
+
+SEC("tc")
+int a_client_of_the_pod_itself_keeps_his_port_when_he_dials_a_service(struct __sk_buff *skb)
+{
+	static struct packet direct, syn;
+	static struct malla_flow_key becomes;
+
+	fill(&direct, CLIENT, TO_POD, SERVER, TCP_SYN);
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	put_open_pod(SERVER);
+	EXPECT(stack_sends(skb, &direct) == MALLA_VERDICT_PASS);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(becomes.source_port_be != bpf_htons(5000));
+	return 0;
+}
+
+SEC("tc")
+int a_pod_that_a_services_client_dials_never_answers_as_the_service(struct __sk_buff *skb)
+{
+	static struct packet direct, syn;
+	static struct malla_flow_key becomes;
+	struct malla_flow *flow;
+
+	fill(&direct, CLIENT, TO_POD, SERVER, TCP_SYN);
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	put_open_pod(SERVER);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(becomes.source_port_be == bpf_htons(5000));
+	/* As it leaves for the pod. */
+	EXPECT(stack_sends(skb, &direct) == MALLA_VERDICT_PASS);
+	EXPECT(fabric_sends(skb, &direct) == MALLA_VERDICT_SNAT_PORTS);
+	flow = flow_of(&direct);
+	EXPECT(flow);
+	flow->state = MALLA_FLOW_CLOSED;
+	EXPECT(fabric_sends(skb, &direct) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int who_dials_again_from_a_port_that_was_reset_gets_an_endpoint_of_now(struct __sk_buff *unused)
+{
+	static struct packet syn, reset;
+	static struct malla_flow_key first, then;
+
+	(void)unused;
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	fill(&reset, CLIENT, TO_SERVICE, NODE, TCP_RST | TCP_ACK);
+	put_open_pod(SERVER);
+	EXPECT(outside_sends(&syn, &first) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(outside_sends(&reset, &then) == MALLA_VERDICT_TRANSLATED);
+	put_open_pod(REMOTE_POD);
+	EXPECT(outside_sends(&syn, &then) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(then.target.words_be[3] == bpf_htonl(REMOTE_POD));
+	first = flow_reversed(&first);
+	EXPECT(!nat_find(&first, MALLA_NAT_OUT_OF_POD));
+	return 0;
+}
+
+SEC("tc")
+int who_dials_again_after_both_have_ended_gets_an_endpoint_of_now(struct __sk_buff *unused)
+{
+	static struct packet syn, end;
+	static struct malla_flow_key first, then;
+	struct malla_snat *answer;
+
+	(void)unused;
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	fill(&end, CLIENT, TO_SERVICE, NODE, TCP_FIN | TCP_ACK);
+	put_open_pod(SERVER);
+	EXPECT(outside_sends(&syn, &first) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(outside_sends(&end, &then) == MALLA_VERDICT_TRANSLATED);
+	put_open_pod(REMOTE_POD);
+	EXPECT(outside_sends(&syn, &then) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(then.target.words_be[3] == bpf_htonl(SERVER));
+	first = flow_reversed(&first);
+	answer = nat_find(&first, MALLA_NAT_OUT_OF_POD);
+	EXPECT(answer);
+	answer->state |= NAT_FINISHED;
+	EXPECT(outside_sends(&syn, &then) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(then.target.words_be[3] == bpf_htonl(REMOTE_POD));
+	return 0;
+}
+
+SEC("tc")
+int a_syn_that_comes_again_keeps_nothing_alive(struct __sk_buff *unused)
+{
+	struct packet packet = packet_between(end4(CLIENT, 5000), end4(NODE, 30080), TCP_SYN);
+	struct malla_snat entry = {.seen_ns = 1};
+
+	(void)unused;
+	nat_note(&entry, &packet);
+	EXPECT(entry.seen_ns == 1);
+	packet.flags = TCP_ACK;
+	nat_note(&entry, &packet);
+	EXPECT(entry.seen_ns != 1);
+	return 0;
+}
+
+SEC("tc")
+int a_node_without_an_address_of_the_family_dials_nobody(struct __sk_buff *unused)
+{
+	static struct packet syn;
+	static struct malla_flow_key becomes;
+	struct malla_node none = {.flags = MALLA_NODE_SERVES};
+	__u32 first = 0;
+
+	(void)unused;
+	syn = packet_between(end4(CLIENT, 5000), end4(NODE, 30080), TCP_SYN);
+	put_open(REMOTE_POD, 1, 0);
+	bpf_map_update_elem(&malla_node, &first, &none, BPF_ANY);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_NO_SOURCE);
+	return 0;
+}
+
+SEC("tc")
+int a_connection_whose_pod_is_gone_is_refused_at_its_next_packet(struct __sk_buff *unused)
+{
+	static struct packet syn, ack;
+	static struct malla_flow_key becomes;
+	struct malla_snat *entry;
+
+	(void)unused;
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	fill(&ack, CLIENT, TO_SERVICE, NODE, TCP_ACK);
+	put_open_pod(SERVER);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	entry = nat_find(&syn.flow, MALLA_NAT_FROM_FABRIC);
+	EXPECT(entry);
+	entry->state |= NAT_CUT;
+	EXPECT(outside_sends(&ack, &becomes) == MALLA_VERDICT_NO_ENDPOINT);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
 	return 0;
 }

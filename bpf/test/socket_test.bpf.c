@@ -279,3 +279,45 @@ int a_table_says_which_slot_a_hash_falls_upon(struct __sk_buff *unused)
 	EXPECT(maglev_slot(&group, 7) == 3);
 	return 0;
 }
+
+/* What a pod's hostPort with hostIP 127.0.0.1 leads to. */
+SEC("tc")
+int a_pods_own_loopback_is_never_somebody_elses(struct __sk_buff *unused)
+{
+	struct socket pods = {.cookie = 9, .namespace_cookie = 2, .is_connection = 1};
+	struct socket nodes = {.cookie = 10, .namespace_cookie = 1, .is_connection = 1};
+	struct malla_end end = end4(0x7f000001, 8080);
+	struct malla_service service = {
+	    .inside = {.id = 3, .endpoints = 1},
+	    .flags = MALLA_SERVICE_THIS_NODE,
+	};
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_service(0, 1);
+	bpf_map_update_elem(&malla_service, &end, &service, BPF_ANY);
+	EXPECT(socket_balance(&pods, &end) == MALLA_VERDICT_PASS);
+	EXPECT(end.address.words_be[3] == bpf_htonl(0x7f000001));
+	EXPECT(socket_balance(&nodes, &end) == MALLA_VERDICT_BALANCED);
+	return 0;
+}
+
+SEC("tc")
+int datagrams_of_one_socket_are_answered_by_the_service_that_was_asked_last(
+    struct __sk_buff *unused)
+{
+	struct socket socket = {.cookie = 9, .namespace_cookie = 2};
+	struct malla_end end = end4(SERVICE, 80);
+	struct malla_end twin = end4(SERVICE + 1, 80);
+	struct malla_service service = {.inside = {.id = 3, .endpoints = 1}};
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_service(0, 1);
+	bpf_map_update_elem(&malla_service, &twin, &service, BPF_ANY);
+	EXPECT(socket_balance(&socket, &end) == MALLA_VERDICT_BALANCED);
+	EXPECT(socket_balance(&socket, &twin) == MALLA_VERDICT_BALANCED);
+	EXPECT(socket_restore(9, &twin) == MALLA_VERDICT_RESTORED);
+	EXPECT(twin.address.words_be[3] == bpf_htonl(SERVICE + 1));
+	return 0;
+}

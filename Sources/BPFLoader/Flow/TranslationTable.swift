@@ -72,6 +72,8 @@ struct TranslationTable: ~Copyable {
     private static let answered: UInt32 = 1
     private static let finished: UInt32 = 2
     private static let reset: UInt32 = 4
+    /// The pod of the endpoint is gone.
+    static let cut: UInt32 = 8
 
     private static func seconds(_ number: UInt64) -> UInt64 { number * 1_000_000_000 }
 
@@ -90,7 +92,7 @@ struct TranslationTable: ~Copyable {
                 TCP.reset
             } else if both & finished != 0 {
                 TCP.closed
-            } else if either & finished != 0 {
+            } else if either & (finished | cut) != 0 {
                 TCP.halfClosed
             } else if both & answered != 0 {
                 TCP.open

@@ -95,6 +95,14 @@ struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: ~Copyable {
         return total
     }
 
+    /// Whether a hash map has no record.
+    var isEmpty: Bool {
+        // Any key will do for the callee to write to.
+        unsafe withUnsafeTemporaryAllocation(of: Key.self, capacity: 1) { key in
+            unsafe bpf_map_get_next_key(descriptor.number, nil, key.baseAddress) != 0
+        }
+    }
+
     /// Every record of a hash map, in no order.
     func walk(_ body: (Key, Value) -> Void) {
         var position = BatchPosition()

@@ -43,6 +43,15 @@ struct KernelRows: ~Copyable {
         current = rows
     }
 
+    /// Of all pods of the mesh that the kernel's rows know, this node's and others'.
+    var podAddresses: Set<malla_address> {
+        let pods = UInt32(MALLA_IDENTITY_LABELS.rawValue)..<UInt32(MALLA_IDENTITY_LOCAL.rawValue)
+        let named = policies.heldIdentities.filter {
+            $0.key.prefix_bits == 128 && pods.contains($0.value.identity)
+        }
+        return Set(current.pods.keys).union(named.keys.map(\.address))
+    }
+
     /// Makes the kernel hold `rows`. Rows for which a map has no room are left out and named; what
     /// was there before goes on working.
     mutating func apply(_ rows: MapRows) throws(BPFError) -> [ApplyProblem] {

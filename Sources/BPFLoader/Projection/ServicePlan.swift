@@ -12,6 +12,8 @@ struct FrontName: Hashable {
     var port: UInt16
     var transport: TransportProtocol
     var isIPv4: Bool
+    /// Of a host port that is served at one only. A pod may have the same port at several.
+    var address: IPAddress? = nil
 }
 
 /// One endpoint as the kernel's rows know it.
@@ -148,7 +150,8 @@ struct HostPortInput: Equatable {
         plan.rows = [
             ServicePlan.Row(
                 key: malla_end(SocketAddress(address, port.port), port.transport),
-                inside: .cluster, outside: .cluster, flags: UInt32(MALLA_SERVICE_THIS_NODE))
+                inside: .cluster, outside: address.isLoopback ? .none : .cluster,
+                flags: UInt32(MALLA_SERVICE_THIS_NODE))
         ]
         return plan
     }

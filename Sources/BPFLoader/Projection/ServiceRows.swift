@@ -29,7 +29,7 @@ struct ServiceRows: ~Copyable {
 
     /// What is in force of one front. A class, because a table of ten thousand is half empty.
     private final class Front {
-        let input: Input
+        let input: FrontInput
         let plan: ServicePlan
         var cluster: GroupRows?
         var local: GroupRows?
@@ -38,7 +38,7 @@ struct ServiceRows: ~Copyable {
         /// Something did not fit, or belongs to another: tried again at each change.
         var isShort = false
 
-        init(input: Input, plan: ServicePlan) {
+        init(input: FrontInput, plan: ServicePlan) {
             self.input = input
             self.plan = plan
         }
@@ -140,22 +140,27 @@ struct ServiceRows: ~Copyable {
         _ snapshot: Snapshot, _ outcome: inout Outcome
     ) throws(BPFError) {
         try placeAddresses(snapshot, &outcome)
-        let wanted = Inputs(snapshot)
-        let had = last.map { Inputs($0) }
-        guard let had, had.isSame(as: wanted) else { return try applyAll(wanted, &outcome) }
-        for index in wanted.all.indices where mayDiffer(wanted.all[index], had.all[index]) {
-            try place(wanted.all[index], &outcome, isLast: true)
+        let wanted = FrontInputs(snapshot)
+        outcome.problems += wanted.problems
+        let had = last.map { FrontInputs($0) }
+        if let had, had.isSame(as: wanted) {
+            for index in wanted.all.indices where mayDiffer(wanted.all[index], had.all[index]) {
+                try place(wanted.all[index], &outcome, isLast: true)
+            }
+        } else {
+            try applyAll(wanted, &outcome)
         }
+        outcome.problems += sourceProblems(snapshot)
     }
 
-    private func mayDiffer(_ new: Input, _ old: Input) -> Bool {
+    private func mayDiffer(_ new: FrontInput, _ old: FrontInput) -> Bool {
         if new != old { return true }
         guard !shortFronts.isEmpty else { return false }
         return [true, false].contains { shortFronts.contains(new.name($0)) }
     }
 
     private mutating func applyAll(
-        _ wanted: Inputs, _ outcome: inout Outcome
+        _ wanted: FrontInputs, _ outcome: inout Outcome
     ) throws(BPFError) {
         var names: Set<FrontName> = []
         for input in wanted.all {
@@ -165,7 +170,7 @@ struct ServiceRows: ~Copyable {
         // Who is gone gives his keys free before others ask for them.
         let leaving = fronts.keys.filter { !names.contains($0) }
         for name in leaving { release(name) }
-        var short: [Input] = []
+        var short: [FrontInput] = []
         for input in wanted.all where try !place(input, &outcome) { short.append(input) }
         for name in leaving { try takeOut(name, &outcome) }
         try takeOutUnowned(&outcome)
@@ -174,75 +179,11 @@ struct ServiceRows: ~Copyable {
     }
 }
 
-/// One port of a service, or one host port, with all that its rows depend on.
-private enum Input: Equatable {
-    case service(ServiceInput)
-    case hostPort(ObjectName, HostPortInput)
-
-    func name(_ isIPv4: Bool) -> FrontName {
-        switch self {
-        case .service(let input):
-            let port = input.service.ports[input.portIndex]
-            return FrontName(
-                owner: input.service.name, isHostPort: false, port: port.port,
-                transport: port.transport, isIPv4: isIPv4)
-        case .hostPort(let pod, let input):
-            return FrontName(
-                owner: pod, isHostPort: true, port: input.port.port,
-                transport: input.port.transport, isIPv4: isIPv4)
-        }
-    }
-
-    func plan(_ isIPv4: Bool) -> ServicePlan {
-        switch self {
-        case .service(let input): input.plan(isIPv4: isIPv4)
-        case .hostPort(_, let input): input.plan(isIPv4: isIPv4)
-        }
-    }
-}
-
-/// What the snapshot asks for, in the order of its objects.
-private struct Inputs {
-    private(set) var all: [Input] = []
-
-    init(_ snapshot: Snapshot) {
-        all.reserveCapacity(snapshot.ports.count)
-        for (index, port) in snapshot.ports.enumerated()
-        where port.transport != .sctp && !port.isInbound {
-            all.append(.service(ServiceInput(snapshot, port: index)))
-        }
-        for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
-            for port in pod.hostPorts where port.transport != .sctp {
-                all.append(
-                    .hostPort(pod.name, HostPortInput(port: port, addresses: pod.addresses)))
-            }
-        }
-    }
-
-    /// Whether both are of the same fronts, whatever is asked of them.
-    func isSame(as other: Inputs) -> Bool {
-        all.count == other.all.count
-            && zip(all, other.all).allSatisfy { left, right in
-                switch (left, right) {
-                case (.service(let left), .service(let right)):
-                    return left.service.name == right.service.name
-                        && left.portIndex == right.portIndex
-                        && left.service.ports[left.portIndex].port
-                            == right.service.ports[right.portIndex].port
-                        && left.service.ports[left.portIndex].transport
-                            == right.service.ports[right.portIndex].transport
-                case (.hostPort, .hostPort): return left.name(true) == right.name(true)
-                default: return false
-                }
-            }
-    }
-}
-
 extension ServiceRows {
     /// Brings both families of a port about. `false`: a map had no room for all of it.
     @discardableResult
     private mutating func place(
-        _ input: Input, _ outcome: inout Outcome, isLast: Bool = false
+        _ input: FrontInput, _ outcome: inout Outcome, isLast: Bool = false
     ) throws(BPFError) -> Bool {
         var isWhole = true
         for isIPv4 in [true, false] {
@@ -256,7 +197,7 @@ extension ServiceRows {
     }
 
     private mutating func place(
-        _ name: FrontName, _ input: Input, _ plan: ServicePlan, _ outcome: inout Outcome,
+        _ name: FrontName, _ input: FrontInput, _ plan: ServicePlan, _ outcome: inout Outcome,
         isLast: Bool
     ) throws(BPFError) -> Bool {
         let old = fronts[name]
@@ -573,10 +514,53 @@ extension ServiceRows {
         if let v6 = snapshot.nodeAddresses.first(where: { !$0.isIPv4 }) {
             own.source6 = malla_address(v6)
         }
-        own.flags = outerFronts.isEmpty ? 0 : UInt32(MALLA_NODE_SERVES)
+        own.flags = isIdleOutside ? 0 : UInt32(MALLA_NODE_SERVES)
         if own != node {
             try maps.node.set(0, to: own)
             node = own
+        }
+    }
+
+    /// Connections from outside live as long as their pods do, though nothing new may come.
+    private var isIdleOutside: Bool { outerFronts.isEmpty && maps.translations.isEmpty }
+
+    /// Once the last connection from outside is over, its packets are not looked at any more; to be
+    /// called every few seconds.
+    mutating func rest() {
+        guard node.flags & UInt32(MALLA_NODE_SERVES) != 0, isIdleOutside else { return }
+        var idle = node
+        idle.flags = 0
+        // An array's row can always be written.
+        guard (try? maps.node.set(0, to: idle)) != nil else { return }
+        node = idle
+    }
+
+    /// Families in which those outside ask for pods of other nodes, whom this node would have to
+    /// dial, and has no address for it. Applying again mends nothing.
+    private func sourceProblems(_ snapshot: Snapshot) -> [ApplyProblem] {
+        [true, false].compactMap { isIPv4 in
+            guard !snapshot.nodeAddresses.contains(where: { $0.isIPv4 == isIPv4 }) else {
+                return nil
+            }
+            let own = snapshot.ownAddresses
+            let front = outerFronts.first { name in
+                guard name.isIPv4 == isIPv4, !name.isHostPort, let plan = fronts[name]?.plan else {
+                    return false
+                }
+                return plan.rows.contains { row in
+                    plan.ends(row.outside).contains {
+                        !own.contains($0.address.address)
+                            && !snapshot.isLocalPod($0.address.address)
+                    }
+                }
+            }
+            guard let front else { return nil }
+            let family = isIPv4 ? "IPv4" : "IPv6"
+            return ApplyProblem(
+                subject: "service \(front.owner)",
+                message: "node \(snapshot.node) has no InternalIP of \(family) from which to dial "
+                    + "pods of other nodes for those outside: they are refused (no_source)",
+                isWaiting: true)
         }
     }
 }

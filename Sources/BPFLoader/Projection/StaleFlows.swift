@@ -27,7 +27,11 @@ struct StaleEndpoints {
     private var lingering: Set<malla_end> = []
     /// In use, though their pods are gone: somebody may dial them yet.
     private var orphaned: Set<malla_end> = []
-    private var podsBefore: Set<malla_address> = []
+    private var podsBefore: Set<malla_address>
+
+    /// - Parameter pods: those that an agent before this one knew: who went while none ran is gone
+    ///   at the first call.
+    init(pods: Set<malla_address> = []) { podsBefore = pods }
 
     /// The endpoints whose sockets and flows are to be ended now.
     ///
@@ -110,6 +114,15 @@ struct EndedEnds {
 }
 
 extension FlowTable {
+    /// Every endpoint of a flow that is translated packet by packet.
+    var translatedEnds: Set<malla_end> {
+        var ends: Set<malla_end> = []
+        forEach { _, flow in
+            if flow.kind == MALLA_FLOW_TRANSLATED.rawValue { ends.insert(flow.other) }
+        }
+        return ends
+    }
+
     /// Ends flows to services' addresses whose endpoints have ended: datagrams go elsewhere, of a
     /// connection the next packet is answered with a reset.
     func endTranslated(_ ended: EndedEnds) {
@@ -140,10 +153,14 @@ extension EndedEnds {
 }
 
 extension ServiceMaps {
-    /// Every endpoint that a socket dialled.
+    /// Every endpoint that a socket dialled, or that somebody outside has a flow to.
     var dialledEnds: Set<malla_end> {
         var ends: Set<malla_end> = []
         dialled.walk { key, _ in ends.insert(key.endpoint) }
+        translations.walk { key, entry in
+            guard entry.kind == MALLA_NAT_FROM_FABRIC.rawValue else { return }
+            ends.insert(entry.becomes.end(ofTarget: true))
+        }
         return ends
     }
 
@@ -165,10 +182,12 @@ extension ServiceMaps {
         return found
     }
 
-    /// Forgets the flows that are translated to what has ended, both directions.
+    /// Forgets the flows that are translated to what has ended, both directions; of a connection
+    /// from outside the next packet is answered with a reset.
     func dropFlows(to ended: EndedEnds) {
         guard !ended.isEmpty else { return }
         var keys: [malla_flow_key] = []
+        var connections: [(key: malla_flow_key, row: malla_snat)] = []
         translations.walk { key, entry in
             let isForward =
                 entry.kind == MALLA_NAT_FROM_FABRIC.rawValue
@@ -177,9 +196,22 @@ extension ServiceMaps {
             // Answers come from the endpoint, and become the service's.
             let endpoint = isForward ? becomes.end(ofTarget: true) : key.end(ofTarget: false)
             let dialled = isForward ? key.end(ofTarget: true) : becomes.end(ofTarget: false)
-            if ended.contains(endpoint, of: dialled) { keys.append(key) }
+            guard ended.contains(endpoint, of: dialled) else { return }
+            if entry.kind == MALLA_NAT_FROM_FABRIC.rawValue,
+                key.protocol == TransportProtocol.tcp.number
+            {
+                connections.append((key, entry))
+            } else {
+                keys.append(key)
+            }
         }
         for key in keys { try? translations.remove(key) }
+        for (key, row) in connections {
+            var cut = row
+            cut.state |= TranslationTable.cut
+            // A row that is there has room.
+            try? translations.set(key, to: cut)
+        }
     }
 }
 

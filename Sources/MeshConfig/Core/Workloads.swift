@@ -4,13 +4,17 @@ internal import MeshModel
 
 extension Node {
     init(_ object: ConfigObject) {
-        let addresses = object.root["status"]?["addresses"]?.list ?? []
-        self.init(
-            name: object.name.name,
-            addresses: addresses.compactMap { entry in
-                guard entry["type"]?.text == "InternalIP" else { return nil }
+        let listed = object.root["status"]?["addresses"]?.list ?? []
+        func addresses(_ type: String) -> [IPAddress] {
+            listed.compactMap { entry in
+                guard entry["type"]?.text == type else { return nil }
                 return entry["address"]?.text.flatMap { IPAddress($0) }
-            }, zone: object.labels[Annotation.zone] ?? "", labels: object.labels,
+            }
+        }
+        self.init(
+            name: object.name.name, addresses: addresses("InternalIP"),
+            externalAddresses: addresses("ExternalIP"), zone: object.labels[Annotation.zone] ?? "",
+            labels: object.labels,
             podBlocks: Self.podBlocks(object.root["spec"]))
     }
 

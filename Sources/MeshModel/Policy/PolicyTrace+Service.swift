@@ -46,7 +46,7 @@ private struct Dial {
             return reach(service)
         }
         guard let owner = address.isLoopback ? clientNode : node(of: address) else {
-            return .itself(note: "")
+            return reachOwn() ?? .itself(note: "")
         }
         for service in snapshot.mesh.services where service.hasFamily(isIPv4: address.isIPv4) {
             for port in service.ports where port.nodePort == target.port && isMeant(port.transport)
@@ -61,6 +61,18 @@ private struct Dial {
             }
         }
         return .itself(note: "")
+    }
+
+    /// A host port at an address of this node that no Node names as its InternalIP.
+    private func reachOwn() -> Snapshot.Dialled? {
+        guard snapshot.ownAddresses.contains(target.address) else { return nil }
+        for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
+            let port = pod.hostPorts.first {
+                $0.address == target.address && $0.port == target.port && isMeant($0.transport)
+            }
+            if let port { return reach(port, of: pod) }
+        }
+        return nil
     }
 
     private func isMeant(_ other: TransportProtocol) -> Bool { other.number == transport }

@@ -23,6 +23,8 @@ public struct Node: Hashable, Sendable {
     public var name: String
     /// `status.addresses` of type InternalIP.
     public var addresses: [IPAddress]
+    /// Those of type ExternalIP.
+    public var externalAddresses: [IPAddress]
     /// Label `topology.kubernetes.io/zone`, empty if there is none.
     public var zone: String
     public var labels: [String: String]
@@ -30,9 +32,10 @@ public struct Node: Hashable, Sendable {
     public var podBlocks: [IPPrefix]
 
     public init(
-        name: String, addresses: [IPAddress], zone: String = "", labels: [String: String] = [:],
-        podBlocks: [IPPrefix] = []
+        name: String, addresses: [IPAddress], externalAddresses: [IPAddress] = [],
+        zone: String = "", labels: [String: String] = [:], podBlocks: [IPPrefix] = []
     ) {
+        self.externalAddresses = externalAddresses
         self.podBlocks = podBlocks
         self.name = name
         self.addresses = addresses

@@ -213,6 +213,18 @@ public final class Snapshot: Sendable {
         }
     }
 
+    /// Every address that is known to be this node's: those of its Node object and of its
+    /// interfaces; not loopback.
+    public var ownAddresses: Set<IPAddress> {
+        let own = mesh.nodes.first { $0.name == node }
+        return Set(nodeAddresses + (own?.externalAddresses ?? []) + mesh.hostAddresses)
+    }
+
+    /// Whether a pod of this node has the address.
+    public func isLocalPod(_ address: IPAddress) -> Bool {
+        workloadsByAddress[address].map { isLocal(mesh.workloads[$0]) } ?? false
+    }
+
     /// Whether the pod runs on this node.
     public func isLocal(_ workload: Workload) -> Bool { workload.node == node }
 }

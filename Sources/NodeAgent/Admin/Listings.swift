@@ -202,7 +202,7 @@ extension Agent {
             notes.append("change refused: \(refusal)")
         }
         if datapath.datapath?.isShort(service, port: port.number, port.transport) ?? false {
-            notes.append("not in force as a whole: malla status says which map is full")
+            notes.append("not in force as a whole: malla status says why")
         }
         if application.isHTTP, !application.isSpoken {
             notes.append(

@@ -1,0 +1,85 @@
+// What the snapshot asks the services' rows for: every port of a service, and every host port of a
+// pod of this node, as far as it is at addresses that are the node's to serve.
+
+internal import MeshModel
+
+/// One port of a service, or one host port, with all that its rows depend on.
+enum FrontInput: Equatable {
+    case service(ServiceInput)
+    case hostPort(ObjectName, HostPortInput)
+
+    func name(_ isIPv4: Bool) -> FrontName {
+        switch self {
+        case .service(let input):
+            let port = input.service.ports[input.portIndex]
+            return FrontName(
+                owner: input.service.name, isHostPort: false, port: port.port,
+                transport: port.transport, isIPv4: isIPv4)
+        case .hostPort(let pod, let input):
+            return FrontName(
+                owner: pod, isHostPort: true, port: input.port.port,
+                transport: input.port.transport, isIPv4: isIPv4, address: input.port.address)
+        }
+    }
+
+    func plan(_ isIPv4: Bool) -> ServicePlan {
+        switch self {
+        case .service(let input): input.plan(isIPv4: isIPv4)
+        case .hostPort(_, let input): input.plan(isIPv4: isIPv4)
+        }
+    }
+}
+
+/// What the snapshot asks for, in the order of its objects.
+struct FrontInputs {
+    private(set) var all: [FrontInput] = []
+    /// Host ports at addresses that are not this node's to serve.
+    private(set) var problems: [ApplyProblem] = []
+
+    init(_ snapshot: Snapshot) {
+        all.reserveCapacity(snapshot.ports.count)
+        for (index, port) in snapshot.ports.enumerated()
+        where port.transport != .sctp && !port.isInbound {
+            all.append(.service(ServiceInput(snapshot, port: index)))
+        }
+        let own = snapshot.ownAddresses
+        for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
+            for port in pod.hostPorts where port.transport != .sctp {
+                // Whoever may make a pod names any address; he shall not have that of others.
+                if let address = port.address, !address.isLoopback, !own.contains(address) {
+                    problems.append(Self.problem(pod.name, port, address))
+                    continue
+                }
+                all.append(
+                    .hostPort(pod.name, HostPortInput(port: port, addresses: pod.addresses)))
+            }
+        }
+    }
+
+    private static func problem(
+        _ pod: ObjectName, _ port: HostPort, _ address: IPAddress
+    ) -> ApplyProblem {
+        ApplyProblem(
+            subject: "pod \(pod)",
+            message: "hostPort \(port.port): hostIP \(address) is no address of this node; nothing "
+                + "is served there", isWaiting: true)
+    }
+
+    /// Whether both are of the same fronts, whatever is asked of them.
+    func isSame(as other: FrontInputs) -> Bool {
+        all.count == other.all.count
+            && zip(all, other.all).allSatisfy { left, right in
+                switch (left, right) {
+                case (.service(let left), .service(let right)):
+                    return left.service.name == right.service.name
+                        && left.portIndex == right.portIndex
+                        && left.service.ports[left.portIndex].port
+                            == right.service.ports[right.portIndex].port
+                        && left.service.ports[left.portIndex].transport
+                            == right.service.ports[right.portIndex].transport
+                case (.hostPort, .hostPort): return left.name(true) == right.name(true)
+                default: return false
+                }
+            }
+    }
+}
