@@ -29,6 +29,8 @@ struct hbone_stream {
 	uint8_t has_ended;    /* the peer sent END_STREAM */
 	uint8_t is_ending;    /* we shall, behind what is taken */
 	uint8_t is_closed;    /* nothing more can be sent */
+	uint8_t is_over;      /* closed by NO_ERROR: what came is whole (RFC 9113 section 8.1) */
+	uint8_t is_broken;    /* what was sent is not: its end is a reset */
 	uint8_t is_deferred;  /* the codec has nothing to send and waits for `resume` */
 	uint8_t is_blocked;   /* a `send` was answered by -EAGAIN */
 	uint8_t end_is_sent;  /* END_STREAM is framed */

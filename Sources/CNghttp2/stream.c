@@ -353,14 +353,15 @@ static void do_free(struct engine_session *base)
 	if (tunnel && !tunnel->end) {
 		/* Its end waits for the peer's window, and a reset would overtake it. */
 		if (!stream->is_closed && stream->is_ending && !stream->end_is_sent &&
-		    (!stream->is_server || stream->is_answered)) {
+		    !stream->is_broken && (!stream->is_server || stream->is_answered)) {
 			orphan(stream);
 			return;
 		}
 		if (!stream->is_closed) {
 			nghttp2_submit_rst_stream(tunnel->session, NGHTTP2_FLAG_NONE, stream->id,
-						  stream->is_ending ? NGHTTP2_NO_ERROR
-								    : NGHTTP2_CANCEL);
+						  stream->is_ending && !stream->is_broken
+						      ? NGHTTP2_NO_ERROR
+						      : NGHTTP2_CANCEL);
 			nghttp2_session_set_stream_user_data(tunnel->session, stream->id, NULL);
 		}
 		tunnel->has_work = 1;
@@ -500,7 +501,14 @@ int hbone_stream_status(const struct hbone_stream *stream)
 
 int hbone_stream_is_cut(const struct hbone_stream *stream)
 {
-	return stream->is_closed && !(stream->has_ended && stream->end_is_sent);
+	int is_whole = stream->has_ended && (stream->end_is_sent || stream->is_over);
+
+	return stream->is_closed && !is_whole;
+}
+
+void hbone_stream_break(struct hbone_stream *stream)
+{
+	stream->is_broken = 1;
 }
 
 int hbone_stream_is_untouched(const struct hbone_stream *stream)

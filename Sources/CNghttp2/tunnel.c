@@ -275,6 +275,7 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *a
 		return 0;
 	stream->is_closed = 1;
 	stream->is_untouched = code == NGHTTP2_REFUSED_STREAM && !stream->status;
+	stream->is_over = code == NGHTTP2_NO_ERROR;
 	if (stream->is_orphan) {
 		nghttp2_session_set_stream_user_data(session, id, NULL);
 		hbone_discard(stream);

@@ -108,11 +108,11 @@ static __always_inline int from_engine_knows(const struct packet *packet, const 
 
 /* Rows of pods change with the generation; a connection remembers what they said. */
 static __always_inline void from_engine_ends(const struct packet *packet, const struct sight *sight,
-					     struct ends *ends)
+					     __u32 generation, struct ends *ends)
 {
 	const struct malla_flow *flow = sight->flow;
 
-	if (from_engine_knows(packet, sight) && flow->generation == judge_generation()) {
+	if (from_engine_knows(packet, sight) && flow->generation == generation) {
 		ends->source = flow_sender(flow, sight->is_back);
 		ends->target = flow_sender(flow, !sight->is_back);
 	}
@@ -126,11 +126,13 @@ static __always_inline void from_engine_ends(const struct packet *packet, const 
 static __always_inline enum malla_verdict from_engine_record(const struct packet *packet,
 							     struct ends *ends)
 {
+	/* Before the rows that it stands for. */
+	__u32 generation = judge_generation();
 	struct sight sight;
 	enum malla_verdict verdict;
 
 	flow_see(&packet->flow, &sight);
-	from_engine_ends(packet, &sight, ends);
+	from_engine_ends(packet, &sight, generation, ends);
 	if (!ends->source && !ends->target)
 		return MALLA_VERDICT_FOREIGN;
 	if (from_engine_meets(packet, &sight))
@@ -143,9 +145,11 @@ static __always_inline enum malla_verdict from_engine_record(const struct packet
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	/* One of those that are not judged here. */
-	if (sight.flow->generation != judge_generation()) {
+	if (sight.flow->generation != generation) {
 		sight.flow->interfaces[flow_index(!sight.is_back)] = ends->target;
-		sight.flow->generation = judge_generation();
+		if (sight.flow->kind == MALLA_FLOW_DIALLED)
+			sight.flow->interfaces[flow_index(sight.is_back)] = ends->source;
+		sight.flow->generation = generation;
 	}
 	flow_follow(packet, &sight);
 	if (sight.flow->kind == MALLA_FLOW_CAPTURED)

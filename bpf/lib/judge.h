@@ -275,7 +275,7 @@ static __always_inline enum malla_verdict judge_known(const struct sight *sight,
 
 	if (flow->kind == MALLA_FLOW_TRANSLATED || flow->flags & MALLA_FLOW_TUNNEL ||
 	    (flow->kind == MALLA_FLOW_CAPTURED && !flow->interfaces[1] &&
-	     !(flow->flags & MALLA_FLOW_CARRIED)))
+	     !(flow->flags & (MALLA_FLOW_CARRIED | MALLA_FLOW_PLAIN))))
 		return MALLA_VERDICT_PASS;
 	generation = judge_generation();
 	/* What is cut is judged each time, so that it can be told who did it. */

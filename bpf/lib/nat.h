@@ -160,7 +160,10 @@ __attribute__((noinline)) int nat_is_spoken(const struct malla_flow_key *flow,
 	if (own && flow_is_equal(&own->becomes, &answer))
 		return 0;
 	flow_see(becomes, &sight);
-	return sight.flow && sight.flow->state != MALLA_FLOW_CLOSED;
+	/* What was served and has no row any more outlived its own: a port kept for hours (SIP). */
+	if (!sight.flow || (!own && sight.flow->flags & MALLA_FLOW_SERVED))
+		return 0;
+	return sight.flow->state != MALLA_FLOW_CLOSED;
 }
 
 /* What was recorded of `flow` before is over, its answers too. For the verifier. */
@@ -232,8 +235,8 @@ static __always_inline __u32 nat_hash(const struct malla_flow_key *flow)
 }
 
 /*
- * Dials from `source`: from the same port where that is free, else from another of the range that
- * neither the node's sockets nor the engine use. 0: recorded.
+ * Dials from `source`, from a port of the range that neither the node's sockets nor the engine use.
+ * 0: recorded.
  */
 static __always_inline int nat_record_from(const struct malla_flow_key *flow, struct nat_plan *plan,
 					   __u32 hash)

@@ -237,5 +237,14 @@ int policies_are_asked_about_what_is_carried_and_not_about_the_tunnel(struct __s
 	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_CUT);
 	tunnel.flags = TCP_ACK;
 	EXPECT(engine_sends(&tunnel, &ends) == MALLA_VERDICT_PASS);
+	/* The pod's interface was made anew. */
+	value.interface = OTHER_INTERFACE;
+	bpf_map_update_elem(&malla_pod, &pod.address, &value, BPF_ANY);
+	put_generation(3, MALLA_SETTING_HBONE);
+	for (int time = 0; time < 2; time++) {
+		ends.source = 0;
+		EXPECT(engine_sends(&tunnel, &ends) == MALLA_VERDICT_PASS);
+		EXPECT(ends.source == OTHER_INTERFACE && !ends.target);
+	}
 	return 0;
 }

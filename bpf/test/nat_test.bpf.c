@@ -283,6 +283,26 @@ int a_client_of_two_services_of_one_pod_from_one_port_keeps_both(struct __sk_buf
 }
 
 SEC("tc")
+int a_client_whose_row_is_gone_before_its_flow_keeps_his_port(struct __sk_buff *skb)
+{
+	static struct packet syn, sent;
+	static struct malla_flow_key becomes, answer;
+
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	put_open_pod(SERVER);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	sent = syn;
+	sent.flow = becomes;
+	EXPECT(stack_sends(skb, &sent) == MALLA_VERDICT_PASS);
+	answer = flow_reversed(&becomes);
+	bpf_map_delete_elem(&malla_snat, &answer);
+	bpf_map_delete_elem(&malla_snat, &syn.flow);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(becomes.source_port_be == bpf_htons(5000));
+	return 0;
+}
+
+SEC("tc")
 int a_client_of_the_pod_itself_keeps_his_port_when_he_dials_a_service(struct __sk_buff *skb)
 {
 	static struct packet direct, syn;

@@ -42,7 +42,9 @@ struct FrontInputs {
         where port.transport != .sctp && !port.isInbound {
             all.append(.service(ServiceInput(snapshot, port: index)))
         }
-        let own = snapshot.ownAddresses
+        // Beside kube-proxy's IPVS an interface bears every service's address.
+        lazy var own = snapshot.ownAddresses.subtracting(
+            snapshot.mesh.services.flatMap(\.addresses))
         for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
             for port in pod.hostPorts where port.transport != .sctp {
                 // Whoever may make a pod names any address; he shall not have that of others.

@@ -129,6 +129,8 @@ uint64_t hbone_stream_owner(const struct hbone_stream *stream);
 struct hbone_request hbone_stream_request(const struct hbone_stream *stream);
 /* The status that was answered, 0 before. */
 int hbone_stream_status(const struct hbone_stream *stream);
+/* What was sent is not all: the stream will be freed by CANCEL, whatever has ended. */
+void hbone_stream_break(struct hbone_stream *stream);
 /* Nothing more goes either way, and not because both ends have said so. */
 int hbone_stream_is_cut(const struct hbone_stream *stream);
 /* The peer never saw this stream's bytes (GOAWAY, REFUSED_STREAM): another connection may be tried.

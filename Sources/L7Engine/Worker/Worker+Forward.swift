@@ -418,7 +418,7 @@ extension Worker {
     private func isDenied(_ upstream: Link) -> Bool {
         let link = upstream.it.partner
         return !config(link).gate.admits(
-            link.it.peer.address, to: upstream.it.pool.it.endpoint, asksClient: true)
+            link.it.peer.address, to: upstream.it.pool.it.endpoint, asksClient: link.it.isOwnCall)
     }
 
     /// Whether policies let the client reach the endpoint, where the kernel does not see who dials

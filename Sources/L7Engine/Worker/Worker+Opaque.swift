@@ -143,6 +143,7 @@ extension Worker {
         link.it.isBroken = true
         if link.it.isStream {
             refuseUnanswered(link)
+            if !link.it.session.isNone { HBONEStream(link.it.session).breakOff() }
         } else {
             engine_end_by_reset(link.it.descriptor)
         }

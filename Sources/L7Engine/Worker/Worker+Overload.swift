@@ -171,7 +171,7 @@ extension Worker {
             return
         }
         if isLost(link) {
-            cut(link, .downstreamGone)
+            cut(link, link.it.isReset && link.it.hasEnded ? .downstreamGone : .upstreamEnded)
             return
         }
         if link.it.isOpened { report(link) }

@@ -142,8 +142,15 @@ extension Worker {
     /// Notes what was done for an account outside of `serve`, up to the moment `at`.
     func spend(_ index: Int32, _ cycles: UInt64, at: UInt64) {
         accounts[index].cycles &+= cycles
+        if !accounts[index].isActive {
+            // The rest until now has paid.
+            if accounts[index].deficit < 0 {
+                payByWaiting(index)
+                accounts[index].deficit = min(accounts[index].deficit, 0)
+            }
+            accounts[index].restedAt = at
+        }
         accounts[index].deficit -= Int64(truncatingIfNeeded: cycles)
-        if !accounts[index].isActive { accounts[index].restedAt = at }
     }
 
     /// Blocks taken and given from here on are the account's.

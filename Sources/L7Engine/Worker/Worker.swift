@@ -422,6 +422,7 @@ extension Worker {
                 perform(link.it.exchange.on(.failed(.drained)), link)
             }
         }
+        flushCarriers()
         Glibc.close(set)
         mailbox.acknowledge(Mailbox.ended)
     }

@@ -103,12 +103,18 @@ enum ServiceRules {
                 "'\(text)' is no block of addresses such as 10.0.0.0/8")
         }
         for (index, address) in (spec["externalIPs"]?.list ?? []).enumerated() {
-            checkOuterAddress(address, "spec.externalIPs[\(index)]", &check)
+            guard let problem = problem(ofOuter: address) else { continue }
+            check.error("spec.externalIPs[\(index)]", address.line, problem)
         }
         let ingress = root["status"]?["loadBalancer"]?["ingress"]?.list ?? []
         for (index, entry) in ingress.enumerated() {
-            guard let ip = entry["ip"], ip.text != "" else { continue }
-            checkOuterAddress(ip, "status.loadBalancer.ingress[\(index)].ip", &check)
+            guard let ip = entry["ip"], ip.text != "", let problem = problem(ofOuter: ip) else {
+                continue
+            }
+            // Somebody else's controller wrote it: the rest of the service is in force.
+            check.warn(
+                .unsupported, "status.loadBalancer.ingress[\(index)].ip", ip.line,
+                problem + "; nothing is served there")
         }
         checkPorts(spec["ports"]?.list ?? [], &check)
     }
@@ -128,21 +134,13 @@ enum ServiceRules {
     /// What is served to those outside must be an address that can be routed to a node.
     ///
     /// - Source: Kubernetes' ValidateNonSpecialIP, which allows some multicast.
-    private static func checkOuterAddress(
-        _ value: Value, _ path: String, _ check: inout ShapeCheck
-    ) {
-        guard let text = value.text else { return }
+    private static func problem(ofOuter value: Value) -> String? {
+        guard let text = value.text else { return nil }
         guard let address = IPAddress(unmapped: text) else {
-            return check.error(path, value.line, "'\(text)' is no IPv4 or IPv6 address")
+            return "'\(text)' is no IPv4 or IPv6 address"
         }
-        let kinds = [
-            ("unspecified", address.isUnspecified), ("loopback", address.isLoopback),
-            ("link-local", address.isLinkLocal), ("multicast", address.isMulticast),
-        ]
-        guard let kind = kinds.first(where: \.1)?.0 else { return }
-        check.error(
-            path, value.line,
-            "'\(text)' is \(kind): it cannot be an address of a service for those outside")
+        guard let kind = address.specialKind else { return nil }
+        return "'\(text)' is \(kind): it cannot be an address of a service for those outside"
     }
 
     private static func checkPorts(_ ports: [Value], _ check: inout ShapeCheck) {

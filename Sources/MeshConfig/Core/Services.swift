@@ -26,8 +26,20 @@ extension Service {
     private static func ingress(_ root: Value) -> [IPAddress] {
         (root["status"]?["loadBalancer"]?["ingress"]?.list ?? []).compactMap { entry in
             guard entry["ipMode"]?.text != "Proxy" else { return nil }
-            return entry["ip"]?.text.flatMap { IPAddress($0) }
+            return entry["ip"]?.text.flatMap { IPAddress(unmapped: $0) }
         }
+        .filter { $0.specialKind == nil }
+    }
+}
+
+extension IPAddress {
+    /// Why nobody outside can be served at it; `nil`: it can be.
+    var specialKind: String? {
+        let kinds = [
+            ("unspecified", isUnspecified), ("loopback", isLoopback), ("link-local", isLinkLocal),
+            ("multicast", isMulticast),
+        ]
+        return kinds.first(where: \.1)?.0
     }
 }
 

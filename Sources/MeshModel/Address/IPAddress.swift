@@ -35,9 +35,10 @@ public struct IPAddress: Hashable, Sendable, Comparable, BitwiseCopyable {
         isIPv4 ? v4 >> 24 == 127 : high == 0 && low == 1
     }
 
-    /// 224.0.0.0/4, ff00::/8.
     /// 169.254.0.0/16 and fe80::/10.
     public var isLinkLocal: Bool { isIPv4 ? v4 >> 16 == 0xa9fe : high >> 54 == 0x3fa }
+
+    /// 224.0.0.0/4, ff00::/8.
     public var isMulticast: Bool { isIPv4 ? v4 >> 28 == 0xe : high >> 56 == 0xff }
 
     /// The byte at `index` (0...15) in network order.

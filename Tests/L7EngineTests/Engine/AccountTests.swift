@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import MeshModel
 import Testing
@@ -84,6 +85,16 @@ struct AccountTests {
         worker.accounts[1].restedAt = 0
         worker.note(links[0], 0)
         #expect(worker.accounts[1].deficit == worker.quantum)
+    }
+
+    @Test func `what is done for an account that rests does not take away what its rest has paid`()
+        throws
+    {
+        let worker = try worker(Limits())
+        worker.accounts[1].deficit = -worker.debtMax
+        worker.accounts[1].restedAt = 0
+        worker.spend(1, 10, at: engine_cycles())
+        #expect(worker.accounts[1].deficit == -10)
     }
 
     @Test func `within its quantum an account goes on`() throws {

@@ -24,8 +24,7 @@ enum ForwardedElement {
     /// Whether another node knows whose the address is: a machine's own, and those of its links,
     /// mean something else everywhere.
     static func isClient(_ address: IPAddress) -> Bool {
-        let isOfLink =
-            address.isIPv4 ? address.v4 >> 16 == 0xa9fe : address.high >> 54 == 0xfe80 >> 6
-        return !address.isLoopback && !address.isUnspecified && !address.isMulticast && !isOfLink
+        !address.isLoopback && !address.isUnspecified && !address.isMulticast
+            && !address.isLinkLocal
     }
 }

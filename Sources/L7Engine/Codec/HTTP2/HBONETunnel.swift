@@ -208,6 +208,9 @@ struct StreamNews: OptionSet, BitwiseCopyable {
         unsafe pointer = OpaquePointer(session.pointer.unsafelyUnwrapped)
     }
 
+    /// What was sent is not all: its end will be a reset.
+    func breakOff() { unsafe hbone_stream_break(pointer) }
+
     var session: Session { unsafe Session(hbone_stream_session(pointer)) }
     var owner: Link { unsafe Link(token: hbone_stream_owner(pointer)) }
     /// What is new since the last call.

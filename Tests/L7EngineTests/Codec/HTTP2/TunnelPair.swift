@@ -188,6 +188,8 @@ import Testing
     var handshake: Int32 { unsafe engine_session_handshake(session) }
     var status: Int32 { unsafe hbone_stream_status(pointer) }
     var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
+    var isCut: Bool { unsafe hbone_stream_is_cut(pointer) != 0 }
+    func breakOff() { unsafe hbone_stream_break(pointer) }
     var isTooLong: Bool { unsafe hbone_stream_request(pointer).is_too_long != 0 }
     func end() { unsafe engine_session_end(session) }
     func free() { unsafe engine_session_free(session) }

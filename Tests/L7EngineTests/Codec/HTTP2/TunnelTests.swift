@@ -83,6 +83,25 @@ struct TunnelTests {
         far.free()
     }
 
+    @Test(arguments: [false, true])
+    func `who has said all may leave, and the other end takes it for a reset only if it is one`(
+        _ isReset: Bool
+    ) throws {
+        let pair = TunnelPair()
+        let (near, far) = try pair.joined()
+
+        #expect(far.send([1, 2, 3]) == 3)
+        far.end()
+        pair.settle()
+        if isReset { far.breakOff() }
+        far.free()
+        pair.settle()
+
+        #expect(near.receive().bytes == [1, 2, 3])
+        #expect(near.isCut == isReset)
+        near.free()
+    }
+
     @Test func `a stream that is given up is reset at the other end`() throws {
         let pair = TunnelPair()
         let (near, far) = try pair.joined()
