@@ -96,18 +96,20 @@ extension Worker {
     /// of a worker whose buffers are used up. One that holds little is not shed for others.
     @inline(__always)
     func excessOfBuffers(_ account: Int32) -> Shed? {
-        let held = accounts[account].bufferBytes
-        if held > UInt64(limits.accountBufferBytesMax) { return .accountBuffers }
-        guard heldBytes > limits.bufferBytesMax, held > bufferShare() else { return nil }
-        return .buffers
+        excess(account, above: limits.accountBufferBytesMax, ofAll: limits.bufferBytesMax)
     }
 
     /// The same of an account whose tunnels' streams hold what nobody reads.
     @inline(__always)
     func excessOfStreams(_ account: Int32) -> Shed? {
+        excess(account, above: limits.accountStreamBytesMax, ofAll: limits.streamBytesMax)
+    }
+
+    @inline(__always)
+    private func excess(_ account: Int32, above own: Int, ofAll all: Int) -> Shed? {
         let held = accounts[account].bufferBytes
-        if held > UInt64(limits.accountStreamBytesMax) { return .accountBuffers }
-        guard heldBytes > limits.streamBytesMax, held > bufferShare() else { return nil }
+        if held > UInt64(own) { return .accountBuffers }
+        guard heldBytes > all, held > bufferShare() else { return nil }
         return .buffers
     }
 

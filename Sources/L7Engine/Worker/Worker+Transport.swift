@@ -66,7 +66,7 @@ extension Worker {
         let isStream = link.it.isStream
         client.it.partner = .none
         let isDenied =
-            link.it.isStream
+            isStream
             && HBONEStream(link.it.session).status == TunnelRefusal.denied.rawValue
         close(link)
         let hasOthers = hasOtherEndpoints(client)
