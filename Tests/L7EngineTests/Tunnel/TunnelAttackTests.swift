@@ -155,7 +155,8 @@ final class HeldRelay: Sendable {
                     ] where Loopback.isReadable(one, milliseconds: 5) {
                         let bytes = Loopback.receive(one)
                         isOpen = isOpen && !bytes.isEmpty
-                        if from == side, passes == 0, mayGo.count == 0 {
+                        // What comes after what is held goes after it, too.
+                        if from == side, passes == 0, mayGo.count == 0 || !held.isEmpty {
                             held += bytes
                             isHeld.add(true)
                         } else {
