@@ -493,6 +493,8 @@ extension Datapath {
         setting.generation &+= 1
         let engine = NetworkLink.all().first { $0.index == options.engineInterface }
         if let engine { setting.engine_mac = engine.mac }
+        let namespace = NetworkLink.namespaces()[options.engineInterface] ?? 0
+        setting.engine_netns = UInt16(exactly: namespace) ?? 0
         let own = OwnSockets(cgroupPath: options.cgroupPath)
         setting.agent_process = own.process
         setting.agent_cgroup = own.cgroup

@@ -82,6 +82,54 @@ struct MutualTLSTests {
         #expect(others.output.isEmpty, "\(others.output.prefix(2000))")
     }
 
+    /// Writes the marker, waits for a file, writes it again on the same connection.
+    private static let twice = """
+        import os, socket, sys, time
+        link = socket.create_connection((sys.argv[1], 8080), 5)
+        ask = b"GET /MARK HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n".replace(b"MARK", sys.argv[2].encode())
+        for place in "first", "second":
+            link.sendall(ask)
+            text = b""
+            while text.count(sys.argv[2].encode()) < 1:
+                got = link.recv(65536)
+                if not got: sys.exit("the connection is over")
+                text += got
+            print(place, flush=True)
+            end = time.monotonic() + 20
+            while time.monotonic() < end and not os.path.exists(sys.argv[3]): time.sleep(0.02)
+        """
+
+    @Test func `a connection whose entries are gone goes on, and never in plain text`() throws {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        let file = "\(mesh.bed.directory)/fabric.pcap"
+        let capture = try mesh.node.start(
+            "capture", ["tcpdump", "-i", "eth0", "--immediate-mode", "-U", "-s", "0", "-w", file])
+        try eventually("tcpdump listens") { capture.text.contains("listening") }
+        let go = mesh.bed.directory + "/go"
+        let links = try [far.v4, far.v6].map {
+            try mesh.client.start(
+                "twice-\($0.count)", ["/usr/bin/python3", "-uc", Self.twice, $0, Self.marker, go])
+        }
+        try eventually("both speak") { links.allSatisfy { $0.text.contains("first") } }
+        // A flood of its pod's may take an entry, on either node.
+        for node in [mesh.node, mesh.bed[node: "n2"]] { try node.clear(map: "malla_flow") }
+        try Command.shell("touch \(go)")
+        for link in links {
+            #expect(link.wait(seconds: 20) == 0, "\(link.text)\n\(mesh.logs)")
+            #expect(link.text.contains("second"))
+        }
+        let own = "http://\(far.v4):8080/who"
+        #expect(try mesh.node.curl(own, "-H", "x-marker: \(Self.control)").status == 200)
+        try eventually("the capture has all of it") {
+            try Command.run(["grep", "-c", "-a", Self.control, file]).output == "1\n"
+        }
+        #expect(try Command.run(["grep", "-c", "-a", Self.marker, file]).output == "0\n")
+        let strays = "malla_datapath_verdicts_total{hook=\"from_pod\",reason=\"stray_to_engine\"}"
+        #expect(try mesh.node.metric(strays) > 0)
+    }
+
     @Test func `the server is told who calls, and nobody else can say so`() throws {
         let mesh = try Self.running()
         defer { mesh.close() }

@@ -94,16 +94,7 @@ struct RepairTests {
                 ])
             #expect(replaced.output.hasPrefix("replaced "), "\(replaced)")
         case "rows of pods and services deleted":
-            for map in ["malla_pod", "malla_service"] {
-                let pin = "$(ls -d \(mesh.node.bpffs)/malla/v*/\(map) | tail -n 1)"
-                try Command.shell(
-                    """
-                    bpftool -j map dump pinned \(pin) | python3 -c '
-                    import json, sys
-                    for row in json.load(sys.stdin): print(*(byte[2:] for byte in row["key"]))' |
-                    while read -r key; do bpftool map delete pinned \(pin) key hex $key; done
-                    """)
-            }
+            for map in ["malla_pod", "malla_service"] { try mesh.node.clear(map: map) }
         case "a pod's interface made anew": try mesh.client.replug()
         case "every pin removed": try Command.shell("rm -r \(mesh.node.bpffs)/malla/")
         case "the engine's veth deleted":

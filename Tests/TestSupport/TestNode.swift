@@ -114,6 +114,18 @@ public final class TestNode {
         Command.text("/proc/\(agent.pid)/task/\(agent.pid)/children")
             .split(separator: " ").last.flatMap { pid_t($0) }
     }
+
+    /// Deletes all rows of a map of the newest programs here, behind the agent's back.
+    public func clear(map: String) throws {
+        let pin = "$(ls -d \(bpffs)/malla/v*/\(map) | tail -n 1)"
+        try Command.shell(
+            """
+            bpftool -j map dump pinned \(pin) | python3 -c '
+            import json, sys
+            for row in json.load(sys.stdin): print(*(byte[2:] for byte in row["key"]))' |
+            while read -r key; do bpftool map delete pinned \(pin) key hex $key; done
+            """)
+    }
 }
 
 /// Where the built programs are.

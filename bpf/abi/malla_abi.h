@@ -579,8 +579,8 @@ struct malla_setting {
 	__u32 generation;    /* of pods and policies: a flow of another one is judged anew */
 	__u32 flags;
 	__u8 engine_mac[6]; /* of both ends of that veth */
-	__u16 pad;
-	__u32 flow_sample; /* one of so many new flows that pass is told of; 0: none */
+	__u16 engine_netns; /* its namespace's id in the node's, and one; 0: unknown */
+	__u32 flow_sample;  /* one of so many new flows that pass is told of; 0: none */
 };
 MALLA_ABI_SIZE(struct malla_setting, 56);
 

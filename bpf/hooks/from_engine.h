@@ -61,6 +61,23 @@ static __always_inline int from_engine_tunnels(const struct packet *packet, cons
 }
 
 /*
+ * What the flow was of which the engine answers on and the entry is gone: a tunnel, what a tunnel
+ * carries, or plain text of somebody for whom this node does not vouch (inbound.h).
+ */
+static __always_inline __u16 from_engine_answers(const struct packet *packet,
+						 const struct ends *ends)
+{
+	const struct malla_pod *client = pod_find(&packet->flow.target);
+
+	if (ends->source) {
+		if (packet->flow.source_port_be == bpf_htons(MALLA_HBONE_PORT))
+			return MALLA_FLOW_TUNNEL;
+		return client && client->flags & MALLA_POD_MESHED ? 0 : MALLA_FLOW_PLAIN;
+	}
+	return peer_speaks_hbone(&packet->flow.source) ? MALLA_FLOW_CARRIED : 0;
+}
+
+/*
  * Enters what the engine opens here, or puts back what the table lost: the engine speaks on a tuple
  * only because the connection is its own. What it dials bears the client's address and is judged
  * as the client's, but for tunnels: what they carry is; what it answers was opened by the pod that
@@ -84,7 +101,7 @@ from_engine_enter(struct sight *sight, const struct packet *packet, const struct
 		return MALLA_VERDICT_FAILED;
 	flow->interfaces[is_tunnel ? 1 : 0] = ends->target;
 	flow->interfaces[is_tunnel ? 0 : 1] = ends->source;
-	flow->flags = is_tunnel ? MALLA_FLOW_TUNNEL : 0;
+	flow->flags = is_tunnel ? MALLA_FLOW_TUNNEL : from_engine_answers(packet, ends);
 	flow->owner = pod ? pod->endpoint : 0;
 	return flow_open(sight, packet, flow, !is_tunnel) ? MALLA_VERDICT_PASS
 							  : MALLA_VERDICT_FLOW_REFUSED;

@@ -102,6 +102,8 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 	if (!sight.flow || !flow_is_engines(sight.flow, sight.is_back)) {
 		if (packet_opens(packet))
 			return from_fabric_open(skb, packet, &sight, target);
+		if (!sight.flow && pod_find(&packet->flow.target) && inbound_strays(skb, packet))
+			return MALLA_VERDICT_STRAY_TO_ENGINE;
 		return sight.flow && far_is_routed(sight.flow)
 			   ? from_fabric_follow(skb, packet, &sight, target)
 			   : MALLA_VERDICT_PASS;

@@ -112,6 +112,8 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 		return MALLA_VERDICT_SNAT_PORTS;
 	if (!packet_opens(packet) && nat_find(&packet->flow, MALLA_NAT_HOME))
 		return MALLA_VERDICT_BROUGHT_HOME;
+	if (inbound_strays(way->skb, packet))
+		return MALLA_VERDICT_STRAY_TO_ENGINE;
 	service = service_meant(&end, 0);
 	if (from_pod_is_captured(service, pod, &end)) {
 		if (!packet_opens(packet))

@@ -43,6 +43,8 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 
 	if (!pod_find(&packet->flow.target))
 		return pod_is_ready(skb->ifindex) ? MALLA_VERDICT_PASS : MALLA_VERDICT_NOT_READY;
+	if (inbound_strays(skb, packet))
+		return MALLA_VERDICT_STRAY_TO_ENGINE;
 	if (vouch_holds(skb))
 		packet->marks = MALLA_FLOW_VOUCHED;
 	verdict =

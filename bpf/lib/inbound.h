@@ -120,6 +120,22 @@ __attribute__((noinline)) int inbound(struct __sk_buff *skb, struct packet *pack
 	return capture_is_served(skb) ? INBOUND_TUNNEL : MALLA_VERDICT_ENGINE_REFUSED;
 }
 
+/*
+ * Of a packet in no flow: whether it belongs to a connection that the engine has, of which the entry
+ * made room or was taken away. It is never sent past the engine, whose next packet puts the entry
+ * back. A function of its own for the verifier.
+ */
+__attribute__((noinline)) int inbound_strays(struct __sk_buff *skb, const struct packet *packet)
+{
+	const struct malla_setting *values = setting();
+
+	if (!packet || !values || !values->engine || !values->engine_netns)
+		return 0;
+	if (packet->is_icmp || packet->flow.protocol != IPPROTO_TCP || packet->flags & TCP_SYN)
+		return 0;
+	return stream_is_open(skb, &packet->flow, values->engine_netns - 1, 0);
+}
+
 static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,
 							 const struct packet *packet)
 {
