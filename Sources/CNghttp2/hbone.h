@@ -35,6 +35,7 @@ struct hbone_stream {
 	uint8_t is_blocked;   /* a `send` was answered by -EAGAIN */
 	uint8_t end_is_sent;  /* END_STREAM is framed */
 	uint8_t is_orphan;    /* nobody's: it stays until its END_STREAM is framed */
+	uint8_t is_mistaken;  /* we reset it: its peer does not keep to the rules */
 
 	/* What came and was not read, and whom the block is charged to. */
 	uint8_t *bytes;
@@ -115,8 +116,8 @@ struct hbone_stream *hbone_find(nghttp2_session *session, int32_t id);
 int hbone_hear(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
 	       size_t name_bytes, const uint8_t *value, size_t value_bytes, uint8_t flags,
 	       void *argument);
-/* A stream's head has come whole. */
-void hbone_heard(struct hbone_stream *stream);
+/* A head has come whole. Not 0: it is a second one, where nothing but bytes may come any more. */
+int hbone_heard(struct hbone_stream *stream);
 
 /* ---- window.c ---- */
 

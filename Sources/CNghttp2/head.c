@@ -1,10 +1,11 @@
 /* The heads of CONNECTs and of their answers. A server looks for itself at what is asked: the
- * codec's own checks end in a reset, and nobody would be told why. Source: RFC 9113, sections 8.2
- * to 8.5. */
+ * codec's own checks end in a reset, and nobody would be told why. At a client the codec looks.
+ * Source: RFC 9113, sections 8.1 to 8.5. */
 #include "hbone.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static int is_name(const uint8_t *name, size_t bytes, const char *wanted)
 {
@@ -38,37 +39,49 @@ static int keep_field(struct hbone_stream *stream, int field, const uint8_t *val
 	return 0;
 }
 
-/* Whether no request may hold this field (sections 8.2.1 and 8.3.1). */
-static int is_malformed(struct hbone_stream *stream, int field, const uint8_t *name, size_t bytes)
+/* Those that are of one connection of HTTP/1 (section 8.2.2). */
+static int is_of_connection(const uint8_t *name, size_t bytes, const uint8_t *value,
+			    size_t value_bytes)
 {
-	size_t at;
+	static const char *const names[] = {"connection", "proxy-connection", "keep-alive",
+					    "transfer-encoding", "upgrade"};
+	size_t index;
 
-	if (!bytes)
+	for (index = 0; index < sizeof(names) / sizeof(names[0]); index++)
+		if (is_name(name, bytes, names[index]))
+			return 1;
+	return is_name(name, bytes, "te") &&
+	       (value_bytes != 8 || strncasecmp((const char *)value, "trailers", 8) != 0);
+}
+
+/* Whether no request may hold this field (sections 8.2 and 8.3). */
+static int is_malformed(struct hbone_stream *stream, int field, const uint8_t *name, size_t bytes,
+			const uint8_t *value, size_t value_bytes)
+{
+	if (!nghttp2_check_header_name(name, bytes) ||
+	    !nghttp2_check_header_value_rfc9113(value, value_bytes))
 		return 1;
 	if (name[0] == ':')
 		return stream->has_ordinary || field < 0 || stream->has_field[field];
 	stream->has_ordinary = 1;
-	for (at = 0; at < bytes; at++)
-		if (name[at] <= ' ' || name[at] >= 127 || name[at] == ':' ||
-		    (name[at] >= 'A' && name[at] <= 'Z'))
-			return 1;
-	return 0;
+	return is_of_connection(name, bytes, value, value_bytes);
 }
 
 static int hear_field(struct hbone_stream *stream, const uint8_t *name, size_t name_bytes,
 		      const uint8_t *value, size_t value_bytes, uint32_t most)
 {
-	int field = field_of(name, name_bytes);
+	int field;
 
-	/* Trailers say nothing. */
-	if (stream->is_heard)
-		return 0;
 	if (stream->header_bytes > most)
 		stream->is_too_long = 1;
-	if (is_malformed(stream, field, name, name_bytes))
+	/* Nothing more is looked at: a few bytes of HPACK may stand for very many. */
+	if (stream->is_too_long)
+		return 0;
+	field = field_of(name, name_bytes);
+	if (is_malformed(stream, field, name, name_bytes, value, value_bytes))
 		stream->is_malformed = 1;
 	/* A field that stands there twice is not one that may be believed: the first counts. */
-	if (field < 0 || stream->has_field[field] || stream->is_too_long)
+	if (field < 0 || stream->has_field[field])
 		return 0;
 	return keep_field(stream, field, value, value_bytes);
 }
@@ -81,7 +94,8 @@ int hbone_hear(nghttp2_session *session, const nghttp2_frame *frame, const uint8
 	struct hbone_stream *stream = hbone_find(session, frame->hd.stream_id);
 
 	(void)flags;
-	if (!stream)
+	/* Trailers are a mistake as such (`hbone_heard`). */
+	if (!stream || stream->is_heard)
 		return 0;
 	stream->header_bytes += name_bytes + value_bytes + 32;
 	if (stream->is_server)
@@ -95,26 +109,34 @@ int hbone_hear(nghttp2_session *session, const nghttp2_frame *frame, const uint8
 	return 0;
 }
 
-static int is_connect(const struct hbone_stream *stream)
+/* What of the pseudo-fields must be there and what must not (sections 8.3.1 and 8.5, RFC 8441). */
+static int is_incomplete(const struct hbone_stream *stream)
 {
-	return is_name((const uint8_t *)stream->text + stream->field_at[METHOD],
-		       stream->field_bytes[METHOD], "CONNECT");
+	int is_connect = is_name((const uint8_t *)stream->text + stream->field_at[METHOD],
+				 stream->field_bytes[METHOD], "CONNECT");
+
+	if (!stream->has_field[METHOD])
+		return 1;
+	if (is_connect && !stream->has_field[PROTOCOL])
+		return stream->has_field[SCHEME] || stream->has_field[PATH] ||
+		       !stream->has_field[AUTHORITY];
+	return !stream->has_field[SCHEME] || !stream->field_bytes[PATH];
 }
 
-void hbone_heard(struct hbone_stream *stream)
+int hbone_heard(struct hbone_stream *stream)
 {
+	if (stream->is_heard)
+		return stream->is_server || stream->status < 300;
 	if (stream->is_server) {
-		/* Of CONNECT alone nothing but the authority may be said (section 8.5). */
-		if (!stream->has_field[METHOD] ||
-		    (is_connect(stream) && !stream->has_field[PROTOCOL] &&
-		     (stream->has_field[SCHEME] || stream->has_field[PATH])))
+		if (is_incomplete(stream))
 			stream->is_malformed = 1;
-		if (!stream->is_heard)
-			hbone_note(stream, HBONE_NEWS_OPENED);
 		stream->is_heard = 1;
+		hbone_note(stream, HBONE_NEWS_OPENED);
 	} else if (stream->status >= 200) {
+		stream->is_heard = 1;
 		hbone_note(stream, HBONE_NEWS_ANSWERED);
 	} else {
 		stream->status = 0;
 	}
+	return 0;
 }

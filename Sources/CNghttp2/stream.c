@@ -506,6 +506,11 @@ int hbone_stream_is_cut(const struct hbone_stream *stream)
 	return stream->is_closed && !is_whole;
 }
 
+int hbone_stream_is_mistaken(const struct hbone_stream *stream)
+{
+	return stream->is_mistaken;
+}
+
 void hbone_stream_break(struct hbone_stream *stream)
 {
 	stream->is_broken = 1;

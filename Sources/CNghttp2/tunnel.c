@@ -165,7 +165,7 @@ static int on_bytes(nghttp2_session *session, uint8_t flags, int32_t id, const u
 	/* The connection's room is not for streams to use up: each is bounded by its own. */
 	nghttp2_session_consume_connection(session, count);
 	tunnel->has_work = 1;
-	if (!stream)
+	if (!stream || stream->is_mistaken)
 		return 0;
 	if (stream->is_orphan) {
 		hbone_consumed(stream, count);
@@ -222,13 +222,18 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 			tunnel->pings++;
 		break;
 	case NGHTTP2_HEADERS:
-		if (stream)
-			hbone_heard(stream);
-		break;
+		if (!stream || !hbone_heard(stream))
+			break;
+		/* Trailers: a tunnel has none (RFC 9113 section 8.5), and END_STREAM there is no
+		 * end that may be believed. */
+		stream->is_mistaken = 1;
+		tunnel->has_work = 1;
+		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id,
+						 NGHTTP2_PROTOCOL_ERROR);
 	default:
 		break;
 	}
-	if (stream && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
+	if (stream && !stream->is_mistaken && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
 	    (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS)) {
 		stream->has_ended = 1;
 		hbone_note(stream, HBONE_NEWS_READABLE);
@@ -251,14 +256,15 @@ static int is_mistake(const nghttp2_frame *frame)
 /* The end of an orphan is framed: what its peer still sends is for nobody. */
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *argument)
 {
-	struct hbone_stream *stream;
+	struct hbone_stream *stream = hbone_find(session, frame->hd.stream_id);
 
-	if (is_mistake(frame))
+	if (is_mistake(frame)) {
 		hbone_waste(argument);
-	if (frame->hd.type != NGHTTP2_DATA || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
-		return 0;
-	stream = hbone_find(session, frame->hd.stream_id);
-	if (!stream)
+		if (stream)
+			stream->is_mistaken = 1;
+	}
+	if (!stream || frame->hd.type != NGHTTP2_DATA ||
+	    !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
 	stream->end_is_sent = 1;
 	if (stream->is_orphan && !stream->has_ended)

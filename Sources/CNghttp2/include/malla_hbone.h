@@ -133,6 +133,8 @@ int hbone_stream_status(const struct hbone_stream *stream);
 void hbone_stream_break(struct hbone_stream *stream);
 /* Nothing more goes either way, and not because both ends have said so. */
 int hbone_stream_is_cut(const struct hbone_stream *stream);
+/* We have reset it because its peer does not keep to RFC 9113. */
+int hbone_stream_is_mistaken(const struct hbone_stream *stream);
 /* The peer never saw this stream's bytes (GOAWAY, REFUSED_STREAM): another connection may be tried.
  */
 int hbone_stream_is_untouched(const struct hbone_stream *stream);

@@ -1,6 +1,18 @@
 // What is counted of tunnels (HBONE), and how a scrape shows it.
 
-/// - Units: tunnels, except `refused`, which is CONNECTs.
+/// Why a worker has reset a stream of a tunnel: the label of a metric.
+enum StreamReset: Int, CaseIterable {
+    /// Its peer does not keep to RFC 9113.
+    case protocolError
+
+    var label: StaticString {
+        switch self {
+        case .protocolError: "protocol"
+        }
+    }
+}
+
+/// - Units: tunnels, except `refused`, `streams` and `reset`, which are CONNECTs.
 enum TunnelCount {
     /// A gauge.
     case open(HandshakeSide)
@@ -9,13 +21,15 @@ enum TunnelCount {
     case refused(TunnelRefusal)
     /// CONNECTs that were asked for, or that came.
     case streams(HandshakeSide)
+    case reset(HandshakeSide, StreamReset)
     /// Times that one was not read for what its streams held.
     case paused(HandshakeSide)
 
     private static let ends = TunnelEnd.allCases.count
 
     /// How many different ones there are.
-    static let places = 2 * (4 + ends) + TunnelRefusal.allCases.count
+    static let places =
+        2 * (4 + ends + StreamReset.allCases.count) + TunnelRefusal.allCases.count
 
     var place: Int {
         switch self {
@@ -26,6 +40,8 @@ enum TunnelCount {
         case .ended(let side, let end): 8 + side.rawValue * Self.ends + Int(end.rawValue)
         case .refused(let refusal):
             8 + 2 * Self.ends + (TunnelRefusal.allCases.firstIndex(of: refusal) ?? 0)
+        case .reset(let side, let why):
+            8 + 2 * Self.ends + TunnelRefusal.allCases.count + 2 * why.rawValue + side.rawValue
         }
     }
 }
@@ -59,6 +75,13 @@ extension Exposition {
             "malla_tunnels_paused_total", "counter", "Times that a tunnel was not read for a while."
         )
         bySide("malla_tunnels_paused_total") { .paused($0) }
+        head("malla_tunnel_streams_reset_total", "counter", "Connections cut off, by reason.")
+        for why in StreamReset.allCases {
+            for side in HandshakeSide.allCases {
+                out += "malla_tunnel_streams_reset_total{side=\"\(side.label)\","
+                out += "reason=\"\(why.label)\"} \(sum(.reset(side, why)))\n"
+            }
+        }
         head("malla_tunnel_refused_total", "counter", "CONNECTs refused, by status.")
         for refusal in TunnelRefusal.allCases {
             out += "malla_tunnel_refused_total{status=\"\(refusal.rawValue)\"}"

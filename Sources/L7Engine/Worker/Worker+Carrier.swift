@@ -181,6 +181,9 @@ extension Worker {
         while let stream = carrier.it.tunnel.next() {
             let news = stream.news()
             let owner = stream.owner
+            if news.contains(.reset), stream.isMistaken {
+                tally.count(.reset(side(carrier), .protocolError))
+            }
             if owner.isNone {
                 // Given up before it was looked at: nobody else frees it.
                 if news.contains(.reset) {

@@ -95,6 +95,8 @@ struct InteropTests {
         Request("a pseudo-field that is none", 400, "POD:PORT", ["--field", ":port=80"]),
         Request("a pseudo-field behind others", 400, "POD:PORT", ["--field", "!:protocol=a"]),
         Request("a name in capitals", 400, "POD:PORT", ["--field", "Baggage=a"]),
+        Request("a field of a connection", 400, "POD:PORT", ["--field", "connection=close"]),
+        Request("a value with a line of its own", 400, "POD:PORT", ["--field", "a=b\nc"]),
         Request("a port that nobody listens on", 503, "POD:1"),
     ]
 

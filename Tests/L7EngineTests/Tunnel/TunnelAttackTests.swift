@@ -37,6 +37,20 @@ struct TunnelAttackTests {
         #expect(TunnelMesh.counts(mesh.server, Self.ended("downstream", .slowReader) + " 1"))
     }
 
+    @Test func `a stream with trailers is reset and counted, and its neighbour goes on`() throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)")
+        let said = try PythonPeer.client(
+            mesh, pair, ["--authority", mesh.authorityName, "--trailers", "--bytes", "1000"])
+        #expect(said.contains("\"other\": 1}"), "PROTOCOL_ERROR: \(said)")
+        #expect(said.contains("\"ended\": true") && said.contains("\"bytes\": 1000,"), "\(said)")
+        #expect(
+            TunnelMesh.counts(
+                mesh.server,
+                "malla_tunnel_streams_reset_total{side=\"downstream\",reason=\"protocol\"} 1"))
+    }
+
     /// What was counted of handshakes, and of tunnels' ends.
     private static func handshakes(_ engine: Engine?) -> [Substring] {
         (engine?.exposition() ?? "").split(separator: "\n").filter {

@@ -98,6 +98,9 @@ class Client:
                 self.flood()
                 return
             self.open()
+            if self.options.trailers:
+                self.h2.send_headers(self.stream, [("grpc-status", "0")], end_stream=True)
+                self.open()
             self.move()
         except (ssl.SSLError, OSError, h2.exceptions.H2Error) as error:
             say(handshake="ok", broken=str(error), status=self.status)
@@ -235,7 +238,10 @@ class Client:
         elif isinstance(event, h2.events.StreamEnded):
             self.ended = True
         elif isinstance(event, h2.events.StreamReset):
-            self.reset = int(event.error_code)
+            if event.stream_id == self.stream:
+                self.reset = int(event.error_code)
+            else:
+                say(other=int(event.error_code))
         elif isinstance(event, h2.events.ConnectionTerminated):
             self.goaway = True
 
@@ -417,6 +423,8 @@ def main():
     parser.add_argument("--eager")
     # The client's stream stays open until the other side ends it.
     parser.add_argument("--hold", action="store_true")
+    # A stream before that one ends by trailers.
+    parser.add_argument("--trailers", action="store_true")
     # So many MiB of CONNECTs, and no answer is read.
     parser.add_argument("--flood", type=int, default=0)
     options = parser.parse_args()

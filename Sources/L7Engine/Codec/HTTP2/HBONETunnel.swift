@@ -219,6 +219,8 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     var status: Int { Int(unsafe hbone_stream_status(pointer)) }
     /// Nothing more goes either way, though not both ends have said their last.
     var isCut: Bool { unsafe hbone_stream_is_cut(pointer) != 0 }
+    /// It was reset because its peer does not keep to RFC 9113.
+    var isMistaken: Bool { unsafe hbone_stream_is_mistaken(pointer) != 0 }
     /// The peer never took it: it may be tried on another connection.
     var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
 

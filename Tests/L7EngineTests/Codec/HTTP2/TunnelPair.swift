@@ -67,8 +67,39 @@ import Testing
         unsafe _ = hbone_tunnel_flush(server.pointer)
     }
 
+    /// Where the test is the client: it has said its preface and its settings.
+    static func ofRawClient(_ limits: hbone_limits = limits) -> TunnelPair {
+        let pair = TunnelPair(server: limits)
+        pair.dropClientKeepingSocket()
+        pair.sendRaw(toServer: RawFrame.preface + RawFrame.settings)
+        return pair
+    }
+
+    /// Where the test is the server, which has said nothing.
+    static func ofRawServer() -> TunnelPair {
+        let pair = TunnelPair()
+        pair.server?.free()
+        pair.server = nil
+        return pair
+    }
+
     /// Bytes as they are, from a peer that does not keep to the rules.
     func sendRaw(toServer bytes: [UInt8]) { unsafe _ = send(sockets[0], bytes, bytes.count, 0) }
+    func sendRaw(toClient bytes: [UInt8]) { unsafe _ = send(sockets[1], bytes, bytes.count, 0) }
+
+    /// What such a peer has got.
+    func receiveRaw() -> [RawFrame] {
+        var bytes: [UInt8] = []
+        while true {
+            let count = unsafe recv(sockets[client == nil ? 0 : 1], scratch, 65_536, 0)
+            // Safe: so many bytes of it were written.
+            guard count > 0 else {
+                let isFirst = bytes.starts(with: RawFrame.preface)
+                return RawFrame.all(in: Array(bytes.dropFirst(isFirst ? 24 : 0)))
+            }
+            unsafe bytes += UnsafeBufferPointer(start: scratch, count: count)
+        }
+    }
 
     func dropClient() {
         dropClientKeepingSocket()
@@ -190,6 +221,8 @@ import Testing
     var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
     var isCut: Bool { unsafe hbone_stream_is_cut(pointer) != 0 }
     func breakOff() { unsafe hbone_stream_break(pointer) }
+    var isMistaken: Bool { unsafe hbone_stream_is_mistaken(pointer) != 0 }
+    var isMalformed: Bool { unsafe hbone_stream_request(pointer).is_malformed != 0 }
     var isTooLong: Bool { unsafe hbone_stream_request(pointer).is_too_long != 0 }
     func end() { unsafe engine_session_end(session) }
     func free() { unsafe engine_session_free(session) }
