@@ -8,10 +8,18 @@
 enum { FRAME_BYTES_MAX = 64 * 1024 };
 /* Before the peer's settings have come, it must take this many streams (RFC 9113 section 6.5.2). */
 enum { STREAMS_BEFORE_SETTINGS = 100 };
+/* Settings that a peer may change within a second: each is applied to all its streams. */
+enum { SETTINGS_MAX = 32 };
 /* The least block of a stream, and how many a thread keeps. */
 enum { BLOCK_BYTES = 16 * 1024, SPARES_MAX = 128 };
 
 enum { METHOD, AUTHORITY, PROTOCOL, SCHEME, PATH, FORWARDED, BAGGAGE, FIELDS };
+
+/* How often something has come in one second (CLOCK_MONOTONIC). */
+struct hbone_rate {
+	uint32_t count;
+	int64_t second;
+};
 
 struct hbone_stream {
 	struct engine_session base;
@@ -76,15 +84,16 @@ struct hbone_tunnel {
 	uint8_t drains;	     /* we */
 	uint8_t is_full;     /* a stream was sent away because of `outgoing_bytes_max` */
 	uint8_t has_work;    /* the codec may have something to send */
-	uint8_t is_flooded;  /* `resets_max` is used up */
+	uint8_t is_flooded;  /* a limit of what may come within a second is used up */
+	uint8_t is_rushed;   /* the codec says so of resets, and takes no new streams */
+	uint8_t is_wronged;  /* we have said GOAWAY because the peer does not keep to the rules */
 	uint8_t end;
 
 	/* Bytes of blocks that its streams hold, and whom those of new streams are charged to. */
 	size_t held;
 	uint64_t *charged, *total;
-	/* Streams that were for nothing, of the second (CLOCK_MONOTONIC) `wasted_at`. */
-	uint32_t wasted;
-	int64_t wasted_at;
+	/* Streams that were for nothing, and SETTINGS. */
+	struct hbone_rate wasted, settings;
 
 	/* Framed bytes that the connection below has not taken. */
 	uint8_t *out;

@@ -54,6 +54,10 @@ static int finish(struct hbone_tunnel *tunnel, enum hbone_end end)
 
 	if (tunnel->end)
 		return -1;
+	if (end == HBONE_END_CLOSED && tunnel->is_wronged)
+		end = HBONE_END_PROTOCOL;
+	if (end == HBONE_END_PROTOCOL && tunnel->is_rushed)
+		end = HBONE_END_FLOOD;
 	tunnel->end = (uint8_t)end;
 	for (stream = tunnel->streams; stream; stream = stream->next) {
 		stream->is_closed = 1;
@@ -88,16 +92,21 @@ int hbone_tunnel_is_choked(const struct hbone_tunnel *tunnel)
 	return nghttp2_session_get_remote_window_size(tunnel->session) < 16 * 1024;
 }
 
-void hbone_waste(struct hbone_tunnel *tunnel)
+static void limit(struct hbone_tunnel *tunnel, struct hbone_rate *rate, uint32_t most)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (tunnel->wasted_at != now.tv_sec)
-		tunnel->wasted = 0;
-	tunnel->wasted_at = now.tv_sec;
-	if (++tunnel->wasted > tunnel->limits.resets_max)
+	if (rate->second != now.tv_sec)
+		rate->count = 0;
+	rate->second = now.tv_sec;
+	if (++rate->count > most)
 		tunnel->is_flooded = 1;
+}
+
+void hbone_waste(struct hbone_tunnel *tunnel)
+{
+	limit(tunnel, &tunnel->wasted, tunnel->limits.resets_max);
 }
 
 static ssize_t push(struct hbone_tunnel *tunnel)
@@ -211,8 +220,10 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 
 	switch (frame->hd.type) {
 	case NGHTTP2_SETTINGS:
-		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK))
-			tunnel->has_settings = 1;
+		if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+			break;
+		tunnel->has_settings = 1;
+		limit(tunnel, &tunnel->settings, SETTINGS_MAX);
 		break;
 	case NGHTTP2_GOAWAY:
 		tunnel->is_draining = 1;
@@ -240,7 +251,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	}
 	/* Acknowledgements and window updates. */
 	tunnel->has_work = 1;
-	return 0;
+	/* What else has come at once is not looked at. */
+	return tunnel->is_flooded ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
 /* A stream that the codec resets because its peer does not keep to the rules. What we give up is
@@ -253,13 +265,27 @@ static int is_mistake(const nghttp2_frame *frame)
 	       code != NGHTTP2_CANCEL && code != NGHTTP2_REFUSED_STREAM;
 }
 
+/* A GOAWAY of the codec's. INTERNAL_ERROR is a server's limit of resets: the streams that are open
+ * go on. */
+static void note_goaway(struct hbone_tunnel *tunnel, uint32_t code)
+{
+	if (code == NGHTTP2_NO_ERROR)
+		return;
+	tunnel->is_wronged = 1;
+	if (tunnel->is_server && code == NGHTTP2_INTERNAL_ERROR)
+		tunnel->is_rushed = tunnel->drains = 1;
+}
+
 /* The end of an orphan is framed: what its peer still sends is for nobody. */
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *argument)
 {
+	struct hbone_tunnel *tunnel = argument;
 	struct hbone_stream *stream = hbone_find(session, frame->hd.stream_id);
 
+	if (frame->hd.type == NGHTTP2_GOAWAY)
+		note_goaway(tunnel, frame->goaway.error_code);
 	if (is_mistake(frame)) {
-		hbone_waste(argument);
+		hbone_waste(tunnel);
 		if (stream)
 			stream->is_mistaken = 1;
 	}
@@ -395,10 +421,13 @@ void hbone_tunnel_free(struct hbone_tunnel *tunnel)
 	free(tunnel);
 }
 
-static enum hbone_end end_of(int error)
+static enum hbone_end end_of(const struct hbone_tunnel *tunnel, int error)
 {
+	if (tunnel->is_flooded)
+		return HBONE_END_FLOOD;
 	switch (error) {
 	case NGHTTP2_ERR_FLOODED:
+	case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS:
 		return HBONE_END_FLOOD;
 	case NGHTTP2_ERR_NOMEM:
 	case NGHTTP2_ERR_CALLBACK_FAILURE:
@@ -430,7 +459,7 @@ int hbone_tunnel_receive(struct hbone_tunnel *tunnel, uint8_t *scratch, size_t r
 	used = nghttp2_session_mem_recv(tunnel->session, scratch, (size_t)count);
 	tunnel->has_work = 1;
 	if (used < 0)
-		return finish(tunnel, end_of((int)used));
+		return finish(tunnel, end_of(tunnel, (int)used));
 	/* A GOAWAY of our own over the peer's mistake is still to be sent. */
 	if (!nghttp2_session_want_read(tunnel->session)) {
 		hbone_tunnel_flush(tunnel);

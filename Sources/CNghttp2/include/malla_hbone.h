@@ -40,7 +40,7 @@ enum hbone_end {
 	HBONE_END_CLOSED,   /* in good order */
 	HBONE_END_BROKEN,   /* the connection below */
 	HBONE_END_PROTOCOL, /* the peer does not keep to RFC 9113 */
-	HBONE_END_FLOOD,    /* more resets, refusals, pings or settings than the limits allow */
+	HBONE_END_FLOOD, /* more resets, refusals, pings, settings, parts of a head than may come */
 	HBONE_END_MEMORY,
 };
 

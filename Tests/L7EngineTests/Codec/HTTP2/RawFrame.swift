@@ -37,8 +37,8 @@ struct RawFrame: Equatable {
         Self.big(UInt32(payload.count)).dropFirst() + [kind, flags] + Self.big(stream) + payload
     }
 
-    /// A HEADERS frame whose fields stand as literals (RFC 7541 section 6.2.2). Flags: 1 END_STREAM,
-    /// 4 END_HEADERS.
+    /// A HEADERS frame whose fields stand as literals (RFC 7541 section 6.2.2). Flags: 1 is
+    /// END_STREAM, 4 END_HEADERS.
     static func head(_ fields: [(String, String)], _ stream: UInt32 = 1, flags: UInt8 = 4)
         -> RawFrame
     {
