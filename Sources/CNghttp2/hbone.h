@@ -43,7 +43,8 @@ struct hbone_stream {
 	uint8_t is_blocked;   /* a `send` was answered by -EAGAIN */
 	uint8_t end_is_sent;  /* END_STREAM is framed */
 	uint8_t is_orphan;    /* nobody's: it stays until its END_STREAM is framed */
-	uint8_t is_mistaken;  /* we reset it: its peer does not keep to the rules */
+	uint8_t is_given_up;  /* we reset it: what still comes is for nobody */
+	uint8_t is_mistaken;  /* because its peer does not keep to the rules */
 
 	/* What came and was not read, and whom the block is charged to. */
 	uint8_t *bytes;

@@ -174,7 +174,7 @@ static int on_bytes(nghttp2_session *session, uint8_t flags, int32_t id, const u
 	/* The connection's room is not for streams to use up: each is bounded by its own. */
 	nghttp2_session_consume_connection(session, count);
 	tunnel->has_work = 1;
-	if (!stream || stream->is_mistaken)
+	if (!stream || stream->is_given_up)
 		return 0;
 	if (stream->is_orphan) {
 		hbone_consumed(stream, count);
@@ -237,14 +237,14 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 			break;
 		/* Trailers: a tunnel has none (RFC 9113 section 8.5), and END_STREAM there is no
 		 * end that may be believed. */
-		stream->is_mistaken = 1;
+		stream->is_given_up = stream->is_mistaken = 1;
 		tunnel->has_work = 1;
 		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id,
 						 NGHTTP2_PROTOCOL_ERROR);
 	default:
 		break;
 	}
-	if (stream && !stream->is_mistaken && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
+	if (stream && !stream->is_given_up && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
 	    (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS)) {
 		stream->has_ended = 1;
 		hbone_note(stream, HBONE_NEWS_READABLE);
@@ -489,17 +489,26 @@ void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_
 	tunnel->total = total;
 }
 
-void hbone_tunnel_drop(struct hbone_tunnel *tunnel)
+int hbone_tunnel_relieve(struct hbone_tunnel *tunnel)
 {
-	struct hbone_stream *stream;
+	struct hbone_stream *stream, *most = NULL;
 
-	for (stream = tunnel->streams; stream; stream = stream->next) {
-		if (stream->start == stream->end)
-			continue;
-		hbone_stream_shrink(stream);
-		/* What is incomplete must not look complete. */
-		stream->has_ended = 0;
-	}
+	for (stream = tunnel->streams; stream; stream = stream->next)
+		if (stream->capacity > (most ? most->capacity : 0))
+			most = stream;
+	if (!most || tunnel->end)
+		return 0;
+	hbone_stream_shrink(most);
+	/* What is incomplete must not look complete. */
+	most->has_ended = 0;
+	most->is_given_up = 1;
+	if (most->is_closed)
+		hbone_note(most, HBONE_NEWS_RESET | HBONE_NEWS_READABLE);
+	else
+		nghttp2_submit_rst_stream(tunnel->session, NGHTTP2_FLAG_NONE, most->id,
+					  NGHTTP2_CANCEL);
+	tunnel->has_work = 1;
+	return 1;
 }
 
 size_t hbone_tunnel_held(const struct hbone_tunnel *tunnel)

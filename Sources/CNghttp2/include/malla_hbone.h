@@ -93,8 +93,8 @@ void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_
 /* So much its streams hold now. */
 size_t hbone_tunnel_held(const struct hbone_tunnel *tunnel);
 
-/* Gives back what its streams hold: those are cut off there. To be followed by `abort`. */
-void hbone_tunnel_drop(struct hbone_tunnel *tunnel);
+/* Cuts off the stream that holds most, and gives that back. 0: none holds anything. */
+int hbone_tunnel_relieve(struct hbone_tunnel *tunnel);
 
 enum hbone_end hbone_tunnel_end(const struct hbone_tunnel *tunnel);
 /* Streams that are open now. */

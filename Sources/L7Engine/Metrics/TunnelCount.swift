@@ -4,10 +4,13 @@
 enum StreamReset: Int, CaseIterable {
     /// Its peer does not keep to RFC 9113.
     case protocolError
+    /// It held most of what nobody has read, and its account has used up its memory.
+    case overload
 
     var label: StaticString {
         switch self {
         case .protocolError: "protocol"
+        case .overload: "overload"
         }
     }
 }

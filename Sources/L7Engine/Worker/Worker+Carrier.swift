@@ -165,14 +165,17 @@ extension Worker {
         }
     }
 
-    /// One that has stood still for a whole interval gives back what it holds.
+    /// Of one that has stood still for a whole interval those streams are cut off that hold most,
+    /// until there is room again, or half is given back. The others go on.
     private func pausedExpired(_ carrier: Link) {
-        let held = UInt64(carrier.it.tunnel.held)
-        guard carrier.it.seenBytes != held else {
-            endCarrier(carrier, .overload)
-            return
+        let held = carrier.it.tunnel.held
+        if carrier.it.seenBytes == UInt64(held) {
+            while carrier.it.tunnel.held > held / 2, excessOfBuffers(carrier.it.holder) != nil,
+                carrier.it.tunnel.relieve()
+            { tally.count(.reset(side(carrier), .overload)) }
+            soil(carrier)
         }
-        carrier.it.seenBytes = held
+        carrier.it.seenBytes = UInt64(carrier.it.tunnel.held)
         timers.arm(carrier, at: now + limits.tunnelPingNanoseconds)
     }
 
@@ -341,7 +344,6 @@ extension Worker {
         if !carrier.it.tunnel.isNone {
             // What it has still to say, a GOAWAY for one.
             if wasOpen, why != .broken { _ = carrier.it.tunnel.flush() }
-            if why == .overload { carrier.it.tunnel.drop() }
             carrier.it.tunnel.abort()
             release(carrier)
             carrier.it.tunnel.free()

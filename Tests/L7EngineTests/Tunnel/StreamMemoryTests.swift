@@ -133,9 +133,13 @@ struct StreamMemoryTests {
         #expect(flood.all, "every byte arrives once the pod reads")
     }
 
-    @Test func `what stands still for long gives its memory back`() throws {
-        let mayRead = Results()
-        let mesh = try Self.mesh(mayRead) {
+    @Test
+    func
+        `where all stands still for long the streams that hold most are cut off, and others go on`()
+        throws
+    {
+        let (mayRead, readers) = (Results(), Results())
+        let mesh = try Self.mesh(mayRead, readers) {
             $0.limits.tunnelPingNanoseconds = 300_000_000
             $0.limits.tunnelWindowBytes = 512 << 10
         }
@@ -143,13 +147,16 @@ struct StreamMemoryTests {
             mayRead.add(true)
             mesh.stop()
         }
-        let flood = try Self.flood(mesh, "web", from: "127.0.0.1")
-        #expect(
-            TunnelMesh.counts(
-                mesh.server, "malla_tunnels_ended_total{side=\"downstream\",reason=\"overload\"} 1")
-        )
-        // What waits for the pod outside of the streams stays: 136 KiB a connection at most.
-        #expect(Loopback.eventually { Self.held(mesh, "web") <= Self.streams * 136 << 10 })
+        // The last of them is read.
+        let flood = try Self.flood(mesh, "web", from: "127.0.0.1", Self.streams + 1)
+        #expect(Loopback.eventually { readers.count == 1 })
+        #expect(readers.all, "it has got all its bytes")
+        let cut = mesh.server?.tallies.reduce(0) { $0 + $1.value(.reset(.downstream, .overload)) }
+        #expect((cut ?? 0) > 0 && (cut ?? 0) < Self.streams, "\(cut ?? 0)")
+        #expect(Self.held(mesh, "web") <= 2 * Self.limit + Self.streams * 136 << 10)
+        #expect(TunnelMesh.counts(mesh.server, "malla_tunnels{side=\"downstream\"} 1"))
+
+        mayRead.add(true)
         #expect(Loopback.eventually { flood.count == 1 })
     }
 }

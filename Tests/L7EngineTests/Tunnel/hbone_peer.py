@@ -135,13 +135,13 @@ class Client:
 
     def fill(self):
         """Opens streams and sends on each all that it may, whether anybody reads it or not."""
-        self.ended_count = 0
+        self.ended_count = self.reset_count = 0
         left = {}
         block = bytes(16384)
         for _ in range(self.options.streams):
             self.open()
             left[self.stream] = self.options.bytes
-        while self.ended_count < self.options.streams:
+        while self.ended_count + self.reset_count < self.options.streams:
             for stream in list(left):
                 room = min(self.h2.local_flow_control_window(stream), len(block), left[stream])
                 if room > 0:
@@ -163,7 +163,10 @@ class Client:
             for event in self.h2.receive_data(chunk):
                 self.take(event)
                 self.ended_count += isinstance(event, h2.events.StreamEnded)
-        say(handshake="ok", complete=self.ended_count)
+                if isinstance(event, h2.events.StreamReset):
+                    self.reset_count += 1
+                    left.pop(event.stream_id, None)
+        say(handshake="ok", complete=self.ended_count, reset=self.reset_count)
 
     def flood(self):
         """CONNECTs without end whose answers are never read; over when nobody takes them for a second."""

@@ -15,8 +15,6 @@ enum TunnelEnd: UInt8, CaseIterable {
     /// The peer did not prove to be whom we want, or is nobody that we may believe.
     case wrongPeer
     case handshake, timeout, noCredential, notHTTP2, drained, revoked, connect
-    /// Its streams are not read, and whoever they are charged to has its share of memory.
-    case overload
     /// The peer does not take our answers.
     case slowReader
 
@@ -38,7 +36,6 @@ enum TunnelEnd: UInt8, CaseIterable {
         case .drained: "drained"
         case .revoked: "not_allowed_any_more"
         case .connect: "connect"
-        case .overload: "overload"
         case .slowReader: "slow_reader"
         }
     }
@@ -141,8 +138,8 @@ struct StreamNews: OptionSet, BitwiseCopyable {
         unsafe hbone_tunnel_charge(pointer, account, total)
     }
 
-    /// Gives it back; streams that held some are cut off there. To be followed by `abort`.
-    func drop() { unsafe hbone_tunnel_drop(pointer) }
+    /// Cuts off the stream that holds most of it; `false`: none holds any.
+    func relieve() -> Bool { unsafe hbone_tunnel_relieve(pointer) != 0 }
 
     /// Bytes of it.
     var held: Int { unsafe hbone_tunnel_held(pointer) }
