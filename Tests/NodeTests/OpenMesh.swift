@@ -75,6 +75,18 @@ enum OpenMesh {
         """
     }
 
+    /// Two services of UDP, `dns` and `other`, whose one endpoint is the pod `near`; these pods have
+    /// servers of it.
+    static func runningTwo(servers: [String]) throws -> Running {
+        func text(_ name: String, _ index: Int) -> String {
+            service(name, pods: ["near"], port: 53, target: 5353, transport: "UDP", at: index)
+        }
+        return try running(text("dns", 1)) { bed in
+            try bed.configure("other.yaml", text("other", 2))
+            for pod in servers { try bed[pod].start("udp", ServiceTrafficTests.datagramServer) }
+        }
+    }
+
     /// A mesh of "n1: client, near; n2: far" with the service of `text`, whose selector says which
     /// of the servers are behind it. `wrapper` is the command that starts the agents.
     static func running(

@@ -29,15 +29,7 @@ struct OutsideFlowTests {
     func `who asks two services of one pod from one port is never answered by the wrong one`()
         throws
     {
-        let mesh = try OpenMesh.running(
-            OpenMesh.service("dns", pods: ["near"], port: 53, target: 5353, transport: "UDP")
-        ) { bed in
-            try bed.configure(
-                "other.yaml",
-                OpenMesh.service(
-                    "other", pods: ["near"], port: 53, target: 5353, transport: "UDP", at: 2))
-            try bed["near"].start("udp", ServiceTrafficTests.datagramServer)
-        }
+        let mesh = try OpenMesh.runningTwo(servers: ["near"])
         defer { mesh.close() }
         let near = mesh.bed["near"]
         try eventually("near answers") {

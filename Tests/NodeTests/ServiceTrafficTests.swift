@@ -238,15 +238,7 @@ struct ServiceTrafficTests {
         `UDP leaves an endpoint that its service lost, at the socket and packet by packet, though another service has it`()
         throws
     {
-        let mesh = try OpenMesh.running(
-            OpenMesh.service("dns", pods: ["near"], port: 53, target: 5353, transport: "UDP")
-        ) { bed in
-            try bed.configure(
-                "other.yaml",
-                OpenMesh.service(
-                    "other", pods: ["near"], port: 53, target: 5353, transport: "UDP", at: 2))
-            for pod in ["near", "far"] { try bed[pod].start("udp", Self.datagramServer) }
-        }
+        let mesh = try OpenMesh.runningTwo(servers: ["near", "far"])
         defer { mesh.close() }
         let seen = try mesh.bed["client"].start("udp", Self.patientDatagrams + ["10.96.0.1"])
         let other = try mesh.bed["client"].start("other", Self.patientDatagrams + ["10.96.0.2"])

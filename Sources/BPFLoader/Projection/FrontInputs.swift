@@ -70,18 +70,6 @@ struct FrontInputs {
     /// Whether both are of the same fronts, whatever is asked of them.
     func isSame(as other: FrontInputs) -> Bool {
         all.count == other.all.count
-            && zip(all, other.all).allSatisfy { left, right in
-                switch (left, right) {
-                case (.service(let left), .service(let right)):
-                    return left.service.name == right.service.name
-                        && left.portIndex == right.portIndex
-                        && left.service.ports[left.portIndex].port
-                            == right.service.ports[right.portIndex].port
-                        && left.service.ports[left.portIndex].transport
-                            == right.service.ports[right.portIndex].transport
-                case (.hostPort, .hostPort): return left.name(true) == right.name(true)
-                default: return false
-                }
-            }
+            && zip(all, other.all).allSatisfy { $0.name(true) == $1.name(true) }
     }
 }

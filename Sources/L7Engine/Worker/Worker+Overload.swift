@@ -173,7 +173,7 @@ extension Worker {
             return
         }
         if isLost(link) {
-            cut(link, link.it.isReset && link.it.hasEnded ? .downstreamGone : .upstreamEnded)
+            cutLost(link.it.isReset && link.it.hasEnded ? link : link.it.partner)
             return
         }
         if link.it.isOpened { report(link) }

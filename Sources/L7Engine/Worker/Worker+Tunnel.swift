@@ -109,7 +109,7 @@ extension Worker {
     func tunnelEnded(_ from: Link, _ to: Link) {
         let client = from.it.role == .downstream ? from : to
         if from.it.isBroken {
-            cut(client, from.it.role == .downstream ? .downstreamGone : .upstreamEnded)
+            cutLost(from)
             return
         }
         endSending(to)
@@ -130,7 +130,7 @@ extension Worker {
         if to.it.isBlocked || (!to.it.isStream && unsent(to) > 1) {
             timers.arm(client, at: now + limits.lingerNanosecondsMax)
         } else {
-            cut(client, from.it.role == .downstream ? .downstreamGone : .upstreamEnded)
+            cutLost(from)
         }
     }
 
@@ -163,15 +163,22 @@ extension Worker {
         // Nobody will hear more of the other side.
         other.it.hasEnded = true
         if link.it.hasEnded {
-            cut(
-                link.it.role == .downstream ? link : other,
-                link.it.role == .downstream ? .downstreamGone : .upstreamEnded)
+            cutLost(link)
             return
         }
         link.it.isBroken = true
         link.it.canRead = true
         link.it.isEnding = true
         makeReady(link)
+    }
+
+    /// Resets both sides, of which this one is lost.
+    func cutLost(_ side: Link) {
+        if side.it.role == .downstream {
+            cut(side, .downstreamGone)
+        } else {
+            cut(side.it.partner, .upstreamEnded)
+        }
     }
 
     private func endTunnel(_ client: Link) {

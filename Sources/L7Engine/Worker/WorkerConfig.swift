@@ -70,13 +70,13 @@ struct Adoption {
     var affinities: AffinityTable?
     /// Of the mail by which each worker got it.
     var numbers: [UInt64] = []
+    /// What is in force, for credentials that change.
+    var last: (snapshot: Snapshot, sockets: [[Int32]])?
+
     mutating func followAffinity(of snapshot: Snapshot, _ limits: Limits) {
         guard affinities == nil, snapshot.ports.contains(where: { $0.affinitySeconds > 0 }) else {
             return
         }
         affinities = AffinityTable(entriesMax: limits.affinitiesMax)
     }
-
-    /// What is in force, for credentials that change.
-    var last: (snapshot: Snapshot, sockets: [[Int32]])?
 }

@@ -18,52 +18,47 @@ struct HalfRecordTests {
 
         """
 
+    /// Answers with the beginning of a body, and then so.
+    private static func halfServer(_ files: (chain: String, key: String), _ port: UInt16) -> String
+    {
+        ending + """
+            import time
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain("\(files.chain)", "\(files.key)")
+            listener = socket.create_server(("127.0.0.1", \(port)))
+            def serve(plain):
+                into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+                session = context.wrap_bio(into, out, server_side=True)
+                got = b""
+                step = session.do_handshake
+                while True:
+                    try:
+                        more = step()
+                        if more: break
+                        step = lambda: session.read(65536)
+                    except ssl.SSLWantReadError:
+                        plain.sendall(out.read())
+                        more = plain.recv(65536)
+                        if not more: return
+                        into.write(more)
+                session.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 90000\\r\\n\\r\\nwhole")
+                plain.sendall(out.read())
+                time.sleep(0.1)
+                half(plain, session, out)
+                plain.recv(1)
+            while True:
+                try: serve(listener.accept()[0])
+                except OSError: pass
+            """
+    }
+
     @Test func `an endpoint that ends in half a record cuts its answer at once`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let files = try authority.write(try authority.issue("DNS:back.example"), "back")
-        let (descriptor, port) = Loopback.listen()
-        Loopback.end(descriptor)
-        let script =
-            Self.ending + """
-                import time
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain("\(files.chain)", "\(files.key)")
-                listener = socket.create_server(("127.0.0.1", \(port)))
-                def serve(plain):
-                    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
-                    session = context.wrap_bio(into, out, server_side=True)
-                    got = b""
-                    step = session.do_handshake
-                    while True:
-                        try:
-                            more = step()
-                            if more: break
-                            step = lambda: session.read(65536)
-                        except ssl.SSLWantReadError:
-                            plain.sendall(out.read())
-                            more = plain.recv(65536)
-                            if not more: return
-                            into.write(more)
-                    session.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 90000\\r\\n\\r\\nwhole")
-                    plain.sendall(out.read())
-                    time.sleep(0.1)
-                    half(plain, session, out)
-                    plain.recv(1)
-                while True:
-                    try: serve(listener.accept()[0])
-                    except OSError: pass
-                """
-        let log = authority.directory.appendingPathComponent("python.log").path
-        let server = try Command.start(["python3", "-c", script], output: log, errors: log)
-        defer { kill(server, SIGKILL) }
-        try eventually("python listens") {
-            let client = Loopback.connect(port)
-            defer { Loopback.end(client) }
-            return Loopback.isConnected(client)
-        }
+        let server = try PythonServer(authority, Self.halfServer)
+        defer { server.stop() }
         let gateway = try OriginationTests.gateway(
-            authority, port,
+            authority, server.port,
             OriginationTests.policy([.host("back.example")], .bundle(authority.bundle)))
         defer { gateway.stop() }
 

@@ -145,10 +145,8 @@ struct OriginationTests {
     func `a body until the end is whole only if the endpoint says so`(_ isSaid: Bool) throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let files = try authority.write(try authority.issue("DNS:back.example"), "back")
-        let (descriptor, port) = Loopback.listen()
-        Loopback.end(descriptor)
-        let script = """
+        let server = try PythonServer(authority) { files, port in
+            """
             import os, socket, ssl
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain("\(files.chain)", "\(files.key)")
@@ -163,16 +161,11 @@ struct OriginationTests {
                 except OSError:
                     pass
             """
-        let log = authority.directory.appendingPathComponent("python.log").path
-        let server = try Command.start(["python3", "-c", script], output: log, errors: log)
-        defer { kill(server, SIGKILL) }
-        try eventually("python listens") {
-            let client = Loopback.connect(port)
-            defer { Loopback.end(client) }
-            return Loopback.isConnected(client)
         }
+        defer { server.stop() }
         let gateway = try Self.gateway(
-            authority, port, Self.policy([.host("back.example")], .bundle(authority.bundle)))
+            authority, server.port,
+            Self.policy([.host("back.example")], .bundle(authority.bundle)))
         defer { gateway.stop() }
 
         let answer = gateway.client("-servername", "a.example")
@@ -220,22 +213,14 @@ struct OriginationTests {
     @Test func `a body is not overwritten by what a pooled endpoint says unasked`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let files = try authority.write(try authority.issue("DNS:back.example"), "back")
-        let (descriptor, port) = Loopback.listen()
-        Loopback.end(descriptor)
         let (other, control) = Loopback.listen()
         Loopback.end(other)
-        let script = Self.speaker(files.chain, files.key, port, control)
-        let log = authority.directory.appendingPathComponent("python.log").path
-        let server = try Command.start(["python3", "-c", script], output: log, errors: log)
-        defer { kill(server, SIGKILL) }
-        try eventually("python listens") {
-            let client = Loopback.connect(port)
-            defer { Loopback.end(client) }
-            return Loopback.isConnected(client)
+        let server = try PythonServer(authority) { files, port in
+            Self.speaker(files.chain, files.key, port, control)
         }
+        defer { server.stop() }
         let stepped = try SteppedWorker(
-            [port], backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
+            [server.port], backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
         let client = Loopback.connect(stepped.port)
         defer { Loopback.end(client) }
         func post(_ letter: String) {

@@ -36,6 +36,38 @@ enum Program {
     }
 }
 
+/// A server in Python that shows a certificate of `back.example`, for what others do not do.
+struct PythonServer {
+    let port: UInt16
+    private let process: pid_t
+
+    /// - Parameter script: for the files of the certificate, and the port to listen on.
+    init(
+        _ authority: TestAuthority,
+        _ script: ((chain: String, key: String), UInt16) -> String
+    ) throws {
+        let files = try authority.write(try authority.issue("DNS:back.example"), "back")
+        let (descriptor, port) = Loopback.listen()
+        Loopback.end(descriptor)
+        self.port = port
+        let log = authority.directory.appendingPathComponent("python.log").path
+        process = try Command.start(
+            ["python3", "-c", script(files, port)], output: log, errors: log)
+        do {
+            try eventually("python listens") {
+                let client = Loopback.connect(port)
+                defer { Loopback.end(client) }
+                return Loopback.isConnected(client)
+            }
+        } catch {
+            stop()
+            throw error
+        }
+    }
+
+    func stop() { kill(process, SIGKILL) }
+}
+
 extension TestAuthority.Pair {
     func certificate(_ name: String = "cert") -> Certificate {
         Certificate(name: ObjectName("shop", name), chain: chain, key: PrivateKey(pem: key))
