@@ -451,6 +451,11 @@ void hbone_stream_accept(struct hbone_stream *stream, uint64_t owner)
 	stream->owner = owner;
 	stream->is_answered = 1;
 	stream->status = 200;
+	/* What was asked, up to `header_bytes_max`, is of no use any more. */
+	free(stream->text);
+	stream->text = NULL;
+	memset(stream->has_field, 0, sizeof(stream->has_field));
+	memset(stream->field_bytes, 0, sizeof(stream->field_bytes));
 	if (!stream->tunnel || stream->is_closed)
 		return;
 	nghttp2_submit_response(stream->tunnel->session, stream->id, &status, 1, &provider);

@@ -60,9 +60,13 @@ public struct IPAddress: Hashable, Sendable, Comparable, BitwiseCopyable {
 }
 
 extension IPAddress {
+    /// `0000:0000:0000:0000:0000:ffff:255.255.255.255`.
+    static var textBytesMax: Int { 45 }
+
     /// Reads dotted-quad IPv4 or RFC 4291 IPv6 text. No zone, no port, no brackets; `nil`
     /// otherwise.
     public init?(_ text: some StringProtocol) {
+        guard text.utf8.count <= Self.textBytesMax else { return nil }
         if text.utf8.contains(UInt8(ascii: ":")) {
             self.init(v6: text)
         } else {
@@ -112,7 +116,9 @@ extension IPAddress {
                 words.append(UInt16(v4 >> 16))
                 words.append(UInt16(truncatingIfNeeded: v4))
             } else {
-                guard part.utf8.count <= 4, part.first != "+", let word = UInt16(part, radix: 16)
+                // A sign is no digit: `+1`, `-0`.
+                guard part.utf8.count <= 4, part.utf8.first.map({ $0 >= 48 }) ?? false,
+                    let word = UInt16(part, radix: 16)
                 else { return nil }
                 words.append(word)
             }

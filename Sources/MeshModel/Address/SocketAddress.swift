@@ -11,8 +11,12 @@ public struct SocketAddress: Hashable, Sendable, BitwiseCopyable {
 
 extension SocketAddress {
     /// `192.0.2.1:80` or `[2001:db8::1]:80`, nothing else: no names, no zones, no port 0.
+    ///
+    /// - Complexity: that of 53 bytes at most, the longest that there is. A peer may have sent very
+    ///   many, and among letters that belong together a colon is looked for in quadratic time.
     public init?(_ text: some StringProtocol) {
-        guard let colon = text.lastIndex(of: ":") else { return nil }
+        guard text.utf8.count <= IPAddress.textBytesMax + 8, let colon = text.lastIndex(of: ":")
+        else { return nil }
         let digits = text[text.index(after: colon)...]
         var host = text[..<colon]
         guard (1...5).contains(digits.utf8.count),
