@@ -129,7 +129,7 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 	}
 	if (service && nat_begins(packet))
 		return from_pod_balance(sight, packet, service, pod);
-	verdict = inbound_open(sight, packet, inbound(way->skb, packet), 0,
+	verdict = inbound_open(sight, packet, inbound_place(way->skb, packet), 0,
 			       (enum stream)stream(way->skb, packet));
 	if (!judge_allows(verdict) || !sight->flow)
 		return verdict;
@@ -258,6 +258,9 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 	if (!sight->flow || packet_opens(packet)) {
 		verdict =
 		    inbound_open(sight, packet, inbound(way->skb, packet), service, STREAM_FORTH);
+		/* A reset is believed only if it comes from whom the pod has dialled. */
+		if (refuse_answers(verdict) && rewrite_target(way->skb, packet, service))
+			return MALLA_VERDICT_FAILED;
 		if (!judge_allows(verdict) || !sight->flow)
 			return verdict;
 		way->target = flow_receiver(sight->flow, sight->is_back);

@@ -47,8 +47,8 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 		return MALLA_VERDICT_STRAY_TO_ENGINE;
 	if (vouch_holds(skb))
 		packet->marks = MALLA_FLOW_VOUCHED;
-	verdict =
-	    inbound_open(sight, packet, inbound(skb, packet), 0, (enum stream)stream(skb, packet));
+	verdict = inbound_open(sight, packet, inbound_place(skb, packet), 0,
+			       (enum stream)stream(skb, packet));
 	if (!sight->flow)
 		return verdict;
 	/* The stack may have translated it, and is to see the answers. */

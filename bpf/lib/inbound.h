@@ -121,9 +121,9 @@ __attribute__((noinline)) int inbound(struct __sk_buff *skb, struct packet *pack
 }
 
 /*
- * Of a packet in no flow: whether it belongs to a connection that the engine has, of which the entry
- * made room or was taken away. It is never sent past the engine, whose next packet puts the entry
- * back. A function of its own for the verifier.
+ * Of a packet in no flow: whether it belongs to a connection that the engine has, of which the
+ * entry made room or was taken away. It is never sent past the engine, whose next packet puts the
+ * entry back. A function of its own for the verifier.
  */
 __attribute__((noinline)) int inbound_strays(struct __sk_buff *skb, const struct packet *packet)
 {
@@ -134,6 +134,32 @@ __attribute__((noinline)) int inbound_strays(struct __sk_buff *skb, const struct
 	if (packet->is_icmp || packet->flow.protocol != IPPROTO_TCP || packet->flags & TCP_SYN)
 		return 0;
 	return stream_is_open(skb, &packet->flow, values->engine_netns - 1, 0);
+}
+
+/*
+ * The rest of a connection between two ends of which there is no entry: what was opened in plain
+ * text still is, and the pod may insist on mutual TLS since. Like `inbound`. For the verifier.
+ */
+__attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet *packet)
+{
+	const struct malla_pod *pod;
+
+	if (!packet || packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
+		return INBOUND_NOT;
+	pod = pod_find(&packet->flow.target);
+	if (!pod || !pod->netns || inbound_is_vouched(skb, packet) ||
+	    stream(skb, packet) != STREAM_FORTH)
+		return INBOUND_NOT;
+	if (mode_is_strict(pod, packet->flow.target_port_be))
+		return inbound_bare(packet);
+	packet->marks |= MALLA_FLOW_PLAIN;
+	return INBOUND_NOT;
+}
+
+/* Where a packet without a flow belongs: `inbound`'s answer. */
+static __always_inline int inbound_place(struct __sk_buff *skb, struct packet *packet)
+{
+	return packet_opens(packet) ? inbound(skb, packet) : inbound_rests(skb, packet);
 }
 
 static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,

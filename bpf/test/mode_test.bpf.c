@@ -205,6 +205,85 @@ int what_a_pod_opens_to_a_peer_is_carried(struct __sk_buff *skb)
 }
 
 SEC("tc")
+int the_reset_of_what_is_not_carried_comes_from_the_service(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	static struct malla_end remote, service;
+	struct malla_endpoint_key slot = {.group = 3};
+
+	remote = end4(REMOTE, 5432);
+	service = end4(SERVICE, 80);
+	put_insisting(0, 1);
+	put_peer();
+	put_service(0, 1);
+	bpf_map_update_elem(&malla_endpoint, &slot, &remote, BPF_ANY);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
+	put_absent(MALLA_SETTING_HBONE);
+	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
+	EXPECT(address_is_equal(&syn.flow.target, &service.address));
+	EXPECT(syn.flow.target_port_be == service.port_be);
+	return 0;
+}
+
+SEC("tc")
+int the_rest_of_a_plain_connection_is_plain_text_too(struct __sk_buff *skb)
+{
+	static struct malla_end server;
+	static struct malla_pod value = {
+	    .interface = OTHER_INTERFACE, .endpoint = 2, .flags = MALLA_POD_MESHED, .netns = 1};
+	static struct packet ack;
+	const struct malla_flow *flow;
+
+	server = end4(SERVER, 0);
+	put_pod(0);
+	put_insisting(0, 1);
+	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	/* Its entry has made room. */
+	ack = packet_between(end4(POD, 40000), end4(SERVER, 8080), TCP_ACK);
+	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	flow = flow_of(&ack);
+	EXPECT(flow && flow->flags & MALLA_FLOW_PLAIN);
+	value.flags = MALLA_POD_MESHED | MALLA_POD_STRICT;
+	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	put_generation(2, MALLA_SETTING_HBONE);
+	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	ack.flow.source_port_be = bpf_htons(40001);
+	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(!flow_of(&ack));
+	return 0;
+}
+
+SEC("tc")
+int what_the_engine_answers_on_is_what_it_was_when_its_entry_comes_back(struct __sk_buff *skb)
+{
+	static struct packet answer;
+	const struct malla_flow *flow;
+	struct ends ends = {};
+
+	(void)skb;
+	put_insisting(0, 1);
+	put_peer();
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
+	/* Of what it carries to a peer, of a pod's tunnel, and of plain text from outside. */
+	answer = packet_between(end4(REMOTE, 5432), end4(POD, 40000), TCP_ACK);
+	EXPECT(engine_sends(&answer, &ends) == MALLA_VERDICT_PASS);
+	flow = flow_of(&answer);
+	EXPECT(flow && flow->kind == MALLA_FLOW_CAPTURED && flow->flags & MALLA_FLOW_CARRIED);
+	answer = packet_between(end4(SERVER, MALLA_HBONE_PORT), end4(REMOTE, 40000), TCP_ACK);
+	ends = (struct ends){};
+	EXPECT(engine_sends(&answer, &ends) == MALLA_VERDICT_PASS);
+	flow = flow_of(&answer);
+	EXPECT(flow && flow->flags & MALLA_FLOW_TUNNEL);
+	answer = packet_between(end4(SERVER, 8080), end4(CLIENT, 40000), TCP_ACK);
+	ends = (struct ends){};
+	EXPECT(engine_sends(&answer, &ends) == MALLA_VERDICT_PASS);
+	flow = flow_of(&answer);
+	EXPECT(flow && flow->flags & MALLA_FLOW_PLAIN);
+	return 0;
+}
+
+SEC("tc")
 int policies_are_asked_about_what_is_carried_and_not_about_the_tunnel(struct __sk_buff *skb)
 {
 	static struct packet syn, ack, tunnel;

@@ -87,12 +87,10 @@ extension Worker {
         if own.has(.forwardedFor) {
             writer.append("X-Forwarded-For: ")
             let isNamed = !isEdge && writeOld(FieldKind.forwardedFor, bytes)
-            if isNamed, link.it.isStream {
-                // The client's node has said already who asks.
-                writer.takeBack(2)
-            } else {
-                writer.append(address: link.it.peer.address)
-            }
+            let start = writer.count
+            writer.append(address: link.it.peer.address)
+            // The client's node may have said already who asks.
+            if isNamed, link.it.isStream { writer.takeBackRepeated(from: start) }
             writer.append("\r\n")
         }
         if isEdge {
@@ -149,11 +147,13 @@ extension Worker {
         }
         guard hasOld else { return }
         writer.append("Forwarded: ")
-        _ = writeOld(FieldKind.forwarded, bytes)
+        let isNamed = writeOld(FieldKind.forwarded, bytes)
+        let start = writer.count
         let isIPv4 = link.it.peer.address.isIPv4
         writer.append(isIPv4 ? "for=" : "for=\"[")
         writer.append(address: link.it.peer.address)
         if !isIPv4 { writer.append("]\"") }
+        if isNamed, link.it.isStream { writer.takeBackRepeated(from: start) }
         writer.append("\r\n")
     }
 

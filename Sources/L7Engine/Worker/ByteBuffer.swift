@@ -211,6 +211,18 @@ internal import MeshModel
     /// Takes back the last `length` bytes that were appended.
     mutating func takeBack(_ length: Int) { count -= length }
 
+    /// Takes back the element of a list that begins at `start`, and the ", " before it, where the
+    /// element before that says the same.
+    mutating func takeBackRepeated(from start: Int) {
+        let length = count - start
+        let before = start - 2 - length
+        guard length > 0, before > 0, !isOver else { return }
+        let isListed = unsafe [0x20, 0x2c].contains(base[before - 1])
+        // Inside: both elements lie in `base[..<count]`.
+        guard isListed, unsafe memcmp(base + before, base + start, length) == 0 else { return }
+        takeBack(length + 2)
+    }
+
     @inline(__always)
     mutating func append(_ text: StaticString) {
         unsafe append(text.utf8Start, text.utf8CodeUnitCount)

@@ -17,7 +17,7 @@ extension Worker {
             old.table !== peers.table || before.snapshot.shape !== config.snapshot.shape
         else { return }
         for link in timers.all() where link.it.role == .carrier && link.it.phase == .tunnel {
-            if !isAllowed(link, peers)
+            if !isAllowed(link, peers) || isRenamed(link, old, peers)
                 || isTrustNew && peers.table.trust.judge(link.it.session) != .none
             {
                 endCarrier(link, .revoked)
@@ -72,6 +72,14 @@ extension Worker {
     /// The source of the series that it is counted in: what a Gateway sends by a tunnel is its own.
     func metricSource(_ link: Link) -> UInt32 {
         link.it.isTunnelled && link.it.dialler > 0 ? link.it.dialler : link.it.source
+    }
+
+    /// The pod of this node at its end has another account now: what it has proved to be is over.
+    private func isRenamed(_ carrier: Link, _ old: MeshPeers, _ peers: MeshPeers) -> Bool {
+        let pool = carrier.it.pool
+        if !carrier.it.isServer, pool.it.isNode { return false }
+        let pod = carrier.it.isServer ? carrier.it.target.address : pool.it.source
+        return old.id(at: pod) != peers.id(at: pod)
     }
 
     /// For the series that it is counted in.

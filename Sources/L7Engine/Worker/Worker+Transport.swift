@@ -65,14 +65,17 @@ extension Worker {
         let client = link.it.partner
         let isStream = link.it.isStream
         client.it.partner = .none
-        let isDenied =
-            isStream
-            && HBONEStream(link.it.session).status == TunnelRefusal.denied.rawValue
+        let refusal = isStream ? HBONEStream(link.it.session).status : 0
         close(link)
         let hasOthers = hasOtherEndpoints(client)
-        if isDenied {
+        switch refusal {
+        case TunnelRefusal.denied.rawValue:
             perform(client.it.exchange.on(.denied(hasOthers: hasOthers)), client)
-        } else {
+        case TunnelRefusal.unavailable.rawValue:
+            // By a good tunnel: the pod did not take the connection.
+            perform(
+                client.it.exchange.on(.connectFailed(isLate: false, isLast: !hasOthers)), client)
+        default:
             // A tunnel may have ended under a stream that another would carry.
             let isLast = !isStream && !hasOthers
             perform(client.it.exchange.on(.handshakeFailed(isLast: isLast)), client)

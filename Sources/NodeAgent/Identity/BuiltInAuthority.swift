@@ -34,7 +34,7 @@ struct BuiltInAuthority: SVIDSource {
         for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
         guard present != marks else { return known }
         let read = try files.read()
-        let bundles = try bundleFiles.read(
+        let bundles = bundleFiles.read(
             roots: read.roots, others: read.chain)
         (authority, known, marks) = (read, bundles, present)
         return bundles

@@ -8,13 +8,16 @@ internal import MeshModel
 /// `ca.crl` and `federated/<trust domain>.pem` with `federated/<trust domain>.crl`: all PEM.
 ///
 /// A list that cannot be used, or that none of the authorities beside it has signed, takes nothing
-/// away: what was revoked before stays revoked, and all else goes on.
+/// away: what was revoked before stays revoked, and all else goes on. So it is with what stands for
+/// another trust domain: its last good roots stay, and this node's own are not its hostages.
 struct BundleFiles {
     let directory: String
     let trustDomain: TrustDomain
     /// By path: the lists that are in force.
     private var good: [String: [[UInt8]]] = [:]
-    /// Why a list of the last reading is not in force.
+    /// By path: the roots of other trust domains that are in force.
+    private var goodRoots: [String: [[UInt8]]] = [:]
+    /// Why a file of the last reading is not in force; of several, the last.
     private(set) var refused: SVIDFailure?
 
     init(directory: String, trustDomain: TrustDomain) {
@@ -33,35 +36,52 @@ struct BundleFiles {
     /// - Parameters:
     ///   - roots: of the node's own trust domain, DER.
     ///   - others: of its authorities below them.
-    mutating func read(
-        roots: [[UInt8]], others: [[UInt8]] = []
-    ) throws(SVIDFailure) -> [TrustBundle] {
+    mutating func read(roots: [[UInt8]], others: [[UInt8]] = []) -> [TrustBundle] {
         refused = nil
         var bundles = [
             TrustBundle(
                 trustDomain: trustDomain, roots: roots,
                 revocations: lists(directory + "/ca.crl", of: roots + others))
         ]
+        let before = goodRoots
+        goodRoots = [:]
         for name in IdentityFile.names(in: folder) where name.hasSuffix(".pem") {
-            let stem = String(name.dropLast(4))
-            let path = folder + "/" + name
-            let domain: TrustDomain
-            do {
-                domain = try TrustDomain(stem)
+            do throws(SVIDFailure) {
+                bundles.append(try federated(folder + "/" + name.dropLast(4), before))
             } catch {
-                throw SVIDFailure(.invalid, "\(path) must be named after a trust domain: \(error)")
+                refused = error
             }
-            guard domain != trustDomain else {
-                throw SVIDFailure(
-                    .invalid, "\(path) is of this node's own trust domain: use ca.crt")
-            }
-            let federated = try IdentityFile.pem(path, "CERTIFICATE")
-            bundles.append(
-                TrustBundle(
-                    trustDomain: domain, roots: federated,
-                    revocations: lists(folder + "/" + stem + ".crl", of: federated)))
         }
         return bundles
+    }
+
+    /// - Parameters:
+    ///   - stem: the path without its ending.
+    ///   - before: `goodRoots` of the reading before.
+    private mutating func federated(
+        _ stem: String, _ before: [String: [[UInt8]]]
+    ) throws(SVIDFailure) -> TrustBundle {
+        let path = stem + ".pem"
+        let domain: TrustDomain
+        do {
+            domain = try TrustDomain(String(stem.dropFirst(folder.count + 1)))
+        } catch {
+            throw SVIDFailure(.invalid, "\(path) must be named after a trust domain: \(error)")
+        }
+        guard domain != trustDomain else {
+            throw SVIDFailure(.invalid, "\(path) is of this node's own trust domain: use ca.crt")
+        }
+        let roots: [[UInt8]]
+        do throws(SVIDFailure) {
+            roots = try IdentityFile.pem(path, "CERTIFICATE")
+        } catch {
+            guard let last = before[path] else { throw error }
+            refused = error
+            roots = last
+        }
+        goodRoots[path] = roots
+        return TrustBundle(
+            trustDomain: domain, roots: roots, revocations: lists(stem + ".crl", of: roots))
     }
 
     private mutating func lists(_ path: String, of authorities: [[UInt8]]) -> [[UInt8]] {

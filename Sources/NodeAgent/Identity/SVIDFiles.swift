@@ -38,7 +38,7 @@ struct SVIDFiles: SVIDSource {
         var present: [String: IdentityFile.Mark] = [:]
         for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
         guard present != bundleMarks else { return known }
-        known = try bundleFiles.read(
+        known = bundleFiles.read(
             roots: try IdentityFile.pem(directory + "/ca.crt", "CERTIFICATE"))
         bundleMarks = present
         return known

@@ -297,16 +297,15 @@ final class Agent {
         }
     }
 
-    private var lastTick = Date.distantPast
+    /// Of a clock that nobody sets: the wall's may go back by a day.
+    private var lastTick: ContinuousClock.Instant?
     /// A worker has not taken the last configuration.
     private var isBehind = false
 
     private func tick() {
         accessLog?.drain(engine)
-        let now = Date()
-        guard now.timeIntervalSince(lastTick) * 1_000 >= Double(Self.tickMilliseconds) else {
-            return
-        }
+        let now = ContinuousClock.now
+        if let lastTick, now - lastTick < .milliseconds(Self.tickMilliseconds) { return }
         lastTick = now
         ticks += 1
         datapath.collect()

@@ -67,8 +67,10 @@ final class LastGoodKeeper: Sendable {
 
     /// Waits, for a moment at most, until all is written.
     func finish() {
-        let end = Date().addingTimeInterval(Self.finishSeconds)
-        while Date() < end, state.withLock({ $0.isWriting }) { Thread.sleep(forTimeInterval: 0.01) }
+        let end = ContinuousClock.now + .seconds(Self.finishSeconds)
+        while ContinuousClock.now < end, state.withLock({ $0.isWriting }) {
+            Thread.sleep(forTimeInterval: 0.01)
+        }
     }
 
     /// Until nothing new is there: one write for all that came meanwhile.

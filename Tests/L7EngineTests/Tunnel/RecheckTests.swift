@@ -90,6 +90,27 @@ struct RecheckTests {
         }
     }
 
+    @Test func `a pod that gets another account ends the tunnels of peers outside, too`() throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let said = Results()
+        let pair = try mesh.authority.issue("URI:spiffe://cluster.local/ns/shop/sa/edge")
+        let run = try PythonPeer.prepared(
+            mesh, pair,
+            ["--authority", mesh.authorityName, "--source", "127.0.0.3", "--bytes", "10", "--hold"])
+        try Thread.start { said.add(run().contains("\"bytes\": 10,")) }
+        #expect(
+            TunnelMesh.counts(
+                mesh.server, "malla_tunnel_streams_total{side=\"downstream\"} 1"))
+        mesh.adoptMesh { all in
+            guard let index = all.workloads.firstIndex(where: { $0.name.name == "stock" })
+            else { return }
+            all.workloads[index].serviceAccount = "other"
+        }
+        #expect(TunnelMesh.counts(mesh.server, Self.ended + " 1"))
+        #expect(Loopback.eventually { said.count == 1 })
+    }
+
     @Test func `what changes nothing for it ends nothing`() throws {
         let (mesh, client) = try Self.opened()
         defer {

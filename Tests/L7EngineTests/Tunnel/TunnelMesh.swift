@@ -15,6 +15,8 @@ final class TunnelMesh {
 
     struct Options {
         var application = ApplicationProtocol.http
+        /// What the client's node takes it for, if something else.
+        var clientApplication: ApplicationProtocol?
         var limits = Limits()
         /// What each node is given; `nil`: it has no certificate.
         var clientID: String? = TunnelMesh.clientID
@@ -117,7 +119,8 @@ final class TunnelMesh {
             ], workloads: [web, stock], services: [service], peerAuthentications: options.modes)
         let before = SnapshotCompiler.compile(mesh, node: node, version: version - 1)
         // A port of TCP that was one of HTTP stays captured: the engine's opaque path.
-        service.ports[0].application = options.application
+        service.ports[0].application =
+            (node == "a" ? options.clientApplication : nil) ?? options.application
         mesh.services = [service]
         change(&mesh)
         return SnapshotCompiler.compile(mesh, node: node, version: version, after: before)

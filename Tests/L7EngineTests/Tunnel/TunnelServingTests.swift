@@ -52,6 +52,20 @@ struct TunnelServingTests {
             server.contains("malla_tls_handshakes_total{side=\"downstream\",result=\"ok\"} 1\n"))
     }
 
+    @Test(arguments: [ApplicationProtocol.http, .tcp])
+    func `the pod is told its real client, once, whoever read the request before`(
+        _ application: ApplicationProtocol
+    ) throws {
+        var options = TunnelMesh.Options()
+        options.clientApplication = application
+        let mesh = try TunnelMesh(options, Self.answer)
+        defer { mesh.stop() }
+        let said = mesh.get("/", "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n")
+        #expect(said.contains("\r\nX-Forwarded-For: 6.6.6.6, 127.0.0.1\r\n"), "\(said)")
+        #expect(said.contains("\r\nForwarded: for=6.6.6.6, for=127.0.0.1\r\n"), "\(said)")
+        #expect(mesh.get().contains("\r\nX-Forwarded-For: 127.0.0.1\r\n"))
+    }
+
     @Test(arguments: [true, false])
     func `who closes and then resets is reset at a silent other end, too`(_ isClient: Bool) throws {
         let (heard, ended, reset) = (Results(), Results(), Results())
@@ -246,8 +260,10 @@ struct TunnelServingTests {
         defer { mesh.stop() }
         mesh.closePod()
         #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
-        // Tried again, as a connection that was refused is.
-        #expect(TunnelMesh.counts(mesh.client, "malla_upstream_retries_total 2"))
+        // And says what it was: the handshake was a good one.
+        #expect(
+            TunnelMesh.counts(
+                mesh.client, "malla_requests_failed_total{reason=\"connect_failed\"} 1"))
     }
 
     @Test func `without a certificate nothing goes in plain text`() throws {

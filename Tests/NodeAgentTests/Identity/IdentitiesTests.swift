@@ -282,10 +282,35 @@ struct IdentitiesTests {
         #expect(Array(bed.identities.credentials.bundles.keys) == [.standard])
     }
 
+    @Test func `a broken file of another trust domain holds up nothing of the node's own`() throws {
+        let bed = try Bed()
+        let other = try AuthorityDirectory()
+        _ = try other.files.make(at: bed.moment.wall)
+        try bed.directory.shell(
+            "mkdir federated && cp \(other.path)/ca.crt federated/example.org.pem; "
+                + "echo x > federated/a.pem")
+        bed.follow("cart")
+        bed.turn()
+        let domain = try TrustDomain("example.org")
+        #expect(bed.held == ["cart"])
+        #expect(Set(bed.identities.credentials.bundles.keys) == [.standard, domain])
+        let roots = bed.identities.credentials.bundles[.standard]?.roots.count
+
+        // The last good roots stay, and a new root of the node's own is taken.
+        let next = try AuthorityDirectory()
+        _ = try next.files.make(at: bed.moment.wall)
+        try bed.directory.shell(
+            "cat ca.crt \(next.path)/ca.crt > n && mv n ca.crt; echo x > federated/example.org.pem")
+        bed.pass(seconds: 2)
+        #expect(bed.identities.credentials.bundles[.standard]?.roots.count == roots.map { $0 + 1 })
+        #expect(bed.identities.credentials.bundles[domain] != nil)
+        #expect(bed.identities.counts.failures[.invalid] ?? 0 > 0)
+    }
+
     static let broken: [(String, String, SVIDFailure.Reason)] = [
         ("a name that is no trust domain", "mkdir federated; cp ca.crt federated/A.pem", .invalid),
         ("its own domain", "mkdir federated; cp ca.crt federated/cluster.local.pem", .invalid),
-        ("no certificate", "mkdir federated; echo x > federated/a.pem", .invalid),
+        ("no federated certificate", "mkdir federated; echo x > federated/a.pem", .invalid),
         ("no revocation list", "echo x > ca.crl", .invalid),
         ("no key", "rm ca.key", .unreadable),
         ("no PEM", "echo x > ca.crt", .invalid),
