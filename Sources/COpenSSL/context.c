@@ -1,7 +1,7 @@
 /* Contexts: what connections of one kind have in common. Made by the agent's thread, then only
  * read; workers share them. Defaults: Mozilla's "intermediate" profile without its finite-field
  * suites, and AES-128 first, because it is as good as AES-256 and costs less. */
-#include "context.h"
+#include "session.h"
 
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
@@ -199,6 +199,38 @@ static int select_protocol(SSL *session, const unsigned char **out, unsigned cha
 	return SSL_TLSEXT_ERR_OK;
 }
 
+/* Set for every context, because the second hello of a handshake is the chosen one's. */
+static int on_hello(SSL *ssl, int *alert, void *argument)
+{
+	struct extra *extra = argument;
+	struct tls_session *session = SSL_get_app_data(ssl);
+	SSL_CTX *chosen = NULL;
+	enum tls_hello hello = tls_hello_take(session);
+	size_t bytes = session->name ? strlen(session->name) : 0;
+
+	if (hello == TLS_HELLO_CHANGED) {
+		*alert = SSL_AD_ILLEGAL_PARAMETER;
+		return SSL_CLIENT_HELLO_ERROR;
+	}
+	if (hello == TLS_HELLO_AGAIN || (hello == TLS_HELLO_FIRST && !extra->choose))
+		return SSL_CLIENT_HELLO_SUCCESS;
+	if (hello == TLS_HELLO_NO_NAME ||
+	    !extra->choose(extra->argument, (const uint8_t *)session->name, bytes, &chosen)) {
+		*alert = SSL_AD_UNRECOGNIZED_NAME;
+		return SSL_CLIENT_HELLO_ERROR;
+	}
+	if (chosen) {
+		SSL_set_SSL_CTX(ssl, chosen);
+		/* Not part of what a context hands over. */
+		SSL_set_min_proto_version(ssl, SSL_CTX_get_min_proto_version(chosen));
+		SSL_set_verify(ssl, SSL_CTX_get_verify_mode(chosen),
+			       SSL_CTX_get_verify_callback(chosen));
+		SSL_clear_options(ssl, SSL_OP_NO_TICKET);
+		SSL_set_options(ssl, SSL_CTX_get_options(chosen) & SSL_OP_NO_TICKET);
+	}
+	return SSL_CLIENT_HELLO_SUCCESS;
+}
+
 SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uint8_t *identity,
 			    unsigned int identity_bytes)
 {
@@ -212,6 +244,7 @@ SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uin
 	SSL_CTX_set_num_tickets(context, 0);
 	SSL_CTX_set_tlsext_ticket_key_evp_cb(context, ticket_key);
 	SSL_CTX_set_alpn_select_cb(context, select_protocol, NULL);
+	SSL_CTX_set_client_hello_cb(context, on_hello, extra_of(context));
 	if (SSL_CTX_set_min_proto_version(context, minimum) != 1 ||
 	    SSL_CTX_set_session_id_context(context, identity, identity_bytes) != 1) {
 		SSL_CTX_free(context);
@@ -257,45 +290,6 @@ int tls_context_use(SSL_CTX *context, const uint8_t *chain, size_t chain_bytes, 
 	return result;
 }
 
-/* The host_name of the server_name extension (RFC 6066 section 3), as the client sent it. */
-static const uint8_t *hello_name(SSL *session, size_t *bytes)
-{
-	const unsigned char *data;
-	size_t count, length;
-
-	if (!SSL_client_hello_get0_ext(session, TLSEXT_TYPE_server_name, &data, &count))
-		return NULL;
-	if (count < 5 || (size_t)(data[0] << 8 | data[1]) + 2 != count ||
-	    data[2] != TLSEXT_NAMETYPE_host_name)
-		return NULL;
-	length = (size_t)(data[3] << 8 | data[4]);
-	if (length + 5 > count || !length)
-		return NULL;
-	*bytes = length;
-	return data + 5;
-}
-
-static int on_hello(SSL *session, int *alert, void *argument)
-{
-	struct extra *extra = argument;
-	size_t bytes = 0;
-	const uint8_t *name = hello_name(session, &bytes);
-	SSL_CTX *chosen = NULL;
-
-	if (!extra->choose(extra->argument, name, bytes, &chosen)) {
-		*alert = SSL_AD_UNRECOGNIZED_NAME;
-		return SSL_CLIENT_HELLO_ERROR;
-	}
-	if (chosen) {
-		SSL_set_SSL_CTX(session, chosen);
-		/* Not part of what a context hands over. */
-		SSL_set_min_proto_version(session, SSL_CTX_get_min_proto_version(chosen));
-		SSL_set_verify(session, SSL_CTX_get_verify_mode(chosen),
-			       SSL_CTX_get_verify_callback(chosen));
-	}
-	return SSL_CLIENT_HELLO_SUCCESS;
-}
-
 void tls_context_choose(SSL_CTX *context, tls_choose choose, void (*release)(void *argument),
 			void *argument)
 {
@@ -304,7 +298,6 @@ void tls_context_choose(SSL_CTX *context, tls_choose choose, void (*release)(voi
 	extra->choose = choose;
 	extra->release = release;
 	extra->argument = argument;
-	SSL_CTX_set_client_hello_cb(context, on_hello, extra);
 }
 
 /* ---- clients ---- */

@@ -98,7 +98,9 @@ static int outcome(struct tls_session *session, int code)
 		session->failure = TLS_FAILURE_NONE;
 		break;
 	default:
-		session->failure = (uint8_t)reason(session->ssl, ERR_peek_error());
+		session->failure = session->is_changed
+				       ? TLS_FAILURE_OTHER
+				       : (uint8_t)reason(session->ssl, ERR_peek_error());
 		break;
 	}
 	ERR_clear_error();
@@ -401,6 +403,7 @@ static void do_free(struct engine_session *base)
 	SSL_free(session->ssl);
 	drop_rest(session);
 	free(session);
+	free(session->name);
 }
 
 static const struct engine_session_operations operations = {
@@ -495,17 +498,17 @@ int tls_session_is_resumed(const struct engine_session *session)
 
 const char *tls_session_name(const struct engine_session *session)
 {
-	return SSL_get_servername(((const struct tls_session *)session)->ssl,
-				  TLSEXT_NAMETYPE_host_name);
+	return ((const struct tls_session *)session)->name;
 }
 
-int tls_session_covers(const struct engine_session *session, const char *host, size_t count)
+int tls_session_covers(const struct engine_session *base, const char *host, size_t count)
 {
-	const char *name = tls_session_name(session);
+	const struct tls_session *session = (const struct tls_session *)base;
 	X509 *certificate;
 
 	/* Nearly always what was asked for in the hello. */
-	if (!name || (strlen(name) == count && !strncasecmp(name, host, count)))
+	if (!session->name ||
+	    (strlen(session->name) == count && !strncasecmp(session->name, host, count)))
 		return 1;
 	certificate = SSL_get_certificate(((const struct tls_session *)session)->ssl);
 	return certificate && count &&

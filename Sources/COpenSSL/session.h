@@ -27,7 +27,21 @@ struct tls_session {
 	uint8_t has_answered;
 	uint8_t is_receiving;
 	uint8_t is_flood;
+	/* A client's first hello has come; a later one asked for another name. */
+	uint8_t has_asked;
+	uint8_t is_changed;
+	/* What it asked for, in lower case and without a dot at its end; NULL: no name. */
+	char *name;
 };
+
+/* What a client's hello says of the name that it asks for. */
+enum tls_hello {
+	TLS_HELLO_FIRST,
+	TLS_HELLO_AGAIN,   /* behind a HelloRetryRequest, the same name */
+	TLS_HELLO_CHANGED, /* another one (RFC 8446 section 4.1.2 forbids it) */
+	TLS_HELLO_NO_NAME, /* what cannot be a host's name */
+};
+enum tls_hello tls_hello_take(struct tls_session *session);
 
 /* A BIO of the wire's, NULL without memory. */
 BIO *tls_wire_bio(struct tls_wire *wire);

@@ -94,9 +94,9 @@ int tls_context_use(SSL_CTX *context, const uint8_t *chain, size_t chain_bytes, 
 /* Clients are asked for a certificate that one of the bundle's authorities (PEM) signed; with
  * `is_optional` those without a good one pass, too: 0 or -1. */
 int tls_context_ask_clients(SSL_CTX *context, const uint8_t *bundle, size_t bytes, int is_optional);
-/* Asks `choose` for each new connection who serves the name (NULL, 0: none was given): 1 with the
- * context in `chosen` (left NULL: the one asked), 0 to refuse. `release` gets the argument when the
- * context is freed. */
+/* Asks `choose` once for each new connection who serves the name (NULL, 0: none was given; else in
+ * lower case, without a dot at its end): 1 with the context in `chosen` (left NULL: the one asked),
+ * 0 to refuse. `release` gets the argument when the context is freed. */
 typedef int (*tls_choose)(void *argument, const uint8_t *name, size_t name_bytes, SSL_CTX **chosen);
 void tls_context_choose(SSL_CTX *context, tls_choose choose, void (*release)(void *argument),
 			void *argument);
@@ -127,7 +127,8 @@ int tls_session_has_flooded(const struct engine_session *session);
 /* Why the last step failed. */
 enum tls_failure tls_session_failure(const struct engine_session *session);
 int tls_session_is_resumed(const struct engine_session *session);
-/* The server name that the client sent, NULL if none; its bytes live as long as the session. */
+/* The server name of the client's first hello as `choose` was asked for it, NULL if none; its bytes
+ * live as long as the session. */
 const char *tls_session_name(const struct engine_session *session);
 /* Whether our certificate of the session holds for the host, `count` bytes without a port. A client
  * that named none (no SNI) takes whatever it gets. */

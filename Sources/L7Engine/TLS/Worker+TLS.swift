@@ -140,7 +140,8 @@ extension Worker {
             session, host.assumingMemoryBound(to: CChar.self), request.host.count) != 0
     }
 
-    /// Which listener of its socket the client chose by name (Gateway API, Listener.hostname).
+    /// Which listener of its socket the client chose by name (Gateway API, Listener.hostname): by
+    /// the name for which the handshake was made, and in the same form.
     func scope(of link: Link, _ table: CompiledRoutes) -> Int32 {
         guard let session = unsafe link.it.session.pointer,
             let name = unsafe tls_session_name(session)

@@ -1,9 +1,11 @@
 /// The first message of a client that knows TLS 1.3 with X25519, by hand: any name, and no work.
 enum ClientHello {
-    static func bytes(_ name: String) -> [UInt8] {
+    /// Without a share of a key it is answered with a HelloRetryRequest.
+    static func bytes(_ name: String, hasShare: Bool = true) -> [UInt8] {
         let host = Array(name.utf8)
         let names = sized([0] + sized(host))
-        let share: [UInt8] = [0, 36, 0, 0x1d, 0, 32, 9] + [UInt8](repeating: 0, count: 31)
+        let key: [UInt8] = [0, 0x1d, 0, 32, 9] + [UInt8](repeating: 0, count: 31)
+        let share = sized(hasShare ? key : [])
         let extensions =
             field(0x00, names) + field(0x0a, [0, 2, 0, 0x1d])
             + field(0x0d, [0, 6, 4, 3, 8, 4, 5, 3]) + field(0x2b, [2, 3, 4]) + field(0x33, share)
