@@ -27,6 +27,8 @@ int tls_context_ask_clients(SSL_CTX *context, const uint8_t *bundle, size_t byte
 	if (result || tls_context_trust(context, bundle, bytes))
 		return -1;
 	ERR_clear_error();
+	/* A resumed session shows no certificate anew: neither given nor taken here. */
+	SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER | required, is_optional ? let_pass : NULL);
 	return 0;
 }

@@ -228,8 +228,9 @@ static int do_handshake(struct engine_session *base)
 	}
 	if (result == 1) {
 		session->is_done = 1;
-		session->offers_ticket =
-		    SSL_is_server(session->ssl) && SSL_version(session->ssl) >= TLS1_3_VERSION;
+		session->offers_ticket = SSL_is_server(session->ssl) &&
+					 SSL_version(session->ssl) >= TLS1_3_VERSION &&
+					 !(SSL_get_options(session->ssl) & SSL_OP_NO_TICKET);
 	}
 	return result;
 }
@@ -402,8 +403,8 @@ static void do_free(struct engine_session *base)
 
 	SSL_free(session->ssl);
 	drop_rest(session);
-	free(session);
 	free(session->name);
+	free(session);
 }
 
 static const struct engine_session_operations operations = {
@@ -510,7 +511,7 @@ int tls_session_covers(const struct engine_session *base, const char *host, size
 	if (!session->name ||
 	    (strlen(session->name) == count && !strncasecmp(session->name, host, count)))
 		return 1;
-	certificate = SSL_get_certificate(((const struct tls_session *)session)->ssl);
+	certificate = SSL_get_certificate(session->ssl);
 	return certificate && count &&
 	       X509_check_host(certificate, host, count, TLS_NAME_FLAGS, NULL) == 1;
 }

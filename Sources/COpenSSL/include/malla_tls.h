@@ -92,7 +92,8 @@ SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uin
 int tls_context_use(SSL_CTX *context, const uint8_t *chain, size_t chain_bytes, const uint8_t *key,
 		    size_t key_bytes);
 /* Clients are asked for a certificate that one of the bundle's authorities (PEM) signed; with
- * `is_optional` those without a good one pass, too: 0 or -1. */
+ * `is_optional` those without a good one pass, too: 0 or -1. Their sessions are not resumed: a
+ * ticket would outlive the certificate. */
 int tls_context_ask_clients(SSL_CTX *context, const uint8_t *bundle, size_t bytes, int is_optional);
 /* Asks `choose` once for each new connection who serves the name (NULL, 0: none was given; else in
  * lower case, without a dot at its end): 1 with the context in `chosen` (left NULL: the one asked),

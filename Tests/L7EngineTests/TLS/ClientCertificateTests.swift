@@ -125,4 +125,35 @@ struct ClientCertificateTests {
         #expect(gateway.waitFor(.downstream, .noCertificate), "\(answer)")
         #expect(gateway.handshakes(.downstream, .resumed) == 1)
     }
+
+    @Test(arguments: ["-tls1_2", "-tls1_3"], [false, true])
+    func `where certificates are asked for no session outlives one`(
+        _ version: String, isOptional: Bool
+    ) throws {
+        let authorities = try Authorities()
+        defer { authorities.remove() }
+        let origin = Origin.echo()
+        // The first listener's context is the socket's own: what it allows is not for all.
+        let sites = [
+            try authorities.site("b.example", isOptional: nil),
+            try authorities.site("a.example", isOptional: isOptional),
+        ]
+        let gateway = try SecureGateway(
+            isOptional ? sites.reversed() : sites, origin: origin.port)
+        defer { gateway.stop() }
+        let pair = try authorities.clients.issue("DNS:client.example")
+        let files = try authorities.clients.write(pair, "client")
+        let ticket = authorities.server.directory.appendingPathComponent("session").path
+        let options = [
+            version, "-servername", "a.example", "-cert", files.chain, "-key", files.key,
+        ]
+
+        let first = gateway.client(options + ["-sess_out", ticket])
+        #expect(first.contains("HTTP/1.1 200 "), "\(first)")
+        #expect(!FileManager.default.fileExists(atPath: ticket), "nothing that could be resumed")
+        let other = [version, "-servername", "b.example"]
+        _ = gateway.client(other + ["-sess_out", ticket])
+        _ = gateway.client(other + ["-sess_in", ticket])
+        #expect(gateway.handshakes(.downstream, .resumed) == 1, "of the other listener it is")
+    }
 }
