@@ -169,7 +169,9 @@ extension Worker {
             let begun = engine_cycles()
             tally.count(.connections)
             let account = account(of: IPAddress(high: peer.high, low: peer.low))
+            slot.serve(account)
             defer {
+                slot.rest()
                 let ended = engine_cycles()
                 spend(account, ended &- begun, at: ended)
             }
@@ -205,7 +207,12 @@ extension Worker {
         let isSpecific = !listener.it.isCaptured && !listener.it.target.address.isUnspecified
         link.it.target = isSpecific ? listener.it.target : localAddress(descriptor)
         link.it.phase = .head
-        if link.it.target.port == Self.tunnelPort, takesTunnels(link) {
+        let isCarrier = link.it.target.port == Self.tunnelPort && takesTunnels(link)
+        if isQuarantined(account), isCarrier || speaksTLS(listener) {
+            refuseUnread(link)
+            return
+        }
+        if isCarrier {
             acceptCarrier(link)
             return
         }

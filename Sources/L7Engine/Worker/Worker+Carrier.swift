@@ -227,6 +227,7 @@ extension Worker {
             guard carrier.it.role == .carrier, carrier.it.phase == .tunnel else { continue }
             let account = carrier.it.account
             charge(account)
+            slot.serve(account)
             if carrier.it.tunnel.flush() == .ended {
                 endCarrier(carrier, carrier.it.tunnel.end)
             } else {
@@ -238,6 +239,7 @@ extension Worker {
             at &+= spent
             spend(account, spent, at: at)
         }
+        slot.rest()
         soiled.removeAll(keepingCapacity: true)
     }
 

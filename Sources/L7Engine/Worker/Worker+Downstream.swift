@@ -75,7 +75,7 @@ extension Worker {
     private func takeHead(
         _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
     ) -> Int {
-        if hasQuarantine, accounts[link.it.account].isQuarantined {
+        if isQuarantined(link.it.account) {
             // Unread: what it sends is what we died of.
             turnAway(link, .quarantined)
             return -1

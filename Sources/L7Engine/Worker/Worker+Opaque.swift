@@ -18,6 +18,34 @@ extension Worker {
             cut(link, .noListener)
             return
         }
+        beginOpaque(link)
+        if let failure = choosePort(link) {
+            cut(link, failure)
+        } else if isQuarantined(link.it.account) {
+            cut(link, .quarantined)
+        } else if lacksBuffers(link) {
+            cut(link, .overloaded)
+        } else {
+            perform(link.it.exchange.on(.routed), link)
+        }
+    }
+
+    /// Whether two crashes have named the account: nothing of what it sends is read.
+    @inline(__always)
+    func isQuarantined(_ account: Int32) -> Bool {
+        hasQuarantine && accounts[account].isQuarantined
+    }
+
+    /// A quarantined client who would begin with a handshake: that is what we may have died of.
+    func refuseUnread(_ link: Link) {
+        link.it.isOpaque = true
+        beginOpaque(link)
+        link.it.port = -1
+        cut(link, .quarantined)
+    }
+
+    /// It is an exchange of the current configuration from now on.
+    private func beginOpaque(_ link: Link) {
         link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
         link.it.configSlot = Int32(current)
         configs[current].exchanges += 1
@@ -35,15 +63,6 @@ extension Worker {
         link.it.upstreamPeer = SocketAddress(.anyV6, 0)
         link.it.resolvedVersion = .max
         resolve(link)
-        if let failure = choosePort(link) {
-            cut(link, failure)
-        } else if hasQuarantine, accounts[link.it.account].isQuarantined {
-            cut(link, .quarantined)
-        } else if lacksBuffers(link) {
-            cut(link, .overloaded)
-        } else {
-            perform(link.it.exchange.on(.routed), link)
-        }
     }
 
     /// The service port whose endpoints the connection is for: the one dialled, or what a TCPRoute

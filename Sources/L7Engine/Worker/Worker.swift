@@ -275,7 +275,9 @@ internal import MeshModel
         while true {
             let link = timers.expire(now: now)
             if link.isNone { return }
+            slot.serve(link.it.account)
             expired(link)
+            slot.rest()
         }
     }
 
