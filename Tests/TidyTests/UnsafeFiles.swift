@@ -20,7 +20,7 @@ enum UnsafeFiles {
             "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
         ],
         "Sources/L7Engine/Codec/HTTP2/": ["HBONETunnel"],
-        "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID"],
+        "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID", "UpgradeOffer"],
         "Sources/L7Engine/Metrics/": ["AccessLog", "Accounts", "BlackBox", "Tally"],
         "Sources/L7Engine/TLS/": [
             "Credentials", "MeshStore", "SigningKey", "TLS", "TLSCallbacks", "TLSClient",

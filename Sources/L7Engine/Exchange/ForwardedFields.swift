@@ -173,8 +173,18 @@ extension Worker {
     /// Framing that this client must not see: chunks that were taken apart, and a length where
     /// there is never a body (RFC 9110 sections 8.6 and 15.3.5).
     func responseDrop(_ client: Link) -> FieldDrop {
-        if head.status == 204 || (client.it.minor == 0 && head.isChunked) { return .framing }
-        return []
+        let isUnframed = head.status == 204 || (client.it.minor == 0 && head.isChunked)
+        let drop: FieldDrop = isUnframed ? .framing : []
+        return demandsUpgrade ? drop.union(.allButUpgrade) : drop
+    }
+
+    /// The answer says what its client must upgrade to (RFC 9110 section 15.5.22).
+    @inline(__always)
+    private var demandsUpgrade: Bool { head.status == 426 && head.hasUpgrade }
+
+    /// `Upgrade` never goes without its option (RFC 9110 section 7.8).
+    func writeUpgradeOption() {
+        if demandsUpgrade { writer.append("Connection: Upgrade\r\n") }
     }
 
     /// A head of status 1xx in our own version, without what belongs to the upstream's hop.

@@ -448,7 +448,8 @@ extension Worker {
         let upstream = link.it.partner
         var isSent = true
         if isStaged {
-            if link.it.isResendable {
+            // What an upgrade offers is looked at again when it is answered.
+            if link.it.isResendable || link.it.wantsUpgrade {
                 keepStaged(link)
             } else {
                 isStaged = false
@@ -458,7 +459,7 @@ extension Worker {
         }
         if !link.it.request.isEmpty, let base = unsafe link.it.request.base {
             isSent = unsafe transmit(upstream, base, link.it.request.count)
-            if !upstream.it.wasReused { buffers.release(&link.it.request) }
+            if !upstream.it.wasReused, !link.it.wantsUpgrade { buffers.release(&link.it.request) }
         }
         if !isSent {
             // Broken: what it may have said before is read, then its end is seen.

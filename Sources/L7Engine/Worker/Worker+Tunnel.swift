@@ -13,7 +13,7 @@ extension Worker {
     func startTunnel(
         _ link: Link, _ client: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
     ) -> Int {
-        let isExpected = head.status == 101 ? client.it.wantsUpgrade : client.it.isConnect
+        let isExpected = head.status == 101 ? unsafe isOffered(client, base) : client.it.isConnect
         guard isExpected, client.it.framing.isDone else {
             perform(client.it.exchange.on(.upstreamInvalid), client)
             return -1

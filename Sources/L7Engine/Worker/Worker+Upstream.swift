@@ -174,6 +174,7 @@ extension Worker {
         writer.append(bytes, ByteRange(head.statusLine.lower + 8, head.statusLine.upper))
         if client.it.hasLetGo {
             copyFields(bytes, without: responseDrop(client))
+            writeUpgradeOption()
             writeConnection(client)
             writer.append("\r\n")
             return
@@ -184,6 +185,7 @@ extension Worker {
         copyFields(
             bytes, table, rule.responseEdits, backend.responseEdits,
             without: responseDrop(client))
+        writeUpgradeOption()
         writeConnection(client)
         writer.append("\r\n")
     }
