@@ -258,6 +258,7 @@ extension ByteWriter {
         append("\"")
     }
 
+    /// RFC 5952 text, without allocating.
     mutating func append(address: IPAddress) {
         if address.isIPv4 {
             let v4 = address.v4
@@ -268,9 +269,31 @@ extension ByteWriter {
             }
             return
         }
-        for group in 0..<8 {
-            if group > 0 { append(":") }
+        let zeros = Self.zeros(address)
+        var group = 0
+        while group < 8 {
+            if group == zeros.lowerBound, !zeros.isEmpty {
+                append("::")
+                group = zeros.upperBound
+                continue
+            }
+            if group > 0, group != zeros.upperBound || zeros.isEmpty { append(":") }
             append(hexadecimal: address.byte(2 * group), address.byte(2 * group + 1))
+            group += 1
         }
+    }
+
+    /// The first of the longest runs of groups that are zero, of two at least; empty: none.
+    private static func zeros(_ address: IPAddress) -> Range<Int> {
+        var longest = 0..<0
+        var start = 0
+        for group in 0..<8 {
+            if address.byte(2 * group) | address.byte(2 * group + 1) != 0 {
+                start = group + 1
+            } else if group > start, group + 1 - start > longest.count {
+                longest = start..<group + 1
+            }
+        }
+        return longest
     }
 }

@@ -92,6 +92,15 @@ extension Worker {
 
     private func loseRace(_ upstream: Link) {
         tally.count(.dialFailures)
+        let client = upstream.it.waiter
+        // The record may be another connection's by now.
+        if !client.isNone, client.it.role == .downstream, client.it.phase != .dead,
+            client.it.waiter == upstream, client.it.startedAt == upstream.it.waiterSince,
+            client.it.exchange.isDialing
+        {
+            client.it.waiter = .none
+            client.it.exchange.noteFailure()
+        }
         close(upstream)
     }
 }

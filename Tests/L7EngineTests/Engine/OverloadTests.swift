@@ -124,6 +124,17 @@ struct TimeoutTests {
         }
     }
 
+    @Test func `two endpoints that did not answer in time are two`() throws {
+        let holes = [BlackHole(), BlackHole()]
+        let gateway = try Self.gateway(holes.map(\.port), isOneService: true) {
+            $0.raceNanoseconds = Self.tenth / 4
+            $0.connectNanosecondsMax = Self.tenth
+        }
+        defer { gateway.stop() }
+        #expect(gateway.get().contains("reason: retries_exceeded\n"))
+        #expect(gateway.engine.tallies[0].value(.dials) == 2)
+    }
+
     @Test func `a dial that is late is not given up because the second was refused`() throws {
         let hole = BlackHole()
         let (descriptor, closed) = Loopback.listen()

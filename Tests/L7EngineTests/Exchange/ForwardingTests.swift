@@ -18,6 +18,21 @@ struct ForwardingTests {
         "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil\r\n"
         + "Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Port: 6\r\n"
 
+    @Test(arguments: [
+        "::", "::1", "1::", "2001:db8::1", "1:2:3:4:5:6:7:8", "2001:db8:0:1:1:1:1:1",
+        "2001:0:0:1::1", "2001:db8::1:0:0:1", "0:1::", "::1:0:0:0:2", "10.0.0.7", "fe80::a:0:0",
+    ])
+    func `addresses are written as RFC 5952 says`(text: String) throws {
+        let address = try #require(IPAddress(text))
+        let room = UnsafeMutablePointer<UInt8>.allocate(capacity: 64)
+        defer { unsafe room.deallocate() }
+        var writer = unsafe ByteWriter(room, capacity: 64)
+        writer.append(address: address)
+        // Safe: the writer has written as many.
+        let written = unsafe UnsafeBufferPointer(start: room, count: writer.count)
+        #expect(unsafe String(decoding: written, as: UTF8.self) == address.description)
+    }
+
     @Test func `at the edge a stranger's claims are replaced`() throws {
         let origin = Origin.echo()
         let gateway = try gateway(origin)
