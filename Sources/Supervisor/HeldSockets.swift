@@ -20,12 +20,11 @@ struct HeldSockets {
         var flags = request.isDual ? MALLA_LISTEN_DUAL : 0
         if request.purpose == .gateway { flags |= MALLA_LISTEN_REUSEPORT }
         if sockets.isEmpty {
-            // SO_REUSEPORT would share the port with any process of ours: ask first without it.
-            // The array of sixteen bytes outlives each of these calls.
-            let busy = unsafe malla_port_probe(request.address, request.port, flags)
-            guard busy == 0 else { return (-busy, []) }
+            let busy = holder(of: request, flags)
+            guard busy == 0 else { return (busy, []) }
         }
         while sockets.count < wanted {
+            // The array of sixteen bytes outlives the call.
             let one = unsafe malla_listen(request.address, request.port, flags, Self.backlogMax)
             guard one >= 0 else {
                 if held[request.key] == nil { for each in sockets { Glibc.close(each) } }
@@ -35,6 +34,22 @@ struct HeldSockets {
         }
         held[request.key] = (request, sockets)
         return (0, Array(sockets.prefix(wanted)))
+    }
+
+    /// Why the port is not to be had, a positive errno. SO_REUSEPORT would share it with any
+    /// process of this user, so another's sockets are looked for first, ours left out: of a
+    /// Gateway's own address and of all addresses the kernel prefers the former (ip(7)).
+    private func holder(of request: ControlMessage, _ flags: Int32) -> Int32 {
+        let ours = held.values.filter {
+            $0.request.purpose == .gateway && $0.request.port == request.port
+        }.flatMap(\.sockets)
+        // The arrays outlive the calls, which keep neither.
+        guard request.purpose == .gateway, !ours.isEmpty else {
+            return -(unsafe malla_port_probe(request.address, request.port, flags))
+        }
+        let isHeld = unsafe malla_port_has_other(
+            request.address, request.port, request.isDual, ours, ours.count)
+        return isHeld == 0 ? 0 : EADDRINUSE
     }
 
     mutating func close(_ request: ControlMessage) {

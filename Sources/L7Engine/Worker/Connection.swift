@@ -223,6 +223,9 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var carrier = Link.none
     var tunnel = HBONETunnel.none
 
+    /// Downstream of a Gateway: a socket for all addresses has accepted it.
+    var isOfAnyAddress = false
+
     init() { unsafe logText = nil }
 
     static let logTextBytes = 256

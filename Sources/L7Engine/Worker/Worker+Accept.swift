@@ -200,6 +200,7 @@ extension Worker {
         if account < AccountNumbers.outsideCount { outsideOpen += 1 }
         link.it.exchange = Exchange(attemptsMax: limits.attemptsMax)
         link.it.isCaptured = listener.it.isCaptured
+        link.it.isOfAnyAddress = isOfAnyAddress(listener)
         link.it.peer = SocketAddress(IPAddress(high: peer.high, low: peer.low), peer.port)
         link.it.account = account
         accounts[account].connections &+= 1

@@ -88,15 +88,10 @@ extension Worker {
                 link.it.table = Int32((link.it.isDirect ? port.plainTable : port.routeTable) ?? -1)
             }
         } else {
-            // The most specific address of the socket wins, as it does in the kernel.
-            link.it.socket = -1
-            for (index, socket) in snapshot.gatewaySockets.enumerated()
-            where socket.port == link.it.target.port {
-                let isOwn = socket.address == link.it.target.address
-                guard isOwn || socket.address == nil else { continue }
+            link.it.socket = socket(of: link, config)
+            if link.it.socket >= 0 {
+                let socket = snapshot.gatewaySockets[Int(link.it.socket)]
                 link.it.table = Int32(socket.routeTable)
-                link.it.socket = Int32(index)
-                if isOwn { break }
             }
         }
         if link.it.hasTLS, link.it.table >= 0 {

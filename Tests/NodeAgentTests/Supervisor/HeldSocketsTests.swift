@@ -36,6 +36,46 @@ struct HeldSocketsTests {
     }
 }
 
+@Suite("Held sockets of one port (ours are not in each other's way)", .serialized)
+struct PortSharingTests {
+    static let any = ControlMessage(
+        .open, number: 2, port: 28_313, address: [UInt8](repeating: 0, count: 16), isDual: true)
+    static let own = ControlMessage(
+        .open, number: 2, port: 28_313, address: HeldSocketsTests.loopback)
+
+    /// what is open, what is opened beside it
+    @Test(arguments: [(any, own), (own, any)])
+    func `all addresses and one of them are open side by side`(
+        _ first: ControlMessage, _ second: ControlMessage
+    ) {
+        var held = HeldSockets()
+        defer { held.letGo() }
+
+        #expect(held.open(first).errno == 0)
+        let opened = held.open(second)
+
+        #expect(opened.errno == 0 && opened.sockets.count == 2)
+    }
+
+    @Test func `another's socket is found beside ours, though it could be shared`() {
+        var held = HeldSockets()
+        var other = HeldSockets()
+        defer {
+            held.letGo()
+            other.letGo()
+        }
+        let elsewhere = HeldSocketsTests.loopback.dropLast() + [9]
+        let beside = ControlMessage(.open, number: 1, port: 28_313, address: Array(elsewhere))
+
+        #expect(other.open(Self.own).errno == 0)
+        #expect(held.open(beside).errno == 0)
+        #expect(held.open(Self.own).errno == 98)
+        #expect(held.open(Self.any).errno == 98)
+        other.letGo()
+        #expect(held.open(Self.own).errno == 0)
+    }
+}
+
 @Suite("Privileges (capabilities(7))")
 struct PrivilegesTests {
     @Test(arguments: [

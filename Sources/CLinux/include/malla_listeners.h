@@ -1,0 +1,12 @@
+/* Who else listens on a port, and listening sockets that are about to be closed. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Whether a TCP socket of this network namespace, other than `ours`, listens on the port and takes
+ * connections to the address (IPv6 or v4-mapped; dual: any of both families). 0 also where the
+ * kernel has no sock_diag(7) for TCP. */
+int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual, const int *ours,
+			 size_t count);
