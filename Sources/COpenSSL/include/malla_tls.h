@@ -134,3 +134,6 @@ const char *tls_session_name(const struct engine_session *session);
 /* Whether our certificate of the session holds for the host, `count` bytes without a port. A client
  * that named none (no SNI) takes whatever it gets. */
 int tls_session_covers(const struct engine_session *session, const char *host, size_t count);
+/* What the listener asked of the client in the handshake, or in that of the session that was resumed:
+ * the number that stands behind the first eight bytes of its context's `identity`; 0: nothing. */
+uint64_t tls_session_rules(const struct engine_session *session);

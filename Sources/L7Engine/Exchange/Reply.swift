@@ -54,6 +54,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case tlsUnavailable
     case noIdentity
     case misdirected
+    case listenerChanged
     case upstreamEnded
     case upstreamInvalid
     case requestTimeout
@@ -78,6 +79,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
         .idleTimeout, .drained,
         .portsUsedUp, .deniedByPolicy, .plainHTTP, .noIdentity,
+        .listenerChanged,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -180,6 +182,10 @@ enum Failure: Equatable, BitwiseCopyable {
                 "the upstream is reached by mutual TLS only, and the client has no certificate")
         case .misdirected:
             Row("misdirected", 421, .noRoute, .never, "this connection was not made for that host")
+        case .listenerChanged:
+            Row(
+                "listener_changed", 421, .noRoute, .never,
+                "this port asks for something else since the connection was opened")
         }
     }
 }

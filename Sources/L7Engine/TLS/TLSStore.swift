@@ -15,6 +15,8 @@ struct TLSTable: Sendable {
 
     /// By `Snapshot.gatewaySockets`' index.
     var servers: [Server] = []
+    /// The same, then by scope of its route table: what is asked of clients; 0: nothing.
+    var clientRules: [[UInt64]] = []
     /// By `Snapshot.ports`' index: 0 for plain, `unavailable`, or a client's number.
     var identityOfPort: [UInt32] = []
     var clients: [TLSClient] = []
@@ -80,6 +82,7 @@ struct TLSStore {
         }
         for socket in snapshot.gatewaySockets {
             table.servers.append(server(of: socket, snapshot.mesh, old))
+            table.clientRules.append(Self.clientRules(of: socket, snapshot.mesh))
         }
         for port in snapshot.ports {
             let service = port.isInbound ? nil : snapshot.mesh.services[port.serviceIndex]
@@ -149,7 +152,7 @@ struct TLSStore {
             }
             if let hostname = listener.hostname {
                 listeners.set(hostname, names)
-            } else {
+            } else if listeners.any == nil {
                 listeners.any = names
             }
         }
@@ -173,7 +176,7 @@ struct TLSStore {
         // A session begun under other rules for clients must not be resumed under these.
         var identity = Self.digest(key.identity.utf8)
         if let clients = key.clients {
-            identity += Self.digest(clients.authorities + [clients.isOptional ? 1 : 0])
+            identity += Self.digest(of: clients)
         }
         // Safe: the calls copy what they read.
         guard
@@ -199,6 +202,20 @@ struct TLSStore {
             }
         }
         return context
+    }
+
+    private static func clientRules(of socket: GatewaySocket, _ mesh: Mesh) -> [UInt64] {
+        var seen: Set<String> = []
+        let listeners = socket.listeners.map { mesh.listeners[$0] }
+        // In the order in which RouteCompiler numbers scopes.
+        return listeners.filter { seen.insert($0.hostname ?? "*").inserted }.map { listener in
+            guard let clients = listener.tls?.clients else { return 0 }
+            return digest(of: clients).reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        }
+    }
+
+    private static func digest(of clients: ClientValidation) -> [UInt8] {
+        digest(clients.authorities + [clients.isOptional ? 1 : 0])
     }
 
     /// FNV-1a: tells listeners apart, no more.

@@ -152,4 +152,16 @@ extension Worker {
             unsafe table.scope(Bytes($0, count: count), ByteRange(0, count))
         }
     }
+
+    /// Whether the socket asks no more of a client now than was asked of this one by its handshake,
+    /// or by that of the session that it has resumed.
+    func hasShownEnough(_ link: Link, _ config: WorkerConfig) -> Bool {
+        let rules = config.tls.clientRules[Int(link.it.socket)]
+        guard let session = unsafe link.it.session.pointer, rules.contains(where: { $0 != 0 })
+        else { return true }
+        guard link.it.scope >= 0 else { return false }
+        let asked = rules[Int(link.it.scope)]
+        // Safe: the session lives as long as its connection is not dead.
+        return unsafe asked == 0 || asked == tls_session_rules(session)
+    }
 }

@@ -225,6 +225,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
 
     /// Downstream of a Gateway: a socket for all addresses has accepted it.
     var isOfAnyAddress = false
+    /// The same: its socket asks for something else now (`isAsAccepted`).
+    var isOutdated = false
 
     init() { unsafe logText = nil }
 

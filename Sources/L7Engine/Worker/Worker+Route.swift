@@ -26,7 +26,14 @@ extension Worker {
             return
         }
         resolve(link)
+        guard !link.it.isOutdated else {
+            link.it.keepsAlive = false
+            perform(link.it.exchange.on(.failed(.listenerChanged)), link)
+            return
+        }
         guard link.it.table >= 0 else {
+            // Whatever listens there next may ask for something else.
+            if !link.it.isCaptured { link.it.keepsAlive = false }
             perform(link.it.exchange.on(.failed(.noListener)), link)
             return
         }
@@ -97,6 +104,7 @@ extension Worker {
         if link.it.hasTLS, link.it.table >= 0 {
             link.it.scope = scope(of: link, self.table(link))
         }
+        link.it.isOutdated = !isAsAccepted(link, config)
         let workload = snapshot.workloadsByAddress[link.it.peer.address]
         link.it.isPod = workload != nil
         link.it.workload = workload.map { Int32($0) } ?? -1

@@ -1,6 +1,7 @@
 // Which socket of a Gateway a connection belongs to. A port may have several, each of an address of
 // its own or of all, with different Gateways behind them: what a client had to speak and to show is
-// what the socket asked for that accepted it, so no other socket's routes are for it.
+// what the socket asked for that accepted it, so no other socket's routes are for it, nor those of
+// a listener that asks for something else by now.
 
 internal import MeshModel
 
@@ -26,6 +27,16 @@ extension Worker {
             if isOpen(index, config) { found = Int32(index) }
         }
         return found
+    }
+
+    /// Whether a Gateway's socket asks of clients now what it asked of this one when it was accepted:
+    /// HTTP or not, TLS or not, certificates or not. Nothing is served where it does not.
+    func isAsAccepted(_ link: Link, _ config: WorkerConfig) -> Bool {
+        guard !link.it.isCaptured, link.it.socket >= 0 else { return true }
+        let socket = Int(link.it.socket)
+        guard config.snapshot.gatewaySockets[socket].isTCP == link.it.isOpaque else { return false }
+        if case .plain = config.tls.servers[socket] { return !link.it.hasTLS }
+        return link.it.hasTLS && hasShownEnough(link, config)
     }
 
     private func isOpen(_ socket: Int, _ config: WorkerConfig) -> Bool {

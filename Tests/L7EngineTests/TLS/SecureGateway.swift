@@ -13,6 +13,7 @@ struct SecureGateway {
         var certificates: [Certificate]
         var versionMin = ListenerTLS.Version.v12
         var clients: ClientValidation?
+        var isPlain = false
     }
 
     let engine: Engine
@@ -53,9 +54,11 @@ struct SecureGateway {
                 Listener(
                     gateway: ObjectName("shop", "edge"), name: "l\(index)",
                     addresses: [.loopbackV4], port: port, hostname: site.hostname,
-                    tls: ListenerTLS(
-                        certificates: Array(first..<mesh.certificates.count),
-                        versionMin: site.versionMin, clients: site.clients)))
+                    tls: site.isPlain
+                        ? nil
+                        : ListenerTLS(
+                            certificates: Array(first..<mesh.certificates.count),
+                            versionMin: site.versionMin, clients: site.clients)))
             attachments.append(.listener(index, hostnames: [site.hostname ?? "*"]))
         }
         mesh.routes = [
