@@ -4,6 +4,8 @@
 #include "malla_diagnose.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -115,4 +117,30 @@ int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual,
 	}
 	close(fd);
 	return found;
+}
+
+int malla_listener_hush(int listener)
+{
+	/* What a socket's filter sees begins with TCP's header: its flags are byte 13. Connections
+	 * inherit the filter, and never see a SYN without an ACK. */
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+	};
+	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+
+	return setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0
+		       ? -errno
+		       : 0;
+}
+
+int malla_listener_unhush(int listener)
+{
+	int none = 0;
+
+	return setsockopt(listener, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof(none)) < 0 ? -errno
+											   : 0;
 }

@@ -10,3 +10,10 @@
  * kernel has no sock_diag(7) for TCP. */
 int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual, const int *ours,
 			 size_t count);
+
+/* From here on nobody new begins a connection with a listening socket: SYNs are dropped, which
+ * clients send again, and then to whoever listens in its place. Handshakes that were begun go on.
+ * 0 or -errno. */
+int malla_listener_hush(int listener);
+/* Takes it back. */
+int malla_listener_unhush(int listener);

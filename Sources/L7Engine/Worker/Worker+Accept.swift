@@ -25,6 +25,7 @@ extension Worker {
 
     /// Exchanges in flight keep the configuration they started with: its slot stays until they end.
     private func adopt(_ config: WorkerConfig) {
+        acceptRest(config)
         let previous = current
         let before = previous >= 0 ? configs[previous].config : nil
         let free = configs.firstIndex { $0.config == nil }
@@ -47,7 +48,7 @@ extension Worker {
             accounts[number].isQuarantined = true
             hasQuarantine = true
         }
-        replaceListeners(config.listeners.map { number < $0.count ? $0[number] : -1 })
+        replaceListeners(descriptors(config))
         recheckCarriers(since: before)
     }
 
@@ -83,6 +84,25 @@ extension Worker {
     /// Whether the request is held still, or was not sent yet.
     private func canSendAgain(_ link: Link) -> Bool {
         link.it.exchange.isDialing || (link.it.isResendable && !link.it.request.isEmpty)
+    }
+
+    /// What waits at listeners that are to be closed is accepted by the rules that hold still.
+    private func acceptRest(_ config: WorkerConfig) {
+        let wanted = descriptors(config)
+        for link in listeners
+        where !link.it.isCaptured && !wanted.contains(link.it.descriptor) {
+            // As many as a queue holds.
+            for _ in 0..<256 {
+                link.it.batch = 32
+                accept(link)
+                if link.it.batch < 32 { break }
+            }
+        }
+    }
+
+    /// This worker's own of each socket; -1: not open.
+    private func descriptors(_ config: WorkerConfig) -> [Int32] {
+        config.listeners.map { number < $0.count ? $0[number] : -1 }
     }
 
     private func replaceListeners(_ wanted: [Int32]) {

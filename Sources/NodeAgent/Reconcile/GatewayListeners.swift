@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Glibc
 internal import MeshModel
 internal import Supervisor
@@ -21,50 +22,62 @@ struct GatewayListeners {
     private let workers: Int
     private var opened: [Key: Opened] = [:]
     /// What to close once the workers have let go.
-    private var leaving: [Opened] = []
-    private var leavingKeys: [Key] = []
+    private var leaving: [Key: Opened] = [:]
 
     init(_ link: ChildLink, workers: Int) {
         self.link = link
         self.workers = workers
     }
 
-    /// Opens what `wanted` asks for and tries again what failed before.
+    /// Opens what `wanted` asks for and tries again what failed before. What is to be closed goes
+    /// on until the workers have the new ones: the port is never without a listener.
     ///
     /// - Returns: the descriptors of each, none where it could not be opened.
     mutating func follow(_ wanted: [GatewaySocket]) -> [[Int32]] {
         let keys = wanted.map { Key(address: $0.address, port: $0.port) }
         for (key, value) in opened where !keys.contains(key) {
             opened[key] = nil
-            leaving.append(value)
-            leavingKeys.append(key)
+            leaving[key] = value
         }
-        // A socket that is to be closed may hold what is to be opened (`*` against an address).
-        return keys.map { key in
-            if let known = opened[key], known.errno == 0 { return known.sockets }
+        let sockets = keys.map { key in
+            if let known = opened[key] ?? takeBack(key), known.errno == 0 {
+                opened[key] = known
+                return known.sockets
+            }
             let message = Self.request(key)
             let (errno, sockets) = link.open(
                 message.address, port: key.port, count: workers, isDual: message.isDual)
             opened[key] = Opened(sockets: sockets, errno: errno)
             return sockets
         }
+        // Who comes meanwhile comes again, to what listens in their place: what waited in their
+        // queues when they are closed would be reset.
+        for socket in leaving.values.flatMap(\.sockets) { _ = malla_listener_hush(socket) }
+        return sockets
+    }
+
+    /// What was to be closed, and is wanted after all.
+    private mutating func takeBack(_ key: Key) -> Opened? {
+        guard let known = leaving.removeValue(forKey: key) else { return nil }
+        for socket in known.sockets { _ = malla_listener_unhush(socket) }
+        return known
     }
 
     /// Closes what is no longer wanted. Call when the workers have let go.
     mutating func closeLeft() {
-        for (key, value) in zip(leavingKeys, leaving) {
+        for (key, value) in leaving {
             for socket in value.sockets { close(socket) }
             if value.errno == 0 { link.close(Self.request(key)) }
         }
-        leaving = []
-        leavingKeys = []
+        leaving = [:]
     }
 
     /// Closes all of this process's copies: another child serves, and the workers have let go.
     mutating func letGo() {
-        for value in leaving + opened.values { for socket in value.sockets { close(socket) } }
-        leaving = []
-        leavingKeys = []
+        for value in Array(leaving.values) + opened.values {
+            for socket in value.sockets { close(socket) }
+        }
+        leaving = [:]
         opened = [:]
     }
 

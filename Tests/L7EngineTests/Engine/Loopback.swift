@@ -49,8 +49,10 @@ enum Loopback {
     }
 
     /// - Parameter host: in host order.
-    static func connect(to host: UInt32, _ port: UInt16) -> Int32 {
+    /// - Parameter waits: until it is connected.
+    static func connect(to host: UInt32, _ port: UInt16, waits: Bool = true) -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        if !waits { _ = fcntl(descriptor, F_SETFL, O_NONBLOCK) }
         limit(descriptor)
         // Safe: as above.
         unsafe call(Glibc.connect, descriptor, host, port)

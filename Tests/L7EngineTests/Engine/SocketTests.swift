@@ -1,5 +1,6 @@
 // Two sockets of one port: one of an address of its own, one of all others.
 
+import CLinux
 import Glibc
 import MeshModel
 import Testing
@@ -90,5 +91,36 @@ struct SocketTests {
         #expect(ask(own) == "500")
         sockets.adopt(4, asksForAny: false)
         #expect(ask(own) == "404" && ask(early) == "404")
+    }
+
+    @Test func `who waits at a listener when it goes is accepted first`() throws {
+        let stepped = try SteppedWorker([])
+        let clients = (0..<5).map { _ in Loopback.connect(stepped.port) }
+        defer { for client in clients { close(client) } }
+
+        stepped.adopt(Mesh(), version: 2)
+
+        for client in clients {
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+            let answer = stepped.message(client)
+            #expect(answer.hasPrefix("HTTP/1.1 404 ") && answer.contains("no_listener"))
+            #expect(answer.contains("\r\nConnection: close\r\n"))
+        }
+    }
+
+    @Test func `who comes to a listener that is about to go gets the one that takes its place`() {
+        let (any, port) = Loopback.listen(host: 0)
+        let (leaving, _) = Loopback.listen(port: port, host: Self.own)
+        defer { close(any) }
+        #expect(malla_listener_hush(leaving) == 0)
+        let client = Loopback.connect(to: Self.own, port, waits: false)
+        defer { close(client) }
+        close(leaving)
+
+        // It asks again after a second.
+        #expect(Loopback.isReadable(any, milliseconds: 5_000))
+        let accepted = accept(any, nil, nil)
+        #expect(accepted >= 0 && Loopback.isConnected(client))
+        close(accepted)
     }
 }
