@@ -40,7 +40,7 @@ int malla_watch_open(void)
 
 int malla_watch_add(int descriptor, const char *path)
 {
-	const uint32_t events = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_DELETE_SELF |
+	const uint32_t events = IN_MODIFY | IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_DELETE_SELF |
 				IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ATTRIB |
 				IN_ONLYDIR;
 
@@ -54,6 +54,7 @@ static void describe(const struct inotify_event *event, struct malla_change *cha
 	memset(change, 0, sizeof(*change));
 	change->watch = event->wd;
 	change->is_written = (event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO)) != 0;
+	change->is_begun = (event->mask & IN_MODIFY) != 0;
 	change->is_other = !event->len || (event->mask & (IN_ISDIR | IN_Q_OVERFLOW | IN_IGNORED |
 							  IN_DELETE_SELF | IN_MOVE_SELF |
 							  IN_UNMOUNT)) != 0;
@@ -82,31 +83,11 @@ int malla_watch_read(int descriptor, struct malla_change *changes)
 	return count;
 }
 
-int malla_watch_wait(int descriptor, int milliseconds)
-{
-	struct pollfd waited = { .fd = descriptor, .events = POLLIN };
-	char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
-	int count = poll(&waited, 1, milliseconds);
-
-	if (count < 0)
-		return errno == EINTR ? 0 : -errno;
-	if (count == 0)
-		return 0;
-	/* At most 1000 reads: a writer that never stops cannot hold us here. */
-	for (int round = 0; round < 1000; round++) {
-		ssize_t got = read(descriptor, buffer, sizeof(buffer));
-
-		if (got <= 0)
-			break;
-	}
-	return 1;
-}
-
-bool malla_watch_is_full(int descriptor)
+bool malla_watch_is_full(int descriptor, int milliseconds)
 {
 	struct pollfd waited = { .fd = descriptor, .events = POLLIN };
 
-	return poll(&waited, 1, 0) > 0;
+	return poll(&waited, 1, milliseconds) > 0;
 }
 
 void malla_descriptor_close(int descriptor)

@@ -63,19 +63,26 @@ public struct ConfigStore {
 
     /// Reads what changed since the last time and resolves everything.
     ///
+    /// - Parameter isBeingWritten: whether a file, by its path below the directory, is not whole at
+    ///   this moment: what is in force of it stays. Asked before and after each is read.
     /// - Throws: `ConfigError` when the directory itself cannot be listed; nothing changes then.
     /// - Complexity: files that did not change are not read again; resolving is linear in objects.
-    public mutating func reload() throws(ConfigError) -> ConfigResult {
+    public mutating func reload(
+        leaving isBeingWritten: (String) -> Bool = { _ in false }
+    ) throws(ConfigError) -> ConfigResult {
         let scan = try DirectoryScan(directory)
         readings += 1
-        for entry in scan.files { read(entry) }
+        var unread: [String] = []
+        for entry in scan.files where !read(entry, leaving: isBeingWritten) {
+            if files[entry.relativePath] == nil { unread.append(entry.relativePath) }
+        }
         let broken = scan.problems.map(\.file)
         let present = Set(scan.files.map(\.relativePath) + broken)
         // What a directory holds that cannot be listed stays as it was.
         files = files.filter { name, _ in
             present.contains(name) || broken.contains { name.hasPrefix($0 + "/") }
         }
-        recall(broken)
+        recall(broken + unread)
         return resolved(scan.problems, fileCount: scan.files.count)
     }
 
@@ -123,18 +130,27 @@ public struct ConfigStore {
 
     // MARK: Files
 
-    private mutating func read(_ entry: FileEntry) {
+    /// `false`: it is being written, and nothing of it was taken.
+    private mutating func read(
+        _ entry: FileEntry, leaving isBeingWritten: (String) -> Bool
+    ) -> Bool {
         let now = malla_realtime_ns()
-        let known = files[entry.relativePath]
-        if let known, known.mark == entry.mark, !known.isFresh { return }
+        let name = entry.relativePath
+        let known = files[name]
+        if let known, known.mark == entry.mark, !known.isFresh { return true }
+        if isBeingWritten(name) { return false }
+        let file: StoredFile
         do throws(ParseFailure) {
-            files[entry.relativePath] = try StoredFile(entry, stamp: readings)
+            file = try StoredFile(entry, stamp: readings)
         } catch {
-            files[entry.relativePath] = StoredFile(
+            file = StoredFile(
                 mark: entry.mark, isFresh: !entry.mark.isSettled(at: now),
                 document: known?.document ?? Document(), checks: known?.checks ?? [],
                 failure: error)
         }
+        if isBeingWritten(name) { return false }
+        files[name] = file
+        return true
     }
 
     private static func diagnostic(

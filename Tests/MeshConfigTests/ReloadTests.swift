@@ -152,6 +152,64 @@ struct ReloadTests {
         #expect(!woke)
     }
 
+    @Test func `a file that is being written counts when it is closed`() throws {
+        let directory = TestDirectory()
+        directory.write("a.yaml", Self.service("a", port: 80))
+        var watch = DirectoryWatch(directory: directory.path)
+        var store = ConfigStore(directory: directory.path)
+        _ = try store.reload()
+        let file = try #require(FileHandle(forWritingAtPath: directory.path + "/a.yaml"))
+        try file.truncate(atOffset: 0)
+
+        var written = watch.takeWritten()
+        var woke = watch.wait(timeoutMilliseconds: 2_100)
+        #expect(written == nil && !woke, "also by its size and time, which are looked at")
+        // What changes beside it is taken without it, new or known before.
+        let new = FileManager.default.createFile(
+            atPath: directory.path + "/new.yaml", contents: nil)
+        let other = try #require(FileHandle(forWritingAtPath: directory.path + "/new.yaml"))
+        other.write(Data("apiVersion: v1\nkind: Pod\n".utf8))
+        directory.write("b.yaml", Self.service("b", port: 81).replacing("0.1", with: "0.2"))
+        written = watch.takeWritten()
+        woke = watch.isStale()
+        #expect(new && written == nil && woke)
+        let beside = try store.reload { watch.isBeingWritten($0) }
+        #expect(ports(beside) == [80, 81] && beside.diagnostics.isEmpty)
+
+        file.write(Data(Self.service("a", port: 82).utf8))
+        try file.close()
+        try other.close()
+        woke = watch.wait(timeoutMilliseconds: 3_000)
+        #expect(woke)
+        let whole = try store.reload { watch.isBeingWritten($0) }
+        #expect(ports(whole) == [82, 81])
+    }
+
+    @Test
+    func `a file that is written while it is read is left, and one that nobody closes is not`()
+        throws
+    {
+        let directory = TestDirectory()
+        directory.write("a.yaml", Self.service("a", port: 80))
+        var watch = DirectoryWatch(directory: directory.path, restMilliseconds: 300)
+        var store = ConfigStore(directory: directory.path)
+        _ = try store.reload()
+        directory.write("a.yaml", Self.service("a", port: 81))
+        let file = try #require(FileHandle(forWritingAtPath: directory.path + "/a.yaml"))
+        var asked = 0
+        let left = try store.reload { name in
+            asked += 1
+            if asked == 2 { try? file.truncate(atOffset: 0) }
+            return watch.isBeingWritten(name)
+        }
+        #expect(asked == 2 && ports(left) == [80])
+
+        let woke = watch.wait(timeoutMilliseconds: 5_000)
+        let givenUp = watch.takeGivenUp()
+        #expect(woke && givenUp == ["a.yaml"])
+        #expect(ports(try store.reload { watch.isBeingWritten($0) }) == [])
+    }
+
     @Test func `a directory that cannot be listed is an error, and mends`() throws {
         let directory = TestDirectory()
         var store = ConfigStore(directory: directory.path + "/conf")

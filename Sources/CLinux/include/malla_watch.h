@@ -23,17 +23,14 @@ int malla_watch_open(void);
 /* Watches the directory at `path`; adding it twice is one watch. The watch's number or -errno. */
 int malla_watch_add(int descriptor, const char *path);
 
-/* Waits at most `milliseconds`, then empties the queue. 1: something changed, 0: nothing, or
- * -errno. */
-int malla_watch_wait(int descriptor, int milliseconds);
-
-/* Whether the queue holds anything; leaves it as it is. */
-bool malla_watch_is_full(int descriptor);
+/* Waits at most `milliseconds`. Whether the queue holds anything; leaves it as it is. */
+bool malla_watch_is_full(int descriptor, int milliseconds);
 
 /* One event of the queue. */
 struct malla_change {
 	int watch; /* malla_watch_add's answer */
 	bool is_written; /* the file is whole: closed after writing, or renamed to its name */
+	bool is_begun;	 /* its contents have changed; `is_written` will follow */
 	bool is_other;	 /* of a directory, of the watch itself, or events were lost */
 	char name[256];	 /* ends with a zero */
 };

@@ -199,7 +199,7 @@ final class Agent {
 
     private func readDirectory() throws(ConfigError) {
         let begun = ContinuousClock.now
-        config.read(try store.reload(), at: Date())
+        config.read(try store.reload { watch.isBeingWritten($0) }, at: Date())
         times.read = .now - begun
     }
 
@@ -279,6 +279,9 @@ final class Agent {
     private func reload() {
         reading.begin()
         defer { reading.end() }
+        for path in watch.takeGivenUp() {
+            logger.warning("\(path): open for writing, but it rests; it is read as it is")
+        }
         do throws(ConfigError) {
             try readDirectory()
         } catch {
