@@ -18,6 +18,7 @@
 #include "lib/guard.h"
 #include "lib/inbound.h"
 #include "lib/judge.h"
+#include "lib/nat.h"
 #include "lib/refuse.h"
 #include "lib/related.h"
 #include "lib/spoof.h"
@@ -36,13 +37,20 @@ static __always_inline int from_fabric_is_spoofed(struct __sk_buff *skb,
 
 /*
  * Who speaks with a service of this node from the same port is its pod's client by this tuple; the
- * answers would bear the service's address.
+ * answers would bear the service's address. Who has done so is that no more.
  */
 static __always_inline int from_fabric_is_served(const struct packet *packet,
 						 const struct sight *sight)
 {
-	return sight->flow && !sight->is_back && !packet->is_icmp &&
-	       sight->flow->flags & MALLA_FLOW_SERVED && sight->flow->state != MALLA_FLOW_CLOSED;
+	const struct malla_flow *flow = sight->flow;
+
+	if (flow && !sight->is_back && !packet->is_icmp && flow->flags & MALLA_FLOW_SERVED &&
+	    flow->state != MALLA_FLOW_CLOSED)
+		return 1;
+	if ((flow && !packet_opens(packet)) || !nat_begins(packet) || nat_is_idle())
+		return 0;
+	/* Datagrams that no entry knows are those of nobody who was answered lately. */
+	return nat_overrule(&packet->flow, flow || packet->flow.protocol != IPPROTO_TCP);
 }
 
 /* A pod of another node opens a connection to one of this node, which needs no engine. */

@@ -22,16 +22,6 @@
 #include "lib/tell.h"
 #include "lib/way.h"
 
-/* Nothing of this node is served to anybody outside. */
-static __always_inline int outside_is_idle(void)
-{
-	const struct malla_node *node;
-	__u32 first = 0;
-
-	node = bpf_map_lookup_elem(&malla_node, &first);
-	return !node || !(node->flags & MALLA_NODE_SERVES);
-}
-
 static __always_inline int outside_reads(struct __sk_buff *skb, __u32 network,
 					 struct packet *packet)
 {
@@ -81,7 +71,8 @@ static __always_inline enum malla_verdict outside_judge(const struct packet *pac
 		return verdict;
 	service = service_meant_outside(&target);
 	if (!service)
-		return MALLA_VERDICT_PASS;
+		return nat_overrule(&packet->flow, 0) ? MALLA_VERDICT_SNAT_PORTS
+						      : MALLA_VERDICT_PASS;
 	if (spoof_is_here(&packet->flow.source))
 		return MALLA_VERDICT_SPOOFED;
 	return nat_open_outside(packet, service, becomes);
@@ -144,7 +135,7 @@ static __always_inline int outside_meet(struct __sk_buff *skb, __u32 network)
 	struct packet packet = {.hook = MALLA_HOOK_OUTSIDE};
 	enum malla_verdict verdict;
 	int is_sealed = guard_unseal(skb, MALLA_HOOK_UPLINK);
-	int is_idle = outside_is_idle();
+	int is_idle = nat_is_idle();
 	int answer;
 
 	if ((is_sealed && is_idle) || packet_is_anothers(skb) ||
@@ -205,7 +196,7 @@ int malla_back(struct __sk_buff *skb)
 	struct malla_flow_key becomes;
 	int answer;
 
-	if (is_sealed && outside_is_idle())
+	if (is_sealed && nat_is_idle())
 		return TCX_NEXT;
 	read = packet_read(skb, sizeof(struct ethhdr), &packet);
 	if (!is_sealed) {
@@ -236,7 +227,7 @@ static __always_inline int leaving_meet(struct __sk_buff *skb, __u32 network)
 	struct malla_flow_key becomes;
 	int failed;
 
-	if (outside_is_idle() || packet_is_tagged(skb) || !outside_reads(skb, network, &packet))
+	if (nat_is_idle() || packet_is_tagged(skb) || !outside_reads(skb, network, &packet))
 		return TCX_NEXT;
 	entry = nat_find(&packet.flow, MALLA_NAT_OUT_OF_NODE);
 	if (!entry)

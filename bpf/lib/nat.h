@@ -38,6 +38,16 @@ struct {
 	__type(value, struct malla_node);
 } malla_node SEC(".maps");
 
+/* Nothing of this node is served to anybody outside. */
+static __always_inline int nat_is_idle(void)
+{
+	const struct malla_node *node;
+	__u32 first = 0;
+
+	node = bpf_map_lookup_elem(&malla_node, &first);
+	return !node || !(node->flags & MALLA_NODE_SERVES);
+}
+
 /* Ports that are tried before a connection is refused. */
 #define NAT_PORTS_TRIED 16
 
@@ -183,6 +193,36 @@ __attribute__((noinline)) int nat_forget(const struct malla_flow_key *flow)
 	old = bpf_map_lookup_elem(&malla_snat, &answer);
 	if (old && flow_is_equal(&old->becomes, &back))
 		bpf_map_delete_elem(&malla_snat, &answer);
+	return 0;
+}
+
+/*
+ * Somebody outside dials on `flow` an endpoint itself. What is recorded of a service's flow from
+ * his port is over and forgotten, or the answers would bear the service's address. 1: he speaks
+ * with the endpoint by way of the service yet. `is_over`: another table knows that he does not. For
+ * the verifier.
+ */
+__attribute__((noinline)) int nat_overrule(const struct malla_flow_key *flow, int is_over)
+{
+	const struct malla_snat *entry;
+	struct malla_flow_key answer;
+	struct malla_flow_key dialled;
+
+	if (!flow)
+		return 0;
+	answer = flow_reversed(flow);
+	entry = bpf_map_lookup_elem(&malla_snat, &answer);
+	if (!entry || (entry->kind != MALLA_NAT_OUT_OF_POD && entry->kind != MALLA_NAT_OUT_OF_NODE))
+		return 0;
+	/* Of datagrams no state is known. */
+	if (!is_over && (entry->state & NAT_ANSWERED || flow->protocol != IPPROTO_TCP) &&
+	    !nat_is_closed(entry) && !nat_is_over(entry, flow->protocol, bpf_ktime_get_ns()))
+		return 1;
+	dialled = flow_reversed(&entry->becomes);
+	bpf_map_delete_elem(&malla_snat, &answer);
+	entry = bpf_map_lookup_elem(&malla_snat, &dialled);
+	if (entry && flow_is_equal(&entry->becomes, flow))
+		bpf_map_delete_elem(&malla_snat, &dialled);
 	return 0;
 }
 

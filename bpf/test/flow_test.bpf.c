@@ -580,3 +580,20 @@ int two_services_of_one_endpoint_never_share_a_flow(struct __sk_buff *skb)
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
 	return 0;
 }
+
+SEC("tc")
+int who_dials_an_endpoint_after_its_service_from_one_port_is_answered_by_the_endpoint(
+    struct __sk_buff *skb)
+{
+	static struct packet first, packet;
+
+	put_twins();
+	dial(&first, SERVICE, 80, TCP_SYN);
+	EXPECT(pod_sends(skb, &first, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(close_flow(&first));
+	dial(&packet, SERVER, 8080, TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+	packet = packet_between(end4(SERVER, 8080), end4(POD, 40000), TCP_SYN | TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+	return 0;
+}

@@ -339,6 +339,129 @@ int a_pod_that_a_services_client_dials_never_answers_as_the_service(struct __sk_
 	return 0;
 }
 
+/* What is recorded of a packet to a service, there and back. */
+__attribute__((noinline)) int rows_of(const struct packet *sent, struct malla_flow_key *becomes)
+{
+	struct malla_flow_key answer;
+
+	if (!sent || !becomes)
+		return 0;
+	answer = flow_reversed(becomes);
+	return (bpf_map_lookup_elem(&malla_snat, &sent->flow) != 0) +
+	       (bpf_map_lookup_elem(&malla_snat, &answer) != 0);
+}
+
+SEC("tc")
+int who_dials_a_pod_after_its_service_from_one_port_is_not_answered_by_the_service(
+    struct __sk_buff *skb)
+{
+	static struct packet direct, syn, reset;
+	static struct malla_flow_key becomes;
+	struct malla_flow *flow;
+
+	fill(&direct, CLIENT, TO_POD, SERVER, TCP_SYN);
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	fill(&reset, CLIENT, TO_SERVICE, NODE, TCP_RST | TCP_ACK);
+	put_open_pod(SERVER);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(stack_sends(skb, &direct) == MALLA_VERDICT_PASS);
+	EXPECT(rows_of(&syn, &becomes) == 2);
+	EXPECT(outside_sends(&reset, &becomes) == MALLA_VERDICT_TRANSLATED);
+	flow = flow_of(&direct);
+	EXPECT(flow && flow->flags & MALLA_FLOW_SERVED);
+	flow->state = MALLA_FLOW_CLOSED;
+	EXPECT(fabric_sends(skb, &direct) == MALLA_VERDICT_PASS);
+	EXPECT(!rows_of(&syn, &becomes));
+	EXPECT(stack_sends(skb, &direct) == MALLA_VERDICT_PASS);
+	flow = flow_of(&direct);
+	EXPECT(flow && !(flow->flags & MALLA_FLOW_SERVED));
+	return 0;
+}
+
+SEC("tc")
+int who_dials_a_pod_whose_service_he_has_open_from_one_port_is_refused(struct __sk_buff *skb)
+{
+	static struct packet direct, syn;
+	static struct malla_flow_key becomes, answer;
+	struct malla_snat *entry;
+
+	fill(&direct, CLIENT, TO_POD, SERVER, TCP_SYN);
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	put_open_pod(SERVER);
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	answer = flow_reversed(&becomes);
+	entry = nat_find(&answer, MALLA_NAT_OUT_OF_POD);
+	EXPECT(entry);
+	entry->state |= NAT_ANSWERED;
+	/* Its flow made room for others. */
+	EXPECT(fabric_sends(skb, &direct) == MALLA_VERDICT_SNAT_PORTS);
+	EXPECT(rows_of(&syn, &becomes) == 2);
+	return 0;
+}
+
+SEC("tc")
+int datagrams_straight_to_a_server_are_never_answered_by_the_service(struct __sk_buff *unused)
+{
+	static struct packet direct, sent;
+	static struct malla_flow_key becomes, then;
+	struct malla_end any = end4(0, 30080);
+	struct malla_service service = {
+	    .inside = {.id = 3, .endpoints = 1},
+	    .outside = {.id = 3, .endpoints = 1},
+	};
+	struct malla_snat *entry;
+
+	(void)unused;
+	fill(&direct, CLIENT, TO_POD, NODE, 0);
+	fill(&sent, CLIENT, TO_SERVICE, NODE, 0);
+	direct.flow.protocol = sent.flow.protocol = any.protocol = IPPROTO_UDP;
+	put_open(NODE, 1, 0);
+	bpf_map_update_elem(&malla_service, &any, &service, BPF_ANY);
+	EXPECT(outside_sends(&sent, &becomes) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(outside_sends(&direct, &then) == MALLA_VERDICT_SNAT_PORTS);
+	then = flow_reversed(&becomes);
+	entry = nat_find(&then, MALLA_NAT_OUT_OF_NODE);
+	EXPECT(entry);
+	entry->seen_ns -= NAT_UDP_IDLE + NAT_SECOND;
+	EXPECT(outside_sends(&direct, &then) == MALLA_VERDICT_PASS);
+	EXPECT(!rows_of(&sent, &becomes));
+	return 0;
+}
+
+/* The endpoint is a server of the node's own. */
+__attribute__((noinline)) int put_open_node(void)
+{
+	put_setting(0);
+	put_open(NODE, 1, 0);
+	return 0;
+}
+
+SEC("tc")
+int who_dials_the_nodes_server_after_its_service_is_not_answered_by_the_service(
+    struct __sk_buff *unused)
+{
+	static struct packet direct, syn, reset;
+	static struct malla_flow_key becomes, then, answer;
+	struct malla_snat *entry;
+
+	(void)unused;
+	fill(&direct, CLIENT, TO_POD, NODE, TCP_SYN);
+	fill(&syn, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	fill(&reset, CLIENT, TO_SERVICE, NODE, TCP_RST | TCP_ACK);
+	put_open_node();
+	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
+	answer = flow_reversed(&becomes);
+	entry = nat_find(&answer, MALLA_NAT_OUT_OF_NODE);
+	EXPECT(entry);
+	entry->state |= NAT_ANSWERED;
+	EXPECT(outside_sends(&direct, &then) == MALLA_VERDICT_SNAT_PORTS);
+	EXPECT(rows_of(&syn, &becomes) == 2);
+	EXPECT(outside_sends(&reset, &then) == MALLA_VERDICT_TRANSLATED);
+	EXPECT(outside_sends(&direct, &then) == MALLA_VERDICT_PASS);
+	EXPECT(!rows_of(&syn, &becomes));
+	return 0;
+}
+
 SEC("tc")
 int who_dials_again_from_a_port_that_was_reset_gets_an_endpoint_of_now(struct __sk_buff *unused)
 {
