@@ -99,10 +99,11 @@ public final class Datapath {
     private var stale: StaleEndpoints
     private var staleSockets: [StaleSocket] = []
     private var hasApplied = false
-    /// The last one that is in force without any problem.
+    /// The last one that is in force without a problem that applying again might mend.
     private(set) var inForce: Snapshot?
-    /// What is missing beside it: pods without their interfaces.
-    private var waiting: [ApplyProblem] = []
+    /// What the last `apply` that looked at all could not do, but for services.
+    private var others: [ApplyProblem] = []
+    private var serviceProblems: [ApplyProblem] = []
     /// How long the last `apply` was about programs; for each new one the kernel waits for all
     /// processors (`GracePeriods`).
     public private(set) var attachDuration = Duration.zero
@@ -199,18 +200,18 @@ public final class Datapath {
         inForce = nil
         attachDuration = .zero
         if isNext {
-            let problems = try applyServices(snapshot)
-            if problems.isEmpty { inForce = snapshot }
-            return waiting + problems
+            try applyServices(snapshot)
+        } else {
+            others = try applyAll(snapshot)
         }
-        let problems = try applyAll(snapshot)
-        waiting = problems.filter(\.isWaiting)
-        if waiting.count == problems.count { inForce = snapshot }
+        let problems = others + serviceProblems
+        if problems.allSatisfy(\.isWaiting) { inForce = snapshot }
         return problems
     }
 
-    private func applyServices(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
+    private func applyServices(_ snapshot: Snapshot) throws(BPFError) {
         let outcome = try services.apply(snapshot)
+        serviceProblems = outcome.problems
         // What went while no agent ran is found by what is connected to it yet.
         let isFirst = !hasApplied
         hasApplied = true
@@ -219,9 +220,9 @@ public final class Datapath {
             ? services.maps.dialledEnds.union(flows.translatedEnds)
                 .filter { !services.isAlive($0) } : []
         end(outcome.gone + left, outcome.left)
-        return outcome.problems
     }
 
+    /// What it could not do, but for services.
     private func applyAll(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
         var problems: [ApplyProblem] = []
         var wanted = fixed
@@ -237,7 +238,7 @@ public final class Datapath {
                 MapRows(
                     snapshot, interfaces: byName.mapValues(\.index), namespaces: ids,
                     after: rows.current, hasTunnels: options.capturesHBONE))
-            problems += try applyServices(snapshot)
+            try applyServices(snapshot)
         }
         if isFirst { try upgrade(isDone: false) }
         defer { hurry = nil }
@@ -274,7 +275,7 @@ public final class Datapath {
             hasTunnels: options.capturesHBONE)
         problems += desired.problems
         problems += try project(desired)
-        if !isFirst { problems += try applyServices(snapshot) }
+        if !isFirst { try applyServices(snapshot) }
         try hold(snapshot, interfaces, &wanted, &problems)
         let left = links.others(than: wanted)
         if !left.isEmpty { hasten() }

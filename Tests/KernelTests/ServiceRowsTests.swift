@@ -142,6 +142,31 @@ struct ServiceRowsTests {
         #expect(after.problems.isEmpty)
     }
 
+    @Test func `a change of endpoints says so too, and takes it back`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.snapshot(services: 3, endpoints: 1).mesh
+        let remote = mesh.services[2].ports[0].endpoints
+        mesh.services[2].externalAddresses = [IPAddress("fd98::1")!]
+        mesh.services[2].ports[0].endpoints = []
+        var snapshot = SnapshotCompiler.compile(mesh, node: "n1", version: 1)
+        let before = try rows.apply(snapshot)
+        #expect(before.problems.isEmpty)
+        // Of another service's change it stays.
+        let steps: [(service: Int, ends: [Endpoint], problems: [String])] = [
+            (2, remote, ["service t/s2"]), (1, [], ["service t/s2"]), (2, [], []),
+        ]
+        for (step, version) in zip(steps, UInt64(2)...) {
+            mesh.services[step.service].ports[0].endpoints = step.ends
+            let next = SnapshotCompiler.compile(
+                mesh, node: "n1", version: version, after: snapshot)
+            try #require(next.follows(snapshot))
+            let outcome = try rows.apply(next)
+            #expect(outcome.problems.map(\.subject) == step.problems, "version \(version)")
+            snapshot = next
+        }
+    }
+
     /// The addresses of all rows, sorted as texts.
     private static func served(_ rows: borrowing ServiceRows) -> [String] {
         rows.entries().map(\.end.address.description).sorted()

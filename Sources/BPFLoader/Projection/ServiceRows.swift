@@ -18,6 +18,10 @@ struct ServiceRows: ~Copyable {
     private var shortFronts: Set<FrontName> = []
     /// Those that serve somebody outside.
     private var outerFronts: Set<FrontName> = []
+    /// Those of them that lead where this node has no address to dial from.
+    private var sourceless: Set<FrontName> = []
+    /// Of host ports, by the last snapshot that was looked at as a whole.
+    private var hostProblems: [ApplyProblem] = []
     private var nextGroup: UInt32 = 1
     /// How many ports an endpoint stands behind.
     private var alive: [malla_end: UInt32] = [:]
@@ -46,6 +50,7 @@ struct ServiceRows: ~Copyable {
 
     /// What `apply` did besides.
     struct Outcome {
+        /// All that there are, whether they are new or not.
         var problems: [ApplyProblem] = []
         /// Ports that are not in force as a whole, by the full map.
         fileprivate var short: [String: Set<String>] = [:]
@@ -120,14 +125,20 @@ struct ServiceRows: ~Copyable {
     ///   a comparison of each port with what it was.
     mutating func apply(_ snapshot: Snapshot) throws(BPFError) -> Outcome {
         var outcome = Outcome()
+        let missing = MissingSources(snapshot)
         if let delta = snapshot.delta, snapshot.follows(last), shortFronts.isEmpty {
             for index in delta.ports where snapshot.ports[index].transport != .sctp {
-                try place(.service(ServiceInput(snapshot, port: index)), &outcome, isLast: true)
+                let input = FrontInput.service(ServiceInput(snapshot, port: index))
+                try place(input, &outcome, isLast: true)
+                for isIPv4 in [true, false] { note(input.name(isIPv4), missing) }
             }
         } else {
             try applyAny(snapshot, &outcome)
+            sourceless = []
+            for name in outerFronts { note(name, missing) }
         }
         last = snapshot
+        outcome.problems += hostProblems + missing.problems(sourceless)
         for (map, ports) in outcome.short.sorted(by: { $0.key < $1.key }) {
             outcome.problems.append(full(map, ports.sorted()))
         }
@@ -141,7 +152,7 @@ struct ServiceRows: ~Copyable {
     ) throws(BPFError) {
         try placeAddresses(snapshot, &outcome)
         let wanted = FrontInputs(snapshot)
-        outcome.problems += wanted.problems
+        hostProblems = wanted.problems
         let had = last.map { FrontInputs($0) }
         if let had, had.isSame(as: wanted) {
             for index in wanted.all.indices where mayDiffer(wanted.all[index], had.all[index]) {
@@ -150,7 +161,14 @@ struct ServiceRows: ~Copyable {
         } else {
             try applyAll(wanted, &outcome)
         }
-        outcome.problems += sourceProblems(snapshot)
+    }
+
+    private mutating func note(_ name: FrontName, _ missing: MissingSources) {
+        if outerFronts.contains(name), let plan = fronts[name]?.plan, missing.concern(name, plan) {
+            sourceless.insert(name)
+        } else {
+            sourceless.remove(name)
+        }
     }
 
     private func mayDiffer(_ new: FrontInput, _ old: FrontInput) -> Bool {
@@ -533,34 +551,5 @@ extension ServiceRows {
         // An array's row can always be written.
         guard (try? maps.node.set(0, to: idle)) != nil else { return }
         node = idle
-    }
-
-    /// Families in which those outside ask for pods of other nodes, whom this node would have to
-    /// dial, and has no address for it. Applying again mends nothing.
-    private func sourceProblems(_ snapshot: Snapshot) -> [ApplyProblem] {
-        [true, false].compactMap { isIPv4 in
-            guard !snapshot.nodeAddresses.contains(where: { $0.isIPv4 == isIPv4 }) else {
-                return nil
-            }
-            let own = snapshot.ownAddresses
-            let front = outerFronts.first { name in
-                guard name.isIPv4 == isIPv4, !name.isHostPort, let plan = fronts[name]?.plan else {
-                    return false
-                }
-                return plan.rows.contains { row in
-                    plan.ends(row.outside).contains {
-                        !own.contains($0.address.address)
-                            && !snapshot.isLocalPod($0.address.address)
-                    }
-                }
-            }
-            guard let front else { return nil }
-            let family = isIPv4 ? "IPv4" : "IPv6"
-            return ApplyProblem(
-                subject: "service \(front.owner)",
-                message: "node \(snapshot.node) has no InternalIP of \(family) from which to dial "
-                    + "pods of other nodes for those outside: they are refused (no_source)",
-                isWaiting: true)
-        }
     }
 }
