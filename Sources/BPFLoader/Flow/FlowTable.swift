@@ -74,7 +74,13 @@ struct FlowTable: ~Copyable {
         forEach { key, flow in
             if matches(key, flow) { found.append((key, flow.owner)) }
         }
-        let gone = found.filter { flows.take($0.key) }
+        // Those that have become another flow meanwhile stay.
+        let gone = found.filter { row in
+            guard let flow = flows.value(of: row.key, placeholder: malla_flow()) else {
+                return false
+            }
+            return flow.owner == row.owner && matches(row.key, flow) && flows.take(row.key)
+        }
         charge(gone.map(\.owner))
         return gone.count
     }

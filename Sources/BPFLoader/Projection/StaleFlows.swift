@@ -168,50 +168,71 @@ extension ServiceMaps {
     func takeSockets(to ended: EndedEnds) -> [StaleSocket] {
         guard !ended.isEmpty else { return [] }
         var keys: [malla_dialled_key] = []
-        var found: [StaleSocket] = []
         dialled.walk { key, value in
-            guard ended.contains(key.endpoint, of: value.service) else { return }
-            keys.append(key)
-            found.append(
-                StaleSocket(
-                    cookie: key.socket_cookie, namespaceCookie: value.namespace_cookie,
-                    process: value.process, endpoint: key.endpoint.socket,
-                    transport: key.endpoint.protocol == TransportProtocol.udp.number ? .udp : .tcp))
+            if ended.contains(key.endpoint, of: value.service) { keys.append(key) }
         }
-        for key in keys { try? dialled.remove(key) }
-        return found
+        return keys.compactMap { key in
+            // Who has asked another service meanwhile keeps what that one gave him.
+            guard let value = dialled.value(of: key, placeholder: malla_dialled()),
+                ended.contains(key.endpoint, of: value.service)
+            else { return nil }
+            try? dialled.remove(key)
+            return StaleSocket(
+                cookie: key.socket_cookie, namespaceCookie: value.namespace_cookie,
+                process: value.process, endpoint: key.endpoint.socket,
+                transport: key.endpoint.protocol == TransportProtocol.udp.number ? .udp : .tcp)
+        }
     }
 
     /// Forgets the flows that are translated to what has ended, both directions; of a connection
     /// from outside the next packet is answered with a reset.
     func dropFlows(to ended: EndedEnds) {
         guard !ended.isEmpty else { return }
+        drop(flows(to: ended), to: ended)
+    }
+
+    /// The keys of rows that lead to what has ended, or that its answers meet.
+    func flows(to ended: EndedEnds) -> [malla_flow_key] {
         var keys: [malla_flow_key] = []
-        var connections: [(key: malla_flow_key, row: malla_snat)] = []
-        translations.walk { key, entry in
-            let isForward =
-                entry.kind == MALLA_NAT_FROM_FABRIC.rawValue
-                || entry.kind == MALLA_NAT_FROM_POD.rawValue
-            let becomes = entry.becomes
-            // Answers come from the endpoint, and become the service's.
-            let endpoint = isForward ? becomes.end(ofTarget: true) : key.end(ofTarget: false)
-            let dialled = isForward ? key.end(ofTarget: true) : becomes.end(ofTarget: false)
-            guard ended.contains(endpoint, of: dialled) else { return }
-            if entry.kind == MALLA_NAT_FROM_FABRIC.rawValue,
+        translations.walk { key, row in
+            if ended.contains(row, at: key) { keys.append(key) }
+        }
+        return keys
+    }
+
+    /// Drops those of the rows that still are what they were when they were found: a walk through a
+    /// full table takes long enough for a client to dial again from his port, and what he got then
+    /// is none of this.
+    ///
+    /// Between the look and the write lie two system calls, and the kernel compares nothing for us:
+    /// who dials again just then has the row of an endpoint of now removed or cut. The next packet
+    /// of a connection is then reset, a datagram chooses anew; nothing leads to the wrong endpoint.
+    func drop(_ keys: [malla_flow_key], to ended: EndedEnds) {
+        for key in keys {
+            guard var row = translations.value(of: key, placeholder: malla_snat()),
+                ended.contains(row, at: key)
+            else { continue }
+            if row.kind == MALLA_NAT_FROM_FABRIC.rawValue,
                 key.protocol == TransportProtocol.tcp.number
             {
-                connections.append((key, entry))
+                row.state |= TranslationTable.cut
+                translations.replace(key, with: row)
             } else {
-                keys.append(key)
+                try? translations.remove(key)
             }
         }
-        for key in keys { try? translations.remove(key) }
-        for (key, row) in connections {
-            var cut = row
-            cut.state |= TranslationTable.cut
-            // A row that is there has room.
-            try? translations.set(key, to: cut)
-        }
+    }
+}
+
+extension EndedEnds {
+    /// Whether such a row leads to what has ended, or turns its answers back.
+    fileprivate func contains(_ row: malla_snat, at key: malla_flow_key) -> Bool {
+        let isForward =
+            row.kind == MALLA_NAT_FROM_FABRIC.rawValue || row.kind == MALLA_NAT_FROM_POD.rawValue
+        // Answers come from the endpoint, and become the service's.
+        let endpoint = isForward ? row.becomes.end(ofTarget: true) : key.end(ofTarget: false)
+        let dialled = isForward ? key.end(ofTarget: true) : row.becomes.end(ofTarget: false)
+        return contains(endpoint, of: dialled)
     }
 }
 
