@@ -132,18 +132,22 @@ struct FlowEventTests {
     }
 
     @Test func `a connect that is refused for want of an endpoint names the service`() throws {
-        let bed = try Testbed("n1: client")
+        let bed = try Testbed("n1: client, other")
         defer { bed.close() }
         try bed.describe([TestService("empty", 9, "tcp", to: [])])
         let node = bed[node: "n1"]
         try node.startAgent()
-        for _ in 0..<3 { _ = try bed["client"].curl("http://10.96.0.9/", seconds: 1) }
-        var found: [Item] = []
-        try eventually("it is told") {
-            found = try Self.items(node, ["--verdict", "no_endpoint"])
-            return !found.isEmpty
+        for pod in ["client", "other"] {
+            for _ in 0..<3 { _ = try bed[pod].curl("http://10.96.0.9/", seconds: 1) }
         }
-        #expect(found.count == 1, "told once in ten seconds: \(found)")
+        var found: [Item] = []
+        try eventually("it is told, of each pod") {
+            found = try Self.items(node, ["--verdict", "no_endpoint"])
+            return found.count >= 2
+        }
+        #expect(found.count == 2, "told once in ten seconds: \(found)")
+        #expect(Set(found.map(\.sourcePod)) == ["bed/client", "bed/other"])
+        #expect(try Self.items(node, ["--pod", "bed/other"]).count == 1)
         #expect(found.first?.hook == "connect4" && found.first?.verdict == "denied")
         #expect(found.first?.targetService == "bed/empty" && found.first?.rule == "")
     }

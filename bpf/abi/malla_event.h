@@ -22,7 +22,9 @@ struct malla_event {
 	__u8 verdict;	/* enum malla_verdict */
 	__u8 direction; /* enum malla_direction: whose policies decided, else where it went */
 	__u8 flags;	/* of TCP */
-	__u32 pad;
+	/* Of the pod whose socket was refused, whose source is not known yet; 0: none, or no pod's.
+	 */
+	__u32 interface;
 };
 MALLA_ABI_SIZE(struct malla_event, 72);
 

@@ -15,21 +15,11 @@
 #include "lib/count.h"
 #include "lib/service.h"
 #include "lib/setting.h"
+#include "lib/space.h"
 #include "lib/tell.h"
 
 #define HOLD_PASS 1
 #define HOLD_DROP 0
-
-/*
- * Network namespaces, by cookie, behind interfaces whose programs are attached and whose pods' rows
- * are all there. Written by BPFLoader after those; read at each packet that is asked about.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, __u64);
-	__type(value, __u32); /* the interface */
-} malla_space SEC(".maps");
 
 /*
  * Local pods that name no interface, or one without another end: nothing is attached for them, and
@@ -69,8 +59,7 @@ static __always_inline int hold_is_open(__u64 namespace_cookie)
 	const struct malla_setting *values = setting();
 
 	return !values || namespace_cookie == values->node_cookie ||
-	       namespace_cookie == values->engine_cookie ||
-	       bpf_map_lookup_elem(&malla_space, &namespace_cookie);
+	       namespace_cookie == values->engine_cookie || space_interface(namespace_cookie);
 }
 
 /* Of a socket in any other namespace; `address` is its own. */

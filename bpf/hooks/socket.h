@@ -18,6 +18,7 @@
 #include "lib/endpoint.h"
 #include "lib/nat.h"
 #include "lib/setting.h"
+#include "lib/space.h"
 #include "lib/tell.h"
 #include "lib/vouch.h"
 
@@ -185,12 +186,16 @@ static __always_inline struct socket socket_of(struct bpf_sock_addr *ctx, int is
 	return socket;
 }
 
-/* A socket that dials has no address yet: the event's source is unspecified. */
+/*
+ * A socket that dials has no address yet: the event's source is unspecified, but for whose
+ * interface its packets would come by.
+ */
 static __always_inline void socket_tell(enum malla_hook hook, enum malla_verdict verdict,
-					const struct malla_end *end)
+					const struct socket *socket, const struct malla_end *end)
 {
 	struct packet packet = {.hook = (__u8)hook};
 
+	packet.interface = space_interface(socket->namespace_cookie);
 	packet.flow.target = end->address;
 	packet.flow.target_port_be = end->port_be;
 	packet.flow.protocol = end->protocol;
@@ -201,12 +206,12 @@ static __always_inline void socket_tell(enum malla_hook hook, enum malla_verdict
 
 /* What the kernel shall do, and the errno if it is to refuse. */
 static __always_inline int socket_answer(enum malla_hook hook, enum malla_verdict verdict,
-					 const struct malla_end *end)
+					 const struct socket *socket, const struct malla_end *end)
 {
 	count_verdict(hook, verdict);
 	if (verdict != MALLA_VERDICT_NO_ENDPOINT && verdict != MALLA_VERDICT_SOURCE_REFUSED)
 		return SOCKET_PROCEED;
-	socket_tell(hook, verdict, end);
+	socket_tell(hook, verdict, socket, end);
 	bpf_set_retval(verdict == MALLA_VERDICT_NO_ENDPOINT ? -ECONNREFUSED : -EPERM);
 	return SOCKET_REFUSE;
 }
@@ -221,7 +226,7 @@ static __always_inline int socket_dial4(struct bpf_sock_addr *ctx, enum malla_ho
 		vouch_for(ctx);
 	if (verdict == MALLA_VERDICT_BALANCED)
 		socket_write4(ctx, &end);
-	return socket_answer(hook, verdict, &end);
+	return socket_answer(hook, verdict, &socket, &end);
 }
 
 static __always_inline int socket_dial6(struct bpf_sock_addr *ctx, enum malla_hook hook)
@@ -234,7 +239,7 @@ static __always_inline int socket_dial6(struct bpf_sock_addr *ctx, enum malla_ho
 		vouch_for(ctx);
 	if (verdict == MALLA_VERDICT_BALANCED)
 		socket_write6(ctx, &end);
-	return socket_answer(hook, verdict, &end);
+	return socket_answer(hook, verdict, &socket, &end);
 }
 
 static __always_inline int socket_show4(struct bpf_sock_addr *ctx, enum malla_hook hook)

@@ -45,6 +45,7 @@ struct cause {
 	__u8 verdict;
 	__u8 direction;
 	__u8 flags;
+	__u32 interface;
 };
 
 static __always_inline __u64 *event_meter(__u32 row)
@@ -114,7 +115,7 @@ static __always_inline int event_write(const struct malla_flow_key *tuple,
 	event->verdict = cause->verdict;
 	event->direction = cause->direction;
 	event->flags = cause->flags;
-	event->pad = 0;
+	event->interface = cause->interface;
 	bpf_ringbuf_submit(event, 0);
 	event_count(MALLA_METER_WRITTEN);
 	return 1;

@@ -31,6 +31,7 @@ struct packet {
 	__u8 is_fragment; /* a later one: there is no transport header in it */
 	__u8 hook;	  /* that meets it: enum malla_hook */
 	__u16 marks;	  /* MALLA_FLOW_*, of the flow that it opens */
+	__u32 interface;  /* of the pod whose socket dials, where there is no packet yet; else 0 */
 };
 
 /* A frame of a VLAN: it came for, or from, the device of that VLAN, and this is the one below it.

@@ -41,6 +41,17 @@ static __always_inline int tell_is_judged(__u32 verdict)
 	       verdict == MALLA_VERDICT_CUT || verdict == MALLA_VERDICT_PLAIN_REFUSED;
 }
 
+/* By which what was told is known. Sockets that have no source yet are their pods' own: no packet
+ * comes from such an address, and from port 0. */
+static __always_inline struct malla_flow_key tell_key(const struct packet *packet)
+{
+	struct malla_flow_key key = packet->flow;
+
+	if (packet->interface)
+		key.source.words_be[3] = packet->interface;
+	return key;
+}
+
 /* The packet goes nowhere. A function of its own for the verifier; what it answers means nothing.
  */
 __attribute__((noinline)) int tell_refused(struct packet *packet, __u32 verdict)
@@ -48,17 +59,20 @@ __attribute__((noinline)) int tell_refused(struct packet *packet, __u32 verdict)
 	struct malla_denied told = {};
 	struct cause cause = {.verdict = (__u8)verdict};
 	struct blank *row = blank();
+	struct malla_flow_key key;
 	int is_written;
 
 	if (!packet || !row)
 		return 0;
 	told.told_ns = bpf_ktime_get_ns();
 	told.verdict = (__u8)verdict;
-	cause.packets = tell_count(&packet->flow, verdict, told.told_ns);
+	key = tell_key(packet);
+	cause.packets = tell_count(&key, verdict, told.told_ns);
 	if (!cause.packets)
 		return 0;
 	cause.hook = packet->hook;
 	cause.flags = packet->flags;
+	cause.interface = packet->interface;
 	cause.direction = tell_direction(packet->hook);
 	if (tell_is_judged(verdict)) {
 		cause.rule = row->judgement.rule;
@@ -68,6 +82,6 @@ __attribute__((noinline)) int tell_refused(struct packet *packet, __u32 verdict)
 		is_written = event_write(&packet->flow, &cause, told.told_ns);
 	}
 	if (is_written)
-		bpf_map_update_elem(&malla_denied, &packet->flow, &told, BPF_ANY);
+		bpf_map_update_elem(&malla_denied, &key, &told, BPF_ANY);
 	return is_written;
 }

@@ -321,3 +321,40 @@ int datagrams_of_one_socket_are_answered_by_the_service_that_was_asked_last(
 	EXPECT(twin.address.words_be[3] == bpf_htonl(SERVICE + 1));
 	return 0;
 }
+
+/* What socket_tell tells of a socket of `space`. */
+__attribute__((noinline)) int refuse_socket(__u64 space)
+{
+	struct socket socket = {.cookie = 9, .namespace_cookie = space};
+	struct malla_end end = end4(SERVICE, 80);
+
+	socket_tell(MALLA_HOOK_CONNECT4, MALLA_VERDICT_NO_ENDPOINT, &socket, &end);
+	return 0;
+}
+
+static __always_inline __u64 metered(__u32 row)
+{
+	__u64 *count = event_meter(row);
+
+	return count ? *count : 0;
+}
+
+SEC("tc")
+int sockets_of_two_pods_that_are_refused_alike_are_both_told_of(struct __sk_buff *unused)
+{
+	__u64 first = 2, second = 3;
+	__u32 interface = POD_INTERFACE, other = OTHER_INTERFACE;
+
+	(void)unused;
+	bpf_map_update_elem(&malla_space, &first, &interface, BPF_ANY);
+	bpf_map_update_elem(&malla_space, &second, &other, BPF_ANY);
+	refuse_socket(2);
+	refuse_socket(2);
+	EXPECT(metered(MALLA_METER_WRITTEN) == 1);
+	EXPECT(metered(MALLA_METER_REPEATED) == 1);
+	refuse_socket(3);
+	EXPECT(metered(MALLA_METER_WRITTEN) == 2);
+	refuse_socket(4); /* nobody knows whose */
+	EXPECT(metered(MALLA_METER_WRITTEN) == 3);
+	return 0;
+}

@@ -12,8 +12,8 @@ extension Datapath {
         _ snapshot: Snapshot, _ interfaces: [String: UInt32], _ wanted: inout Set<String>,
         _ problems: inout [ApplyProblem]
     ) throws(BPFError) {
-        let mayHold = options.heldPods != .none && BPFObject.canHold
-        let ready = mayHold ? interfaces.values.filter { rows.placed[$0] != nil } : []
+        // Refused sockets are named by them too.
+        let ready = BPFObject.canHold ? interfaces.values.filter { rows.placed[$0] != nil } : []
         let endless = try namespaces.apply(ready, object)
         try known.apply(
             snapshot, endless: Set(interfaces.filter { endless.contains($0.value) }.keys))
@@ -73,6 +73,13 @@ extension Datapath {
                 nil
             }
         return whose.map { "its interface \(link.name) is \($0): nothing is attached to it" }
+    }
+
+    /// The local pods at whose interfaces the last `apply` looked, `NAMESPACE/NAME` by index.
+    public var podsByInterface: [UInt32: String] {
+        Dictionary(
+            places.values.map { ($0.index, String($0.subject.dropFirst("pod ".count))) },
+            uniquingKeysWith: { first, _ in first })
     }
 
     /// Interfaces of pods that came, went, or are others than at the last `apply`, which is to be

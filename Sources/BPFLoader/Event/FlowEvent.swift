@@ -32,6 +32,9 @@ public struct FlowEvent: Sendable, Equatable {
     public var rule: UInt32
     /// Packets that were refused since the event before of the same tuple, this one included.
     public var packets: UInt32
+    /// The index of the interface of the pod whose socket was refused before it had a source; 0:
+    /// none, or nobody knows whose socket.
+    public var interface: UInt32
 
     /// - Parameter monotonicOffset: from CLOCK_MONOTONIC to Unix time.
     init(_ event: malla_event, monotonicOffset: Int64) {
@@ -59,13 +62,14 @@ public struct FlowEvent: Sendable, Equatable {
         self.verdict = verdictName(verdict.rawValue) ?? "\(event.verdict)"
         rule = event.rule
         packets = event.packets
+        interface = event.interface
     }
 
     public init(
         nanoseconds: Int64, protocolNumber: UInt8, source: SocketAddress, target: SocketAddress,
         sourceIdentity: UInt32 = 0, targetIdentity: UInt32 = 0, direction: PolicyDirection,
         outcome: Outcome, hook: String, verdict: String, isPolicys: Bool = true, rule: UInt32 = 0,
-        packets: UInt32 = 1
+        packets: UInt32 = 1, interface: UInt32 = 0
     ) {
         self.nanoseconds = nanoseconds
         self.protocolNumber = protocolNumber
@@ -80,6 +84,7 @@ public struct FlowEvent: Sendable, Equatable {
         self.isPolicys = isPolicys
         self.rule = rule
         self.packets = packets
+        self.interface = interface
     }
 }
 

@@ -32,8 +32,12 @@ final class FlowNames: Sendable {
         self.services = services
     }
 
-    /// - Parameter before: the policies before these, some of whose rules may have decided.
-    func item(_ event: FlowEvent, before: CompiledPolicy?) -> FlowEventItem {
+    /// - Parameters:
+    ///   - before: the policies before these, some of whose rules may have decided.
+    ///   - pods: of this node, by the index of their interface.
+    func item(
+        _ event: FlowEvent, before: CompiledPolicy?, pods: [UInt32: String] = [:]
+    ) -> FlowEventItem {
         var item = FlowEventItem(
             time: Self.text(event.nanoseconds), node: snapshot.node,
             verdict: event.outcome.rawValue, reason: event.verdict, hook: event.hook,
@@ -46,6 +50,7 @@ final class FlowNames: Sendable {
             targetService: services[event.target.address]?.description ?? "",
             targetIdentity: Int(event.targetIdentity), targetLabels: labels(event.targetIdentity),
             ruleNumber: Int(event.rule), packets: Int(event.packets))
+        if event.interface != 0, let pod = pods[event.interface] { item.sourcePod = pod }
         if event.isPolicys { decide(event, &item, before) }
         if event.verdict == "plain_refused" { insist(event, &item) }
         return item

@@ -12,6 +12,8 @@ final class FlowReader: Sendable {
         var current: FlowNames?
         /// Not the whole generation: two meshes would be kept.
         var before: CompiledPolicy?
+        /// By the index of their interface.
+        var pods: [UInt32: String] = [:]
     }
 
     /// What the kernel had lost when it was asked last.
@@ -41,6 +43,9 @@ final class FlowReader: Sendable {
             $0.current = new
         }
     }
+
+    /// The node's pods, by the index of their interface, as far as they have one now.
+    func know(_ pods: [UInt32: String]) { names.withLock { $0.pods = pods } }
 
     /// Begins to read, once the process that read before has ended; does nothing the second time.
     func start(_ datapath: Datapath) {
@@ -72,7 +77,7 @@ final class FlowReader: Sendable {
     private func take(_ events: [FlowEvent]) {
         let names = self.names.withLock { $0 }
         guard !events.isEmpty, let current = names.current else { return }
-        history.append(events.map { current.item($0, before: names.before) })
+        history.append(events.map { current.item($0, before: names.before, pods: names.pods) })
     }
 
     /// Says in the history how many events are missing there since the last time.

@@ -385,7 +385,10 @@ final class Agent {
         // Rules are known before they decide.
         flows.follow(snapshot)
         datapath.apply(snapshot)
-        if let loaded = datapath.datapath { flows.start(loaded) }
+        if let loaded = datapath.datapath {
+            flows.know(loaded.podsByInterface)
+            flows.start(loaded)
+        }
         guard let stale = datapath.datapath?.takeStaleSockets(), !stale.isEmpty else { return }
         resets.reset(stale, link)
         if !resets.lastProblem.isEmpty {

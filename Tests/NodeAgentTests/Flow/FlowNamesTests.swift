@@ -65,6 +65,17 @@ struct FlowNamesTests {
         #expect(item.packets == 3 && item.sourceLabels == ["world"])
     }
 
+    @Test func `a socket that was refused before it had a source has its pod's name`() {
+        var event = Self.event(to: Self.service, .egress, .denied, "no_endpoint", isPolicys: false)
+        event.source = SocketAddress(IPAddress(v4: 0), 0)
+        event.interface = 7
+        let names = FlowNames(Self.snapshot)
+        #expect(names.item(event, before: nil, pods: [7: "shop/web"]).sourcePod == "shop/web")
+        #expect(names.item(event, before: nil, pods: [8: "shop/web"]).sourcePod == "")
+        event.interface = 0
+        #expect(names.item(event, before: nil, pods: [0: "shop/web"]).sourcePod == "")
+    }
+
     @Test func `a rule has its policy's name`() throws {
         let number = try #require(
             Self.snapshot.policy.references.first { $0.value.policy.contains("wall") }?.key)
