@@ -167,6 +167,50 @@ struct ServiceRowsTests {
         }
     }
 
+    /// Who comes first: the pod, the service, both at once.
+    @Test(arguments: [[1], [0], []])
+    func `a host port goes before a node port, whichever was there first`(
+        _ first: [Int]
+    ) throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.snapshot(services: 1, endpoints: 1, isDual: false).mesh
+        mesh.services[0].ports[0].nodePort = 30080
+        let named = Self.mesh([]).workloads.map {
+            var pods = [$0, $0]
+            for (index, name) in ["old", "a-new"].enumerated() {
+                pods[index].name = ObjectName("t", name)
+                pods[index].created = Int64(index)
+                pods[index].hostPorts = [HostPort(port: 30080, target: UInt16(443 + index))]
+            }
+            return pods
+        }[0]
+        mesh.workloads = named
+        var before = mesh
+        if first == [0] { before.workloads = [named[1]] }
+        if first == [1] { before.workloads = [] }
+        if !first.isEmpty {
+            _ = try rows.apply(SnapshotCompiler.compile(before, node: "n1", version: 1))
+        }
+        let key = malla_end(SocketAddress(.anyV4, 30080), .tcp)
+        for round in ["then", "again"] {
+            let both = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 2))
+            let ends = Self.ends(rows, key)
+            #expect(ends.keys.sorted() == ["10.1.0.9:443"], "the older pod's, \(round)")
+            let subjects = both.problems.map(\.subject)
+            #expect(subjects == ["pod t/a-new", "pod t/a-new", "service t/s0"])
+            #expect(both.problems.allSatisfy { $0.isWaiting })
+        }
+        mesh.workloads = []
+        let last = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 3))
+        #expect(last.problems.isEmpty)
+        let left = Self.ends(rows, key).keys.sorted()
+        #expect(left == ["10.1.0.1:8080"], "the service has it back")
+        let key6 = malla_end(SocketAddress(.anyV6, 30080), .tcp)
+        let none = Self.row(rows, key6)
+        #expect(none == nil)
+    }
+
     /// The addresses of all rows, sorted as texts.
     private static func served(_ rows: borrowing ServiceRows) -> [String] {
         rows.entries().map(\.end.address.description).sorted()

@@ -30,7 +30,8 @@ enum FrontInput: Equatable {
     }
 }
 
-/// What the snapshot asks for, in the order of its objects.
+/// What the snapshot asks for, in the order in which it is served: of those that ask for the same,
+/// the first has it. A host port goes before a node port, as with CNI's portmap beside kube-proxy.
 struct FrontInputs {
     private(set) var all: [FrontInput] = []
     /// Host ports at addresses that are not this node's to serve.
@@ -38,14 +39,10 @@ struct FrontInputs {
 
     init(_ snapshot: Snapshot) {
         all.reserveCapacity(snapshot.ports.count)
-        for (index, port) in snapshot.ports.enumerated()
-        where port.transport != .sctp && !port.isInbound {
-            all.append(.service(ServiceInput(snapshot, port: index)))
-        }
         // Beside kube-proxy's IPVS an interface bears every service's address.
         lazy var own = snapshot.ownAddresses.subtracting(
             snapshot.mesh.services.flatMap(\.addresses))
-        for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
+        for pod in snapshot.hostPortPods(on: snapshot.node) {
             for port in pod.hostPorts where port.transport != .sctp {
                 // Whoever may make a pod names any address; he shall not have that of others.
                 if let address = port.address, !address.isLoopback, !own.contains(address) {
@@ -56,6 +53,10 @@ struct FrontInputs {
                     .hostPort(pod.name, HostPortInput(port: port, addresses: pod.addresses)))
             }
         }
+        for (index, port) in snapshot.ports.enumerated()
+        where port.transport != .sctp && !port.isInbound {
+            all.append(.service(ServiceInput(snapshot, port: index)))
+        }
     }
 
     private static func problem(
@@ -65,6 +66,16 @@ struct FrontInputs {
             subject: "pod \(pod)",
             message: "hostPort \(port.port): hostIP \(address) is no address of this node; nothing "
                 + "is served there", isWaiting: true)
+    }
+
+    /// Where each host port stands in the order.
+    var hostRanks: [FrontName: Int] {
+        var ranks: [FrontName: Int] = [:]
+        for (rank, input) in all.enumerated() {
+            guard case .hostPort = input else { break }
+            for isIPv4 in [true, false] { ranks[input.name(isIPv4)] = rank }
+        }
+        return ranks
     }
 
     /// Whether both are of the same fronts, whatever is asked of them.

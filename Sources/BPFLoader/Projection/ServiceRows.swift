@@ -20,6 +20,8 @@ struct ServiceRows: ~Copyable {
     private var outerFronts: Set<FrontName> = []
     /// Those of them that lead where this node has no address to dial from.
     private var sourceless: Set<FrontName> = []
+    /// The order of host ports, all of which go before services.
+    private var hostRanks: [FrontName: Int] = [:]
     /// Of host ports, by the last snapshot that was looked at as a whole.
     private var hostProblems: [ApplyProblem] = []
     private var nextGroup: UInt32 = 1
@@ -153,6 +155,7 @@ struct ServiceRows: ~Copyable {
         try placeAddresses(snapshot, &outcome)
         let wanted = FrontInputs(snapshot)
         hostProblems = wanted.problems
+        hostRanks = wanted.hostRanks
         let had = last.map { FrontInputs($0) }
         if let had, had.isSame(as: wanted) {
             for index in wanted.all.indices where mayDiffer(wanted.all[index], had.all[index]) {
@@ -225,7 +228,7 @@ extension ServiceRows {
         outcome.left.note(old?.plan, plan, keys: old?.keys ?? [])
         let claimed = claim(plan, name, &outcome)
         front.keys = claimed.map(\.key)
-        front.isShort = claimed.count < plan.rows.count
+        front.isShort = claimed.count < Set(plan.rows.map(\.key)).count
         defer {
             fronts[name] = front
             if front.isShort { shortFronts.insert(name) } else { shortFronts.remove(name) }
@@ -271,23 +274,39 @@ extension ServiceRows {
         }
     }
 
-    /// The rows of the plan whose keys nobody else has.
+    /// The rows of the plan whose keys nobody has who goes before it. Of others it takes them, who
+    /// come later in the order and are told then.
     private mutating func claim(
         _ plan: ServicePlan, _ name: FrontName, _ outcome: inout Outcome
     ) -> [ServicePlan.Row] {
         var own: [ServicePlan.Row] = []
-        for row in plan.rows {
+        for row in plan.rows where !own.contains(where: { $0.key == row.key }) {
             if let owner = rows[row.key]?.owner, owner != name {
-                outcome.problems.append(
-                    ApplyProblem(
-                        subject: name.isHostPort ? "pod \(name.owner)" : "service \(name.owner)",
-                        message: "\(row.key.socket) belongs to \(owner.owner) already; it stays "
-                            + "with that one"))
-            } else if !own.contains(where: { $0.key == row.key }) {
-                own.append(row)
+                guard precedes(name, owner) else {
+                    outcome.problems.append(conflict(row.key, name, owner))
+                    continue
+                }
+                fronts[owner]?.keys.removeAll { $0 == row.key }
+                fronts[owner]?.isShort = true
+                shortFronts.insert(owner)
             }
+            own.append(row)
         }
         return own
+    }
+
+    private func precedes(_ name: FrontName, _ other: FrontName) -> Bool {
+        hostRanks[name] ?? .max < hostRanks[other] ?? .max
+    }
+
+    /// Applying again mends nothing until one of them is another.
+    private func conflict(
+        _ key: malla_end, _ name: FrontName, _ owner: FrontName
+    ) -> ApplyProblem {
+        ApplyProblem(
+            subject: name.isHostPort ? "pod \(name.owner)" : "service \(name.owner)",
+            message: "\(key.socket) belongs to \(owner.isHostPort ? "pod" : "service") "
+                + "\(owner.owner) already; it stays with that one", isWaiting: true)
     }
 
     /// The number that a group of this front had before this agent, or a fresh one.

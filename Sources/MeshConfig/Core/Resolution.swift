@@ -133,23 +133,14 @@ struct Resolution {
 
     private mutating func resolveServices() {
         var endpoints = EndpointResolution(objects, nodes: mesh.nodes)
-        var owners: [IPAddress: ObjectName] = [:]
-        for object in objects["Service"] {
-            var service = Service(object)
-            // External and load balancers' addresses may be shared, port by port.
-            if let taken = service.addresses.first(where: { owners[$0] != nil }),
-                let owner = owners[taken]
-            {
-                note(
-                    object,
-                    .init(
-                        severity: .error, category: .duplicate, line: object.line,
-                        field: "spec.clusterIPs", condition: nil,
-                        message: "address \(taken) belongs to Service \(owner) already; this "
-                            + "service is refused: correct one of them"))
-                continue
-            }
-            for address in service.addresses { owners[address] = service.name }
+        let all = objects["Service"]
+        let claims = ServiceClaims(all.map(Service.init), created: all.map(\.created))
+        for loss in claims.losses {
+            note(all[loss.service], loss, owner: all[loss.owner].name)
+        }
+        let refused = Set(claims.losses.filter(\.isWhole).map(\.service))
+        for (index, object) in all.enumerated() where !refused.contains(index) {
+            var service = claims.services[index]
             endpoints.fill(&service, object)
             serviceIndex[service.name] = mesh.services.count
             mesh.services.append(service)
@@ -163,5 +154,21 @@ struct Resolution {
                     field: "metadata.labels",
                     condition: nil, message: message))
         }
+    }
+
+    private mutating func note(
+        _ object: ConfigObject, _ loss: ServiceClaims.Loss, owner: ObjectName
+    ) {
+        let ports = object.root["spec"]?["ports"]?.list ?? []
+        let line = loss.port.flatMap { ports[$0]["nodePort"]?.line }
+        note(
+            object,
+            .init(
+                severity: loss.isWhole ? .error : .warning, category: .duplicate,
+                line: line ?? object.line, field: loss.field, condition: nil,
+                message: "\(loss.what) belongs to Service \(owner) already, which is older or, at "
+                    + "the same age, first by name; this service "
+                    + (loss.isWhole ? "is refused" : "does not have it")
+                    + ": correct one of them"))
     }
 }

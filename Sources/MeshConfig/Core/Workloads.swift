@@ -45,7 +45,8 @@ extension Workload {
             exclusions: Exclusions.read(object.annotations, .outbound).exclusions,
             inboundExclusions: Exclusions.read(object.annotations, .inbound).exclusions,
             engineUse: EngineUse.read(object.annotations).use,
-            isRedirected: object.annotations[Annotation.redirection] == "enabled")
+            isRedirected: object.annotations[Annotation.redirection] == "enabled",
+            created: object.created)
     }
 
     private static func hostPorts(_ spec: Value?) -> [HostPort] {

@@ -42,25 +42,57 @@ private struct Dial {
         if address.isLoopback, snapshot.workloadsByAddress[source] != nil {
             return .within(note: "it never leaves the pod")
         }
-        if let service = snapshot.mesh.services.first(where: { $0.holds(address) }) {
+        // Several may share it, port by port.
+        let holding = snapshot.mesh.services.filter { $0.holds(address) }
+        if let service = holding.first(where: { port(of: $0) != nil }) ?? holding.first {
             return reach(service)
         }
         guard let owner = address.isLoopback ? clientNode : node(of: address) else {
             return reachOwn() ?? .itself(note: "")
         }
-        for service in snapshot.mesh.services where service.hasFamily(isIPv4: address.isIPv4) {
+        let ofService = nodePort
+        // The client's own node leaves it to the other one.
+        let isLeft =
+            clientNode.map { client in
+                client != owner
+                    && (ofService?.service.traffic.externalPolicy == .local
+                        || hostPort(on: client, at: nil) != nil)
+            } ?? true
+        if let (port, pod) = hostPort(on: owner, at: address),
+            isLeft || clientNode == owner || ofService == nil
+        {
+            return reach(port, of: pod)
+        }
+        guard let (port, service) = ofService else { return .itself(note: "") }
+        return isLeft
+            ? relayed(by: owner, port, of: service, isEgressAsked: clientNode != nil)
+            : reach(port, of: service, at: owner)
+    }
+
+    private var nodePort: (port: ServicePort, service: Service)? {
+        for service in snapshot.mesh.services
+        where service.hasFamily(isIPv4: target.address.isIPv4) {
             for port in service.ports where port.nodePort == target.port && isMeant(port.transport)
             {
-                return reach(port, of: service, at: owner)
+                return (port, service)
             }
         }
-        for pod in snapshot.mesh.workloads where pod.node == owner {
+        return nil
+    }
+
+    /// - Parameter address: `nil`: one that is served at all of the node's.
+    private func hostPort(on node: String, at address: IPAddress?) -> (HostPort, Workload)? {
+        for pod in snapshot.hostPortPods(on: node) {
             for port in pod.hostPorts where port.port == target.port && isMeant(port.transport) {
                 if let only = port.address, only != address { continue }
-                return reach(port, of: pod)
+                return (port, pod)
             }
         }
-        return .itself(note: "")
+        return nil
+    }
+
+    private func port(of service: Service) -> ServicePort? {
+        service.ports.first { $0.port == target.port && isMeant($0.transport) }
     }
 
     /// A host port at an address of this node that no Node names as its InternalIP.
@@ -93,11 +125,7 @@ private struct Dial {
 
     private func reach(_ service: Service) -> Snapshot.Dialled {
         let address = target.address
-        guard
-            let port = service.ports.first(where: {
-                $0.port == target.port && isMeant($0.transport)
-            })
-        else {
+        guard let port = port(of: service) else {
             return .itself(
                 note: "an address of Service \(service.name), which does not serve this port")
         }

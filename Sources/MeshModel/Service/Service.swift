@@ -73,13 +73,16 @@ public struct Workload: Hashable, Sendable {
     public var engineUse: EngineUse
     /// Whether Istio's ztunnel serves it: annotation `ambient.istio.io/redirection: enabled`.
     public var isRedirected: Bool
+    /// `creationTimestamp`, seconds since 1970; the greatest if it is not known.
+    public var created: Int64
 
     public init(
         name: ObjectName, serviceAccount: String, node: String, labels: [String: String],
         addresses: [IPAddress], interface: String?, isMeshed: Bool, workloadName: String,
         hostPorts: [HostPort] = [], ports: [NamedPort] = [],
         exclusions: Exclusions = Exclusions(), inboundExclusions: Exclusions = Exclusions(),
-        engineUse: EngineUse = EngineUse(), isRedirected: Bool = false
+        engineUse: EngineUse = EngineUse(), isRedirected: Bool = false,
+        created: Int64 = .max
     ) {
         self.name = name
         self.serviceAccount = serviceAccount
@@ -95,6 +98,7 @@ public struct Workload: Hashable, Sendable {
         self.inboundExclusions = inboundExclusions
         self.engineUse = engineUse
         self.isRedirected = isRedirected
+        self.created = created
     }
 }
 

@@ -180,6 +180,29 @@ struct PolicyTraceTests {
         #expect((trace.verdict == .allowed) == isAllowed, "\(trace)")
     }
 
+    /// node n1 with host port 30080 for b, as a node port that leads to d; n2 with none.
+    static let contested: [(IPAddress, IPAddress, IPAddress)] = [
+        (a, n1, b), (world, n1, b),
+        // a's node has a host port of its own there, and leaves n2's to n2.
+        (a, n2, d), (world, n2, d),
+        // d's node balances what its pods dial at any node.
+        (d, n1, d),
+    ]
+
+    @Test(arguments: contested)
+    func `a host port goes before a node port where it is served`(
+        _ from: IPAddress, _ node: IPAddress, _ end: IPAddress
+    ) throws {
+        var mesh = try Self.nodePorts().mesh
+        mesh.workloads[1].hostPorts = [HostPort(port: 30081, target: 8080)]
+        mesh.policies = []
+        let snapshot = SnapshotCompiler.compile(mesh, node: "n1", version: 1)
+        let traces = try snapshot.trace(
+            from: .address(from), to: .address(node), transport: 6, port: 30081,
+            isHostAllowed: true)
+        #expect(traces.map(\.target) == [end])
+    }
+
     @Test func `what stays within a pod is asked of no policy`() throws {
         let snapshot = try Self.nodePorts()
         let trace = try #require(
