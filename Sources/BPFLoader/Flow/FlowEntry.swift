@@ -17,7 +17,7 @@ public struct FlowEntry: Sendable, Equatable {
     public var packets: (UInt64, UInt64)
     public var bytes: (UInt64, UInt64)
     public var idle: Duration
-    /// Until it is over, if nothing more comes; negative: it waits to be collected.
+    /// Until it is over, if nothing more comes; zero: it waits to be collected.
     public var remaining: Duration
     /// Of a translated flow: the endpoint, or the service.
     public var other: SocketAddress?
@@ -77,7 +77,7 @@ public struct FlowEntry: Sendable, Equatable {
         let age = Int64(Int32(bitPattern: now &- flow.seen_ticks))
         let tick = Duration.nanoseconds(Int64(1) << Int64(MALLA_TICK_SHIFT))
         idle = tick * Double(max(0, age))
-        remaining = tick * Double(Int64(flow.timeout_ticks) - age)
+        remaining = tick * Double(max(0, Int64(flow.timeout_ticks) - age))
         other =
             flow.other.protocol == 0
             ? nil

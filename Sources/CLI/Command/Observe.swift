@@ -43,7 +43,7 @@ struct Observe: ParsableCommand {
 
     @Option(
         name: .customLong("protocol"),
-        help: ArgumentHelp("TCP, UDP, ICMP or ICMPv6.", valueName: "protocol"))
+        help: ArgumentHelp("TCP, UDP, SCTP, ICMP or ICMPv6.", valueName: "protocol"))
     var transport: String?
 
     @Option(
@@ -61,10 +61,11 @@ struct Observe: ParsableCommand {
         if let port, !(1...65535).contains(port) {
             throw ValidationError("--port \(port) is not in 1...65535")
         }
-        let names = ["TCP", "UDP", "ICMP", "ICMPV6"]
+        let names = ["TCP", "UDP", "SCTP", "ICMP", "ICMPV6"]
         if let transport, !names.contains(transport.uppercased()), UInt8(transport) == nil {
             throw ValidationError(
-                "--protocol \(transport) is not TCP, UDP, ICMP, ICMPv6 or a number in 0...255")
+                "--protocol \(transport) is not TCP, UDP, SCTP, ICMP, ICMPv6 or a number in "
+                    + "0...255")
         }
         for text in [pod, verdict, transport, from, to, scope.namespace].compactMap({ $0 }) {
             let isPlain = text.utf8.allSatisfy { byte in

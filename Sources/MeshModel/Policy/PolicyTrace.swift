@@ -70,6 +70,8 @@ public enum PolicyTraceError: Error, Equatable {
     case noSuchPod(ObjectName)
     /// The ends have no family of addresses in common.
     case noFamily
+    /// ICMP between IPv6 addresses, or ICMPv6 between those of IPv4.
+    case otherFamily
 }
 
 extension Snapshot {
@@ -91,10 +93,14 @@ extension Snapshot {
         let tracer = Tracer(
             snapshot: self, transport: transport, isHostAllowed: isHostAllowed, inForce: inForce)
         var traces: [PolicyTrace] = []
+        var hasFamily = false
         for source in sources {
             guard let target = targets.first(where: { $0.isIPv4 == source.isIPv4 }) else {
                 continue
             }
+            hasFamily = true
+            // No such packet passes for what it says.
+            if transport == (source.isIPv4 ? 58 : 1) { continue }
             for var trace in tracer.traces(source, SocketAddress(target, port)) {
                 if trace.verdict != .denied, transport == TransportProtocol.tcp.number {
                     insist(trace.port, hasTunnels, &trace)
@@ -102,7 +108,7 @@ extension Snapshot {
                 traces.append(trace)
             }
         }
-        if traces.isEmpty { throw .noFamily }
+        if traces.isEmpty { throw hasFamily ? .otherFamily : .noFamily }
         return traces
     }
 

@@ -58,6 +58,8 @@ struct PolicyQuestion {
                 switch error {
                 case .noSuchPod(let name): "there is no pod \(name); see `malla endpoints`"
                 case .noFamily: "the two ends have no family of addresses in common"
+                case .otherFamily:
+                    "the protocol is the other family's: ICMP is IPv4's, ICMPv6 is IPv6's"
                 }
         }
     }

@@ -16,7 +16,6 @@ struct FlowQuestion: Sendable, Equatable {
 
     static let lastDefault = 20
     private static let outcomes = ["denied", "audited", "allowed", "lost"]
-    private static let protocols = ["TCP", "UDP", "ICMP", "ICMPV6"]
 
     var last = lastDefault
     var follows = false
@@ -68,12 +67,13 @@ struct FlowQuestion: Sendable, Equatable {
                 }
                 port = number
             case "protocol":
-                let name = UInt8(value).map(Agent.protocolName) ?? value
-                guard Self.protocols.contains(name.uppercased()) || UInt8(name) != nil else {
+                let known = PolicyQuestion.protocols[value.uppercased()]
+                guard let number = UInt8(value) ?? known else {
                     throw Fault(
-                        text: "protocol '\(value)' is not TCP, UDP, ICMP, ICMPv6 or a number")
+                        text: "protocol '\(value)' is not TCP, UDP, SCTP, ICMP, ICMPv6 or a "
+                            + "number")
                 }
-                transport = name.uppercased()
+                transport = Agent.protocolName(number).uppercased()
             case "from": from = try Self.end(value)
             case "to": to = try Self.end(value)
             default: throw Fault(text: "'\(halves[0])' is nothing to ask flows for")

@@ -203,6 +203,20 @@ struct PolicyTraceTests {
         #expect(traces.map(\.target) == [end])
     }
 
+    /// ICMP's number, of either family, and of whose addresses.
+    @Test(arguments: [(UInt8(58), "10.1.0.1", "10.1.0.2"), (1, "fd00::1", "fd00::2")])
+    func `ICMP of the other family is an error`(
+        _ transport: UInt8, _ from: String, _ to: String
+    ) throws {
+        let (from, to) = (try #require(IPAddress(from)), try #require(IPAddress(to)))
+        let snapshot = try Self.snapshot()
+        #expect(throws: PolicyTraceError.otherFamily) {
+            try snapshot.trace(
+                from: .address(from), to: .address(to), transport: transport, port: 0,
+                isHostAllowed: true)
+        }
+    }
+
     @Test func `what stays within a pod is asked of no policy`() throws {
         let snapshot = try Self.nodePorts()
         let trace = try #require(

@@ -64,6 +64,7 @@ struct FlowHistoryTests {
         Row(query: "verdict=denied_egress", admits: false), Row(query: "port=80", admits: true),
         Row(query: "port=40007", admits: true), Row(query: "port=81", admits: false),
         Row(query: "protocol=tcp", admits: true), Row(query: "protocol=UDP", admits: false),
+        Row(query: "protocol=sctp", admits: false), Row(query: "protocol=6", admits: true),
         Row(query: "from=10.1.0.1", admits: true), Row(query: "from=10.0.0.0/8", admits: true),
         Row(query: "from=10.2.0.0/16", admits: false),
         Row(query: "from=shop/cart-1", admits: false),
