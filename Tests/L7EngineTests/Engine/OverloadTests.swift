@@ -126,6 +126,7 @@ struct TimeoutTests {
 
     @Test func `two endpoints that did not answer in time are two`() throws {
         let holes = [BlackHole(), BlackHole()]
+        defer { withExtendedLifetime(holes) {} }
         let gateway = try Self.gateway(holes.map(\.port), isOneService: true) {
             $0.raceNanoseconds = Self.tenth / 4
             $0.connectNanosecondsMax = Self.tenth

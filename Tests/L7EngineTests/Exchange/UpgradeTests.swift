@@ -42,7 +42,8 @@ struct UpgradeOfferTests {
             "\(method) / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: Upgrade\r\n"
                 + "Upgrade: foo ,\tChat/2\r\nX-Upgrade: bar\r\nUpgrade: raw\r\n\r\n")
 
-        let answer = Loopback.message(client)
+        // One piece: a tunnel has no end that could be waited for.
+        let answer = String(decoding: Loopback.receive(client), as: UTF8.self)
 
         if row.isTaken {
             #expect(answer.hasPrefix("HTTP/1.1 101 "), "\(answer)")
