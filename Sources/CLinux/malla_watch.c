@@ -40,9 +40,9 @@ int malla_watch_open(void)
 
 int malla_watch_add(int descriptor, const char *path)
 {
-	const uint32_t events = IN_MODIFY | IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_DELETE_SELF |
-				IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ATTRIB |
-				IN_ONLYDIR;
+	const uint32_t events = IN_MODIFY | IN_CLOSE_WRITE | IN_CREATE | IN_DELETE |
+				IN_DELETE_SELF | IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF |
+				IN_ATTRIB | IN_ONLYDIR;
 
 	int watch = inotify_add_watch(descriptor, path, events);
 

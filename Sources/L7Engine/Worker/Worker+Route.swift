@@ -26,15 +26,11 @@ extension Worker {
             return
         }
         resolve(link)
-        guard !link.it.isOutdated else {
-            link.it.keepsAlive = false
-            perform(link.it.exchange.on(.failed(.listenerChanged)), link)
-            return
-        }
-        guard link.it.table >= 0 else {
-            // Whatever listens there next may ask for something else.
+        guard link.it.table >= 0, !link.it.isOutdated else {
+            // Whatever listens there next may ask for something else, too.
             if !link.it.isCaptured { link.it.keepsAlive = false }
-            perform(link.it.exchange.on(.failed(.noListener)), link)
+            let failure = link.it.isOutdated ? Failure.listenerChanged : .noListener
+            perform(link.it.exchange.on(.failed(failure)), link)
             return
         }
         let table = self.table(link)

@@ -29,8 +29,8 @@ extension Worker {
         return found
     }
 
-    /// Whether a Gateway's socket asks of clients now what it asked of this one when it was accepted:
-    /// HTTP or not, TLS or not, certificates or not. Nothing is served where it does not.
+    /// Whether a Gateway's socket asks of clients now what it asked of this one when it was
+    /// accepted: HTTP or not, TLS or not, certificates or not. Nothing is served where it does not.
     func isAsAccepted(_ link: Link, _ config: WorkerConfig) -> Bool {
         guard !link.it.isCaptured, link.it.socket >= 0 else { return true }
         let socket = Int(link.it.socket)

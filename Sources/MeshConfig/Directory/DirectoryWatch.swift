@@ -1,6 +1,6 @@
 // Tells one waiting thread that a directory changed: inotify for the moment, a look now and then
-// for file systems that say nothing. A file that is being written is nothing new until it is closed:
-// half of it would take the other half's objects out of force.
+// for file systems that say nothing. A file that is being written is nothing new until it is
+// closed: half of it would take the other half's objects out of force.
 
 internal import CLinux
 
