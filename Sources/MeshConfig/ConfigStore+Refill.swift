@@ -9,7 +9,9 @@ extension ConfigStore {
     ///
     /// - Returns: `nil` if that is not all that has changed: nothing was done, `reload` is due.
     /// - Complexity: the files' lengths and a copy of the array of services.
-    public mutating func refill(_ written: WrittenFiles) -> ConfigResult? {
+    public mutating func refill(
+        _ written: WrittenFiles, leaving isBeingWritten: (String) -> Bool = { _ in false }
+    ) -> ConfigResult? {
         // Taken out meanwhile, so that nothing of it is copied.
         guard !written.entries.isEmpty, var reading = last.take() else { return nil }
         defer { last = reading }
@@ -19,6 +21,7 @@ extension ConfigStore {
             let name = entry.relativePath
             guard let old = files[name], old.isGood, !reading.noted.contains(name),
                 let new = try? StoredFile(entry, stamp: readings + 1), new.isGood,
+                !isBeingWritten(name),
                 new.checks.allSatisfy(\.isEmpty), let slices = Self.slices(from: old, to: new)
             else { return nil }
             for slice in slices {

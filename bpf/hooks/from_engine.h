@@ -17,6 +17,7 @@
 #pragma once
 #include "lib/capture.h"
 #include "lib/count.h"
+#include "lib/inbound.h"
 #include "lib/judge.h"
 #include "lib/nat.h"
 #include "lib/peer.h"
@@ -62,19 +63,22 @@ static __always_inline int from_engine_tunnels(const struct packet *packet, cons
 
 /*
  * What the flow was of which the engine answers on and the entry is gone: a tunnel, what a tunnel
- * carries, or plain text of somebody for whom this node does not vouch (inbound.h).
+ * carries, or plain text of somebody for whom this node does not vouch (inbound.h). Who comes by
+ * the node's address counts as the node.
  */
 static __always_inline __u16 from_engine_answers(const struct packet *packet,
 						 const struct ends *ends)
 {
-	const struct malla_pod *client = pod_find(&packet->flow.target);
+	const struct malla_setting *values = setting();
+	const struct malla_pod *pod;
 
-	if (ends->source) {
-		if (packet->flow.source_port_be == bpf_htons(MALLA_HBONE_PORT))
-			return MALLA_FLOW_TUNNEL;
-		return client && client->flags & MALLA_POD_MESHED ? 0 : MALLA_FLOW_PLAIN;
-	}
-	return peer_speaks_hbone(&packet->flow.source) ? MALLA_FLOW_CARRIED : 0;
+	if (!ends->source)
+		return peer_speaks_hbone(&packet->flow.source) ? MALLA_FLOW_CARRIED : 0;
+	pod = pod_find(&packet->flow.source);
+	if (packet->flow.source_port_be == bpf_htons(MALLA_HBONE_PORT) && values &&
+	    values->flags & MALLA_SETTING_HBONE && pod && pod->flags & MALLA_POD_MESHED)
+		return MALLA_FLOW_TUNNEL;
+	return inbound_answers_known(packet) ? 0 : MALLA_FLOW_PLAIN;
 }
 
 /*
@@ -103,8 +107,12 @@ from_engine_enter(struct sight *sight, const struct packet *packet, const struct
 	flow->interfaces[is_tunnel ? 0 : 1] = ends->source;
 	flow->flags = is_tunnel ? MALLA_FLOW_TUNNEL : from_engine_answers(packet, ends);
 	flow->owner = pod ? pod->endpoint : 0;
-	return flow_open(sight, packet, flow, !is_tunnel) ? MALLA_VERDICT_PASS
-							  : MALLA_VERDICT_FLOW_REFUSED;
+	if (!flow_open(sight, packet, flow, !is_tunnel))
+		return MALLA_VERDICT_FLOW_REFUSED;
+	/* Modes and policies may have changed since: its next packet has it judged. */
+	if (sight->flow->flags & (MALLA_FLOW_PLAIN | MALLA_FLOW_CARRIED))
+		sight->flow->generation--;
+	return MALLA_VERDICT_PASS;
 }
 
 /* The engine dials on a tuple that somebody else speaks on: a pod, or a client of its own. */

@@ -47,10 +47,12 @@ static __always_inline int from_fabric_is_served(const struct packet *packet,
 	if (flow && !sight->is_back && !packet->is_icmp && flow->flags & MALLA_FLOW_SERVED &&
 	    flow->state != MALLA_FLOW_CLOSED)
 		return 1;
-	if ((flow && !packet_opens(packet)) || !nat_begins(packet) || nat_is_idle())
+	if ((flow && !packet_opens(packet)) || !nat_begins(packet) || nat_is_idle() ||
+	    !pod_find(&packet->flow.target))
 		return 0;
 	/* Datagrams that no entry knows are those of nobody who was answered lately. */
-	return nat_overrule(&packet->flow, flow || packet->flow.protocol != IPPROTO_TCP);
+	return nat_overrule(&packet->flow, flow ? flow->state == MALLA_FLOW_CLOSED
+						: packet->flow.protocol != IPPROTO_TCP);
 }
 
 /* A pod of another node opens a connection to one of this node, which needs no engine. */

@@ -103,6 +103,7 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 	const struct malla_pod *pod = pod_find(&packet->flow.source);
 	const struct malla_service *service;
 	enum malla_verdict verdict;
+	enum stream direction;
 
 	if (!pod || pod->interface != way->interface)
 		return MALLA_VERDICT_SPOOFED;
@@ -129,8 +130,9 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 	}
 	if (service && nat_begins(packet))
 		return from_pod_balance(sight, packet, service, pod);
-	verdict = inbound_open(sight, packet, inbound_place(way->skb, packet), 0,
-			       (enum stream)stream(way->skb, packet));
+	direction = (enum stream)stream(way->skb, packet);
+	verdict =
+	    inbound_open(sight, packet, inbound_place(way->skb, packet, direction), 0, direction);
 	if (!judge_allows(verdict) || !sight->flow)
 		return verdict;
 	way->target = flow_receiver(sight->flow, sight->is_back);
@@ -255,9 +257,14 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 	if (flow_is_anothers(sight, service))
 		return rewrite_target(way->skb, packet, service) ? MALLA_VERDICT_FAILED
 								 : MALLA_VERDICT_SNAT_PORTS;
+	if (!sight->flow && inbound_strays(way->skb, packet)) {
+		packet->marks |= MALLA_FLOW_CARRIED;
+		verdict = judge_open(sight, packet, MALLA_FLOW_CAPTURED, service, 0);
+		return judge_allows(verdict) ? MALLA_VERDICT_CAPTURED : verdict;
+	}
 	if (!sight->flow || packet_opens(packet)) {
-		verdict =
-		    inbound_open(sight, packet, inbound(way->skb, packet), service, STREAM_FORTH);
+		verdict = inbound_open(sight, packet, inbound_place(way->skb, packet, STREAM_FORTH),
+				       service, STREAM_FORTH);
 		/* A reset is believed only if it comes from whom the pod has dialled. */
 		if (refuse_answers(verdict) && rewrite_target(way->skb, packet, service))
 			return MALLA_VERDICT_FAILED;

@@ -40,6 +40,7 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 						      struct packet *packet)
 {
 	enum malla_verdict verdict;
+	enum stream way;
 
 	if (!pod_find(&packet->flow.target))
 		return pod_is_ready(skb->ifindex) ? MALLA_VERDICT_PASS : MALLA_VERDICT_NOT_READY;
@@ -47,8 +48,8 @@ static __always_inline enum malla_verdict to_pod_open(struct __sk_buff *skb, str
 		return MALLA_VERDICT_STRAY_TO_ENGINE;
 	if (vouch_holds(skb))
 		packet->marks = MALLA_FLOW_VOUCHED;
-	verdict = inbound_open(sight, packet, inbound_place(skb, packet), 0,
-			       (enum stream)stream(skb, packet));
+	way = (enum stream)stream(skb, packet);
+	verdict = inbound_open(sight, packet, inbound_place(skb, packet, way), 0, way);
 	if (!sight->flow)
 		return verdict;
 	/* The stack may have translated it, and is to see the answers. */

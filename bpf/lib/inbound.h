@@ -136,30 +136,53 @@ __attribute__((noinline)) int inbound_strays(struct __sk_buff *skb, const struct
 	return stream_is_open(skb, &packet->flow, values->engine_netns - 1, 0);
 }
 
-/*
- * The rest of a connection between two ends of which there is no entry: what was opened in plain
- * text still is, and the pod may insist on mutual TLS since. Like `inbound`. For the verifier.
- */
-__attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet *packet)
+/* A pod's answer goes to whom this node vouches for: one of its own pods in the mesh, or itself. */
+static __always_inline int inbound_answers_known(const struct packet *packet)
 {
-	const struct malla_pod *pod;
+	const struct malla_pod *client = pod_find(&packet->flow.target);
+	const __u32 *near = bpf_map_lookup_elem(&malla_near, &packet->flow.target);
 
-	if (!packet || packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
+	return client ? !!(client->flags & MALLA_POD_MESHED) : near && *near == MALLA_NEAR_OWN;
+}
+
+/*
+ * The rest of a connection between two ends of which there is no entry, in the direction `stream`:
+ * what was opened in plain text still is, and the pod that was dialled may insist on mutual TLS
+ * since. Like `inbound`. For the verifier.
+ */
+__attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet *packet, int way)
+{
+	const struct malla_address *dialled;
+	const struct malla_pod *pod;
+	__u16 port_be;
+	struct judgement *judgement;
+	struct blank *row = blank();
+
+	if (!packet || !row || packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
 		return INBOUND_NOT;
-	pod = pod_find(&packet->flow.target);
-	if (!pod || !pod->netns || inbound_is_vouched(skb, packet) ||
-	    stream(skb, packet) != STREAM_FORTH)
+	dialled = way == STREAM_BACK ? &packet->flow.source : &packet->flow.target;
+	port_be = way == STREAM_BACK ? packet->flow.source_port_be : packet->flow.target_port_be;
+	pod = pod_find(dialled);
+	if (!pod || !pod->netns)
 		return INBOUND_NOT;
-	if (mode_is_strict(pod, packet->flow.target_port_be))
-		return inbound_bare(packet);
-	packet->marks |= MALLA_FLOW_PLAIN;
-	return INBOUND_NOT;
+	if (way == STREAM_BACK ? inbound_answers_known(packet) : inbound_is_vouched(skb, packet))
+		return INBOUND_NOT;
+	if (!mode_is_strict(pod, port_be)) {
+		packet->marks |= MALLA_FLOW_PLAIN;
+		return INBOUND_NOT;
+	}
+	judgement = &row->judgement;
+	if (!judge_allows(judge_tuple(judgement, packet, way == STREAM_BACK)))
+		return INBOUND_NOT;
+	judge_refuse(judgement);
+	return MALLA_VERDICT_PLAIN_REFUSED;
 }
 
 /* Where a packet without a flow belongs: `inbound`'s answer. */
-static __always_inline int inbound_place(struct __sk_buff *skb, struct packet *packet)
+static __always_inline int inbound_place(struct __sk_buff *skb, struct packet *packet,
+					 enum stream way)
 {
-	return packet_opens(packet) ? inbound(skb, packet) : inbound_rests(skb, packet);
+	return packet_opens(packet) ? inbound(skb, packet) : inbound_rests(skb, packet, way);
 }
 
 static __always_inline enum malla_verdict inbound_tunnel(struct sight *sight,

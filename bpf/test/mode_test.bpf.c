@@ -251,6 +251,13 @@ int the_rest_of_a_plain_connection_is_plain_text_too(struct __sk_buff *skb)
 	ack.flow.source_port_be = bpf_htons(40001);
 	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
 	EXPECT(!flow_of(&ack));
+	/* The pod's own answer is no way around it, to whomever this node does not vouch for. */
+	ack = packet_between(end4(SERVER, 8080), end4(CLIENT, 40002), TCP_ACK);
+	EXPECT(inbound_rests(skb, &ack, STREAM_BACK) == MALLA_VERDICT_PLAIN_REFUSED);
+	ack.flow.target = end4(POD, 0).address;
+	put_pod(MALLA_POD_MESHED);
+	EXPECT(inbound_rests(skb, &ack, STREAM_BACK) == INBOUND_NOT);
+	EXPECT(!ack.marks);
 	return 0;
 }
 
@@ -280,6 +287,10 @@ int what_the_engine_answers_on_is_what_it_was_when_its_entry_comes_back(struct _
 	EXPECT(engine_sends(&answer, &ends) == MALLA_VERDICT_PASS);
 	flow = flow_of(&answer);
 	EXPECT(flow && flow->flags & MALLA_FLOW_PLAIN);
+	/* What has changed meanwhile counts at the next packet. */
+	put_insisting(MALLA_POD_STRICT, 1);
+	answer = packet_between(end4(CLIENT, 40000), end4(SERVER, 8080), TCP_ACK);
+	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PLAIN_REFUSED);
 	return 0;
 }
 

@@ -56,6 +56,8 @@ struct ServiceRows: ~Copyable {
         var problems: [ApplyProblem] = []
         /// Ports that are not in force as a whole, by the full map.
         fileprivate var short: [String: Set<String>] = [:]
+        /// Keys that somebody else has, who may give them away yet.
+        fileprivate var conflicts: [FrontName: [ApplyProblem]] = [:]
         /// Endpoints that stand behind nothing any more.
         var gone: [malla_end] = []
         /// Endpoints of UDP that stand behind one port less, whatever else they stand behind.
@@ -129,9 +131,12 @@ struct ServiceRows: ~Copyable {
         var outcome = Outcome()
         let missing = MissingSources(snapshot)
         if let delta = snapshot.delta, snapshot.follows(last), shortFronts.isEmpty {
-            for index in delta.ports where snapshot.ports[index].transport != .sctp {
-                let input = FrontInput.service(ServiceInput(snapshot, port: index))
-                try place(input, &outcome, isLast: true)
+            let inputs = delta.ports.filter { snapshot.ports[$0].transport != .sctp }.map {
+                FrontInput.service(ServiceInput(snapshot, port: $0))
+            }
+            for input in inputs { try place(input, &outcome, isLast: true) }
+            try askAgain(inputs, &outcome)
+            for input in inputs {
                 for isIPv4 in [true, false] { note(input.name(isIPv4), missing) }
             }
         } else {
@@ -164,6 +169,23 @@ struct ServiceRows: ~Copyable {
         } else {
             try applyAll(wanted, &outcome)
         }
+        try askAgain(wanted.all, &outcome)
+    }
+
+    /// Who met a holder that has given its keys away behind it, in the same change, gets them now.
+    private mutating func askAgain(
+        _ inputs: [FrontInput], _ outcome: inout Outcome
+    ) throws(BPFError) {
+        let names = Set(outcome.conflicts.keys)
+        outcome.conflicts = [:]
+        for input in inputs
+        where names.contains(input.name(true)) || names.contains(input.name(false)) {
+            try place(input, &outcome, isLast: true)
+        }
+        outcome.problems += outcome.conflicts.values.joined().sorted {
+            ($0.subject, $0.message) < ($1.subject, $1.message)
+        }
+        outcome.conflicts = [:]
     }
 
     private mutating func note(_ name: FrontName, _ missing: MissingSources) {
@@ -283,7 +305,8 @@ extension ServiceRows {
         for row in plan.rows where !own.contains(where: { $0.key == row.key }) {
             if let owner = rows[row.key]?.owner, owner != name {
                 guard precedes(name, owner) else {
-                    outcome.problems.append(conflict(row.key, name, owner))
+                    outcome.conflicts[name, default: []].append(
+                        conflict(row.key, name, owner))
                     continue
                 }
                 fronts[owner]?.keys.removeAll { $0 == row.key }

@@ -15,13 +15,15 @@ extension Worker {
         let offer = unsafe UpgradeOffer(
             Bytes(sent, count: client.it.request.end), client.it.request.start)
         let answer = unsafe Bytes(base, count: head.end)
+        var count = 0
         for index in 0..<head.fieldsCount where head.field(index).kind == FieldKind.upgrade {
             var items = ListItems(head.field(index).value)
             while let item = unsafe items.item(base) {
                 if !offer.names(answer, item) { return false }
+                count += 1
             }
         }
-        return true
+        return count > 0
     }
 }
 

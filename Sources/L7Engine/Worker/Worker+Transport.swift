@@ -66,12 +66,14 @@ extension Worker {
         let isStream = link.it.isStream
         client.it.partner = .none
         let refusal = isStream ? HBONEStream(link.it.session).status : 0
+        let carrier = link.it.carrier
+        let isLeaving = isStream && (carrier.isNone || takesNothingNew(carrier))
         close(link)
         let hasOthers = hasOtherEndpoints(client)
         switch refusal {
         case TunnelRefusal.denied.rawValue:
             perform(client.it.exchange.on(.denied(hasOthers: hasOthers)), client)
-        case TunnelRefusal.unavailable.rawValue:
+        case TunnelRefusal.unavailable.rawValue where !isLeaving:
             // By a good tunnel: the pod did not take the connection.
             perform(
                 client.it.exchange.on(.connectFailed(isLate: false, isLast: !hasOthers)), client)

@@ -46,6 +46,8 @@ public struct DirectoryWatch: ~Copyable {
     private var written: [String: FileEntry] = [:]
     private var unfinished: [String: Writing] = [:]
     private var givenUp: [String] = []
+    /// Those of the reading that comes: they are read though somebody writes on.
+    private var forced: Set<String> = []
 
     /// Works without inotify too, then some seconds late.
     public init(directory: String, restMilliseconds: Int64 = Self.restMilliseconds) {
@@ -61,6 +63,9 @@ public struct DirectoryWatch: ~Copyable {
 
     /// The inotify descriptor, for a thread that polls several; negative if there is none.
     public var pollable: CInt { descriptor }
+
+    /// Something is known already that the descriptor will not tell any more.
+    public var hasNews: Bool { isPending || !written.isEmpty }
 
     /// What was written since the last call, without waiting: if it was whole files that were known
     /// before, and nothing else. Otherwise `nil`, and `wait` knows of it.
@@ -82,7 +87,7 @@ public struct DirectoryWatch: ~Copyable {
     /// Whether a file, by its path below the directory, is being written at this moment.
     public mutating func isBeingWritten(_ relative: String) -> Bool {
         takeEvents()
-        return unfinished[relative] != nil
+        return unfinished[relative] != nil && !forced.contains(relative)
     }
 
     /// Files that are taken as they are, though nobody has closed them; each is answered once.
@@ -139,9 +144,11 @@ public struct DirectoryWatch: ~Copyable {
     /// Whoever writes for that long, or has stopped and never closes, is not waited for.
     private mutating func giveUpUnfinished() {
         let now = milliseconds()
+        forced = []
         for (path, writing) in unfinished
         where now - writing.last >= rest || now - writing.begun >= rest * 6 {
             unfinished[path] = nil
+            forced.insert(path)
             isPending = true
             if case .file = FileMark.look(directory + "/" + path) { givenUp.append(path) }
         }
@@ -182,7 +189,7 @@ public struct DirectoryWatch: ~Copyable {
         let end = milliseconds() + Int64(max(0, timeoutMilliseconds))
         repeat {
             let slice = min(max(0, end - milliseconds()), Self.lookMilliseconds)
-            if !isPending { pause(CInt(slice)) }
+            if !hasNews { pause(CInt(slice)) }
             takeEvents()
             giveUpUnfinished()
             if isPending || !written.isEmpty || (milliseconds() >= nextLook && look() != seen) {
@@ -222,7 +229,8 @@ public struct DirectoryWatch: ~Copyable {
         }
         if unfinished.isEmpty { return scan.files }
         return scan.files.compactMap { file in
-            if unfinished[file.relativePath] == nil { return file }
+            let path = file.relativePath
+            if unfinished[path] == nil || forced.contains(path) { return file }
             return place(of: file.relativePath).map { seen[$0] }
         }
     }

@@ -98,7 +98,7 @@ private struct Dial {
     /// A host port at an address of this node that no Node names as its InternalIP.
     private func reachOwn() -> Snapshot.Dialled? {
         guard snapshot.ownAddresses.contains(target.address) else { return nil }
-        for pod in snapshot.mesh.workloads where snapshot.isLocal(pod) {
+        for pod in snapshot.hostPortPods(on: snapshot.node) {
             let port = pod.hostPorts.first {
                 $0.address == target.address && $0.port == target.port && isMeant($0.transport)
             }

@@ -258,13 +258,14 @@ final class Agent {
         ]
         let wait = accessLog == nil ? Self.tickMilliseconds : Self.logMilliseconds
         // The array outlives the call, which fills in four records.
-        _ = unsafe poll(&events, 4, links.wait(wait))
+        _ = unsafe poll(&events, 4, watch.hasNews ? 0 : links.wait(wait))
     }
 
     /// Where endpoints alone are new, without a look at everything else.
     private func refill(_ written: WrittenFiles) {
         let begun = ContinuousClock.now
-        guard let result = store.refill(written) else { return watch.postpone() }
+        let result = store.refill(written) { watch.isBeingWritten($0) }
+        guard let result else { return watch.postpone() }
         times.read = .now - begun
         config.read(result, at: Date())
         if result.isChanged { reconcile() }

@@ -47,6 +47,8 @@ struct GatewayListeners {
             let message = Self.request(key)
             let (errno, sockets) = link.open(
                 message.address, port: key.port, count: workers, isDual: message.isDual)
+            // An agent that went before it closed them may have left them deaf.
+            for socket in sockets where errno == 0 { _ = malla_listener_unhush(socket) }
             opened[key] = Opened(sockets: sockets, errno: errno)
             return sockets
         }
