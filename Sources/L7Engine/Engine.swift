@@ -53,7 +53,8 @@ public final class Engine: Sendable {
     private let accountNumbers = Mutex(AccountNumbers())
     private let nodeSockets: NodeSockets?
     private let register = TunnelRegister()
-    private let reader = Mutex(0)
+    /// Whose log is taken first the next time.
+    private let logsTaken = Mutex(0)
     /// One `adopt` at a time, with the TLS contexts of the last.
     private let adoption = Mutex(Adoption())
 
@@ -81,7 +82,8 @@ public final class Engine: Sendable {
         let accountsCount = Int(AccountNumbers.outsideCount) + limits.accountsMax
         accountTables = mailboxes.map { _ in Accounts(count: accountsCount) }
         blackBox = options.blackBox.flatMap { BlackBox(descriptor: $0) }
-        accessLogs = mailboxes.map { _ in AccessLog(capacity: limits.accessLogRecordsMax) }
+        let records = options.logsAccess ? limits.accessLogRecordsMax : 0
+        accessLogs = mailboxes.map { _ in AccessLog(capacity: records) }
     }
 
     /// Starts the workers; returns once each of them is in its loop.
@@ -320,14 +322,24 @@ public final class Engine: Sendable {
     /// Workloads that are not served, because the engine has died twice of serving them.
     public var quarantined: [String] { blackBox?.suspects ?? [] }
 
-    /// Access log lines (without line end) since the last call, at most `max`.
-    public func takeAccessLog(max: Int) -> [String] {
-        reader.withLock { _ in
-            var lines: [String] = []
-            for log in accessLogs where lines.count < max {
-                lines += log.take(max: max - lines.count)
+    /// Fills `bytes` from its beginning with access log lines since the last call, each with its
+    /// line end; what does not fit is for the next call. Allocates for what is
+    /// no ASCII, and for IPv6.
+    ///
+    /// - Parameter bytes: of 4 KiB at least, or no line ever fits.
+    /// - Returns: how many bytes the lines have; 0: there are none.
+    public func takeAccessLog(into bytes: inout [UInt8]) -> Int {
+        logsTaken.withLock { first in
+            defer { first = (first + 1) % accessLogs.count }
+            // Safe: the writer does not outlive the array's closure, and knows its capacity.
+            return unsafe bytes.withUnsafeMutableBufferPointer { buffer in
+                guard let base = buffer.baseAddress else { return 0 }
+                var out = unsafe ByteWriter(base, capacity: buffer.count)
+                for index in accessLogs.indices {
+                    accessLogs[(first + index) % accessLogs.count].take(&out)
+                }
+                return out.count
             }
-            return lines
         }
     }
 

@@ -86,8 +86,8 @@ struct Limits: Sendable {
     var turnBytesMax = 256 * 1024
     /// Distinct label sets of one worker's metrics.
     var seriesMax = 4096
-    /// Access log records that wait for the agent, one worker.
-    var accessLogRecordsMax = 1024
+    /// Access log records that wait to be taken, one worker: 200 ms of 40 000 requests/s, 4.3 MB.
+    var accessLogRecordsMax = 8192
 
     /// Streams that one peer may have open on a tunnel (docs/hbone.md).
     var tunnelStreamsMax = 1024

@@ -21,7 +21,9 @@ enum UnsafeFiles {
         ],
         "Sources/L7Engine/Codec/HTTP2/": ["HBONETunnel"],
         "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID", "UpgradeOffer"],
-        "Sources/L7Engine/Metrics/": ["AccessLog", "Accounts", "BlackBox", "Tally"],
+        "Sources/L7Engine/Metrics/": [
+            "AccessLog", "AccessLog+Line", "Accounts", "BlackBox", "Tally",
+        ],
         "Sources/L7Engine/TLS/": [
             "Credentials", "MeshStore", "SigningKey", "TLS", "TLSCallbacks", "TLSClient",
             "TLSServer", "TLSStore", "Worker+MeshTLS", "Worker+TLS",

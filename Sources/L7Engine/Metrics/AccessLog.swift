@@ -25,12 +25,13 @@ internal import MeshModel
     var target: SocketAddress
 }
 
-/// A ring of fixed records between one worker, which never waits, and the agent.
+/// A ring of fixed records between one worker, which never waits, and who takes the log.
 ///
 /// - Threads: one writer, one reader at a time (`Engine` sees to it).
-/// - Limits: `Limits.accessLogRecordsMax`; when full, records are dropped and counted.
+/// - Limits: `Limits.accessLogRecordsMax`, none where nobody logs; when full, records are dropped
+///   and counted. Memory is the kernel's until a record is written to it.
 @safe final class AccessLog: @unchecked Sendable {
-    private static let routeBytesMax = 96
+    static let routeBytesMax = 96
     static let recordBytes =
         MemoryLayout<LogRecord>.stride + Connection.logTextBytes + routeBytesMax
         + RequestID.bytesMax
@@ -42,7 +43,7 @@ internal import MeshModel
 
     init(capacity: Int) {
         self.capacity = UInt64(capacity)
-        unsafe records = .allocate(byteCount: capacity * Self.recordBytes, alignment: 64)
+        unsafe records = .allocate(byteCount: max(1, capacity * Self.recordBytes), alignment: 64)
         unsafe written = .allocate(capacity: 1)
         unsafe written.initialize(to: 0)
         unsafe read = .allocate(capacity: 1)
@@ -86,79 +87,14 @@ internal import MeshModel
         return true
     }
 
-    /// JSON lines, oldest first.
-    func take(max: Int) -> [String] {
-        var lines: [String] = []
+    /// Writes lines, oldest first, until there are no more or the next may not fit.
+    func take(_ out: inout ByteWriter) {
         var at = unsafe read.pointee
         let end = unsafe engine_load_acquire(written)
-        while at < end, lines.count < max {
-            let place = unsafe records + Int(at % capacity) * Self.recordBytes
-            lines.append(unsafe Self.line(place))
+        while at < end, out.capacity - out.count >= Self.lineBytesMax {
+            unsafe Self.write(records + Int(at % capacity) * Self.recordBytes, &out)
             at += 1
-            unsafe engine_store_release(read, at)
         }
-        return lines
-    }
-
-    private static func line(_ place: UnsafeMutableRawPointer) -> String {
-        let record = unsafe place.load(as: LogRecord.self)
-        var at = MemoryLayout<LogRecord>.stride
-        func text(_ count: Int) -> String {
-            defer { at += count }
-            return quoted(
-                (0..<count).map { unsafe place.load(fromByteOffset: at + $0, as: UInt8.self) })
-        }
-        let method = text(Int(record.methodLength))
-        let path = text(Int(record.pathLength))
-        let authority = text(Int(record.authorityLength))
-        at = MemoryLayout<LogRecord>.stride + Connection.logTextBytes
-        let route = text(Int(record.routeLength))
-        at = MemoryLayout<LogRecord>.stride + Connection.logTextBytes + routeBytesMax
-        let requestID = text(Int(record.requestIDLength))
-        let reason = Failure.label(ofCode: record.failure).map { "\"\($0)\"" } ?? "null"
-        let upstream = record.upstream.port == 0 ? "null" : "\"\(record.upstream)\""
-        return "{\"time\":\"\(timestamp(record.time))\",\"method\":\(method),\"path\":\(path)"
-            + ",\"authority\":\(authority),\"status\":\(record.status)"
-            + ",\"flags\":\"\(record.flag.label)\",\"bytes_received\":\(record.receivedBytes)"
-            + ",\"bytes_sent\":\(record.sentBytes),\"duration_ms\":\(milliseconds(record.duration))"
-            + ",\"source\":\"\(record.peer)\",\"upstream\":\(upstream),\"route\":\(route)"
-            + ",\"reason\":\(reason),\"request_id\":\(requestID)"
-            + ",\"protocol\":\"\(record.isOpaque ? "tcp" : "http")\""
-            + ",\"destination\":\"\(record.target)\"}"
-    }
-
-    private static func milliseconds(_ nanoseconds: UInt64) -> String {
-        let micro = nanoseconds / 1000
-        let rest = String(micro % 1000)
-        return "\(micro / 1000).\(String(repeating: "0", count: 3 - rest.count))\(rest)"
-    }
-
-    private static func quoted(_ bytes: [UInt8]) -> String {
-        var out = "\""
-        for scalar in String(decoding: bytes, as: UTF8.self).unicodeScalars {
-            switch scalar {
-            case "\"": out += "\\\""
-            case "\\": out += "\\\\"
-            case _ where scalar.value < 0x20:
-                let digits = String(scalar.value, radix: 16)
-                out += "\\u00" + (digits.count < 2 ? "0" : "") + digits
-            default: out.unicodeScalars.append(scalar)
-            }
-        }
-        return out + "\""
-    }
-
-    /// RFC 3339 with milliseconds.
-    static func timestamp(_ nanoseconds: UInt64) -> String {
-        let seconds = Int(nanoseconds / 1_000_000_000)
-        let date = CivilDate(daysSince1970: seconds / 86400)
-        func padded(_ value: Int, _ width: Int) -> String {
-            let digits = String(value)
-            return String(repeating: "0", count: max(0, width - digits.count)) + digits
-        }
-        let clock = [seconds / 3600 % 24, seconds / 60 % 60, seconds % 60].map { padded($0, 2) }
-        let milliseconds = padded(Int(nanoseconds / 1_000_000 % 1000), 3)
-        return "\(date.year)-\(padded(date.month, 2))-\(padded(date.day, 2))"
-            + "T\(clock.joined(separator: ":")).\(milliseconds)Z"
+        unsafe engine_store_release(read, at)
     }
 }

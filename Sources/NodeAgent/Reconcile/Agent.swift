@@ -12,14 +12,14 @@ internal import Supervisor
 /// The agent proper: one thread that reads the directory, brings it into datapath and engine, and
 /// answers what the admin server is asked.
 ///
-/// - Threads: one; the engine's workers and NIO's thread are behind `Engine` and `Questions`.
+/// - Threads: one; the engine's workers, NIO's thread and the access log's are behind
+///   `Engine`, `Questions` and `AccessLog`.
 final class Agent {
     /// How long what is open may go on once the agent is told to end, and where another serves
     /// already: nobody waits for this one then, and a tunnel cannot be moved.
     static let drainSeconds = 10
     static let replacedDrainSeconds = 600
     static let tickMilliseconds: Int32 = 2_000
-    static let logMilliseconds: Int32 = 200
     /// A directory of a whole cluster may hold thousands of objects that are not for a mesh.
     static let ignoredLinesMax = 20
     /// Ticks between two looks whether the kernel still runs what it should.
@@ -44,7 +44,7 @@ final class Agent {
     private var reading: ReadingMark
     private var watch: DirectoryWatch
     private var links = LinkWatch()
-    private(set) var accessLog: AccessLog?
+    let accessLog: AccessLog?
     private(set) var config: ConfigState
     private(set) var datapath: DatapathState
     private(set) var repairs = Repairs()
@@ -147,6 +147,7 @@ final class Agent {
         }
         // The workers are where they belong; what is left to do here is to load, attach and repair.
         _ = malla_drop_capabilities()
+        accessLog?.start { [engine] in engine.takeAccessLog(into: &$0) }
         if options.datapath == .on { hostAddresses = Datapath.hostAddresses() }
         // A later child serves first: meanwhile the kernel goes on with what is pinned.
         let isFirst = inheritance.restarts == 0
@@ -256,9 +257,9 @@ final class Agent {
             pollfd(fd: watch.pollable, events: Int16(POLLIN), revents: 0),
             pollfd(fd: links.descriptor, events: Int16(POLLIN), revents: 0),
         ]
-        let wait = accessLog == nil ? Self.tickMilliseconds : Self.logMilliseconds
         // The array outlives the call, which fills in four records.
-        _ = unsafe poll(&events, 4, watch.hasNews ? 0 : links.wait(wait))
+        _ = unsafe poll(
+            &events, 4, watch.hasNews ? 0 : links.wait(Self.tickMilliseconds))
     }
 
     /// Where endpoints alone are new, without a look at everything else.
@@ -307,7 +308,6 @@ final class Agent {
     private var isBehind = false
 
     private func tick() {
-        accessLog?.drain(engine)
         let now = ContinuousClock.now
         if let lastTick, now - lastTick < .milliseconds(Self.tickMilliseconds) { return }
         lastTick = now
@@ -508,9 +508,8 @@ final class Agent {
             // What changes now is the next agent's.
             _ = watch.wait(timeoutMilliseconds: 0)
             answer()
-            accessLog?.drain(engine)
         }
-        accessLog?.drain(engine)
+        accessLog?.end()
         keeper.finish()
         logger.notice("ended")
     }
