@@ -257,7 +257,7 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 	if (flow_is_anothers(sight, service))
 		return rewrite_target(way->skb, packet, service) ? MALLA_VERDICT_FAILED
 								 : MALLA_VERDICT_SNAT_PORTS;
-	if (!sight->flow && inbound_strays(way->skb, packet)) {
+	if (!sight->flow && !pod_find(&packet->flow.target) && inbound_strays(way->skb, packet)) {
 		packet->marks |= MALLA_FLOW_CARRIED;
 		verdict = judge_open(sight, packet, MALLA_FLOW_CAPTURED, service, 0);
 		return judge_allows(verdict) ? MALLA_VERDICT_CAPTURED : verdict;

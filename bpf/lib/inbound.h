@@ -77,7 +77,10 @@ static __always_inline int inbound_bare(const struct packet *packet)
 {
 	struct blank *row = blank();
 
-	if (!row || !judge_allows(judge_tuple(&row->judgement, packet, 0)))
+	if (!row)
+		return INBOUND_NOT;
+	row->judgement.is_vouched = 0;
+	if (!judge_allows(judge_tuple(&row->judgement, packet, 0)))
 		return INBOUND_NOT;
 	judge_refuse(&row->judgement);
 	return MALLA_VERDICT_PLAIN_REFUSED;
@@ -136,13 +139,16 @@ __attribute__((noinline)) int inbound_strays(struct __sk_buff *skb, const struct
 	return stream_is_open(skb, &packet->flow, values->engine_netns - 1, 0);
 }
 
-/* A pod's answer goes to whom this node vouches for: one of its own pods in the mesh, or itself. */
+/*
+ * A pod's answer goes to whom this node vouches for: one of its own pods in the mesh, or itself,
+ * by whichever of its addresses.
+ */
 static __always_inline int inbound_answers_known(const struct packet *packet)
 {
 	const struct malla_pod *client = pod_find(&packet->flow.target);
-	const __u32 *near = bpf_map_lookup_elem(&malla_near, &packet->flow.target);
 
-	return client ? !!(client->flags & MALLA_POD_MESHED) : near && *near == MALLA_NEAR_OWN;
+	return client ? !!(client->flags & MALLA_POD_MESHED)
+		      : judge_is_host(ipcache_identity(&packet->flow.target));
 }
 
 /*
@@ -172,6 +178,7 @@ __attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet
 		return INBOUND_NOT;
 	}
 	judgement = &row->judgement;
+	judgement->is_vouched = 0;
 	if (!judge_allows(judge_tuple(judgement, packet, way == STREAM_BACK)))
 		return INBOUND_NOT;
 	judge_refuse(judgement);

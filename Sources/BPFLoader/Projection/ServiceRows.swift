@@ -57,13 +57,20 @@ struct ServiceRows: ~Copyable {
         /// Ports that are not in force as a whole, by the full map.
         fileprivate var short: [String: Set<String>] = [:]
         /// Keys that somebody else has, who may give them away yet.
-        fileprivate var conflicts: [FrontName: [ApplyProblem]] = [:]
+        fileprivate var conflicts: [FrontName: [Conflict]] = [:]
         /// Endpoints that stand behind nothing any more.
         var gone: [malla_end] = []
         /// Endpoints of UDP that stand behind one port less, whatever else they stand behind.
         var left = LeftEnds()
         /// Rows written or removed, in all maps.
         var writes = 0
+    }
+
+    /// A key that somebody wants and `owner` has.
+    fileprivate struct Conflict {
+        let key: malla_end
+        let owner: FrontName
+        let problem: ApplyProblem
     }
 
     /// Opens the maps and reads what an agent before this one left in them.
@@ -176,13 +183,15 @@ struct ServiceRows: ~Copyable {
     private mutating func askAgain(
         _ inputs: [FrontInput], _ outcome: inout Outcome
     ) throws(BPFError) {
-        let names = Set(outcome.conflicts.keys)
-        outcome.conflicts = [:]
+        let names = Set(
+            outcome.conflicts.filter { met in
+                met.value.contains { rows[$0.key]?.owner != $0.owner }
+            }.keys)
         for input in inputs
         where names.contains(input.name(true)) || names.contains(input.name(false)) {
             try place(input, &outcome, isLast: true)
         }
-        outcome.problems += outcome.conflicts.values.joined().sorted {
+        outcome.problems += outcome.conflicts.values.joined().map(\.problem).sorted {
             ($0.subject, $0.message) < ($1.subject, $1.message)
         }
         outcome.conflicts = [:]
@@ -301,12 +310,14 @@ extension ServiceRows {
     private mutating func claim(
         _ plan: ServicePlan, _ name: FrontName, _ outcome: inout Outcome
     ) -> [ServicePlan.Row] {
+        outcome.conflicts[name] = nil
         var own: [ServicePlan.Row] = []
         for row in plan.rows where !own.contains(where: { $0.key == row.key }) {
             if let owner = rows[row.key]?.owner, owner != name {
                 guard precedes(name, owner) else {
+                    let problem = conflict(row.key, name, owner)
                     outcome.conflicts[name, default: []].append(
-                        conflict(row.key, name, owner))
+                        Conflict(key: row.key, owner: owner, problem: problem))
                     continue
                 }
                 fronts[owner]?.keys.removeAll { $0 == row.key }

@@ -70,6 +70,7 @@ public struct DirectoryWatch: ~Copyable {
     /// What was written since the last call, without waiting: if it was whole files that were known
     /// before, and nothing else. Otherwise `nil`, and `wait` knows of it.
     public mutating func takeWritten() -> WrittenFiles? {
+        forced = []
         guard descriptor >= 0, !isPending else { return nil }
         takeEvents()
         if isPending || written.isEmpty || written.count > Self.writtenMax {

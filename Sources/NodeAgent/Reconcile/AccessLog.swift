@@ -19,9 +19,9 @@ final class AccessLog: Sendable {
     /// Between two looks at the rings, which hold 200 ms of 40 000 requests/s.
     private static let rest = DispatchTimeInterval.milliseconds(20)
     private static let restMilliseconds: Int32 = 20
-    /// Rests that the last lines may wait for a reader, and how long the agent waits for them.
-    private static let lastRests = 50
-    private static let endSeconds = 2
+    /// How long the last lines may wait for a reader, and the agent for them.
+    private static let lastSeconds = 2
+    private static let endSeconds = 3
 
     /// What a look at the rings has found.
     enum Look { case nothingLeft, moreMayCome, noRoom }
@@ -79,9 +79,7 @@ final class AccessLog: Sendable {
     /// `endSeconds`.
     func end() {
         isToEnd.signal()
-        if hasEnded.wait(timeout: .now() + .seconds(Self.endSeconds)) == .timedOut {
-            logger.warning("the access log's last lines could not be written in time")
-        }
+        _ = hasEnded.wait(timeout: .now() + .seconds(Self.endSeconds))
     }
 
     private func run(_ take: (inout [UInt8]) -> Int) {
@@ -91,10 +89,14 @@ final class AccessLog: Sendable {
             wait = look == .nothingLeft ? Self.rest : .nanoseconds(0)
             if look == .noRoom { awaitRoom() }
         }
-        for _ in 0..<Self.lastRests {
-            let look = drain(take)
-            if look == .nothingLeft { break }
+        let end = ContinuousClock.now + .seconds(Self.lastSeconds)
+        var look = drain(take)
+        while look != .nothingLeft, ContinuousClock.now < end {
             if look == .noRoom { awaitRoom() }
+            look = drain(take)
+        }
+        if look != .nothingLeft {
+            logger.warning("the access log's last lines could not be written in time")
         }
         hasEnded.signal()
     }

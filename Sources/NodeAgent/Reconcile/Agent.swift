@@ -282,7 +282,7 @@ final class Agent {
         reading.begin()
         defer { reading.end() }
         for path in watch.takeGivenUp() {
-            logger.warning("\(path): open for writing, but it rests; it is read as it is")
+            logger.warning("\(path): open for writing for too long; it is read as it is")
         }
         do throws(ConfigError) {
             try readDirectory()
