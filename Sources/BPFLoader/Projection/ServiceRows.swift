@@ -282,16 +282,6 @@ extension ServiceRows {
         return true
     }
 
-    /// Names a few: the log's line must stay readable with ten thousand services.
-    private func full(_ map: String, _ ports: [String]) -> ApplyProblem {
-        let more = ports.count > 5 ? " and \(ports.count - 5) more" : ""
-        return ApplyProblem(
-            subject: "map \(map)",
-            message: "full at \(maps.entriesMax(of: map)) entries; not in force as a whole: "
-                + ports.prefix(5).joined(separator: ", ") + more
-                + "; what was there before goes on working")
-    }
-
     private mutating func countAlive(
         _ old: ServicePlan?, _ new: ServicePlan?, _ outcome: inout Outcome
     ) {
@@ -331,16 +321,6 @@ extension ServiceRows {
 
     private func precedes(_ name: FrontName, _ other: FrontName) -> Bool {
         hostRanks[name] ?? .max < hostRanks[other] ?? .max
-    }
-
-    /// Applying again mends nothing until one of them is another.
-    private func conflict(
-        _ key: malla_end, _ name: FrontName, _ owner: FrontName
-    ) -> ApplyProblem {
-        ApplyProblem(
-            subject: name.isHostPort ? "pod \(name.owner)" : "service \(name.owner)",
-            message: "\(key.socket) belongs to \(owner.isHostPort ? "pod" : "service") "
-                + "\(owner.owner) already; it stays with that one", isWaiting: true)
     }
 
     /// The number that a group of this front had before this agent, or a fresh one.
