@@ -29,14 +29,31 @@ struct MutualTLSTests {
             quiet: SmallMesh.Quiet(bed: bed, near: near, far: far), agents: agents)
     }
 
-    @Test func `a marker in requests and answers is not on the fabric`() throws {
-        let mesh = try Self.running()
-        defer { mesh.close() }
-        let far = mesh.bed["far"]
+    /// Writes what is on the fabric into a file, from now on.
+    private static func captured(_ mesh: SmallMesh.Running) throws
+        -> (capture: TestProcess, file: String)
+    {
         let file = "\(mesh.bed.directory)/fabric.pcap"
         let capture = try mesh.node.start(
             "capture", ["tcpdump", "-i", "eth0", "--immediate-mode", "-U", "-s", "0", "-w", file])
         try eventually("tcpdump listens") { capture.text.contains("listening") }
+        return (capture, file)
+    }
+
+    /// What goes in plain text is found: the node's own request, behind all that was sent before.
+    private static func expectControl(_ mesh: SmallMesh.Running, in file: String) throws {
+        let own = "http://\(mesh.bed["far"].v4):8080/who"
+        #expect(try mesh.node.curl(own, "-H", "x-marker: \(control)").status == 200)
+        try eventually("the capture has all of it") {
+            try Command.run(["grep", "-c", "-a", control, file]).output == "1\n"
+        }
+    }
+
+    @Test func `a marker in requests and answers is not on the fabric`() throws {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        let (capture, file) = try Self.captured(mesh)
 
         // By an HTTP service, by one of TCP, and by the pod's own address; both families.
         let urls =
@@ -50,12 +67,7 @@ struct MutualTLSTests {
             let source = url.contains("[") ? mesh.client.v6 : mesh.client.v4
             #expect(answer.headers["x-client"] == source, "\(url)")
         }
-        // What goes in plain text is found: the node's own request.
-        let own = "http://\(far.v4):8080/who"
-        #expect(try mesh.node.curl(own, "-H", "x-marker: \(Self.control)").status == 200)
-        try eventually("the capture has all of it") {
-            try Command.run(["grep", "-c", "-a", Self.control, file]).output == "1\n"
-        }
+        try Self.expectControl(mesh, in: file)
         // Both nodes say who has proved what to whom.
         for node in [mesh.node, mesh.bed[node: "n2"]] {
             let pairs = try node.malla("mtls", "-o", "json").output
@@ -103,10 +115,7 @@ struct MutualTLSTests {
         let mesh = try Self.running()
         defer { mesh.close() }
         let far = mesh.bed["far"]
-        let file = "\(mesh.bed.directory)/fabric.pcap"
-        let capture = try mesh.node.start(
-            "capture", ["tcpdump", "-i", "eth0", "--immediate-mode", "-U", "-s", "0", "-w", file])
-        try eventually("tcpdump listens") { capture.text.contains("listening") }
+        let (_, file) = try Self.captured(mesh)
         let go = mesh.bed.directory + "/go"
         let links = try [far.v4, far.v6].map {
             try mesh.client.start(
@@ -120,11 +129,7 @@ struct MutualTLSTests {
             #expect(link.wait(seconds: 20) == 0, "\(link.text)\n\(mesh.logs)")
             #expect(link.text.contains("second"))
         }
-        let own = "http://\(far.v4):8080/who"
-        #expect(try mesh.node.curl(own, "-H", "x-marker: \(Self.control)").status == 200)
-        try eventually("the capture has all of it") {
-            try Command.run(["grep", "-c", "-a", Self.control, file]).output == "1\n"
-        }
+        try Self.expectControl(mesh, in: file)
         #expect(try Command.run(["grep", "-c", "-a", Self.marker, file]).output == "0\n")
         let strays = "malla_datapath_verdicts_total{hook=\"from_pod\",reason=\"stray_to_engine\"}"
         #expect(try mesh.node.metric(strays) > 0)

@@ -69,14 +69,12 @@ static __always_inline int from_engine_tunnels(const struct packet *packet, cons
 static __always_inline __u16 from_engine_answers(const struct packet *packet,
 						 const struct ends *ends)
 {
-	const struct malla_setting *values = setting();
 	const struct malla_pod *pod;
 
 	if (!ends->source)
 		return peer_speaks_hbone(&packet->flow.source) ? MALLA_FLOW_CARRIED : 0;
 	pod = pod_find(&packet->flow.source);
-	if (packet->flow.source_port_be == bpf_htons(MALLA_HBONE_PORT) && values &&
-	    values->flags & MALLA_SETTING_HBONE && pod && pod->flags & MALLA_POD_MESHED)
+	if (pod && inbound_is_hbone(pod, packet->flow.source_port_be))
 		return MALLA_FLOW_TUNNEL;
 	return inbound_answers_known(packet) ? 0 : MALLA_FLOW_PLAIN;
 }

@@ -19,13 +19,13 @@
 #include "lib/peer.h"
 #include "lib/stream.h"
 
-static __always_inline int inbound_is_hbone(const struct packet *packet,
-					    const struct malla_pod *pod)
+/* Whether a pod's port is the one at which the engine takes its tunnels. */
+static __always_inline int inbound_is_hbone(const struct malla_pod *pod, __u16 port_be)
 {
 	const struct malla_setting *values = setting();
 
-	return packet->flow.target_port_be == bpf_htons(MALLA_HBONE_PORT) &&
-	       (pod->flags & MALLA_POD_MESHED) && values && (values->flags & MALLA_SETTING_HBONE);
+	return port_be == bpf_htons(MALLA_HBONE_PORT) && (pod->flags & MALLA_POD_MESHED) &&
+	       values && (values->flags & MALLA_SETTING_HBONE);
 }
 
 /* Where a connection that opens towards a pod belongs; beneath these: the verdict that refuses it.
@@ -73,14 +73,14 @@ static __always_inline int inbound_is_carried(const struct packet *packet)
 }
 
 /* What policies deny is theirs to name; only what they allow is refused for being plain. */
-static __always_inline int inbound_bare(const struct packet *packet)
+static __always_inline int inbound_bare(const struct packet *packet, int is_back)
 {
 	struct blank *row = blank();
 
 	if (!row)
 		return INBOUND_NOT;
 	row->judgement.is_vouched = 0;
-	if (!judge_allows(judge_tuple(&row->judgement, packet, 0)))
+	if (!judge_allows(judge_tuple(&row->judgement, packet, is_back)))
 		return INBOUND_NOT;
 	judge_refuse(&row->judgement);
 	return MALLA_VERDICT_PLAIN_REFUSED;
@@ -92,7 +92,7 @@ static __always_inline int inbound_plain(struct __sk_buff *skb, struct packet *p
 {
 	if (!inbound_is_vouched(skb, packet)) {
 		if (mode_is_strict(pod, packet->flow.target_port_be))
-			return inbound_bare(packet);
+			return inbound_bare(packet, 0);
 		packet->marks |= MALLA_FLOW_PLAIN;
 	}
 	if (!(pod->flags & MALLA_POD_INBOUND) || exclude_holds_inbound(pod, &packet->flow))
@@ -118,7 +118,7 @@ __attribute__((noinline)) int inbound(struct __sk_buff *skb, struct packet *pack
 		/* Never in plain text instead. */
 		return capture_is_served(skb) ? INBOUND_CARRIED : MALLA_VERDICT_ENGINE_REFUSED;
 	}
-	if (!inbound_is_hbone(packet, pod))
+	if (!inbound_is_hbone(pod, packet->flow.target_port_be))
 		return inbound_plain(skb, packet, pod);
 	return capture_is_served(skb) ? INBOUND_TUNNEL : MALLA_VERDICT_ENGINE_REFUSED;
 }
@@ -161,10 +161,8 @@ __attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet
 	const struct malla_address *dialled;
 	const struct malla_pod *pod;
 	__u16 port_be;
-	struct judgement *judgement;
-	struct blank *row = blank();
 
-	if (!packet || !row || packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
+	if (!packet || packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
 		return INBOUND_NOT;
 	dialled = way == STREAM_BACK ? &packet->flow.source : &packet->flow.target;
 	port_be = way == STREAM_BACK ? packet->flow.source_port_be : packet->flow.target_port_be;
@@ -173,16 +171,10 @@ __attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet
 		return INBOUND_NOT;
 	if (way == STREAM_BACK ? inbound_answers_known(packet) : inbound_is_vouched(skb, packet))
 		return INBOUND_NOT;
-	if (!mode_is_strict(pod, port_be)) {
-		packet->marks |= MALLA_FLOW_PLAIN;
-		return INBOUND_NOT;
-	}
-	judgement = &row->judgement;
-	judgement->is_vouched = 0;
-	if (!judge_allows(judge_tuple(judgement, packet, way == STREAM_BACK)))
-		return INBOUND_NOT;
-	judge_refuse(judgement);
-	return MALLA_VERDICT_PLAIN_REFUSED;
+	if (mode_is_strict(pod, port_be))
+		return inbound_bare(packet, way == STREAM_BACK);
+	packet->marks |= MALLA_FLOW_PLAIN;
+	return INBOUND_NOT;
 }
 
 /* Where a packet without a flow belongs: `inbound`'s answer. */
