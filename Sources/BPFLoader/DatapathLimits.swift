@@ -30,6 +30,8 @@ public struct DatapathLimits: Sendable {
     public var maglevMax: UInt32 = 131_072
     /// One a direction of a flow that is balanced packet by packet.
     public var translationsMax: UInt32 = 262_144
+    /// One a flow by which a pod reaches itself, 1024 of each pod.
+    public var homeMax: UInt32 = 16384
     /// One a client of a service with affinity.
     public var affinitiesMax: UInt32 = 65536
     /// Bytes of the ring of flow events, 80 each; a power of two.
@@ -49,7 +51,7 @@ public struct DatapathLimits: Sendable {
             "malla_ring": flowsMax,
             "malla_flow": flowsMax, "malla_dialled": dialledMax,
             "malla_maglev": maglevMax, "malla_snat": translationsMax,
-            "malla_affinity": affinitiesMax,
+            "malla_home": homeMax, "malla_affinity": affinitiesMax,
             "malla_event": eventBytesMax, "malla_denied": deniedMax,
         ]
         var sizes = standard.merging(chosen) { $1 }

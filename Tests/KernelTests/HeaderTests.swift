@@ -53,6 +53,9 @@ struct HeaderTests {
         HeaderRow(
             "UDP longer than the packet", Raw.ip4(17, Raw.udp(length: 90)),
             MALLA_VERDICT_MALFORMED),
+        HeaderRow(
+            "IPv6's neighbour discovery, which IPv4 has not", Raw.ip4(58, Raw.icmp(135), hops: 255),
+            MALLA_VERDICT_DIRECT),
         HeaderRow("half an ICMP header", Raw.ip4(1, [8, 0, 0]), MALLA_VERDICT_MALFORMED),
         HeaderRow(
             "ARP", Raw.frame(0x0806, [UInt8](repeating: 0, count: 28)), MALLA_VERDICT_LINK_LOCAL),
@@ -129,6 +132,8 @@ struct HeaderTests {
         HeaderRow(
             "a pod plays router", Raw.ip6(58, Raw.icmp(134), hops: 255, source: linkLocal),
             MALLA_VERDICT_SPOOFED),
+        HeaderRow(
+            "IPv4's echo reply, which IPv6 has not", Raw.ip6(1, Raw.icmp(0)), MALLA_VERDICT_DIRECT),
         HeaderRow("link-local TCP", Raw.ip6(6, tcp, source: linkLocal), MALLA_VERDICT_SPOOFED),
         HeaderRow(
             "DHCPv6", Raw.ip6(17, Raw.udp(from: 546, to: 547), source: linkLocal),

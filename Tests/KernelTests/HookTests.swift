@@ -131,6 +131,39 @@ struct HookTests {
     }
 
     @Test(arguments: families)
+    func `a pod's flood of calls to itself leaves the table to others, and evicts only its own`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, meshed: false, rows: ["malla_snat": 8192])
+        try object.put(
+            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
+            malla_end(
+                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
+                protocol: 6, pad: 0))
+        var packet = PacketBuilder(
+            source: family.pod, sourcePort: 0, target: family.service, targetPort: 80,
+            flags: PacketBuilder.syn)
+        for port in UInt16(1)...3000 {
+            packet.sourcePort = port
+            #expect(try object.run("malla_from_pod", packet: packet.frame).answer == redirect)
+        }
+        let (pod, service) = (
+            malla_address(bytes: family.pod), malla_address(bytes: family.service)
+        )
+        let kept = try (UInt16(1)...3000).filter { port in
+            let key = malla_flow_key(
+                source: pod, target: service, source_port_be: port.bigEndian,
+                target_port_be: UInt16(80).bigEndian, protocol: 6, pad: (0, 0, 0))
+            return try object.value("malla_snat", key, placeholder: malla_snat()) != nil
+        }
+        #expect(kept.count > 900 && kept.count <= 1024, "256 sets of 4 flows")
+        #expect(kept.last == 3000, "the newest is there")
+        let share = try #require(
+            try object.value("malla_share", UInt32(1), placeholder: malla_share()))
+        #expect(share.evicted == UInt64(3000 - kept.count))
+    }
+
+    @Test(arguments: families)
     func `on its way to the engine through an egress hook a packet bears the engine's MAC`(
         _ family: Family
     ) throws {
@@ -256,8 +289,10 @@ struct HookTests {
     }
 
     /// A pod at `lo`, a captured service with one endpoint, an engine.
-    static func node(_ family: Family, meshed: Bool) throws -> KernelObject {
-        let object = try KernelObject("malla")
+    static func node(
+        _ family: Family, meshed: Bool, rows: [String: UInt32] = [:]
+    ) throws -> KernelObject {
+        let object = try KernelObject("malla", rows: rows)
         var setting = malla_setting()
         // The interface must exist.
         setting.engine = 1

@@ -14,7 +14,11 @@ internal import Glibc
     /// - Parameter name: of a file in build/bpf, without `.bpf.o`.
     /// - Parameter only: the one program to load; all of them otherwise.
     /// - Parameter ringBytes: of the flow events.
-    init(_ name: String, only: String? = nil, ringBytes: UInt32 = 1 << 20) throws {
+    /// - Parameter rows: of maps that the test wants other than small.
+    init(
+        _ name: String, only: String? = nil, ringBytes: UInt32 = 1 << 20,
+        rows: [String: UInt32] = [:]
+    ) throws {
         let path = Self.root + "/build/bpf/\(name).bpf.o"
         guard FileManager.default.fileExists(atPath: path) else {
             throw KernelFailure("\(path) is missing: run `make bpf`")
@@ -33,7 +37,7 @@ internal import Glibc
         ]
         for map in tables {
             guard let found = unsafe bpf_object__find_map_by_name(object, map) else { continue }
-            _ = unsafe bpf_map__set_max_entries(found, 1024)
+            _ = unsafe bpf_map__set_max_entries(found, rows[map] ?? 1024)
         }
         if let ring = unsafe bpf_object__find_map_by_name(object, "malla_event") {
             _ = unsafe bpf_map__set_max_entries(ring, ringBytes)

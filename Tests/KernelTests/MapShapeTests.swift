@@ -17,6 +17,7 @@ struct MapShapeTests {
         malla_flow 1 40 88
         malla_fragment 9 40 4
         malla_held 11 20 4
+        malla_home 9 8 40
         malla_ipcache 11 20 8
         malla_known 1 16 4
         malla_listen 15 4 8

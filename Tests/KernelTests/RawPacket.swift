@@ -27,12 +27,12 @@ struct RawPacket {
     static func ip4(
         _ proto: UInt8, _ payload: [UInt8], options: [UInt8] = [], fragment: UInt16 = 0x4000,
         id: UInt16 = 7, version: UInt8 = 4, header: UInt8? = nil, length: UInt16? = nil,
-        source: [UInt8] = client4, target: [UInt8] = server4
+        hops: UInt8 = 64, source: [UInt8] = client4, target: [UInt8] = server4
     ) -> [UInt8] {
         let words = header ?? UInt8(5 + options.count / 4)
         let total = length ?? UInt16(20 + options.count + payload.count)
         let start = [version << 4 | words, 0] + bytes(total) + bytes(id) + bytes(fragment)
-        return frame(0x0800, start + [64, proto, 0, 0] + source + target + options + payload)
+        return frame(0x0800, start + [hops, proto, 0, 0] + source + target + options + payload)
     }
 
     static func ip6(

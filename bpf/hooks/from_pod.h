@@ -76,7 +76,7 @@ static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
 	if (!nat_end(packet, service, &flow->other))
 		return MALLA_VERDICT_NO_ENDPOINT;
 	if (address_is_equal(&flow->other.address, &packet->flow.source)) {
-		int refused = nat_home_open(packet, &flow->other);
+		int refused = nat_home_open(packet, &flow->other, pod->endpoint);
 
 		return refused ? nat_refusal(refused) : MALLA_VERDICT_BROUGHT_HOME;
 	}

@@ -248,6 +248,9 @@ headers_read_icmp(struct __sk_buff *skb, struct cursor *cursor, struct packet *p
 	__u16 words_be[4];
 	__u8 type;
 
+	/* The other family's is a protocol like any other: neither errors nor discovery here. */
+	if (is_6 == (skb->protocol == bpf_htons(ETH_P_IP)))
+		return MALLA_VERDICT_PASS;
 	if (cursor->at + sizeof(words_be) > cursor->end ||
 	    bpf_skb_load_bytes(skb, cursor->at, words_be, sizeof(words_be)))
 		return headers_short(cursor);

@@ -15,12 +15,14 @@
 #include "lib/conntrack.h"
 #include "lib/endpoint.h"
 #include "lib/pod.h"
+#include "lib/share.h"
 #include "lib/translate.h"
 
 /*
  * Written at the first packet of a flow; read at each packet that may be of one. BPFLoader takes
  * out what is over, sooner what was never answered when the table fills; a full one refuses new
- * flows, so that no flood from outside ends one that lives. The loader sets the size.
+ * flows, so that no flood from outside ends one that lives. The loader sets the size. Pods that
+ * reach themselves have each a bounded part (malla_home).
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -29,6 +31,18 @@ struct {
 	__type(key, struct malla_flow_key);
 	__type(value, struct malla_snat);
 } malla_snat SEC(".maps");
+
+/*
+ * The flows by which each pod reaches itself, at a place that their tuple chooses: there a new one
+ * takes the room of that pod's oldest, so that none fills the table above. Written and read when
+ * such a flow is opened. A row that makes room leaves its flow to BPFLoader.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct malla_ring_key);
+	__type(value, struct malla_flow_key);
+} malla_home SEC(".maps");
 
 /* One row, of this node's own addresses. Written by BPFLoader/Projection; read with SNAT. */
 struct {
@@ -50,6 +64,9 @@ static __always_inline int nat_is_idle(void)
 
 /* Ports that are tried before a connection is refused. */
 #define NAT_PORTS_TRIED 16
+/* Flows by which one pod reaches itself: so many sets of places, each of so many. */
+#define NAT_HOME_SETS	256
+#define NAT_HOME_PLACES 4
 
 #define NAT_SECOND	1000000000ull
 #define NAT_UDP_IDLE	(180 * NAT_SECOND)
@@ -327,9 +344,58 @@ static __always_inline int nat_end(const struct packet *packet, const struct mal
 	return endpoint_choose(service, &service->inside, &client, endpoint);
 }
 
+/* Takes both directions out; counted as the pod's own eviction. */
+static __always_inline void nat_home_evict(const struct malla_flow_key *flow, __u32 owner)
+{
+	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &owner);
+
+	nat_forget(flow);
+	if (!bpf_map_delete_elem(&malla_snat, flow) && share)
+		__sync_fetch_and_add(&share->evicted, 1);
+}
+
+/*
+ * Finds a place among its pod's for a flow that is not recorded yet: one whose flow is over, else
+ * that of the oldest. 0: it has one. For the verifier.
+ */
+__attribute__((noinline)) int nat_home_admit(const struct malla_flow_key *flow, __u32 owner)
+{
+	struct malla_ring_key at = {.endpoint = owner};
+	struct malla_ring_key oldest = {.endpoint = owner};
+	const struct malla_snat *entry;
+	struct malla_flow_key *place;
+	__u64 seen_ns = ~0ull;
+
+	if (!flow)
+		return NAT_FULL;
+	if (nat_find(flow, MALLA_NAT_HOME))
+		return 0;
+	at.place = nat_hash(flow) % NAT_HOME_SETS * NAT_HOME_PLACES;
+	for (int look = 0; look < NAT_HOME_PLACES; look++, at.place++) {
+		place = bpf_map_lookup_elem(&malla_home, &at);
+		if (!place)
+			return bpf_map_update_elem(&malla_home, &at, flow, BPF_ANY) ? NAT_FULL : 0;
+		entry = nat_find(place, MALLA_NAT_HOME);
+		if (!entry) {
+			*place = *flow;
+			return 0;
+		}
+		if (entry->seen_ns < seen_ns) {
+			seen_ns = entry->seen_ns;
+			oldest.place = at.place;
+		}
+	}
+	place = bpf_map_lookup_elem(&malla_home, &oldest);
+	if (!place)
+		return NAT_FULL;
+	nat_home_evict(place, owner);
+	*place = *flow;
+	return 0;
+}
+
 /* A pod reaches itself: it is shown the service's address as its client. 0: recorded. */
 static __always_inline int nat_home_open(const struct packet *packet,
-					 const struct malla_end *endpoint)
+					 const struct malla_end *endpoint, __u32 owner)
 {
 	struct nat_plan plan = {
 	    .becomes = packet->flow,
@@ -340,7 +406,7 @@ static __always_inline int nat_home_open(const struct packet *packet,
 	plan.becomes.source = packet->flow.target;
 	plan.becomes.target = endpoint->address;
 	plan.becomes.target_port_be = endpoint->port_be;
-	return nat_record(&packet->flow, &plan);
+	return nat_home_admit(&packet->flow, owner) ? NAT_FULL : nat_record(&packet->flow, &plan);
 }
 
 /* Writes what such a packet becomes. 0: done. A function of its own for the verifier. */

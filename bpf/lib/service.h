@@ -75,7 +75,9 @@ static __always_inline const struct malla_service *service_find_port(const struc
 static __always_inline const struct malla_service *service_meant(const struct malla_end *end,
 								 int loopback)
 {
-	int is_loopback = address_is_loopback(&end->address);
+	/* Who dials no address reaches himself. */
+	int is_loopback =
+	    address_is_loopback(&end->address) || address_is_unspecified(&end->address);
 	const struct malla_service *service;
 	const __u32 *near;
 
@@ -100,9 +102,13 @@ static __always_inline const struct malla_service *service_meant(const struct ma
 static __always_inline const struct malla_service *
 service_meant_outside(const struct malla_end *end)
 {
-	const struct malla_service *service = service_find(end);
+	const struct malla_service *service;
 	const __u32 *near;
 
+	/* The row of a node port, which is nobody's address. */
+	if (address_is_unspecified(&end->address))
+		return 0;
+	service = service_find(end);
 	if (service)
 		return service->outside.id ? service : 0;
 	service = service_find_port(end);

@@ -149,6 +149,24 @@ int loopback_is_the_nodes_for_the_nodes_own_sockets_only(struct __sk_buff *unuse
 	return 0;
 }
 
+/* Linux takes 0.0.0.0 and :: for loopback; a node port's row has that address too. */
+SEC("tc")
+int who_dials_no_address_reaches_himself(struct __sk_buff *unused)
+{
+	struct socket pods = {.cookie = 9, .namespace_cookie = 2};
+	struct socket nodes = {.cookie = 10, .namespace_cookie = 1};
+	struct malla_end end = end4(0, 30080);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_node_port(0);
+	EXPECT(socket_balance(&pods, &end) == MALLA_VERDICT_PASS);
+	EXPECT(end.port_be == bpf_htons(30080));
+	EXPECT(!service_meant_outside(&end));
+	EXPECT(socket_balance(&nodes, &end) == MALLA_VERDICT_BALANCED);
+	return 0;
+}
+
 SEC("tc")
 int a_service_with_source_ranges_is_left_to_the_pods_interface(struct __sk_buff *unused)
 {

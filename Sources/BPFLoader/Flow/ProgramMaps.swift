@@ -12,6 +12,9 @@ extension Datapath {
         if let ring = try? hash("malla_ring", "hash", malla_ring_key(), malla_flow_key()) {
             usage.append(ring)
         }
+        if let home = try? hash("malla_home", "lru_hash", malla_ring_key(), malla_flow_key()) {
+            usage.append(home)
+        }
         if let fragments = try? hash(
             "malla_fragment", "lru_hash", malla_fragment_key(), malla_fragment())
         {
