@@ -33,9 +33,10 @@ public enum BPFError: Error, Equatable {
     /// The embedded object holds no such map or program: the build is broken.
     case missing(object: String)
 
+    /// A hash says E2BIG (or ENOMEM, without preallocation), a trie ENOSPC.
     var isMapFull: Bool {
-        if case .refused(.update, _, let errno) = self { return errno == E2BIG || errno == ENOMEM }
-        return false
+        guard case .refused(.update, _, let errno) = self else { return false }
+        return [E2BIG, ENOMEM, ENOSPC].contains(errno)
     }
 }
 
@@ -76,7 +77,7 @@ extension BPFError: CustomStringConvertible {
         switch errno {
         case EPERM, EACCES: "; the agent needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
         case ENOMEM: "; the node lacks memory, or RLIMIT_MEMLOCK is too small"
-        case E2BIG: "; the map is full"
+        case E2BIG, ENOSPC: "; the map is full"
         case EOPNOTSUPP: "; the kernel is too old (Linux 6.6 or newer is needed)"
         default: ""
         }

@@ -60,7 +60,8 @@ public struct MapUsage: Sendable, Equatable {
     public var type: String
     public var entries: UInt64
     public var entriesMax: UInt64
-    /// Rows that were refused because the map was full, since this agent started.
+    /// Rows that were refused because the map was full: since this agent started, but of what
+    /// programs write (`malla_flow`, `malla_snat`) since the maps were made.
     public var refused: UInt64
 }
 
@@ -152,7 +153,7 @@ public final class Datapath {
         let rows = try KernelRows(object)
         let settings = try BPFMap<UInt32, malla_setting>(
             adopting: object.map("malla_setting"), name: "malla_setting")
-        let flows = try FlowTable(object, quota: options.limits.flowsPerPodMax)
+        let flows = try FlowTable(object, quotaMax: options.limits.flowsPerPodMax)
         let translations = try TranslationTable(object)
         let services = try ServiceRows(object)
         let known = try KnownAddresses(object)
@@ -418,45 +419,55 @@ public final class Datapath {
     /// - Complexity: counts the rows of the flow table, some milliseconds when it is full.
     public func mapUsage() -> [MapUsage] {
         let current = rows.current
-        func usage(
+        func line(
             _ name: String, _ type: String, _ count: UInt64, _ max: UInt32, _ refused: UInt64
         ) -> MapUsage {
             MapUsage(
                 name: name, type: type, entries: count, entriesMax: UInt64(max), refused: refused)
         }
-        return services.usage() + [
-            usage(
-                "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
-                rows.pods.refused),
-            usage("malla_place", "hash", UInt64(rows.placed.count), rows.places.entriesMax, 0),
-            usage(
-                "malla_exclude", "lpm_trie", UInt64(current.exclusions.count),
-                rows.exclusions.entriesMax, rows.exclusions.refused),
-            usage(
-                "malla_mode", "hash", UInt64(rows.tunnels.heldModes.count),
-                rows.tunnels.modes.entriesMax, rows.tunnels.modes.refused),
-            usage(
-                "malla_peer", "hash", UInt64(rows.tunnels.heldPeers.count),
-                rows.tunnels.peers.entriesMax, rows.tunnels.peers.refused),
-            usage(
-                "malla_ipcache", "lpm_trie", UInt64(rows.policies.identityCount),
-                rows.policies.identities.entriesMax, rows.policies.identities.refused),
-            usage(
-                "malla_policy", "lpm_trie", UInt64(rows.policies.rowCount),
-                rows.policies.policies.entriesMax, rows.policies.policies.refused),
-            usage(
-                "malla_set", "hash", UInt64(rows.policies.setCount),
-                rows.policies.sets.entriesMax, rows.policies.sets.refused),
-            usage("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
-            usage("malla_known", "hash", known.addresses.count, known.addresses.entriesMax, 0),
-            usage("malla_held", "lpm_trie", known.blocks.count, known.blocks.entriesMax, 0),
-            usage("malla_space", "hash", namespaces.spaces.count, namespaces.spaces.entriesMax, 0),
-            usage("malla_uplinks", "hash", uplinkRows.count, uplinkRows.entriesMax, 0),
-            usage("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
-            usage("malla_setting", "array", 1, settings.entriesMax, 0),
-            usage(
-                "malla_count", "percpu_array", UInt64(counters.entriesMax), counters.entriesMax, 0),
-        ] + events.usage() + programMapUsage()
+        let usage =
+            services.usage() + [
+                line(
+                    "malla_pod", "hash", UInt64(current.pods.count), rows.pods.entriesMax,
+                    rows.pods.refused),
+                line("malla_place", "hash", UInt64(rows.placed.count), rows.places.entriesMax, 0),
+                line(
+                    "malla_exclude", "lpm_trie", UInt64(current.exclusions.count),
+                    rows.exclusions.entriesMax, rows.exclusions.refused),
+                line(
+                    "malla_mode", "hash", UInt64(rows.tunnels.heldModes.count),
+                    rows.tunnels.modes.entriesMax, rows.tunnels.modes.refused),
+                line(
+                    "malla_peer", "hash", UInt64(rows.tunnels.heldPeers.count),
+                    rows.tunnels.peers.entriesMax, rows.tunnels.peers.refused),
+                line(
+                    "malla_ipcache", "lpm_trie", UInt64(rows.policies.identityCount),
+                    rows.policies.identities.entriesMax, rows.policies.identities.refused),
+                line(
+                    "malla_policy", "lpm_trie", UInt64(rows.policies.rowCount),
+                    rows.policies.policies.entriesMax, rows.policies.policies.refused),
+                line(
+                    "malla_set", "hash", UInt64(rows.policies.setCount),
+                    rows.policies.sets.entriesMax, rows.policies.sets.refused),
+                line("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
+                line("malla_known", "hash", known.addresses.count, known.addresses.entriesMax, 0),
+                line("malla_held", "lpm_trie", known.blocks.count, known.blocks.entriesMax, 0),
+                line(
+                    "malla_space", "hash", namespaces.spaces.count, namespaces.spaces.entriesMax, 0),
+                line("malla_uplinks", "hash", uplinkRows.count, uplinkRows.entriesMax, 0),
+                line("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
+                line("malla_setting", "array", 1, settings.entriesMax, 0),
+                line(
+                    "malla_count", "percpu_array", UInt64(counters.entriesMax), counters.entriesMax,
+                    0),
+            ] + events.usage() + programMapUsage()
+        // What programs find full, they count as a verdict.
+        return usage.map { map in
+            var map = map
+            if map.name == "malla_flow" { map.refused = counters.count(MALLA_VERDICT_FLOW_REFUSED) }
+            if map.name == "malla_snat" { map.refused = counters.count(MALLA_VERDICT_SNAT_FULL) }
+            return map
+        }
     }
 
     public func programs() -> [ProgramState] {

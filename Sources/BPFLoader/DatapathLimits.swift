@@ -16,7 +16,8 @@ public struct DatapathLimits: Sendable {
     public var peersMax: UInt32 = 262_144
     /// One a connection or other flow of a local pod; two where a service's address is translated.
     public var flowsMax: UInt32 = 262_144
-    /// Of those, one pod may hold so many; at the limit its own oldest make room.
+    /// Of those, one pod may hold so many, or an eighth of a smaller table; at the limit its own
+    /// oldest make room.
     public var flowsPerPodMax: UInt32 = 8192
     /// One an address or prefix that policies can tell from others.
     public var identitiesMax: UInt32 = 262_144

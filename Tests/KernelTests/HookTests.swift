@@ -182,6 +182,28 @@ struct HookTests {
     }
 
     @Test(arguments: families)
+    func `what the engine dials against a policy on trial is counted as audited, and passes`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, meshed: true)
+        let deny = UInt8(MALLA_POLICY_DENY.rawValue)
+        let trial = malla_set(
+            verdicts: (deny, deny), flags: UInt8(MALLA_SET_AUDIT), pad: 0, policies: 1)
+        try object.put("malla_set", UInt32(7), trial)
+        let key = malla_address(bytes: family.pod)
+        var pod = try #require(try object.value("malla_pod", key, placeholder: malla_pod()))
+        pod.set = 7
+        try object.put("malla_pod", key, pod)
+        let dial = PacketBuilder(
+            source: family.pod, sourcePort: 61000, target: family.server, targetPort: 8080,
+            flags: PacketBuilder.syn)
+        _ = try object.run("malla_from_eng", packet: dial.frame)
+        #expect(try Self.count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_AUDITED) == 1)
+        #expect(
+            try Self.count(object, MALLA_HOOK_FROM_ENGINE, MALLA_VERDICT_DENIED_EGRESS) == 0)
+    }
+
+    @Test(arguments: families)
     func `what the engine dials from a port that the pod holds is reset at once`(
         _ family: Family
     ) throws {

@@ -46,6 +46,90 @@ struct LimitTests {
         #expect(try node.metric("malla_datapath_problems") == 0)
     }
 
+    /// A trie says so by another number than a hash; all that came behind it was not in force.
+    @Test(arguments: ["malla_ipcache", "malla_range"])
+    func `a full trie keeps nothing else from coming into force`(_ map: String) throws {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let agent = try node.startAgent(more: ["--map-entries", "malla_ipcache=64"])
+        let problem = "map \(map): full at"
+        #expect(try !node.malla("status").output.contains(problem))
+
+        try quiet.bed.configure(
+            "full.yaml", map == "malla_range" ? Self.manyRanges : Self.manyBlocks)
+        try eventually("malla status names \(map)") {
+            try node.malla("status").output.contains(problem)
+        }
+        #expect(try node.metric("malla_map_refused_total{map=\"\(map)\"}") > 0)
+        try quiet.bed.configure(
+            "deny.yaml",
+            """
+            apiVersion: networking.k8s.io/v1
+            kind: NetworkPolicy
+            metadata: {name: deny, namespace: \(Testbed.space)}
+            spec: {podSelector: {}, policyTypes: [Ingress]}
+            """)
+        let direct = "http://\(quiet.bed["near"].v4):8080/"
+        try eventually("a policy that came behind is enforced") {
+            try quiet.bed["client"].curl(direct, seconds: 1).status == 0
+        }
+        #expect(
+            try node.malla("status").output.contains(problem), "told for as long as it does not fit"
+        )
+
+        for file in ["deny.yaml", "full.yaml"] { quiet.bed.unconfigure(file) }
+        try eventually("the map has room again") {
+            try !node.malla("status").output.contains(problem)
+        }
+        try expectServed(quiet.bed, SmallMesh.services, agent)
+        #expect(try node.metric("malla_datapath_problems") == 0)
+    }
+
+    /// More rows than 64 in `malla_ipcache`.
+    private static var manyBlocks: String {
+        let blocks = (0..<80).map { "{ipBlock: {cidr: 198.51.\($0).0/24}}" }
+        return """
+            apiVersion: networking.k8s.io/v1
+            kind: NetworkPolicy
+            metadata: {name: blocks, namespace: \(Testbed.space)}
+            spec:
+              podSelector: {matchLabels: {app: client}}
+              ingress: [{from: [\(blocks.joined(separator: ", "))]}]
+            """
+    }
+
+    /// More than the 16 384 of `malla_range`.
+    private static var manyRanges: String {
+        let services = (1...18).map { number in
+            let ranges = (0..<1000).map { "10.\(100 + number).\($0 / 250).\($0 % 250)/32" }
+            return """
+                apiVersion: v1
+                kind: Service
+                metadata: {name: lb-\(number), namespace: \(Testbed.space)}
+                spec:
+                  type: LoadBalancer
+                  clusterIP: 10.96.1.\(number)
+                  clusterIPs: [10.96.1.\(number)]
+                  selector: {app: near}
+                  loadBalancerSourceRanges: [\(ranges.joined(separator: ", "))]
+                  ports: [{name: tcp, port: 80, targetPort: 8080}]
+                status: {loadBalancer: {ingress: [{ip: 10.99.1.\(number)}]}}
+                ---
+                apiVersion: discovery.k8s.io/v1
+                kind: EndpointSlice
+                metadata:
+                  name: lb-\(number)-1
+                  namespace: \(Testbed.space)
+                  labels: {kubernetes.io/service-name: lb-\(number)}
+                addressType: IPv4
+                endpoints: [{addresses: [10.77.1.11], nodeName: n1, conditions: {ready: true}}]
+                ports: [{name: tcp, port: 8080, protocol: TCP}]
+                """
+        }
+        return services.joined(separator: "\n---\n")
+    }
+
     /// Two pods of two addresses each: one pod has no row.
     @Test func `a pod without a row is not called attached`() throws {
         let quiet = try SmallMesh.bed()

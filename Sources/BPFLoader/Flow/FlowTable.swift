@@ -19,14 +19,15 @@ struct FlowTable: ~Copyable {
 
     /// Opens the maps and gives every endpoint its quota.
     ///
-    /// - Parameter quota: flows that one endpoint may hold.
-    init(_ object: borrowing BPFObject, quota: UInt32) throws(BPFError) {
+    /// - Parameter quotaMax: flows that one endpoint may hold, but for an eighth of the table at most.
+    init(_ object: borrowing BPFObject, quotaMax: UInt32) throws(BPFError) {
         let flows = try BPFMap<malla_flow_key, malla_flow>(
             adopting: object.map("malla_flow"), name: "malla_flow")
         let shares = try BPFMap<UInt32, malla_share>(
             adopting: object.map("malla_share"), name: "malla_share")
         let quotas = try BPFMap<UInt32, malla_quota>(
             adopting: object.map("malla_quota"), name: "malla_quota")
+        let quota = min(quotaMax, max(1, flows.entriesMax / 8))
         for endpoint in 0..<quotas.entriesMax {
             // What was collected stays: the endpoint's flows are counted from it.
             var row = quotas.value(of: endpoint, placeholder: malla_quota()) ?? malla_quota()

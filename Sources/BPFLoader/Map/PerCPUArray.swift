@@ -36,6 +36,13 @@ struct PerCPUArray: ~Copyable {
         return result == 0 ? values.reduce(0, &+) : 0
     }
 
+    /// How often it happened, at whatever hook.
+    func count(_ verdict: malla_verdict) -> UInt64 {
+        (0..<UInt32(MALLA_HOOKS_MAX)).reduce(0) {
+            $0 + sum($1 * UInt32(MALLA_VERDICTS_MAX) + verdict.rawValue)
+        }
+    }
+
     /// Every verdict that happened, by hook.
     func verdictCounts() -> [VerdictCount] {
         var counts: [VerdictCount] = []

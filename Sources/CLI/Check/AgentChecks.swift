@@ -20,6 +20,9 @@ enum AgentChecks {
         if let pods = try? client.list(AdminAPI.endpoints).items {
             items.append(enrolment(pods, datapath: status.datapath.mode))
         }
+        if let stats = try? client.list(AdminAPI.bpfStats).items.first {
+            items.append(maps(stats.maps))
+        }
         if let certificates = try? client.list(AdminAPI.certificates).items {
             items += CertificateChecks.all(certificates, identity: status.identity)
         }
@@ -65,6 +68,21 @@ enum AgentChecks {
                 name, status.datapath.message,
                 remedy: "`malla bpf stats` shows how full the maps are; --map-entries sizes them "
                     + "after `malla-agent cleanup`")
+    }
+
+    /// Nine tenths full: what the programs write themselves, nobody refuses before it is too late.
+    static func maps(_ maps: [BPFStatsItem.Map]) -> CheckItem {
+        // Of the ring a place is used again, and is never given back; in an LRU the oldest makes room.
+        let full = maps.filter {
+            ["hash", "lpm_trie"].contains($0.type) && $0.name != "malla_ring"
+                && $0.entries * 10 >= $0.entriesMax * 9
+        }
+        guard !full.isEmpty else { return .ok("maps", "all have room") }
+        let texts = full.map { "\($0.name) holds \($0.entries) of \($0.entriesMax)" }
+        return .warn(
+            "maps", texts.joined(separator: "; "),
+            remedy: "`malla bpf ct list` shows whose flows; --map-entries sizes maps after "
+                + "`malla-agent cleanup`")
     }
 
     static func configuration(_ status: StatusItem) -> CheckItem {
