@@ -45,15 +45,19 @@ extension Worker {
         )
     }
 
-    /// When the first of both certificates of a carrier runs out, by this worker's clock.
+    /// When the first of both certificates of a carrier runs out, by the wall's clock.
     func lastMoment(of carrier: Link) -> UInt64 {
         guard let session = unsafe carrier.it.session.pointer else { return 0 }
         // Safe: the session lives as long as its carrier is not dead.
         let end = unsafe tls_session_not_after(session)
-        let now = Int64((self.now &+ wallOffset) / 1_000_000_000)
-        guard end > now else { return 0 }
-        let (left, isFar) = UInt64(end - now).multipliedReportingOverflow(by: 1_000_000_000)
-        return isFar ? .max : self.now.addingReportingOverflow(left).partialValue
+        guard end > 0 else { return 0 }
+        let (moment, isFar) = UInt64(end).multipliedReportingOverflow(by: 1_000_000_000)
+        return isFar ? .max : moment
+    }
+
+    /// Whether one of both has, by what the wall's clock says now: it may have been set.
+    @inline(__always) func hasRunOut(_ carrier: Link) -> Bool {
+        now &+ wallOffset >= carrier.it.takesUntil
     }
 
     /// The peer will send no more: only an empty read is the end.

@@ -215,7 +215,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var holder: Int32 = 0
     /// Carrier: in `Worker.paused`.
     var isPaused = false
-    /// Carrier: when the first of both certificates runs out; it takes nothing new then.
+    /// Carrier: when the first of both certificates runs out, in nanoseconds of the wall's clock;
+    /// it takes nothing new then.
     var takesUntil = UInt64.max
     /// Since when a carrier is not read, because its peer takes nothing; 0: it is read.
     var stalledSince: UInt64 = 0

@@ -266,7 +266,7 @@ extension Worker {
 
     /// It drains, or a certificate has run out.
     func takesNothingNew(_ carrier: Link) -> Bool {
-        carrier.isNone || carrier.it.tunnel.isDraining || now >= carrier.it.takesUntil
+        carrier.isNone || carrier.it.tunnel.isDraining || hasRunOut(carrier)
     }
 
     func carrierExpired(_ carrier: Link) {
@@ -299,7 +299,7 @@ extension Worker {
             endCarrier(carrier, .timeout)
             return
         }
-        if now >= carrier.it.takesUntil { drainCarrier(carrier) }
+        if hasRunOut(carrier) { drainCarrier(carrier) }
         if !isStalled {
             carrier.it.pingsSent &+= 1
             carrier.it.tunnel.ping()

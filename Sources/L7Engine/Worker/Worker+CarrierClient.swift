@@ -106,7 +106,7 @@ extension Worker {
             if !takesNothingNew(carrier) { open += 1 }
             let isSuitable =
                 tunnel.streams < limits.carrierStreamsMax && tunnel.room > 0
-                && !carrier.it.isEnding && now < carrier.it.takesUntil
+                && !carrier.it.isEnding && !hasRunOut(carrier)
             if isSuitable {
                 // Streams that nobody reads at the other end may have used the window up.
                 let isChoked = tunnel.isChoked

@@ -107,7 +107,7 @@ extension Worker {
         guard target.address == carrier.it.target.address else { return .foreign }
         // A tunnel in a tunnel would lead past every check.
         guard target.port != Self.tunnelPort else { return .foreign }
-        guard now < carrier.it.takesUntil else {
+        guard !hasRunOut(carrier) else {
             drainCarrier(carrier)
             return .unavailable
         }

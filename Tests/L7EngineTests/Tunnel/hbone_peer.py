@@ -16,6 +16,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 
 import h2.config
 import h2.connection
@@ -96,6 +97,9 @@ class Client:
                 return
             if self.options.flood:
                 self.flood()
+                return
+            if self.options.repeat:
+                self.repeat()
                 return
             self.open()
             if self.options.trailers:
@@ -195,6 +199,37 @@ class Client:
             over = select.poll()
             over.register(self.tls, 0)
             over.poll(TIME_LIMIT * 1000)
+
+    def repeat(self):
+        """CONNECTs on one tunnel, each when the one before is over, until one is not taken."""
+        count, end = 0, time.monotonic() + TIME_LIMIT
+        while not self.goaway and time.monotonic() < end:
+            self.status, self.reset, self.ended = None, None, False
+            self.open()
+            self.h2.end_stream(self.stream)
+            self.flush()
+            while not (self.ended or self.goaway or self.reset is not None):
+                chunk = self.tls.recv(65536)
+                if not chunk:
+                    raise OSError("the tunnel is over")
+                try:
+                    events = self.h2.receive_data(chunk)
+                except h2.exceptions.ProtocolError:
+                    if self.h2.state_machine.state != h2.connection.ConnectionState.CLOSED:
+                        raise
+                    # A GOAWAY, behind which h2 takes no answer of a stream that is open.
+                    self.goaway = True
+                    break
+                for event in events:
+                    self.take(event)
+                self.flush()
+            if self.status != 200:
+                break
+            count += 1
+            if count == 1:
+                say(taken=True)
+            time.sleep(0.02)
+        say(handshake="ok", streams=count, status=self.status, goaway=self.goaway)
 
     def move(self):
         to_send = bytes(range(256)) * (self.options.bytes // 256 + 1)
@@ -428,6 +463,8 @@ def main():
     parser.add_argument("--hold", action="store_true")
     # A stream before that one ends by trailers.
     parser.add_argument("--trailers", action="store_true")
+    # One stream after the other, until one is not taken.
+    parser.add_argument("--repeat", action="store_true")
     # So many MiB of CONNECTs, and no answer is read.
     parser.add_argument("--flood", type=int, default=0)
     options = parser.parse_args()
