@@ -96,6 +96,18 @@ struct ServicePlanTests {
         }
     }
 
+    @Test func `a host port of another node is for those who dial it from here`() {
+        let node = IPAddress("10.0.0.2")!
+        let input = HostPortInput(
+            port: HostPort(address: node, port: 8443, transport: .udp, target: 443),
+            addresses: [IPAddress("10.1.0.9")!, IPAddress("fd10::9")!], isFar: true)
+        let plan = input.plan(isIPv4: true)
+        #expect(plan.rows.map(\.key.socket.description) == ["10.0.0.2:8443"])
+        #expect(plan.rows.map(\.inside) == [.cluster] && plan.rows.map(\.outside) == [.none])
+        #expect(plan.cluster.map(\.address.description) == ["10.1.0.9:443"])
+        #expect(input.plan(isIPv4: false).rows.isEmpty)
+    }
+
     @Test func `TCP to a pod that went while no agent ran is over at the first look`() {
         func end(_ address: String, _ transport: TransportProtocol) -> malla_end {
             malla_end(SocketAddress(IPAddress(address)!, 8080), transport)

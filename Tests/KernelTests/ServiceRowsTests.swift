@@ -126,6 +126,108 @@ struct ServiceRowsTests {
         #expect(lengths == [1, 1])
     }
 
+    /// What a row leads to, and for whom.
+    private static func listed(_ rows: borrowing ServiceRows) -> [String] {
+        rows.entries().map {
+            "\($0.end) \($0.transport) \($0.inside.endpoints) \($0.outside.endpoints.count)"
+        }
+    }
+
+    @Test func `host ports of other nodes' pods are served to this node's, and to nobody else`()
+        throws
+    {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        // Of the pod's node are 10.0.0.2, fd00::2 and 198.51.100.2.
+        var mesh = Self.mesh(["198.51.100.2", "127.0.0.1", "10.0.0.1", "192.0.2.53"])
+        mesh.nodes.append(
+            Node(
+                name: "n2",
+                addresses: ["10.0.0.2", "fd00::2", "0.0.0.0"].map { IPAddress($0)! },
+                externalAddresses: [IPAddress("198.51.100.2")!]))
+        mesh.workloads[0].node = "n2"
+        mesh.workloads[0].hostPorts += [
+            HostPort(port: 8443, target: 443), HostPort(port: 53, transport: .udp, target: 5353),
+            HostPort(port: 9, transport: .sctp, target: 9),
+        ]
+        let outcome = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+        #expect(outcome.problems.isEmpty, "its own node says what is not served")
+        let all = [
+            "[fd00::2]:53 udp [[fd10::9]:5353] 0", "[fd00::2]:8443 tcp [[fd10::9]:443] 0",
+            "10.0.0.2:53 udp [10.1.0.9:5353] 0", "10.0.0.2:8443 tcp [10.1.0.9:443] 0",
+            "198.51.100.2:15353 tcp [10.1.0.9:443] 0",
+        ]
+        let found = Self.listed(rows).map { $0.lowercased() }.sorted()
+        #expect(found == all.sorted())
+        let serves = Self.serves(rows)
+        #expect(!serves, "nothing is served to those outside")
+        // An address that is this node's as well is for its own.
+        mesh.hostAddresses = [IPAddress("10.0.0.2")!]
+        _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 2))
+        let less = Self.served(rows)
+        #expect(less == ["198.51.100.2", "fd00::2", "fd00::2"])
+        mesh.workloads = []
+        _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 3))
+        let none = Self.counts(rows)
+        #expect(none == [0, 0, 0])
+    }
+
+    /// hostIP, and whose row it is beside a service at the same address.
+    @Test(arguments: [(nil, "service t/s0", "pod t/p"), ("10.0.0.2", "pod t/p", "service t/s0")])
+    func `a service at another node's address goes before a host port without hostIP`(
+        _ address: String?, _ winner: String, _ loser: String
+    ) throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.snapshot(services: 1, endpoints: 1, isDual: false).mesh
+        let services = mesh.services
+        mesh.nodes.append(Node(name: "n2", addresses: [IPAddress("10.0.0.2")!]))
+        mesh.workloads = Self.mesh([]).workloads
+        mesh.workloads[0].node = "n2"
+        mesh.workloads[0].hostPorts = [
+            HostPort(address: address.flatMap { IPAddress($0) }, port: 80, target: 443)
+        ]
+        mesh.services[0].externalAddresses = [IPAddress("10.0.0.2")!]
+        let both = mesh
+        let key = malla_end(SocketAddress(IPAddress("10.0.0.2")!, 80), .tcp)
+        func owner() -> String {
+            rows.owner(of: key).map { ($0.isHostPort ? "pod " : "service ") + "\($0.owner)" } ?? ""
+        }
+        // Whoever was there first.
+        for (version, services, workloads) in [
+            (UInt64(1), [], both.workloads), (2, both.services, both.workloads),
+            (3, both.services, []), (4, both.services, both.workloads),
+        ] {
+            mesh.services = services
+            mesh.workloads = workloads
+            let outcome = try rows.apply(
+                SnapshotCompiler.compile(mesh, node: "n1", version: version))
+            let has = owner()
+            guard !services.isEmpty, !workloads.isEmpty else { continue }
+            #expect(has == winner, "version \(version)")
+            #expect(outcome.problems.map(\.subject) == [loser], "version \(version)")
+        }
+        mesh.services = services
+        let last = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 5))
+        let has = owner()
+        #expect(last.problems.isEmpty && has == "pod t/p")
+    }
+
+    @Test func `host ports of other nodes leave services their room in the map`() throws {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load(["malla_service": 16]))
+        var mesh = Self.snapshot(services: 12, endpoints: 1, isDual: false).mesh
+        mesh.nodes.append(Node(name: "n2", addresses: [IPAddress("10.0.0.2")!]))
+        mesh.workloads = Self.mesh([]).workloads
+        mesh.workloads[0].node = "n2"
+        mesh.workloads[0].hostPorts = (1...20).map { HostPort(port: $0, target: 443) }
+        let outcome = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+        #expect(outcome.problems.map(\.subject) == ["map malla_service"])
+        #expect(outcome.problems.first?.message.contains("20 host ports") == true)
+        let counts = Self.counts(rows)
+        #expect(counts[0] == 16)
+    }
+
     @Test func `connections from outside are served on when the last service is gone`() throws {
         let place = try BPFMount()
         var rows = try ServiceRows(place.load())

@@ -5,11 +5,11 @@ import Testing
 /// `client` and `near` on one node, `far` on another; both agents share an authority.
 @Suite("Between nodes only TLS is on the wire (docs/hbone.md)", .serialized)
 struct MutualTLSTests {
-    private static let marker = "plain-text-marker-7041"
+    static let marker = "plain-text-marker-7041"
     private static let control = "plain-text-control-9355"
     private static let id = "spiffe://cluster.local/ns/\(Testbed.space)/sa/"
 
-    private static func running(
+    static func running(
         more: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }
     ) throws -> SmallMesh.Running {
         let bed = try Testbed("n1: client, near; n2: far")
@@ -30,7 +30,7 @@ struct MutualTLSTests {
     }
 
     /// Writes what is on the fabric into a file, from now on.
-    private static func captured(_ mesh: SmallMesh.Running) throws
+    static func captured(_ mesh: SmallMesh.Running) throws
         -> (capture: TestProcess, file: String)
     {
         let file = "\(mesh.bed.directory)/fabric.pcap"
@@ -41,7 +41,7 @@ struct MutualTLSTests {
     }
 
     /// What goes in plain text is found: the node's own request, behind all that was sent before.
-    private static func expectControl(_ mesh: SmallMesh.Running, in file: String) throws {
+    static func expectControl(_ mesh: SmallMesh.Running, in file: String) throws {
         let own = "http://\(mesh.bed["far"].v4):8080/who"
         #expect(try mesh.node.curl(own, "-H", "x-marker: \(control)").status == 200)
         try eventually("the capture has all of it") {

@@ -14,7 +14,7 @@ struct ServiceTests {
             if not part: break
             sys.stdout.write(part.decode())
         """
-    private static let datagramServer = """
+    static let datagramServer = """
         import socket
         s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         s.bind(("::", 5353))
@@ -23,7 +23,7 @@ struct ServiceTests {
             s.sendto(text + b" from " + peer[0].replace("::ffff:", "").encode(), peer)
         """
     /// Once with connect(2), once with sendto(2): prints who seems to have answered, and what.
-    private static let datagramClient = """
+    static let datagramClient = """
         import socket, sys
         family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
         for connected in (True, False):

@@ -69,8 +69,9 @@ static __always_inline const struct malla_service *service_find_port(const struc
 
 /*
  * The service that somebody on this node means by `end`. Node ports are found at the addresses of
- * every node; with policy Local, and host ports, at this node's only. `loopback`: whether the
- * caller's loopback addresses are the node's.
+ * every node; with policy Local, and host ports, at this node's only: those of other nodes have
+ * rows with their nodes' addresses. `loopback`: whether the caller's loopback addresses are the
+ * node's.
  */
 static __always_inline const struct malla_service *service_meant(const struct malla_end *end,
 								 int loopback)

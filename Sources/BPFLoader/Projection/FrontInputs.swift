@@ -1,5 +1,6 @@
-// What the snapshot asks the services' rows for: every port of a service, and every host port of a
-// pod of this node, as far as it is at addresses that are the node's to serve.
+// What the snapshot asks the services' rows for: every port of a service, every host port of a pod
+// of this node, as far as it is at addresses that are the node's to serve, and those of other
+// nodes' pods, which are dialled from here as the pods themselves.
 
 internal import MeshModel
 
@@ -7,6 +8,12 @@ internal import MeshModel
 enum FrontInput: Equatable {
     case service(ServiceInput)
     case hostPort(ObjectName, HostPortInput)
+
+    init(far: FarHostPort) {
+        self = .hostPort(
+            far.pod.name,
+            HostPortInput(port: far.port, addresses: far.pod.addresses, isFar: true))
+    }
 
     func name(_ isIPv4: Bool) -> FrontName {
         switch self {
@@ -30,14 +37,30 @@ enum FrontInput: Equatable {
     }
 }
 
+/// Who goes before whom: host ports before services, but for those at all addresses of another
+/// node. The row of such a one bears an address, and services that bear the same go before it on
+/// its own node too.
+struct FrontRanks {
+    fileprivate var hosts: [FrontName: Int] = [:]
+    /// Of every service.
+    fileprivate var services = 0
+
+    func precedes(_ name: FrontName, _ other: FrontName) -> Bool {
+        hosts[name] ?? services < hosts[other] ?? services
+    }
+}
+
 /// What the snapshot asks for, in the order in which it is served: of those that ask for the same,
 /// the first has it. A host port goes before a node port, as with CNI's portmap beside kube-proxy.
 struct FrontInputs {
     private(set) var all: [FrontInput] = []
-    /// Host ports at addresses that are not this node's to serve.
+    /// Host ports that are not served here, and why.
     private(set) var problems: [ApplyProblem] = []
+    /// Where services begin and end in `all`.
+    private var services = 0..<0
 
-    init(_ snapshot: Snapshot) {
+    /// - Parameter farMax: how many host ports of other nodes there is room for.
+    init(_ snapshot: Snapshot, farMax: Int) {
         all.reserveCapacity(snapshot.ports.count)
         // Beside kube-proxy's IPVS an interface bears every service's address.
         lazy var own = snapshot.ownAddresses.subtracting(
@@ -53,10 +76,17 @@ struct FrontInputs {
                     .hostPort(pod.name, HostPortInput(port: port, addresses: pod.addresses)))
             }
         }
+        let far = snapshot.farHostPorts(from: snapshot.node).filter { $0.port.transport != .sctp }
+        let served = far.prefix(farMax)
+        if served.count < far.count { problems.append(Self.problem(far.count, farMax)) }
+        all += served.filter(\.isNamed).map(FrontInput.init(far:))
+        let first = all.count
         for (index, port) in snapshot.ports.enumerated()
         where port.transport != .sctp && !port.isInbound {
             all.append(.service(ServiceInput(snapshot, port: index)))
         }
+        services = first..<all.count
+        all += served.filter { !$0.isNamed }.map(FrontInput.init(far:))
     }
 
     private static func problem(
@@ -68,12 +98,20 @@ struct FrontInputs {
                 + "is served there", isWaiting: true)
     }
 
-    /// Where each host port stands in the order.
-    var hostRanks: [FrontName: Int] {
-        var ranks: [FrontName: Int] = [:]
-        for (rank, input) in all.enumerated() {
-            guard case .hostPort = input else { break }
-            for isIPv4 in [true, false] { ranks[input.name(isIPv4)] = rank }
+    private static func problem(_ count: Int, _ most: Int) -> ApplyProblem {
+        ApplyProblem(
+            subject: "map malla_service",
+            message: "other nodes' pods have \(count) host ports, and a quarter of the map, "
+                + "\(most), is for them; what is dialled at the others goes to their nodes, in "
+                + "plain text", isWaiting: true)
+    }
+
+    var ranks: FrontRanks {
+        var ranks = FrontRanks(services: services.lowerBound)
+        for part in [0..<services.lowerBound, services.upperBound..<all.count] {
+            for rank in part {
+                for isIPv4 in [true, false] { ranks.hosts[all[rank].name(isIPv4)] = rank }
+            }
         }
         return ranks
     }

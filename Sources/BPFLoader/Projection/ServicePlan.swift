@@ -134,10 +134,12 @@ extension ServiceInput {
     }
 }
 
-/// The same of a host port of a local pod.
+/// The same of a host port.
 struct HostPortInput: Equatable {
     var port: HostPort
     var addresses: [IPAddress]
+    /// Of another node's pod, at one address of that node: for those who dial it from here.
+    var isFar = false
 
     func plan(isIPv4: Bool) -> ServicePlan {
         var plan = ServicePlan(transport: port.transport)
@@ -150,8 +152,8 @@ struct HostPortInput: Equatable {
         plan.rows = [
             ServicePlan.Row(
                 key: malla_end(SocketAddress(address, port.port), port.transport),
-                inside: .cluster, outside: address.isLoopback ? .none : .cluster,
-                flags: UInt32(MALLA_SERVICE_THIS_NODE))
+                inside: .cluster, outside: isFar || address.isLoopback ? .none : .cluster,
+                flags: isFar ? 0 : UInt32(MALLA_SERVICE_THIS_NODE))
         ]
         return plan
     }

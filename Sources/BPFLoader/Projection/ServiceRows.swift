@@ -20,8 +20,8 @@ struct ServiceRows: ~Copyable {
     private var outerFronts: Set<FrontName> = []
     /// Those of them that lead where this node has no address to dial from.
     private var sourceless: Set<FrontName> = []
-    /// The order of host ports, all of which go before services.
-    private var hostRanks: [FrontName: Int] = [:]
+    /// The order of host ports and services.
+    private var ranks = FrontRanks()
     /// Of host ports, by the last snapshot that was looked at as a whole.
     private var hostProblems: [ApplyProblem] = []
     private var nextGroup: UInt32 = 1
@@ -130,7 +130,7 @@ struct ServiceRows: ~Copyable {
         }
     }
 
-    /// Makes the kernel hold the snapshot's services and this node's host ports.
+    /// Makes the kernel hold the snapshot's services and its host ports.
     ///
     /// - Complexity: after the snapshot that this one was made from, linear in what changed; else
     ///   a comparison of each port with what it was.
@@ -165,10 +165,12 @@ struct ServiceRows: ~Copyable {
         _ snapshot: Snapshot, _ outcome: inout Outcome
     ) throws(BPFError) {
         try placeAddresses(snapshot, &outcome)
-        let wanted = FrontInputs(snapshot)
+        // A quarter: those of many nodes shall leave services their room.
+        let farMax = Int(maps.services.entriesMax / 4)
+        let wanted = FrontInputs(snapshot, farMax: farMax)
         hostProblems = wanted.problems
-        hostRanks = wanted.hostRanks
-        let had = last.map { FrontInputs($0) }
+        ranks = wanted.ranks
+        let had = last.map { FrontInputs($0, farMax: farMax) }
         if let had, had.isSame(as: wanted) {
             for index in wanted.all.indices where mayDiffer(wanted.all[index], had.all[index]) {
                 try place(wanted.all[index], &outcome, isLast: true)
@@ -304,7 +306,7 @@ extension ServiceRows {
         var own: [ServicePlan.Row] = []
         for row in plan.rows where !own.contains(where: { $0.key == row.key }) {
             if let owner = rows[row.key]?.owner, owner != name {
-                guard precedes(name, owner) else {
+                guard ranks.precedes(name, owner) else {
                     let problem = conflict(row.key, name, owner)
                     outcome.conflicts[name, default: []].append(
                         Conflict(key: row.key, owner: owner, problem: problem))
@@ -317,10 +319,6 @@ extension ServiceRows {
             own.append(row)
         }
         return own
-    }
-
-    private func precedes(_ name: FrontName, _ other: FrontName) -> Bool {
-        hostRanks[name] ?? .max < hostRanks[other] ?? .max
     }
 
     /// The number that a group of this front had before this agent, or a fresh one.

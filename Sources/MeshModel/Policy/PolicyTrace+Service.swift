@@ -42,24 +42,26 @@ private struct Dial {
         if address.isLoopback, snapshot.workloadsByAddress[source] != nil {
             return .within(note: "it never leaves the pod")
         }
+        let far = farHostPorts
+        if let named = far.first(where: \.isNamed) { return reach(named.port, of: named.pod) }
         // Several may share it, port by port.
         let holding = snapshot.mesh.services.filter { $0.holds(address) }
-        if let service = holding.first(where: { port(of: $0) != nil }) ?? holding.first {
-            return reach(service)
-        }
+        if let service = holding.first(where: { port(of: $0) != nil }) { return reach(service) }
+        if let first = far.first { return reach(first.port, of: first.pod) }
+        if let service = holding.first { return reach(service) }
         guard let owner = address.isLoopback ? clientNode : node(of: address) else {
             return reachOwn() ?? .itself(note: "")
         }
         let ofService = nodePort
-        // The client's own node leaves it to the other one.
+        // The client's own node leaves it to the other one: to whoever has it there.
         let isLeft =
             clientNode.map { client in
                 client != owner
                     && (ofService?.service.traffic.externalPolicy == .local
                         || hostPort(on: client, at: nil) != nil)
             } ?? true
-        if let (port, pod) = hostPort(on: owner, at: address),
-            isLeft || clientNode == owner || ofService == nil
+        if clientNode == nil || clientNode == owner,
+            let (port, pod) = hostPort(on: owner, at: address)
         {
             return reach(port, of: pod)
         }
@@ -78,6 +80,16 @@ private struct Dial {
             }
         }
         return nil
+    }
+
+    /// What the client's node has there of other nodes' pods.
+    private var farHostPorts: [FarHostPort] {
+        guard let client = clientNode else { return [] }
+        return snapshot.farHostPorts(from: client).filter {
+            $0.port.address == target.address && $0.port.port == target.port
+                && isMeant($0.port.transport)
+                && $0.pod.addresses.contains { $0.isIPv4 == target.address.isIPv4 }
+        }
     }
 
     /// - Parameter address: `nil`: one that is served at all of the node's.
@@ -168,9 +180,8 @@ private struct Dial {
     }
 
     private func reach(_ port: HostPort, of pod: Workload) -> Snapshot.Dialled {
-        let sentTo = clientNode == pod.node ? nil : target
         let ends = pod.addresses.filter { $0.isIPv4 == target.address.isIPv4 }.map {
-            Snapshot.DialledEnd(address: SocketAddress($0, port.target), sentTo: sentTo)
+            Snapshot.DialledEnd(address: SocketAddress($0, port.target))
         }
         return ends.isEmpty
             ? .itself(note: "") : .endpoints(ends, note: "a host port of Pod \(pod.name)")

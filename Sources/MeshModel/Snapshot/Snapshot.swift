@@ -220,13 +220,6 @@ public final class Snapshot: Sendable {
         return Set(nodeAddresses + (own?.externalAddresses ?? []) + mesh.hostAddresses)
     }
 
-    /// The pods of a node that have host ports; where several ask for one, the first of these has
-    /// it: the oldest, then the first by name.
-    public func hostPortPods(on node: String) -> [Workload] {
-        mesh.workloads.filter { $0.node == node && !$0.hostPorts.isEmpty }
-            .sorted { ($0.created, $0.name) < ($1.created, $1.name) }
-    }
-
     /// Whether a pod of this node has the address.
     public func isLocalPod(_ address: IPAddress) -> Bool {
         workloadsByAddress[address].map { isLocal(mesh.workloads[$0]) } ?? false

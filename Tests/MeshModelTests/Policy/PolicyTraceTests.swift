@@ -159,7 +159,9 @@ struct PolicyTraceTests {
         (a, SocketAddress(n1, 30081), d, true), (a, SocketAddress(n2, 30081), d, true),
         // It leaves the pod with the node's address.
         (a, SocketAddress(n2, 30082), d, false),
-        (a, SocketAddress(n1, 18080), b, false), (a, SocketAddress(n2, 18081), d, false),
+        (a, SocketAddress(n1, 18080), b, false), (d, SocketAddress(n1, 18080), b, false),
+        // So it does with other nodes' host ports.
+        (a, SocketAddress(n2, 18081), d, true),
         (world, SocketAddress(n1, 30080), b, false), (world, SocketAddress(n1, 18080), b, false),
         // n1 dials d in its stead; n2 does not.
         (world, SocketAddress(n1, 30081), d, true), (world, SocketAddress(n2, 30081), d, false),
@@ -185,8 +187,8 @@ struct PolicyTraceTests {
         (a, n1, b), (world, n1, b),
         // a's node has a host port of its own there, and leaves n2's to n2.
         (a, n2, d), (world, n2, d),
-        // d's node balances what its pods dial at any node.
-        (d, n1, d),
+        // On d's node, too.
+        (d, n1, b),
     ]
 
     @Test(arguments: contested)
@@ -201,6 +203,44 @@ struct PolicyTraceTests {
             from: .address(from), to: .address(node), transport: 6, port: 30081,
             isHostAllowed: true)
         #expect(traces.map(\.target) == [end])
+    }
+
+    /// node n2 with host port 30080 for d, as a node port that leads to b.
+    static let far: [(IPAddress, IPAddress, IPAddress)] = [
+        (a, n2, d), (d, n2, d), (world, n2, d), (a, n1, b), (d, n1, b), (world, n1, b),
+    ]
+
+    @Test(arguments: far)
+    func `a host port goes before a node port at its own node's addresses, from others too`(
+        _ from: IPAddress, _ node: IPAddress, _ end: IPAddress
+    ) throws {
+        var mesh = try Self.nodePorts().mesh
+        mesh.workloads[2].hostPorts = [HostPort(port: 30080, target: 8080)]
+        mesh.policies = []
+        // Whichever node's agent is asked.
+        for place in ["n1", "n2"] {
+            let snapshot = SnapshotCompiler.compile(mesh, node: place, version: 1)
+            let traces = try snapshot.trace(
+                from: .address(from), to: .address(node), transport: 6, port: 30080,
+                isHostAllowed: true)
+            #expect(traces.map(\.target) == [end], "asked at \(place)")
+        }
+    }
+
+    @Test func `a service's external address goes before a host port, unless hostIP names it`()
+        throws
+    {
+        var mesh = try Self.nodePorts().mesh
+        mesh.policies = []
+        mesh.services[0].externalAddresses = [Self.n2]
+        for (address, end) in [(nil, Self.b), (Self.n2, Self.d)] {
+            mesh.workloads[2].hostPorts = [HostPort(address: address, port: 80, target: 8080)]
+            let snapshot = SnapshotCompiler.compile(mesh, node: "n1", version: 1)
+            let traces = try snapshot.trace(
+                from: .address(Self.a), to: .address(Self.n2), transport: 6, port: 80,
+                isHostAllowed: true)
+            #expect(traces.map(\.target) == [end])
+        }
     }
 
     /// ICMP's number, of either family, and of whose addresses.
