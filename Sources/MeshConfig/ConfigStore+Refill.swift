@@ -19,7 +19,10 @@ extension ConfigStore {
         var names: Set<ObjectName> = []
         for entry in written.entries {
             let name = entry.relativePath
+            // Without a look at the text where nothing of this kind can be in it: it would be read
+            // twice.
             guard let old = files[name], old.isGood, !reading.noted.contains(name),
+                old.document.objects.contains(where: { $0.kind == "EndpointSlice" }),
                 let new = try? StoredFile(entry, stamp: readings + 1), new.isGood,
                 !isBeingWritten(name),
                 new.checks.allSatisfy(\.isEmpty), let slices = Self.slices(from: old, to: new)

@@ -3,11 +3,17 @@
 
 internal import MeshModel
 
-struct RouteResolution {
-    let objects: ObjectSet
+/// What backends are looked up in. Apart from what resolving adds to: a route that held that too
+/// would have all of it copied with every addition.
+struct BackendReferences {
     let services: [Service]
     let serviceIndex: [ObjectName: Int]
     let grants: ReferenceGrants
+}
+
+struct RouteResolution {
+    let objects: ObjectSet
+    let backends: BackendReferences
     var gateways: GatewayResolution
     private(set) var routes: [HTTPRoute] = []
     private(set) var statuses: [RouteStatus] = []
@@ -18,10 +24,9 @@ struct RouteResolution {
         gateways: GatewayResolution
     ) {
         self.objects = objects
-        self.services = services
-        self.serviceIndex = serviceIndex
         self.gateways = gateways
-        grants = ReferenceGrants(objects)
+        backends = BackendReferences(
+            services: services, serviceIndex: serviceIndex, grants: ReferenceGrants(objects))
     }
 
     mutating func resolve() {
@@ -50,7 +55,7 @@ struct RouteResolution {
                 object, .warning, .reference, "spec.parentRefs", object.line,
                 "the route names no parent and takes no effect: add a parentRef")
         }
-        var rules = RuleResolution(self, object)
+        var rules = RuleResolution(backends, object)
         rules.resolve()
         diagnostics += rules.diagnostics
         for index in parents.indices {
@@ -190,13 +195,14 @@ struct RouteResolution {
                 "routes of a consumer's namespace are not supported by this build: put the route "
                     + "into namespace \(parent.name.namespace), with its Service")
         }
-        guard let index = serviceIndex[parent.name] else {
+        guard let index = backends.serviceIndex[parent.name] else {
             return refused(
                 "NoMatchingParent", "Service \(parent.name) does not exist (or was refused): add it"
             )
         }
-        let ports = services[index].ports.indices.filter { port in
-            let candidate = services[index].ports[port]
+        let service = backends.services[index]
+        let ports = service.ports.indices.filter { port in
+            let candidate = service.ports[port]
             return candidate.transport == .tcp
                 && (parent.port == nil || candidate.port == parent.port)
                 && (parent.sectionName == nil || candidate.name == parent.sectionName)

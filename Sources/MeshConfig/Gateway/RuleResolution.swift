@@ -3,7 +3,7 @@
 internal import MeshModel
 
 struct RuleResolution {
-    private let context: RouteResolution
+    private let references: BackendReferences
     private let object: ConfigObject
     private(set) var rules: [HTTPRouteRule] = []
     private(set) var diagnostics: [Diagnostic] = []
@@ -11,8 +11,8 @@ struct RuleResolution {
     /// Set when a rule asks for a filter that this build does not do.
     private(set) var partiallyInvalid: Condition?
 
-    init(_ context: RouteResolution, _ object: ConfigObject) {
-        self.context = context
+    init(_ references: BackendReferences, _ object: ConfigObject) {
+        self.references = references
         self.object = object
     }
 
@@ -66,7 +66,7 @@ struct RuleResolution {
         let namespace = value["namespace"]?.text ?? ""
         let name = ObjectName(
             namespace.isEmpty ? object.name.namespace : namespace, value["name"]?.text ?? "")
-        let isPermitted = context.grants.permit(
+        let isPermitted = references.grants.permit(
             from: object.kind, in: object.name.namespace, to: "Service", name)
         guard isPermitted else {
             return unresolved(
@@ -74,13 +74,13 @@ struct RuleResolution {
                 "no ReferenceGrant in namespace \(name.namespace) permits \(object.kind)s of "
                     + "\(object.name.namespace) to refer to Service \(name.name)")
         }
-        guard let index = context.serviceIndex[name] else {
+        guard let index = references.serviceIndex[name] else {
             return unresolved(
                 "BackendNotFound", value, path + ".name",
                 "Service \(name) does not exist (or was refused)")
         }
         let number = value["port"]?.integer ?? 0
-        let service = context.services[index]
+        let service = references.services[index]
         guard
             let port = service.ports.firstIndex(where: {
                 Int($0.port) == number && $0.transport == .tcp
