@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define STATE_SYN_RECV 3
 #define STATE_LISTEN 10
 
 static const uint8_t any[16];
@@ -65,7 +66,7 @@ static bool is_ours(const struct inet_diag_msg *one, const int *ours, size_t cou
 	return false;
 }
 
-static int ask(int fd, uint8_t family, uint16_t port)
+static int ask(int fd, uint8_t family, uint16_t port, uint8_t state)
 {
 	struct {
 		struct nlmsghdr header;
@@ -79,7 +80,7 @@ static int ask(int fd, uint8_t family, uint16_t port)
 		.body = {
 			.sdiag_family = family,
 			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = 1 << STATE_LISTEN,
+			.idiag_states = 1U << state,
 			.id.idiag_sport = htons(port),
 		},
 	};
@@ -87,8 +88,17 @@ static int ask(int fd, uint8_t family, uint16_t port)
 	return send(fd, &request, sizeof(request), 0) < 0 ? -1 : 0;
 }
 
-int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual, const int *ours,
-			 size_t count)
+/* What is looked for among the sockets of a port. */
+struct wanted {
+	const uint8_t *address;
+	uint16_t port;
+	uint8_t state;
+	bool is_dual;
+	const int *ours;
+	size_t count;
+};
+
+static int find(const struct wanted *wanted)
 {
 	static const uint8_t families[] = {AF_INET, AF_INET6};
 	char room[32768] __attribute__((aligned(NLMSG_ALIGNTO)));
@@ -97,7 +107,7 @@ int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual,
 	if (fd < 0)
 		return 0;
 	for (size_t i = 0; i < 2; i++) {
-		bool is_done = ask(fd, families[i], port) != 0;
+		bool is_done = ask(fd, families[i], wanted->port, wanted->state) != 0;
 		while (!is_done) {
 			ssize_t length = recv(fd, room, sizeof(room), 0);
 			int left = (int)length;
@@ -108,15 +118,32 @@ int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual,
 
 				is_done = h->nlmsg_type == NLMSG_DONE ||
 					  h->nlmsg_type == NLMSG_ERROR;
-				if (!is_done && one->id.idiag_sport == htons(port) &&
-				    overlaps(h, one, address, is_dual) &&
-				    !is_ours(one, ours, count))
+				if (!is_done && one->id.idiag_sport == htons(wanted->port) &&
+				    overlaps(h, one, wanted->address, wanted->is_dual) &&
+				    !is_ours(one, wanted->ours, wanted->count))
 					found = 1;
 			}
 		}
 	}
 	close(fd);
 	return found;
+}
+
+int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual, const int *ours,
+			 size_t count)
+{
+	return find(&(struct wanted){.address = address,
+				     .port = port,
+				     .state = STATE_LISTEN,
+				     .is_dual = is_dual,
+				     .ours = ours,
+				     .count = count});
+}
+
+int malla_port_has_handshake(const uint8_t address[16], uint16_t port, bool is_dual)
+{
+	return find(&(struct wanted){
+		.address = address, .port = port, .state = STATE_SYN_RECV, .is_dual = is_dual});
 }
 
 int malla_listener_hush(int listener)

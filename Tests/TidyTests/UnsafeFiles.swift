@@ -47,7 +47,7 @@ enum UnsafeFiles {
         "Sources/NodeAgent/Command/": ["AgentOptions", "Mounts", "Run"],
         "Sources/NodeAgent/Identity/": ["IdentityFile"],
         "Sources/NodeAgent/Identity/WorkloadAPI/": ["WorkloadAPIStream"],
-        "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "SocketResets"],
+        "Sources/NodeAgent/Reconcile/": ["AccessLog", "Agent", "GatewayListeners", "SocketResets"],
         "Sources/Supervisor/": [
             "BlackBoxPage", "ChildProcess", "ControlSocket", "EngineNamespace", "HeldSockets",
             "NamespaceSearch", "NodeLock", "Privileges", "Remains", "Supervisor", "SupervisorError",

@@ -1,4 +1,4 @@
-/* Who else listens on a port, and listening sockets that are about to be closed. */
+/* Who else listens on a port, who comes to it, and listening sockets that are about to be closed. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,6 +10,10 @@
  * kernel has no sock_diag(7) for TCP. */
 int malla_port_has_other(const uint8_t address[16], uint16_t port, bool is_dual, const int *ours,
 			 size_t count);
+
+/* Whether a client's handshake with the port at the address is begun and not done: whoever listens
+ * there will have it in its queue, and who no longer does resets it. 0 as above. */
+int malla_port_has_handshake(const uint8_t address[16], uint16_t port, bool is_dual);
 
 /* From here on nobody new begins a connection with a listening socket: SYNs are dropped, which
  * clients send again, and then to whoever listens in its place. Handshakes that were begun go on.

@@ -18,6 +18,10 @@ struct GatewayListeners {
         var errno: Int32
     }
 
+    /// How long handshakes that were begun at what is to be closed are waited for: a round trip to
+    /// most clients. Others have to begin anew.
+    static let handshakeMax = Duration.milliseconds(250)
+
     private let link: ChildLink
     private let workers: Int
     private var opened: [Key: Opened] = [:]
@@ -35,9 +39,11 @@ struct GatewayListeners {
     /// - Returns: the descriptors of each, none where it could not be opened.
     mutating func follow(_ wanted: [GatewaySocket]) -> [[Int32]] {
         let keys = wanted.map { Key(address: $0.address, port: $0.port) }
+        var left: [Key] = []
         for (key, value) in opened where !keys.contains(key) {
             opened[key] = nil
             leaving[key] = value
+            if value.errno == 0 { left.append(key) }
         }
         let sockets = keys.map { key in
             if let known = opened[key] ?? takeBack(key), known.errno == 0 {
@@ -55,7 +61,17 @@ struct GatewayListeners {
         // Who comes meanwhile comes again, to what listens in their place: what waited in their
         // queues when they are closed would be reset.
         for socket in leaving.values.flatMap(\.sockets) { _ = malla_listener_hush(socket) }
+        let end = ContinuousClock.now + Self.handshakeMax
+        while left.contains(where: Self.hasHandshake), .now < end { malla_sleep_ms(2) }
         return sockets
+    }
+
+    /// Whether a client is half in: once it is whole it waits in a queue that the workers empty
+    /// before they let go, and would be reset else.
+    private static func hasHandshake(_ key: Key) -> Bool {
+        let message = request(key)
+        // The call reads 16 bytes.
+        return unsafe malla_port_has_handshake(message.address, key.port, message.isDual) != 0
     }
 
     /// What was to be closed, and is wanted after all.

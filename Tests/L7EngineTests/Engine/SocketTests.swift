@@ -123,4 +123,31 @@ struct SocketTests {
         #expect(accepted >= 0 && Loopback.isConnected(client))
         close(accepted)
     }
+
+    /// It was reset: its handshake ended between the last accept and the end of the socket.
+    @Test func `who is half in at a listener that is about to go is known, and gets in`() {
+        let (leaving, port) = Loopback.listen()
+        defer { close(leaving) }
+        // Its clients are half in until they say something.
+        var seconds: Int32 = 10
+        // The call reads one number.
+        unsafe _ = setsockopt(leaving, Int32(IPPROTO_TCP), TCP_DEFER_ACCEPT, &seconds, 4)
+        let client = Loopback.connect(port)
+        defer { close(client) }
+        #expect(malla_listener_hush(leaving) == 0)
+        func hasHandshake(_ last: UInt8, isDual: Bool = false) -> Bool {
+            let address: [UInt8] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, last]
+            // The call reads 16 bytes.
+            return unsafe malla_port_has_handshake(address, port, isDual) == 1
+        }
+        #expect(hasHandshake(1) && hasHandshake(9, isDual: true) && !hasHandshake(9))
+
+        Loopback.send(client, "x")
+
+        #expect(Loopback.isReadable(leaving, milliseconds: 5_000))
+        #expect(!hasHandshake(1))
+        let accepted = accept(leaving, nil, nil)
+        #expect(accepted >= 0 && Loopback.isConnected(client))
+        close(accepted)
+    }
 }
