@@ -6,17 +6,19 @@ internal import Synchronization
 
 /// The HTTP server of metrics, probes and listings: one thread, two listening sockets.
 ///
-/// - Threads: NIO's; every question goes to the agent's own thread through `Questions`.
+/// - Threads: NIO's; questions go to the agent's own thread through `Questions`, but for probes.
 final class AdminServer: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let questions: Questions
     private let flows: FlowReader
+    private let readiness: Readiness
 
     private let listening = Mutex<[any Channel]>([])
 
-    init(_ questions: Questions, _ flows: FlowReader) {
+    init(_ questions: Questions, _ flows: FlowReader, _ readiness: Readiness) {
         self.questions = questions
         self.flows = flows
+        self.readiness = readiness
     }
 
     /// Lets go of the listening sockets, which another process has too; open connections go on.
@@ -30,13 +32,15 @@ final class AdminServer: Sendable {
     func serve(_ socket: Int32, mayChange: Bool = false) throws {
         let questions = self.questions
         let flows = self.flows
+        let readiness = self.readiness
         let channel = try ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 128)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     try pipeline.configureHTTPServerPipeline()
-                    try pipeline.addHandler(AdminConnection(questions, flows, mayChange: mayChange))
+                    try pipeline.addHandler(
+                        AdminConnection(questions, flows, readiness, mayChange: mayChange))
                 }
             }
             .withBoundSocket(socket).wait()
@@ -56,11 +60,15 @@ private final class AdminConnection: ChannelInboundHandler {
     private static let bodyBytesMax = 65_536
     private var bodyBytes = 0
     private let flows: FlowReader
+    private let readiness: Readiness
     private var stream: FlowStream?
 
-    init(_ questions: Questions, _ flows: FlowReader, mayChange: Bool) {
+    init(
+        _ questions: Questions, _ flows: FlowReader, _ readiness: Readiness, mayChange: Bool
+    ) {
         self.questions = questions
         self.flows = flows
+        self.readiness = readiness
         self.mayChange = mayChange
     }
 
@@ -98,6 +106,9 @@ private final class AdminConnection: ChannelInboundHandler {
             return write(.text(405, text), context, head)
         }
         if path == "/livez" { return write(.text(200, "ok\n"), context, head) }
+        if path == "/readyz", let answer = readiness.answer {
+            return write(answer, context, head)
+        }
         if path == AdminAPI.flowEvents.path { return observe(query, context, head) }
         let promise = context.eventLoop.makePromise(of: AdminAnswer.self)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)

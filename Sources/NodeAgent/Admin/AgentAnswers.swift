@@ -2,11 +2,12 @@ internal import AdminAPI
 internal import Foundation
 
 extension Agent {
-    /// What the admin server says at `path`; `/livez` it says by itself.
+    /// What the admin server says at `path`; `/livez` it says by itself, and
+    /// `/readyz` once it knows.
     func answer(_ path: String, _ query: String) -> AdminAnswer {
         switch path {
         case "/metrics": .text(200, metrics(), "text/plain; version=0.0.4; charset=utf-8")
-        case "/readyz": readiness()
+        case "/readyz": Readiness.answer(reasons)
         case AdminAPI.status.path: json(AdminAPI.status.listing([statusItem()]))
         case AdminAPI.endpoints.path: json(AdminAPI.endpoints.listing(endpointItems()))
         case AdminAPI.services.path: json(AdminAPI.services.listing(serviceItems()))
@@ -29,7 +30,8 @@ extension Agent {
 
     /// Why this node is not ready; none when it is.
     var reasons: [String] {
-        var reasons = config.reasons
+        var reasons = snapshot == nil ? [Readiness.starting] : []
+        reasons += config.reasons
         if datapath.word == "failed" { reasons.append(datapath.failure) }
         return reasons + identity.reasons
     }
@@ -48,11 +50,6 @@ extension Agent {
         case .success(let items): json(AdminAPI.policyTrace.listing(items))
         case .failure(let fault): .text(400, fault.text + "\n")
         }
-    }
-
-    private func readiness() -> AdminAnswer {
-        reasons.isEmpty
-            ? .text(200, "ok\n") : .text(503, reasons.map { $0 + "\n" }.joined())
     }
 
     private func json<Item>(_ listing: Listing<Item>) -> AdminAnswer {

@@ -9,11 +9,11 @@ internal import MeshModel
 internal import NIOCore
 internal import Supervisor
 
-/// The agent proper: one thread that reads the directory, brings it into datapath and engine, and
-/// answers what the admin server is asked.
+/// The agent proper: one thread that has the directory read, brings it into datapath and engine,
+/// and answers what the admin server is asked.
 ///
-/// - Threads: one; the engine's workers, NIO's thread and the access log's are behind
-///   `Engine`, `Questions` and `AccessLog`.
+/// - Threads: one; the engine's workers, NIO's thread, the access log's and the one that reads are
+///   behind `Engine`, `Questions`, `AccessLog` and `Aside`.
 final class Agent {
     /// How long what is open may go on once the agent is told to end, and where another serves
     /// already: nobody waits for this one then, and a tunnel cannot be moved.
@@ -35,14 +35,16 @@ final class Agent {
     private let logger: Logger
     private let link: ChildLink
     private let questions: Questions
+    /// Asked before there is anything to tell.
+    private var early: [Question] = []
+    private let readiness = Readiness()
     /// Made when this thread has dropped what its own must not inherit.
     private var server: AdminServer?
     private let signals: Int32
 
-    private var store: ConfigStore
+    private let reader: ConfigReader
     let keeper: LastGoodKeeper
     private var reading: ReadingMark
-    private var watch: DirectoryWatch
     private var links = LinkWatch()
     let accessLog: AccessLog?
     private(set) var config: ConfigState
@@ -82,11 +84,10 @@ final class Agent {
             LastGoodDirectory(state: options.state, configuration: options.config))
         self.keeper = keeper
         reading = ReadingMark(state: options.state)
-        store = ConfigStore(
-            directory: options.config, rootNamespace: options.identity.rootNamespace
-        ) { keeper.load() }
+        reader = ConfigReader(
+            directory: options.config, rootNamespace: options.identity.rootNamespace,
+            keeper: keeper)
         identity = IdentityState(options.identity)
-        watch = DirectoryWatch(directory: options.config)
         config = ConfigState(directory: options.config)
         accessLog = try options.accessLog.map { try AccessLog($0, logger) }
         var datapathOptions = DatapathOptions(
@@ -130,11 +131,12 @@ final class Agent {
                 (seconds, isReplaced) = (Self.replacedDrainSeconds, true)
                 break
             }
-            if let written = watch.takeWritten() { refill(written) }
-            if watch.isStale() { reload() }
+            if let written = reader.takeWritten() { refill(written) }
+            if reader.isStale() { reload() }
             followInterfaces()
             answer()
             tick()
+            readiness.publish(reasons)
         }
         drain(seconds: seconds, isReplaced: isReplaced)
     }
@@ -166,6 +168,7 @@ final class Agent {
             bringLinkUp()
             report()
         }
+        readiness.publish(reasons)
         if isResumed {
             readAgain()
         } else if config.problem.isEmpty {
@@ -180,8 +183,8 @@ final class Agent {
     /// kept takes half the time. So is one that may not survive the directory.
     private func readFirst(_ isFirst: Bool) throws -> Bool {
         if !isFirst || reading.isDeadly {
-            config.read(store.fallBack(), at: Date())
-            if store.inForce.objectCount > 0 {
+            config.read(aside { [reader] in reader.fallBack() }, at: Date())
+            if reader.objectCount > 0 {
                 reconcile()
                 return true
             }
@@ -189,19 +192,53 @@ final class Agent {
         reading.begin()
         defer { reading.end() }
         do throws(ConfigError) {
-            try readDirectory()
+            reconcile(try readDirectory())
         } catch {
             if isFirst { throw StartError.unreadable("\(error)") }
             config.failed(error)
+            reconcile()
         }
-        reconcile()
         return false
     }
 
-    private func readDirectory() throws(ConfigError) {
+    /// What reading the directory came to; no snapshot where nothing has changed.
+    private struct Reading: Sendable {
+        var result: Result<ConfigResult, ConfigError>
+        var snapshot: Snapshot?
+        var compileDuration = Duration.zero
+    }
+
+    /// - Returns: the snapshot to be brought into force; `nil`: nothing has changed.
+    private func readDirectory() throws(ConfigError) -> Snapshot? {
         let begun = ContinuousClock.now
-        config.read(try store.reload { watch.isBeingWritten($0) }, at: Date())
-        times.read = .now - begun
+        let compilation = self.compilation
+        let isFirst = snapshot == nil
+        let reading = aside { [reader] in
+            var reading = Reading(result: reader.reload())
+            let begun = ContinuousClock.now
+            if case .success(let result) = reading.result, result.isChanged || isFirst {
+                reading.snapshot = compilation.compile(result.mesh)
+                reading.compileDuration = .now - begun
+            }
+            return reading
+        }
+        config.read(try reading.result.get(), at: Date())
+        times.read = .now - begun - reading.compileDuration
+        if reading.snapshot != nil { times.compile = reading.compileDuration }
+        return reading.snapshot
+    }
+
+    /// Waits until `work` is done elsewhere, and answers meanwhile. Nothing of the agent changes
+    /// until then.
+    private func aside<Outcome: Sendable>(_ work: @escaping @Sendable () -> Outcome) -> Outcome {
+        let aside = Aside(questions, work)
+        while true {
+            if let outcome = aside.outcome { return outcome }
+            var event = pollfd(fd: questions.descriptor, events: Int16(POLLIN), revents: 0)
+            // One record, which outlives the call.
+            _ = unsafe poll(&event, 1, Self.tickMilliseconds)
+            answer()
+        }
     }
 
     /// The directory, after what an earlier agent kept of it.
@@ -209,6 +246,7 @@ final class Agent {
         guard !reading.isDeadly else {
             let error = ConfigError.deadly(directory: options.config, deaths: reading.deaths)
             config.failed(error)
+            readiness.publish(reasons)
             return logger.error("\(error)")
         }
         reload()
@@ -220,6 +258,7 @@ final class Agent {
         if !datapath.failure.isEmpty, inheritance.restarts == 0 {
             throw StartError.datapath(datapath.failure)
         }
+        if snapshot == nil { readiness.publish(reasons) }
         try openAdmin()
     }
 
@@ -234,7 +273,7 @@ final class Agent {
             throw StartError.admin(address.description, errno: errno)
         }
         let port = malla_local_port(socket)
-        let server = AdminServer(questions, flows)
+        let server = AdminServer(questions, flows, readiness)
         self.server = server
         try server.serve(socket)
         try server.serve(inheritance.unixSocket, mayChange: true)
@@ -254,19 +293,20 @@ final class Agent {
         var events = [
             pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
             pollfd(fd: questions.descriptor, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: watch.pollable, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: reader.pollable, events: Int16(POLLIN), revents: 0),
             pollfd(fd: links.descriptor, events: Int16(POLLIN), revents: 0),
         ]
         // The array outlives the call, which fills in four records.
         _ = unsafe poll(
-            &events, 4, watch.hasNews ? 0 : links.wait(Self.tickMilliseconds))
+            &events, 4, reader.hasNews ? 0 : links.wait(Self.tickMilliseconds))
     }
 
     /// Where endpoints alone are new, without a look at everything else.
     private func refill(_ written: WrittenFiles) {
         let begun = ContinuousClock.now
-        let result = store.refill(written) { watch.isBeingWritten($0) }
-        guard let result else { return watch.postpone() }
+        guard let result = aside({ [reader] in reader.refill(written) }) else {
+            return reader.postpone()
+        }
         times.read = .now - begun
         config.read(result, at: Date())
         if result.isChanged { reconcile() }
@@ -274,30 +314,37 @@ final class Agent {
     }
 
     private func keep() {
-        keeper.keep(store.inForce)
-        store.settleInForce()
+        reader.keep(by: keeper)
     }
 
     private func reload() {
         reading.begin()
         defer { reading.end() }
-        for path in watch.takeGivenUp() {
+        for path in reader.takeGivenUp() {
             logger.warning("\(path): open for writing for too long; it is read as it is")
         }
         do throws(ConfigError) {
-            try readDirectory()
+            if let new = try readDirectory() { reconcile(new) } else { report() }
         } catch {
             config.failed(error)
+            readiness.publish(reasons)
             return logger.error("\(error)")
         }
-        if config.result.isChanged || snapshot == nil { reconcile() } else { report() }
+        readiness.publish(reasons)
         keep()
         // What a whole reading leaves free would stay with the process for ever.
         malla_trim()
     }
 
     private func answer() {
-        for question in questions.take() {
+        let asked = early + questions.take()
+        early = []
+        for question in asked {
+            // A listing says nothing before a configuration is in force; whoever asks waits.
+            if snapshot == nil, question.path != "/metrics" {
+                early.append(question)
+                continue
+            }
             question.answer.succeed(answer(question.path, question.query))
         }
     }
@@ -408,16 +455,25 @@ final class Agent {
     /// The new snapshot into engine and datapath. The engine is first, and keeps what was captured
     /// before: no connection meets an engine that does not know where it wanted to go.
     private func reconcile() {
-        config.generation += 1
         let begun = ContinuousClock.now
-        var mesh = config.result.mesh
-        mesh.hostAddresses = hostAddresses
-        let new = SnapshotCompiler.compile(
-            mesh, node: options.nodeName, version: config.generation,
-            after: snapshot,
-            avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
+        let new = compilation.compile(config.result.mesh)
+        times.compile = .now - begun
+        reconcile(new)
+    }
+
+    /// The next snapshot, but for the mesh.
+    private var compilation: Compilation {
+        Compilation(
+            node: options.nodeName, version: config.generation + 1, previous: snapshot,
+            hostAddresses: hostAddresses,
+            numbersInUse: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
+    }
+
+    private func reconcile(_ new: Snapshot?) {
+        guard let new else { return }
+        config.generation += 1
         snapshot = new
-        let compiled = ContinuousClock.now
+        let begun = ContinuousClock.now
         // Nothing goes in plain text because a certificate is not there yet.
         identity.follow(new)
         turnIdentity()
@@ -426,8 +482,7 @@ final class Agent {
         let served = ContinuousClock.now
         apply(new)
         if new.delta == nil { engine.policiesAreApplied() }
-        times.compile = compiled - begun
-        times.engine = served - compiled
+        times.engine = served - begun
         times.attach = datapath.datapath?.attachDuration ?? .zero
         times.maps = .now - served - times.attach
         healthChecks.follow(new.healthChecks)
@@ -506,7 +561,7 @@ final class Agent {
             let signal = malla_signals_next(signals)
             if signal == SIGTERM || signal == SIGINT { engine.hasten(seconds: Self.drainSeconds) }
             // What changes now is the next agent's.
-            _ = watch.wait(timeoutMilliseconds: 0)
+            reader.forget()
             answer()
         }
         accessLog?.end()
