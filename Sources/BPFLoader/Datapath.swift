@@ -453,7 +453,8 @@ public final class Datapath {
                 line("malla_known", "hash", known.addresses.count, known.addresses.entriesMax, 0),
                 line("malla_held", "lpm_trie", known.blocks.count, known.blocks.entriesMax, 0),
                 line(
-                    "malla_space", "hash", namespaces.spaces.count, namespaces.spaces.entriesMax, 0),
+                    "malla_space", "hash", namespaces.spaces.count,
+                    namespaces.spaces.entriesMax, 0),
                 line("malla_uplinks", "hash", uplinkRows.count, uplinkRows.entriesMax, 0),
                 line("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
                 line("malla_setting", "array", 1, settings.entriesMax, 0),

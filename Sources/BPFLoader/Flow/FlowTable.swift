@@ -19,7 +19,8 @@ struct FlowTable: ~Copyable {
 
     /// Opens the maps and gives every endpoint its quota.
     ///
-    /// - Parameter quotaMax: flows that one endpoint may hold, but for an eighth of the table at most.
+    /// - Parameter quotaMax: flows that one endpoint may hold; never more than an eighth of the
+    ///   table.
     init(_ object: borrowing BPFObject, quotaMax: UInt32) throws(BPFError) {
         let flows = try BPFMap<malla_flow_key, malla_flow>(
             adopting: object.map("malla_flow"), name: "malla_flow")

@@ -72,7 +72,7 @@ enum AgentChecks {
 
     /// Nine tenths full: what the programs write themselves, nobody refuses before it is too late.
     static func maps(_ maps: [BPFStatsItem.Map]) -> CheckItem {
-        // Of the ring a place is used again, and is never given back; in an LRU the oldest makes room.
+        // The ring gives no place back and needs none; in an LRU the oldest makes room.
         let full = maps.filter {
             ["hash", "lpm_trie"].contains($0.type) && $0.name != "malla_ring"
                 && $0.entries * 10 >= $0.entriesMax * 9

@@ -65,6 +65,20 @@ struct CheckTests {
         #expect(Set(items.map(\.name)).count == items.count)
     }
 
+    @Test func `a map that is nine tenths full is warned of before it refuses`() {
+        func map(_ name: String, _ type: String, _ entries: UInt64) -> BPFStatsItem.Map {
+            BPFStatsItem.Map(name: name, type: type, entries: entries, entriesMax: 100)
+        }
+        let fit = [
+            map("malla_flow", "hash", 89), map("malla_ring", "hash", 100),
+            map("malla_dialled", "lru_hash", 100), map("malla_node", "array", 100),
+        ]
+        #expect(AgentChecks.maps(fit).status == "OK")
+        let item = AgentChecks.maps(fit + [map("malla_range", "lpm_trie", 90)])
+        #expect(item.status == "WARN")
+        #expect(item.message == "malla_range holds 90 of 100")
+    }
+
     @Test func `a full map is a warning although the agent is ready`() throws {
         var status = try #require(Sample.status.items.first)
         status.ready = true
