@@ -106,6 +106,8 @@ extension Worker {
     }
 
     private func replaceListeners(_ wanted: [Int32]) {
+        // Another accepts, and their owner has closed them.
+        guard drainUntil == nil || acceptsInDrain else { return }
         var kept: [Link] = []
         for link in listeners {
             let index = wanted.firstIndex(of: link.it.descriptor)

@@ -354,10 +354,15 @@ final class Agent {
     /// A worker has not taken the last configuration.
     private var isBehind = false
 
-    private func tick() {
+    private func isTickDue() -> Bool {
         let now = ContinuousClock.now
-        if let lastTick, now - lastTick < .milliseconds(Self.tickMilliseconds) { return }
+        if let lastTick, now - lastTick < .milliseconds(Self.tickMilliseconds) { return false }
         lastTick = now
+        return true
+    }
+
+    private func tick() {
+        guard isTickDue() else { return }
         ticks += 1
         datapath.collect()
         if let loaded = datapath.datapath { flows.note(loaded.eventCounts()) }
@@ -490,6 +495,18 @@ final class Agent {
         if !isBehind { logger.info("generation \(config.generation) is in force") }
     }
 
+    private func compile() -> Snapshot {
+        config.generation += 1
+        var mesh = config.result.mesh
+        mesh.hostAddresses = hostAddresses
+        let new = SnapshotCompiler.compile(
+            mesh, node: options.nodeName, version: config.generation,
+            after: snapshot,
+            avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
+        snapshot = new
+        return new
+    }
+
     private func turnIdentity() {
         for line in identity.turn() { logger.notice("\(line)") }
         guard let credentials = identity.identities?.credentials,
@@ -543,6 +560,36 @@ final class Agent {
         for one in inheritance.capturedListeners { close(one) }
     }
 
+    /// The directory has changed since this one began to drain, and was not read yet.
+    private var isBehindDirectory = false
+
+    /// While it drains: whom nobody believes any more, and who is gone, loses what is open here,
+    /// too. The datapath's maps, the listening sockets and what is kept on the disk are the next
+    /// agent's: none of them is touched.
+    private func followWhileDraining(isReplaced: Bool) {
+        isBehindDirectory = reader.forget() || isBehindDirectory
+        guard isTickDue() else { return }
+        turnIdentity()
+        // The kernel judges by what the next agent has made of it: since the last tick, at least.
+        engine.policiesAreApplied()
+        // Without a next agent all ends in a moment.
+        guard isReplaced, isBehindDirectory else { return }
+        isBehindDirectory = false
+        let read: Snapshot?
+        do throws(ConfigError) {
+            read = try readDirectory()
+        } catch {
+            isBehindDirectory = true
+            return config.failed(error)
+        }
+        guard let new = read else { return }
+        config.generation += 1
+        snapshot = new
+        identity.follow(new)
+        turnIdentity()
+        isBehind = !engine.adopt(new, sockets: new.gatewaySockets.map { _ in [] })
+    }
+
     private func drain(seconds: Int, isReplaced: Bool) {
         flows.stop()
         logger.notice("draining, at most \(seconds) s")
@@ -560,8 +607,7 @@ final class Agent {
             waitForEvents()
             let signal = malla_signals_next(signals)
             if signal == SIGTERM || signal == SIGINT { engine.hasten(seconds: Self.drainSeconds) }
-            // What changes now is the next agent's.
-            reader.forget()
+            followWhileDraining(isReplaced: isReplaced)
             answer()
         }
         accessLog?.end()

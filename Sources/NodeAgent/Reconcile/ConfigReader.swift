@@ -27,8 +27,8 @@ final class ConfigReader: Sendable {
     func takeGivenUp() -> [String] { watch.withLock { $0.takeGivenUp() } }
     func isStale() -> Bool { watch.withLock { $0.isStale() } }
     func postpone() { watch.withLock { $0.postpone() } }
-    /// Lets go of what changed: it is another's to read.
-    func forget() { _ = watch.withLock { $0.wait(timeoutMilliseconds: 0) } }
+    /// Whether anything changed since it was last asked so; what it was is let go of.
+    func forget() -> Bool { watch.withLock { $0.wait(timeoutMilliseconds: 0) } }
 
     // MARK: Reading
 

@@ -69,6 +69,30 @@ struct RecheckTests {
         #expect(Loopback.receive(client).isEmpty)
     }
 
+    @Test func `an engine that drains ends the tunnels of those whom nobody believes any more`()
+        throws
+    {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        let server = try #require(mesh.server)
+        #expect(server.stopAccepting(seconds: 60))
+        #expect(Self.echoes(client))
+        let other = try TestAuthority()
+        defer { other.remove() }
+        server.adopt(try Self.credentials(mesh, TunnelMesh.serverID, roots: [other], version: 2))
+        #expect(TunnelMesh.counts(server, Self.ended + " 1"))
+        #expect(Loopback.receive(client).isEmpty)
+        // What listens is the next one's: nobody is accepted here.
+        let accepted = server.totals().connections
+        let late = Loopback.connect(to: UInt32(truncatingIfNeeded: mesh.pod.low), 15008)
+        defer { close(late) }
+        #expect(!Loopback.isReadable(late, milliseconds: 200))
+        #expect(server.totals().connections == accepted)
+    }
+
     @Test func `a pod that is gone, and one of another account, lose their tunnels`() throws {
         for change in ["gone", "renamed"] {
             let (mesh, client) = try Self.opened()
