@@ -246,6 +246,42 @@ struct MutualTLSTests {
         #expect(load.text.contains(" failed=0 refused=0 "), "\(load.text)\n\(mesh.logs)")
     }
 
+    @Test(arguments: ["client", "far"]) func `a pod that leaves the mesh keeps its connections`(
+        _ leaving: String
+    ) throws {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        let server = try far.start(
+            "ticker", ["/usr/bin/python3", "-c", PythonPrograms.ticker, "45000"])
+        try eventually("it listens") { server.text.contains("up") }
+        let stream = try mesh.client.start(
+            "stream", ["/usr/bin/python3", "-c", PythonPrograms.listener, far.v4, "45000"])
+        func goesOn() throws {
+            let before = stream.text.count
+            try eventually("it goes on\n\(mesh.logs)") { stream.text.count > before + 60 }
+        }
+        try goesOn()
+        let text = try Command.shell("cat \(mesh.bed.configuration)/bed.yaml")
+        let plain = "labels: {app: \(leaving)}"
+        #expect(text.contains(plain))
+        try mesh.bed.configure(
+            "bed.yaml",
+            text.replacing(plain, with: "labels: {app: \(leaving), malla.io/mesh: disabled}"))
+        let streams = "malla_tunnel_streams_total{side=\"downstream\"}"
+        let server2 = mesh.bed[node: "n2"]
+        try eventually("what begins now is plain\n\(mesh.logs)") {
+            let before = try server2.metric(streams)
+            let answer = try mesh.client.curl("http://\(far.v4):8080/")
+            return try answer.status == 200 && server2.metric(streams) == before
+        }
+        try goesOn()
+        let ended = "malla_tunnels_ended_total{side=\"\(leaving == "far" ? "down" : "up")stream\","
+        let node = leaving == "far" ? server2 : mesh.node
+        #expect(try node.metric(ended + "reason=\"not_allowed_any_more\"}") == 0)
+        #expect(stream.exitStatus == nil, "\(mesh.logs)")
+    }
+
     private static func pace(_ rate: String, seconds: String) -> [String] {
         [
             Binaries.pace, rate, "16", seconds, SmallMesh.engineFar.v4, "80", "/",

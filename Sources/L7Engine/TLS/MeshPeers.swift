@@ -140,6 +140,9 @@ final class MeshPeers: Sendable {
         return workload.isMeshed && snapshot.isLocal(workload)
     }
 
+    /// Whether a pod of this node has the address, in the mesh or not.
+    func hosts(_ address: IPAddress) -> Bool { isLocal(address) }
+
     /// Who the pod at an address must prove to be; `nil`: it is no pod.
     func id(at address: IPAddress) -> String? {
         guard let index = snapshot.workloadsByAddress[address] else { return nil }

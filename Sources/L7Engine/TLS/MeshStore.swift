@@ -32,7 +32,8 @@ final class MeshContexts: Sendable {
 final class MeshTable: Sendable {
     /// By identity.
     let contexts: [SPIFFEID: MeshContexts]
-    /// For the names of peers in this mesh; `nil` while the node has no certificate at all.
+    /// For the names of peers in this mesh; `nil` until the node has had a certificate: the last pod
+    /// may leave the mesh, and what it has open goes on.
     let trustDomain: TrustDomain?
     /// What peers are believed by; another one with every change of a bundle.
     let trust: MeshTrust
@@ -74,7 +75,8 @@ struct MeshStore {
         // Without any certificate there is a table, too: nothing goes in plain text meanwhile.
         table = MeshTable(
             contexts: known.mapValues(\.contexts),
-            trustDomain: credentials.svids.keys.first?.trustDomain, trust: trust)
+            trustDomain: credentials.svids.keys.first?.trustDomain ?? table?.trustDomain,
+            trust: trust)
     }
 
     private mutating func make(_ svid: X509SVID) -> MeshContexts? {

@@ -107,7 +107,8 @@ extension Worker {
         guard target.address == carrier.it.target.address else { return .foreign }
         // A tunnel in a tunnel would lead past every check.
         guard target.port != Self.tunnelPort else { return .foreign }
-        guard !hasRunOut(carrier) else {
+        // The pod may have left the mesh, and its peer may not have heard.
+        guard !hasRunOut(carrier), takesTunnels(carrier) else {
             drainCarrier(carrier)
             return .unavailable
         }

@@ -1,6 +1,7 @@
 // Tunnels that are open, held against what is in force now: who was believed when a tunnel began
 // may have been revoked since, and pods come and go. What would not be opened any more ends, and
-// nothing else: a certificate that runs out, or is followed by another, has its tunnel drained.
+// nothing else: a certificate that runs out, or is followed by another, has its tunnel drained, and
+// so has a pod that leaves the mesh and stays where it is.
 
 internal import MeshModel
 
@@ -31,7 +32,7 @@ extension Worker {
     /// address is; and what was revoked, or what pods went, while the handshake lasted counts, too.
     func isStillBelieved(_ carrier: Link) -> Bool {
         guard current >= 0, let peers = configs[current].config?.peers,
-            isAllowed(carrier, peers)
+            isAllowed(carrier, peers), isMeshed(carrier, peers)
         else {
             turnAway(carrier, .nameMismatch, .wrongPeer)
             return false
@@ -58,15 +59,24 @@ extension Worker {
         return isShown ? carrier.it.shown : nil
     }
 
+    /// Both ends are there, and who they have proved to be.
     private func isAllowed(_ carrier: Link, _ peers: MeshPeers) -> Bool {
         guard let id = peerID(of: carrier) else { return false }
         let known = peers.id(at: carrier.it.peer.address)
-        if carrier.it.isServer {
-            // A peer that is no pod was believed for what it proved.
-            return peers.serves(carrier.it.target.address) && known ?? id == id
-        }
-        let pool = carrier.it.pool
-        return known == id && (pool.it.isNode || peers.serves(pool.it.source))
+        // A peer that is no pod was believed for what it proved.
+        guard carrier.it.isServer ? known ?? id == id : known == id else { return false }
+        return ownPod(of: carrier).map(peers.hosts) ?? true
+    }
+
+    /// The pod of this node at its end is in the mesh: only then it begins anything.
+    private func isMeshed(_ carrier: Link, _ peers: MeshPeers) -> Bool {
+        ownPod(of: carrier).map(peers.serves) ?? true
+    }
+
+    /// The pod of this node at its end; `nil`: a Gateway.
+    private func ownPod(of carrier: Link) -> IPAddress? {
+        if carrier.it.isServer { return carrier.it.target.address }
+        return carrier.it.pool.it.isNode ? nil : carrier.it.pool.it.source
     }
 
     /// The source of the series that it is counted in: what a Gateway sends by a tunnel is its own.
@@ -76,10 +86,7 @@ extension Worker {
 
     /// The pod of this node at its end has another account now: what it has proved to be is over.
     private func isRenamed(_ carrier: Link, _ old: MeshPeers, _ peers: MeshPeers) -> Bool {
-        let pool = carrier.it.pool
-        if !carrier.it.isServer, pool.it.isNode { return false }
-        let pod = carrier.it.isServer ? carrier.it.target.address : pool.it.source
-        return old.id(at: pod) != peers.id(at: pod)
+        ownPod(of: carrier).map { old.id(at: $0) != peers.id(at: $0) } ?? false
     }
 
     /// For the series that it is counted in.

@@ -495,18 +495,6 @@ final class Agent {
         if !isBehind { logger.info("generation \(config.generation) is in force") }
     }
 
-    private func compile() -> Snapshot {
-        config.generation += 1
-        var mesh = config.result.mesh
-        mesh.hostAddresses = hostAddresses
-        let new = SnapshotCompiler.compile(
-            mesh, node: options.nodeName, version: config.generation,
-            after: snapshot,
-            avoiding: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
-        snapshot = new
-        return new
-    }
-
     private func turnIdentity() {
         for line in identity.turn() { logger.notice("\(line)") }
         guard let credentials = identity.identities?.credentials,

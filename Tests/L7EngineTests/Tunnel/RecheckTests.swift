@@ -114,6 +114,43 @@ struct RecheckTests {
         }
     }
 
+    @Test(arguments: ["web", "stock"]) func `a pod that leaves the mesh keeps what it has open`(
+        _ leaving: String
+    ) throws {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        func adopt(isThere: Bool) {
+            mesh.adoptMesh { all in
+                guard let index = all.workloads.firstIndex(where: { $0.name.name == leaving })
+                else { return }
+                all.workloads[index].isMeshed = false
+                if !isThere { all.workloads.remove(at: index) }
+            }
+        }
+        adopt(isThere: true)
+        #expect(Self.echoes(client))
+        // It was the last one of its account: the agent takes its certificate away.
+        let engine = try #require(leaving == "web" ? mesh.client : mesh.server)
+        let bundles = try mesh.credentials([]).bundles
+        engine.adopt(Credentials(version: 3, bundles: bundles))
+        adopt(isThere: true)
+        #expect(Self.echoes(client))
+        // What begins now is plain.
+        let late = Loopback.connect(mesh.port)
+        defer { close(late) }
+        #expect(Self.echoes(late))
+        #expect(
+            mesh.client.exposition().contains("malla_tunnel_streams_total{side=\"upstream\"} 1\n"))
+
+        adopt(isThere: false)
+        #expect(Loopback.receive(client).isEmpty)
+        let ended = leaving == "web" ? Self.endedHere : Self.ended
+        #expect(TunnelMesh.counts(engine, ended + " 1"))
+    }
+
     @Test func `a pod that gets another account ends the tunnels of peers outside, too`() throws {
         let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
         defer { mesh.stop() }
