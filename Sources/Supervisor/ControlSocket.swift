@@ -18,6 +18,14 @@ struct ControlSocket: ~Copyable {
         return (ends[0], ends[1])
     }
 
+    /// The other end is gone, or has closed it.
+    var isHungUp: Bool {
+        var event = pollfd(fd: descriptor.number, events: 0, revents: 0)
+        // The call fills in one record.
+        _ = unsafe poll(&event, 1, 0)
+        return event.revents & Int16(POLLHUP | POLLERR) != 0
+    }
+
     /// - Returns: 0 or a positive errno; `EPIPE` when the other end is gone.
     func send(_ message: ControlMessage, _ descriptors: [Int32] = []) -> Int32 {
         let bytes = message.bytes

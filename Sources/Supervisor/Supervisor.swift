@@ -309,6 +309,8 @@ public struct Supervisor: ~Copyable {
     private mutating func hearSuccessor() {
         guard let (message, descriptors) = successor?.receive() else {
             successor = nil
+            // It may have written there, and has ended instead of serving.
+            if child?.hasServed == true { _ = setEngineSlot(held.engineNumbers?.interface ?? 0) }
             return
         }
         for one in descriptors { close(one) }
@@ -410,6 +412,11 @@ public struct Supervisor: ~Copyable {
             one.killAt = .max
         }
         guard let due = clearSlotAt, time >= due else { return }
+        // Whom we take over from serves until our child does, however long that takes.
+        if held.isPredecessorServing {
+            clearSlotAt = time + Self.slotMilliseconds
+            return
+        }
         clearSlotAt = nil
         if setEngineSlot(0) { log("no agent has served for 2 s: the engine's slot is cleared") }
     }

@@ -153,6 +153,14 @@ struct Holdings: ~Copyable {
         }
     }
 
+    /// The predecessor goes on: it closes the connection when it has heard that our child serves.
+    var isPredecessorServing: Bool {
+        switch predecessor {
+        case .some(let predecessor): !predecessor.isHungUp
+        case .none: false
+        }
+    }
+
     /// Our child serves: the predecessor may end. It hears that once; then nobody is there.
     func tellPredecessor() {
         switch predecessor {

@@ -124,6 +124,35 @@ struct TakeoverTests {
         #expect(try node.curl("http://127.0.0.1/").status == 200)
     }
 
+    @Test func `a takeover that takes long, and fails, takes nothing from the agent that serves`()
+        throws
+    {
+        let quiet = try SmallMesh.bed { bed in try EngineAbsence.close("client", bed) }
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let old = try node.startAgent()
+        let url = SmallMesh.engineNear.urls[0]
+        func expectService(for seconds: Double, _ when: String) throws {
+            let end = ContinuousClock.now + .seconds(seconds)
+            repeat {
+                let answer = try quiet.bed["client"].curl(url)
+                #expect(answer.status == 200, "\(when): \(answer)\n\(old.text.suffix(2000))")
+            } while .now < end
+        }
+        let next = try node.start("next", node.agentArguments(more: ["--takeover"]))
+        try eventually("its child is there") { node.child(of: next) != nil }
+        // It never comes to serve.
+        let child = try #require(node.child(of: next))
+        kill(child, SIGSTOP)
+        try expectService(for: 4, "while the next one starts")
+        #expect(!next.text.contains("the engine's slot is cleared"), "\(next.text)")
+
+        next.signal(SIGKILL)
+        #expect(next.wait(seconds: 5) != 0)
+        try expectService(for: 1, "behind its death")
+        #expect(old.exitStatus == nil)
+    }
+
     @Test func `there must be somebody to take over from, and as many workers`() throws {
         let quiet = try SmallMesh.bed()
         defer { quiet.bed.close() }
