@@ -69,6 +69,35 @@ struct IdentityTests {
         #expect(try bed.shell("stat -c %u /proc/\(child ?? "none")/maps") == "0\n")
     }
 
+    @Test func `who takes another's place waits for the Workload API, and not for ever`() throws {
+        let bed = try IdentityBed()
+        defer { bed.close() }
+        try bed.makeWorkload("n1")
+        let server = try bed.startWorkloadAPI()
+        let agent = try bed.start("n1", source: ["--workload-api", "\(bed.path)/api.sock"])
+        try agent.waitForCertificates(1)
+        func restart() throws {
+            let before = try agent.serving()
+            agent.process.signal(SIGUSR2)
+            try eventually("another serves; \(agent.process.text.suffix(2_000))", within: 30) {
+                try ![0, before].contains(agent.serving())
+            }
+        }
+        for _ in 1...3 {
+            try restart()
+            // Its first answers.
+            #expect(try agent.certificates("workload").map(\.state) == ["valid"])
+        }
+        let vain = "has not answered within 5 s"
+        #expect(!agent.process.text.contains(vain), "\(agent.process.text)")
+        // Without an API the node serves.
+        server.stop()
+        try bed.shell("rm -f api.sock")
+        try restart()
+        #expect(agent.process.text.contains(vain), "\(agent.process.text)")
+        #expect(try agent.certificates("workload").map(\.state) == ["missing"])
+    }
+
     @Test func `a bundle that cannot be had keeps the node from being ready, and says why`() throws
     {
         let bed = try IdentityBed()
@@ -142,6 +171,13 @@ private final class IdentityBed {
             }
         }
 
+        /// The process that answers, 0: none does.
+        func serving() throws -> Int {
+            let status = try get("/v1/status")
+            guard let place = status.firstRange(of: "\"pid\":") else { return 0 }
+            return Int(status[place.upperBound...].prefix { $0.isNumber }) ?? 0
+        }
+
         func pem(to file: String) throws {
             let text = try malla("certs", "--pem").output
             try text.write(toFile: "\(bed.path)/\(file)", atomically: true, encoding: .utf8)
@@ -160,6 +196,7 @@ private final class IdentityBed {
 
     let path: String
     private var agents: [Agent] = []
+    private var servers: [TestProcess] = []
 
     init() throws {
         path = NSTemporaryDirectory() + "malla-identity-" + UUID().uuidString
@@ -182,15 +219,45 @@ private final class IdentityBed {
         try Command.shell("cd \(path)\n" + script)
     }
 
-    func start(_ name: String, as user: [String] = []) throws -> Agent {
+    /// A certificate for the account, and the message that gives it.
+    func makeWorkload(_ account: String) throws {
+        try shell(
+            """
+            openssl req -x509 -newkey ed25519 -nodes -keyout ca.key -out ca.crt -subj /CN=ca \
+              -days 3 -addext keyUsage=critical,keyCertSign,cRLSign
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key \
+              -out own.csr -subj /CN=x
+            printf 'subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/%s\\n%s\\n' \(account) \
+              'keyUsage=digitalSignature' > own.ext
+            openssl x509 -req -in own.csr -CA ca.crt -CAkey ca.key -days 1 -extfile own.ext \
+              -out own.crt
+            cat > said.json <<END
+            {"svids": [{"id": "spiffe://cluster.local/ns/shop/sa/\(account)", "chain": "own.crt",
+             "key": "own.key", "bundle": "ca.crt"}]}
+            END
+            """)
+    }
+
+    func startWorkloadAPI() throws -> TestProcess {
+        let script = Binaries.repository + "/Tests/NodeAgentTests/Fixtures/workload_api.py"
+        let server = try Command.background(
+            ["sh", "-c", "cd \(path) && exec /usr/bin/python3 \(script) api.sock said.json"],
+            log: path + "/server.log")
+        let socket = path + "/api.sock"
+        try eventually("the API listens") { FileManager.default.fileExists(atPath: socket) }
+        servers.append(server)
+        return server
+    }
+
+    /// - Parameter source: of identities; `nil`: an authority that all share.
+    func start(_ name: String, as user: [String] = [], source: [String]? = nil) throws -> Agent {
         let socket = "\(path)/\(name).sock"
         let process = try Command.background(
             user + [
                 Binaries.agent, "run", "--datapath", "off", "--workers", "1", "--node", name,
                 "--config", "\(path)/config", "--state", "\(path)/\(name)-state",
-                "--socket", socket, "--admin", "127.0.0.1:0", "--ca", "\(path)/ca",
-                "--cert-ttl", "12s",
-            ], log: "\(path)/\(name).log")
+                "--socket", socket, "--admin", "127.0.0.1:0", "--cert-ttl", "12s",
+            ] + (source ?? ["--ca", "\(path)/ca"]), log: "\(path)/\(name).log")
         let agent = Agent(name: name, socket: socket, process: process, bed: self)
         agents.append(agent)
         return agent
@@ -198,6 +265,7 @@ private final class IdentityBed {
 
     func close() {
         for agent in agents { agent.process.stop() }
+        for server in servers { server.stop() }
         agents = []
         try? FileManager.default.removeItem(atPath: path)
     }

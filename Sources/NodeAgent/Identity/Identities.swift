@@ -57,6 +57,8 @@ struct Identities {
     var title: String { source.title }
     var trustDomain: TrustDomain { source.trustDomain }
     var warnings: [String] { source.warnings }
+    var bell: Int32 { source.bell }
+    func hasAnswered() -> Bool { source.hasAnswered() }
 
     /// The accounts that the node's pods have; all others lose their certificates.
     mutating func follow(_ accounts: Set<ObjectName>) {

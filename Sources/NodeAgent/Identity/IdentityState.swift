@@ -1,3 +1,4 @@
+internal import CLinux
 internal import L7Engine
 internal import MeshModel
 
@@ -5,6 +6,11 @@ internal import MeshModel
 ///
 /// - Threads: the agent's.
 struct IdentityState {
+    /// So long an agent that starts waits for what its source has: who takes another's place without
+    /// a certificate fails what that one would have carried, and a source that never answers must
+    /// not keep the node from all else.
+    static let answerSecondsMax = 5
+
     private(set) var identities: Identities?
     /// Whether the secure heap is what it should be; `nil` without identity.
     let heap: SecureHeap.State?
@@ -24,6 +30,29 @@ struct IdentityState {
         }
         heap = identities == nil ? nil : SecureHeap.open()
     }
+
+    /// Readable when there is reason for a turn; negative: there is nothing to wait for.
+    var bell: Int32 { identities?.bell ?? -1 }
+
+    /// Waits for the source's first answer, be it that there is nothing.
+    ///
+    /// - Returns: a line for the log, if it waited in vain.
+    func awaitAnswer(seconds: Int = Self.answerSecondsMax) -> String? {
+        guard let identities else { return nil }
+        let end = ContinuousClock.now + .seconds(seconds)
+        while !identities.hasAnswered() {
+            guard .now < end else {
+                return "identity: \(identities.title) has not answered within \(seconds) s: the "
+                    + "agent serves, without certificates until it does"
+            }
+            // A connection that failed is made again meanwhile.
+            if engine_await(bell, 100) != 0 { hear() }
+        }
+        return nil
+    }
+
+    /// Takes the ring of `bell`.
+    func hear() { engine_hear(bell) }
 
     /// One turn of the agent's loop.
     ///

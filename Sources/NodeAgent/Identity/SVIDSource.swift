@@ -51,6 +51,12 @@ protocol SVIDSource {
     /// Why a part of it is not in force, while all else is.
     var refused: SVIDFailure? { get }
 
+    /// Readable when it has something new; -1: it never says so, and is looked at now and then.
+    var bell: Int32 { get }
+
+    /// Whether it can say by now what it has, if anything. Asked again and again at the start.
+    func hasAnswered() -> Bool
+
     /// What is trusted now, looked at anew.
     ///
     /// - Parameter now: seconds since 1970.
@@ -64,4 +70,6 @@ protocol SVIDSource {
 
 extension SVIDSource {
     var refused: SVIDFailure? { nil }
+    var bell: Int32 { -1 }
+    func hasAnswered() -> Bool { true }
 }

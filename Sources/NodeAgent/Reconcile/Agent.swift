@@ -153,6 +153,7 @@ final class Agent {
         if options.datapath == .on { hostAddresses = Datapath.hostAddresses() }
         // A later child serves first: meanwhile the kernel goes on with what is pinned.
         let isFirst = inheritance.restarts == 0
+        if let line = identity.awaitAnswer() { logger.warning("\(line)") }
         if isFirst { try loadAndOpen() }
         let isResumed = try readFirst(isFirst)
         listeners.closeForeign()
@@ -295,10 +296,14 @@ final class Agent {
             pollfd(fd: questions.descriptor, events: Int16(POLLIN), revents: 0),
             pollfd(fd: reader.pollable, events: Int16(POLLIN), revents: 0),
             pollfd(fd: links.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: identity.bell, events: Int16(POLLIN), revents: 0),
         ]
-        // The array outlives the call, which fills in four records.
+        // The array outlives the call, which fills in five records.
         _ = unsafe poll(
-            &events, 4, reader.hasNews ? 0 : links.wait(Self.tickMilliseconds))
+            &events, 5, reader.hasNews ? 0 : links.wait(Self.tickMilliseconds))
+        guard events[4].revents != 0 else { return }
+        identity.hear()
+        turnIdentity()
     }
 
     /// Where endpoints alone are new, without a look at everything else.

@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Glibc
 internal import L7Engine
 internal import MeshModel
@@ -31,6 +32,12 @@ struct WorkloadAPI: SVIDSource {
 
     var title: String { "Workload API at \(socket)" }
     var issues: Bool { false }
+    var bell: Int32 { connection.bell }
+
+    func hasAnswered() -> Bool {
+        let state = connection.turn()
+        return state.message != nil || state.isAnswered || state.failure?.reason == .missing
+    }
 
     var warnings: [String] {
         let state = connection.state
@@ -89,6 +96,9 @@ final class WorkloadAPIConnection: Sendable {
     deinit { group.shutdownGracefully { _ in } }
 
     var state: State { shared.guarded.withLock { $0 } }
+
+    /// Readable once something came.
+    var bell: Int32 { shared.bell }
 
     /// Connects unless it is or has just tried; answers what is known.
     func turn() -> State {
@@ -151,10 +161,16 @@ final class WorkloadAPIConnection: Sendable {
 }
 
 /// What the event loop leaves for the agent's thread.
+///
+/// - Owns: an eventfd, or none where there was none to be had.
 private final class Shared: Sendable {
     let guarded = Mutex<WorkloadAPIConnection.State>(.init())
+    let bell = engine_bell(0)
+
+    deinit { if bell >= 0 { close(bell) } }
 
     func took(_ bytes: [UInt8]) {
+        defer { engine_ring(bell) }
         guarded.withLock { $0.isAnswered = true }
         do throws(SVIDFailure) {
             let message = try WorkloadAPIMessage(bytes)
@@ -171,6 +187,7 @@ private final class Shared: Sendable {
 
     /// Once for each connection: later ones find it closed.
     func ended(_ failure: SVIDFailure) {
+        defer { engine_ring(bell) }
         guarded.withLock { state in
             guard state.isOpen else { return }
             state.isOpen = false
