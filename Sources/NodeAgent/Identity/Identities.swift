@@ -8,7 +8,7 @@ internal import MeshModel
 ///
 /// - Threads: the agent's.
 struct Identities {
-    /// More wait for the next turn, so that the agent answers meanwhile.
+    /// More wait for the next turn, which comes at once: the agent answers in between.
     static let asksPerTurnMax = 256
     /// After a refusal it waits so long, doubled each time up to the second.
     static let retrySeconds = 1.0
@@ -46,6 +46,8 @@ struct Identities {
     private(set) var bundleFailure: SVIDFailure?
     private(set) var credentials = Credentials()
     private(set) var counts = Counts()
+    /// The last turn has asked for as many as one may; others wait for the next.
+    private(set) var hasMore = false
     private var clock = ClockWatch()
 
     /// - Parameter random: answers 0..<1.
@@ -91,6 +93,7 @@ struct Identities {
         }
         readBundles(moment.wall, &lines)
         var asks = Self.asksPerTurnMax
+        hasMore = false
         for id in entries.keys.sorted() {
             guard var entry = entries[id] else { continue }
             update(&entry, id, moment, &asks, &lines)
@@ -168,8 +171,15 @@ struct Identities {
                 entry.svid = nil
             }
         }
-        guard asks > 0, moment.steady >= entry.retryAt else { return }
-        asks -= 1
+        guard moment.steady >= entry.retryAt else { return }
+        // What others make costs a look.
+        if source.issues {
+            guard asks > 0 else {
+                hasMore = true
+                return
+            }
+            asks -= 1
+        }
         do throws(SVIDFailure) {
             guard let new = try source.certificate(for: id, after: entry.svid, at: now) else {
                 entry.failure = nil

@@ -51,6 +51,9 @@ struct IdentityState {
         return nil
     }
 
+    /// Certificates wait to be asked for, and nothing else is waited for.
+    var hasMore: Bool { identities?.hasMore ?? false }
+
     /// Takes the ring of `bell`.
     func hear() { engine_hear(bell) }
 

@@ -300,10 +300,10 @@ final class Agent {
         ]
         // The array outlives the call, which fills in five records.
         _ = unsafe poll(
-            &events, 5, reader.hasNews ? 0 : links.wait(Self.tickMilliseconds))
-        guard events[4].revents != 0 else { return }
-        identity.hear()
-        turnIdentity()
+            &events, 5,
+            reader.hasNews || identity.hasMore ? 0 : links.wait(Self.tickMilliseconds))
+        if events[4].revents != 0 { identity.hear() }
+        if events[4].revents != 0 || identity.hasMore { turnIdentity() }
     }
 
     /// Where endpoints alone are new, without a look at everything else.
@@ -487,6 +487,9 @@ final class Agent {
         // Nothing goes in plain text because a certificate is not there yet.
         identity.follow(new)
         turnIdentity()
+        // Who is to take another's place has all that this one had.
+        let latest = ContinuousClock.now + .seconds(IdentityState.answerSecondsMax)
+        while startDuration == .zero, identity.hasMore, .now < latest { turnIdentity() }
         // What the engine has no part in is none of its business.
         if new.delta?.isEngines ?? true { serve(new) }
         let served = ContinuousClock.now

@@ -85,6 +85,34 @@ struct IdentitiesTests {
         #expect(bed.held == ["cart"])
     }
 
+    @Test func `more accounts than a turn asks for get theirs by turns that follow at once`() throws
+    {
+        let bed = try Bed()
+        let accounts = (0..<Identities.asksPerTurnMax + 40).map { ObjectName("shop", "a\($0)") }
+        bed.identities.follow(Set(accounts))
+        bed.turn()
+        #expect(bed.held.count == Identities.asksPerTurnMax)
+        #expect(bed.identities.hasMore)
+        bed.turn()
+        #expect(bed.held.count == accounts.count)
+        #expect(!bed.identities.hasMore)
+        // What is refused waits for its time, and is no reason to turn.
+        bed.source.refuses = true
+        bed.identities.follow(Set((0..<400).map { ObjectName("shop", "b\($0)") }))
+        for _ in 0..<3 { bed.turn() }
+        #expect(!bed.identities.hasMore)
+    }
+
+    @Test func `of what others make, each account gets its own, however many there are`() throws {
+        let bed = try Bed()
+        bed.source.issues = false
+        let accounts = (0..<Identities.asksPerTurnMax + 40).map { ObjectName("shop", "a\($0)") }
+        bed.identities.follow(Set(accounts))
+        for _ in 0..<2 { bed.pass(seconds: 2) }
+        #expect(bed.held.count == accounts.count)
+        #expect(!bed.identities.hasMore)
+    }
+
     @Test func `a refusal is tried again after 1 to 60 seconds`() throws {
         let bed = try Bed(life: 1_000)
         bed.source.refuses = true
@@ -395,7 +423,7 @@ private final class Bed {
 
         var title: String { inner.title }
         var trustDomain: TrustDomain { inner.trustDomain }
-        var issues: Bool { true }
+        var issues: Bool { control.issues }
         var warnings: [String] { inner.warnings }
         var refused: SVIDFailure? { inner.refused }
 
@@ -407,6 +435,7 @@ private final class Bed {
             for id: SPIFFEID, after current: X509SVID?, at now: Int64
         ) throws(SVIDFailure) -> X509SVID? {
             control.asked += 1
+            if !control.issues, current != nil { return nil }
             if control.refuses { throw SVIDFailure(.signing, "the test refuses") }
             return try inner.certificate(for: id, after: current, at: now)
         }
@@ -414,6 +443,7 @@ private final class Bed {
 
     final class Control {
         var refuses = false
+        var issues = true
         var asked = 0
     }
 
