@@ -202,27 +202,12 @@ final class Agent {
         return false
     }
 
-    /// What reading the directory came to; no snapshot where nothing has changed.
-    private struct Reading: Sendable {
-        var result: Result<ConfigResult, ConfigError>
-        var snapshot: Snapshot?
-        var compileDuration = Duration.zero
-    }
-
     /// - Returns: the snapshot to be brought into force; `nil`: nothing has changed.
     private func readDirectory() throws(ConfigError) -> Snapshot? {
         let begun = ContinuousClock.now
         let compilation = self.compilation
         let isFirst = snapshot == nil
-        let reading = aside { [reader] in
-            var reading = Reading(result: reader.reload())
-            let begun = ContinuousClock.now
-            if case .success(let result) = reading.result, result.isChanged || isFirst {
-                reading.snapshot = compilation.compile(result.mesh)
-                reading.compileDuration = .now - begun
-            }
-            return reading
-        }
+        let reading = aside { [reader] in reader.reload(compilation, isFirst: isFirst) }
         config.read(try reading.result.get(), at: Date())
         times.read = .now - begun - reading.compileDuration
         if reading.snapshot != nil { times.compile = reading.compileDuration }

@@ -1,4 +1,5 @@
 internal import MeshConfig
+internal import MeshModel
 internal import Synchronization
 
 /// The configuration directory over time, for two threads: the agent's asks what changed, and one
@@ -32,7 +33,25 @@ final class ConfigReader: Sendable {
 
     // MARK: Reading
 
-    func reload() -> Result<ConfigResult, ConfigError> {
+    /// What reading the directory came to; no snapshot where nothing has changed.
+    struct Reading: Sendable {
+        var result: Result<ConfigResult, ConfigError>
+        var snapshot: Snapshot?
+        var compileDuration = Duration.zero
+    }
+
+    /// - Parameter isFirst: a snapshot is made whether anything has changed or not.
+    func reload(_ compilation: Compilation, isFirst: Bool) -> Reading {
+        var reading = Reading(result: reload())
+        let begun = ContinuousClock.now
+        if case .success(let result) = reading.result, result.isChanged || isFirst {
+            reading.snapshot = compilation.compile(result.mesh)
+            reading.compileDuration = .now - begun
+        }
+        return reading
+    }
+
+    private func reload() -> Result<ConfigResult, ConfigError> {
         store.withLock { store in
             do throws(ConfigError) {
                 return .success(try store.reload { self.isBeingWritten($0) })
