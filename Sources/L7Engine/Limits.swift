@@ -128,7 +128,7 @@ struct Limits: Sendable {
     var tunnelStallNanosecondsMax: UInt64 = 30_000_000_000
 
     var connectNanosecondsMax: UInt64 = 5_000_000_000
-    /// After it another endpoint is dialled as well, three at most. RFC 8305 section 5.
+    /// After it a second endpoint is dialled as well. RFC 8305 section 5.
     var raceNanoseconds: UInt64 = 250_000_000
     /// Handshakes of clients under way in one worker, and as many of tunnels' peers: some 30 KiB
     /// each, for at most that time.

@@ -272,7 +272,7 @@ enum Exposition {
             sum(.reuses))
         metric(
             "malla_upstream_races_total", "counter",
-            "Dials that took long, so that another endpoint was dialled.", sum(.races))
+            "Dials that took long, so that a second endpoint was dialled.", sum(.races))
         metric(
             "malla_upstream_retries_total", "counter", "Requests sent again or dialled again.",
             sum(.retries))

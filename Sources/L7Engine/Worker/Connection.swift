@@ -102,10 +102,9 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var openedAt: UInt64 = 0
     /// Interim answers (1xx) to the current request.
     var interims: UInt8 = 0
-    /// Upstream: who would take it still, and when that one's request began. Downstream: the dials
-    /// of its race that wait, the later one first (Worker+Race).
+    /// Upstream: who would take it still, and when that one's request began. Downstream: the first
+    /// dial of its race (Worker+Race).
     var waiter = Link.none
-    var waiterBefore = Link.none
     var waiterSince: UInt64 = 0
 
     /// Listener: how many connections are taken in a row.

@@ -311,7 +311,7 @@ extension Worker {
             return
         }
         _ = engine_watch(set, descriptor, Self.edges, upstream.token)
-        timers.arm(upstream, at: firstLook(link))
+        timers.arm(upstream, at: firstLook(link, pool))
     }
 
     /// A new connection is the pool's, and is dialled for `link`.
@@ -399,7 +399,7 @@ extension Worker {
         dialFailed(link, isLate: isLate)
     }
 
-    /// Waits for an earlier dial of a race, or goes on to an endpoint that was not tried.
+    /// Waits for the other dial of a race, or goes on to an endpoint that was not tried.
     func dialFailed(_ link: Link, isLate: Bool) {
         if fallBack(link) { return }
         let isLast = !hasOtherEndpoints(link)

@@ -157,12 +157,6 @@ extension Worker {
         return shed(link, .accountDials)
     }
 
-    /// Whether a dial that nobody needs yet finds room: it turns no request away.
-    func hasRoomToDial(_ link: Link) -> Bool {
-        dialsOpen < limits.dialsMax
-            && accounts[link.it.account].pending < Int32(limits.accountDialsMax)
-    }
-
     /// Counts a request that is turned away; always true.
     @discardableResult
     func shed(_ link: Link, _ reason: Shed) -> Bool {

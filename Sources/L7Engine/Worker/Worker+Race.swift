@@ -1,8 +1,7 @@
 // A dial that takes long gets company: after a quarter of a second a second endpoint is dialled
-// too, after another quarter a third, and whichever connects first serves the request. The others
-// are kept in their pools when they connect. Between the two addresses of a dual-stack pod this is
-// RFC 8305, between pods it spares a client the time-out of those that are gone. Endpoints that a
-// request remembers as tried bound it (`Connection.tried`): three dials, of which two wait.
+// too, and whichever connects first serves the request. The other is kept in its pool when it
+// connects. Between the two addresses of a dual-stack pod this is RFC 8305, between pods it spares
+// a client the time-out of one that is gone.
 
 internal import CLinux
 internal import Glibc
@@ -10,13 +9,13 @@ internal import MeshModel
 
 extension Worker {
     /// When a dial is looked at first.
-    func firstLook(_ link: Link) -> UInt64 {
-        now + (mayRace(link) ? limits.raceNanoseconds : limits.connectNanosecondsMax)
-    }
-
-    /// Whether another endpoint can be dialled beside those that are.
-    private func mayRace(_ link: Link) -> Bool {
-        link.it.triedCount < 3 && hasOtherEndpoints(link)
+    func firstLook(_ link: Link, _ pool: PoolLink) -> UInt64 {
+        let isAlone =
+            link.it.isDirect
+            || config(link).snapshot.ports[Int(link.it.port)].endpoints.count < 2
+        // One race a request.
+        let isLate = isAlone || link.it.triedCount > 1
+        return now + (isLate ? limits.connectNanosecondsMax : limits.raceNanoseconds)
     }
 
     /// The time of a dial is over, or its first look has come.
@@ -28,42 +27,29 @@ extension Worker {
             return
         }
         timers.arm(upstream, at: end)
-        guard !client.isNone, client.it.exchange.isDialing, hasRoomToDial(client) else { return }
+        guard !client.isNone, client.it.exchange.isDialing else { return }
         tally.count(.races)
         upstream.it.partner = .none
         upstream.it.waiter = client
         upstream.it.waiterSince = client.it.startedAt
-        if !client.it.waiter.isNone { client.it.waiterBefore = client.it.waiter }
         client.it.waiter = upstream
         client.it.partner = .none
         obtain(client, anew: false)
     }
 
-    /// The last dial has failed and an earlier one is still under way: it is the client's again,
-    /// and where an endpoint is left that one is dialled beside it at once.
+    /// The second dial has failed and the first is still under way: it is the only one again.
     func fallBack(_ client: Link) -> Bool {
-        guard client.it.exchange.isDialing else { return false }
-        var upstream = Link.none
-        while !client.it.waiter.isNone || !client.it.waiterBefore.isNone {
-            upstream = client.it.waiter
-            client.it.waiter = client.it.waiterBefore
-            client.it.waiterBefore = .none
-            if isDialledFor(client, upstream) { break }
-            upstream = .none
-        }
-        guard !upstream.isNone else { return false }
+        let upstream = client.it.waiter
+        client.it.waiter = .none
+        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.phase == .connecting,
+            upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt,
+            client.it.exchange.isDialing
+        else { return false }
         upstream.it.waiter = .none
         client.it.exchange.noteFailure()
         attach(client, upstream)
         client.it.upstreamPeer = upstream.it.pool.it.endpoint
-        if mayRace(client) { timers.arm(upstream, at: now) }
         return true
-    }
-
-    /// The record is never freed, but may be another connection's by now.
-    private func isDialledFor(_ client: Link, _ upstream: Link) -> Bool {
-        !upstream.isNone && upstream.it.role == .upstream && upstream.it.phase == .connecting
-            && upstream.it.waiter == client && upstream.it.waiterSince == client.it.startedAt
     }
 
     /// A dial that nobody waits for any more, or not only for it, has ended.
@@ -109,11 +95,10 @@ extension Worker {
         let client = upstream.it.waiter
         // The record may be another connection's by now.
         if !client.isNone, client.it.role == .downstream, client.it.phase != .dead,
-            client.it.waiter == upstream || client.it.waiterBefore == upstream,
-            client.it.startedAt == upstream.it.waiterSince, client.it.exchange.isDialing
+            client.it.waiter == upstream, client.it.startedAt == upstream.it.waiterSince,
+            client.it.exchange.isDialing
         {
-            if client.it.waiter == upstream { client.it.waiter = .none }
-            if client.it.waiterBefore == upstream { client.it.waiterBefore = .none }
+            client.it.waiter = .none
             client.it.exchange.noteFailure()
         }
         close(upstream)

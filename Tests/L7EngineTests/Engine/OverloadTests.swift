@@ -188,43 +188,6 @@ struct TimeoutTests {
         #expect(!Self.counts(gateway, "malla_upstream_races_total 0", isNow: true))
     }
 
-    @Test func `two endpoints that hang cost two quarters of a second, not the time-out`() throws {
-        let (holes, origin) = ([BlackHole(), BlackHole()], Origin.echo())
-        defer { withExtendedLifetime(holes) {} }
-        let ports = holes.map(\.port) + [origin.port]
-        // A dial's end would be the test's.
-        let gateway = try Self.gateway(ports, isOneService: true) {
-            $0.connectNanosecondsMax = 600 * Self.tenth
-        }
-        defer { gateway.stop() }
-        for _ in 0..<40 where gateway.engine.tallies[0].value(.races) < 4 {
-            let client = Loopback.connect(gateway.port)
-            defer { close(client) }
-            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            #expect(Loopback.isReadable(client, milliseconds: 20_000))
-            #expect(Loopback.message(client).hasPrefix("HTTP/1.1 200 "))
-        }
-        #expect(gateway.engine.tallies[0].value(.races) >= 4)
-    }
-
-    @Test func `one that hangs and one that refuses do not keep a request from the third`() throws {
-        let (hole, origin) = (BlackHole(), Origin.echo())
-        let (descriptor, closed) = Loopback.listen()
-        close(descriptor)
-        let gateway = try Self.gateway([hole.port, closed, origin.port], isOneService: true) {
-            $0.connectNanosecondsMax = 600 * Self.tenth
-        }
-        defer { gateway.stop() }
-        for _ in 0..<40 where gateway.engine.tallies[0].value(.races) < 4 {
-            let client = Loopback.connect(gateway.port)
-            defer { close(client) }
-            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            #expect(Loopback.isReadable(client, milliseconds: 20_000))
-            #expect(Loopback.message(client).hasPrefix("HTTP/1.1 200 "))
-        }
-        #expect(gateway.engine.tallies[0].value(.races) >= 4)
-    }
-
     @Test func `an upstream's life ends`() throws {
         let origin = Origin.echo()
         let gateway = try Self.gateway([origin.port]) { $0.upstreamLifeNanosecondsMax = 0 }
