@@ -44,7 +44,8 @@ extension BPFError: CustomStringConvertible {
     public var description: String {
         switch self {
         case .refused(let call, let object, let errno):
-            "cannot \(call.rawValue) \(object): \(Self.text(errno))\(Self.remedy(errno))"
+            "cannot \(call.rawValue) \(object): \(Self.text(errno))"
+                + (isMapFull && errno != ENOMEM ? "; the map is full" : Self.remedy(errno))
         case .layoutMismatch(let map, let part, let kernelBytes, let ourBytes):
             "map '\(map)': \(part.rawValue) is \(kernelBytes) bytes in the kernel, "
                 + "\(ourBytes) here; "
@@ -77,7 +78,6 @@ extension BPFError: CustomStringConvertible {
         switch errno {
         case EPERM, EACCES: "; the agent needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
         case ENOMEM: "; the node lacks memory, or RLIMIT_MEMLOCK is too small"
-        case E2BIG, ENOSPC: "; the map is full"
         case EOPNOTSUPP: "; the kernel is too old (Linux 6.6 or newer is needed)"
         default: ""
         }

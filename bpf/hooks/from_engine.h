@@ -162,7 +162,9 @@ static __always_inline enum malla_verdict from_engine_record(const struct packet
 		return MALLA_VERDICT_ENGINE_MET_POD;
 	if (!from_engine_knows(packet, &sight)) {
 		verdict = from_engine_enter(&sight, packet, ends);
-		judge_count_audited(packet, verdict);
+		/* Its hook counts it by another name, here and where the engine received it. */
+		if (verdict == MALLA_VERDICT_AUDITED)
+			count_verdict(MALLA_HOOK_FROM_ENGINE, verdict);
 		return judge_allows(verdict) ? MALLA_VERDICT_PASS : verdict;
 	}
 	verdict = judge_known(&sight, packet);

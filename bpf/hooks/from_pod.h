@@ -260,7 +260,6 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 	if (!sight->flow && !pod_find(&packet->flow.target) && inbound_strays(way->skb, packet)) {
 		packet->marks |= MALLA_FLOW_CARRIED;
 		verdict = judge_open(sight, packet, MALLA_FLOW_CAPTURED, service, 0);
-		judge_count_audited(packet, verdict);
 		return judge_allows(verdict) ? MALLA_VERDICT_CAPTURED : verdict;
 	}
 	if (!sight->flow || packet_opens(packet)) {

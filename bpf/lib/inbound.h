@@ -221,8 +221,5 @@ static __always_inline enum malla_verdict inbound_open(struct sight *sight,
 	if (place > INBOUND_TUNNEL)
 		kind = MALLA_FLOW_CAPTURED;
 	verdict = judge_open(sight, packet, kind, dialled, stream == STREAM_BACK);
-	if (place <= INBOUND_TUNNEL || !judge_allows(verdict))
-		return verdict;
-	judge_count_audited(packet, verdict);
-	return MALLA_VERDICT_CAPTURED;
+	return place > INBOUND_TUNNEL && judge_allows(verdict) ? MALLA_VERDICT_CAPTURED : verdict;
 }

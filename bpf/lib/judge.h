@@ -7,7 +7,6 @@
  */
 #pragma once
 #include "lib/conntrack.h"
-#include "lib/count.h"
 #include "lib/event.h"
 #include "lib/ipcache.h"
 #include "lib/mode.h"
@@ -105,14 +104,6 @@ __attribute__((noinline)) int judge(struct judgement *judgement)
 static __always_inline int judge_allows(enum malla_verdict verdict)
 {
 	return verdict == MALLA_VERDICT_PASS || verdict == MALLA_VERDICT_AUDITED;
-}
-
-/* A policy that is being tried denies what its hook counts by another name. */
-static __always_inline void judge_count_audited(const struct packet *packet,
-						enum malla_verdict verdict)
-{
-	if (verdict == MALLA_VERDICT_AUDITED)
-		count_verdict((enum malla_hook)packet->hook, verdict);
 }
 
 static __always_inline __u32 judge_generation(void)

@@ -344,19 +344,34 @@ static __always_inline int nat_end(const struct packet *packet, const struct mal
 	return endpoint_choose(service, &service->inside, &client, endpoint);
 }
 
-/* Takes both directions out; counted as the pod's own eviction. */
+/* Takes both directions out. 0: done. */
+static __always_inline long nat_home_forget(const struct malla_flow_key *flow)
+{
+	nat_forget(flow);
+	return bpf_map_delete_elem(&malla_snat, flow);
+}
+
+/* The same; counted as the pod's own eviction. */
 static __always_inline void nat_home_evict(const struct malla_flow_key *flow, __u32 owner)
 {
 	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &owner);
 
-	nat_forget(flow);
-	if (!bpf_map_delete_elem(&malla_snat, flow) && share)
+	if (!nat_home_forget(flow) && share)
 		__sync_fetch_and_add(&share->evicted, 1);
+}
+
+/* How readily a row gives its place away: 0 is at once. */
+static __always_inline int nat_home_hold(const struct malla_snat *entry, __u8 protocol, __u64 now)
+{
+	if (!entry || nat_is_over(entry, protocol, now))
+		return 0;
+	return (entry->state & (NAT_ANSWERED | NAT_FINISHED | NAT_RESET)) == NAT_ANSWERED ? 2 : 1;
 }
 
 /*
  * Finds a place among its pod's for a flow that is not recorded yet: one whose flow is over, else
- * that of the oldest. 0: it has one. For the verifier.
+ * the oldest of those that ended or that nobody answered, else the oldest. 0: it has one. For the
+ * verifier.
  */
 __attribute__((noinline)) int nat_home_admit(const struct malla_flow_key *flow, __u32 owner)
 {
@@ -364,7 +379,10 @@ __attribute__((noinline)) int nat_home_admit(const struct malla_flow_key *flow, 
 	struct malla_ring_key oldest = {.endpoint = owner};
 	const struct malla_snat *entry;
 	struct malla_flow_key *place;
+	__u64 now = bpf_ktime_get_ns();
 	__u64 seen_ns = ~0ull;
+	int least = 3;
+	int hold;
 
 	if (!flow)
 		return NAT_FULL;
@@ -376,11 +394,15 @@ __attribute__((noinline)) int nat_home_admit(const struct malla_flow_key *flow, 
 		if (!place)
 			return bpf_map_update_elem(&malla_home, &at, flow, BPF_ANY) ? NAT_FULL : 0;
 		entry = nat_find(place, MALLA_NAT_HOME);
-		if (!entry) {
+		hold = nat_home_hold(entry, place->protocol, now);
+		if (!hold) {
+			if (entry)
+				nat_home_forget(place);
 			*place = *flow;
 			return 0;
 		}
-		if (entry->seen_ns < seen_ns) {
+		if (entry && (hold < least || (hold == least && entry->seen_ns < seen_ns))) {
+			least = hold;
 			seen_ns = entry->seen_ns;
 			oldest.place = at.place;
 		}

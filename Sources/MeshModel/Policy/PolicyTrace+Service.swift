@@ -39,7 +39,9 @@ private struct Dial {
 
     var outcome: Snapshot.Dialled {
         let address = target.address
-        if address.isLoopback, snapshot.workloadsByAddress[source] != nil {
+        if address.isLoopback || address.isUnspecified,
+            snapshot.workloadsByAddress[source] != nil
+        {
             return .within(note: "it never leaves the pod")
         }
         let far = farHostPorts

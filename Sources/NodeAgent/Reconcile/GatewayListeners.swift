@@ -62,7 +62,9 @@ struct GatewayListeners {
         // queues when they are closed would be reset.
         for socket in leaving.values.flatMap(\.sockets) { _ = malla_listener_hush(socket) }
         let end = ContinuousClock.now + Self.handshakeMax
-        while left.contains(where: Self.hasHandshake), .now < end { malla_sleep_ms(2) }
+        for key in left {
+            while .now < end, Self.hasHandshake(key) { malla_sleep_ms(2) }
+        }
         return sockets
     }
 

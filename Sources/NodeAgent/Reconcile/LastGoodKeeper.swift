@@ -44,12 +44,15 @@ final class LastGoodKeeper: Sendable {
 
     /// What the agent before this one kept.
     func load() -> LastGood {
+        // Not while it is locked: whoever asks for the report does not wait for the disk.
+        var directory = state.withLock { $0.directory }
+        let (lastGood, problems) = directory.load()
         state.withLock { state in
-            let (lastGood, problems) = state.directory.load()
+            state.directory = directory
             state.report.ignored = problems
             state.report.readErrors += UInt64(problems.count)
-            return lastGood
         }
+        return lastGood
     }
 
     /// Writes it soon; of several, the newest.
