@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -29,8 +31,17 @@ uint64_t engine_descriptors(void)
 int64_t engine_unsent(int fd)
 {
 	int bytes = 0;
+	uint8_t state;
+	socklen_t room = sizeof(state);
 
-	return ioctl(fd, SIOCOUTQ, &bytes) ? -errno : bytes;
+	if (ioctl(fd, SIOCOUTQ, &bytes))
+		return -errno;
+	/* A reset drops what waits and leaves the count (tcp_write_queue_purge); the state is the
+	 * first byte of struct tcp_info. */
+	if (bytes > 0 && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &room) == 0 &&
+	    state == TCP_CLOSE)
+		return 0;
+	return bytes;
 }
 
 void engine_turn_away(int fd, const void *bytes, size_t count)

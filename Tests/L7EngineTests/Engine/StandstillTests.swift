@@ -182,6 +182,32 @@ struct RestTests {
         #expect(Loopback.ending(client) == ECONNRESET)
     }
 
+    @Test(arguments: [true, false])
+    func `does not hold the connection of who ended it and then reset it`(isLate: Bool) throws {
+        let origin = Self.origin(300_000)
+        let stepped = try SteppedWorker([origin.port])
+        let client = Self.narrow(stepped.port)
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        let worker = stepped.worker
+        func found() -> Link? {
+            worker.timers.all().first {
+                $0.it.role == .downstream && !$0.it.exchange.isActive && $0.it.sentBytes == 300_000
+                    && !$0.it.isBlocked
+            }
+        }
+        #expect(stepped.take { found() != nil })
+        let link = try #require(found())
+        shutdown(client, Int32(SHUT_WR))
+        // Before the worker hears of the end, or behind it.
+        if isLate { #expect(stepped.take { link.it.phase == .lingering }) }
+        Loopback.willReset(client)
+        close(client)
+
+        #expect(stepped.take { link.it.phase == .dead })
+        #expect(worker.connectionsOpen == 0)
+        #expect(worker.tally.value(.slowReader) == 0)
+    }
+
     @Test func `stays no longer in the kernel when its connection was closed`() throws {
         let origin = Self.origin(40_000)
         let gateway = try TimeoutTests.gateway([origin.port]) { $0.standstillMilliseconds = 200 }
