@@ -10,6 +10,14 @@ struct HeldSockets {
 
     /// Waiting connections a socket; the kernel cuts it to net.core.somaxconn.
     static let backlogMax: Int32 = 8192
+    /// Descriptors of this process that no socket takes: for the next child, and the next
+    /// supervisor.
+    static let descriptorsReserved = 64
+
+    /// The first descriptor that is kept for those; `nil`: as the limit of this process says.
+    private let descriptorsMax: Int32?
+
+    init(descriptorsMax: Int32? = nil) { self.descriptorsMax = descriptorsMax }
 
     /// Answers the sockets of `request`, opening what is missing.
     ///
@@ -26,14 +34,24 @@ struct HeldSockets {
         while sockets.count < wanted {
             // The array of sixteen bytes outlives the call.
             let one = unsafe malla_listen(request.address, request.port, flags, Self.backlogMax)
-            guard one >= 0 else {
-                if held[request.key] == nil { for each in sockets { Glibc.close(each) } }
-                return (-one, [])
+            guard one >= 0, one < firstReserved else {
+                if one >= 0 { Glibc.close(one) }
+                for each in sockets.dropFirst(held[request.key]?.sockets.count ?? 0) {
+                    Glibc.close(each)
+                }
+                return (one >= 0 ? EMFILE : -one, [])
             }
             sockets.append(one)
         }
         held[request.key] = (request, sockets)
         return (0, Array(sockets.prefix(wanted)))
+    }
+
+    /// The kernel gives the lowest descriptor that is free.
+    private var firstReserved: Int32 {
+        if let descriptorsMax { return descriptorsMax }
+        let most = Int(min(engine_descriptors(), 1 << 22))
+        return Int32(most - min(Self.descriptorsReserved, most / 8))
     }
 
     /// Why the port is not to be had, a positive errno. SO_REUSEPORT would share it with any

@@ -64,6 +64,8 @@ public struct Supervisor: ~Copyable {
     /// Replaced ones that may serve their last connections at the same time.
     static let leavingMax = 4
     static let slotMilliseconds: Int64 = 2_000
+    /// How long nobody is let in at the door who cannot be.
+    static let doorRestMilliseconds: Int64 = 1_000
 
     private let options: SupervisorOptions
     private let log: (String) -> Void
@@ -81,6 +83,8 @@ public struct Supervisor: ~Copyable {
     /// The supervisor that comes after us, until it serves.
     private var successor: ControlSocket?
     private var isHandedOver = false
+    /// Until when the door rests, because nobody could be let in; `nil`: the last one was.
+    private var doorRestsUntil: Int64?
     private var isStopping = false
     private var nextStart: Int64? = 0
     /// When the engine's slot is cleared; `nil` while a child serves or once it is clear.
@@ -93,6 +97,8 @@ public struct Supervisor: ~Copyable {
     ) throws(SupervisorError) {
         let missing = options.hasDatapath ? Privileges.missing() : []
         guard missing.isEmpty else { throw .lacksCapabilities(missing) }
+        // It holds a socket for each port and worker; the usual soft limit is 1024.
+        _ = engine_raise_descriptors()
         let held = try options.takesOver ? Holdings(takingOver: options) : Holdings(options)
         let signals = malla_signals_open()
         guard signals >= 0 else { throw .refused(doing: "take signals", errno: -signals) }
@@ -173,9 +179,9 @@ public struct Supervisor: ~Copyable {
 
     private mutating func waitForEvents() {
         var events = [pollfd(fd: signals.number, events: Int16(POLLIN), revents: 0)]
-        let door = held.doorNumber
-        events.append(
-            pollfd(fd: isHandedOver ? -1 : door, events: Int16(POLLIN), revents: 0))
+        let doorDue = doorRestsUntil.flatMap { $0 > now() ? $0 : nil }
+        let door = isHandedOver || doorDue != nil ? -1 : held.doorNumber
+        events.append(pollfd(fd: door, events: Int16(POLLIN), revents: 0))
         events.append(
             pollfd(fd: successor?.descriptor.number ?? -1, events: Int16(POLLIN), revents: 0))
         let children = all
@@ -184,7 +190,7 @@ public struct Supervisor: ~Copyable {
             events.append(pollfd(fd: number, events: Int16(POLLIN), revents: 0))
         }
         let kills = leaving.compactMap(\.killAt).min()
-        let due = [nextStart, kills, clearSlotAt].compactMap { $0 }.min()
+        let due = [nextStart, kills, clearSlotAt, doorDue].compactMap { $0 }.min()
         let wait = due.map { max(0, min(60_000, $0 - now())) } ?? -1
         // The array outlives the call, which fills in as many records.
         _ = unsafe poll(&events, nfds_t(events.count), Int32(wait))
@@ -300,10 +306,26 @@ public struct Supervisor: ~Copyable {
     // MARK: Handing over
 
     private mutating func handOver() {
-        guard let successor = held.handOver() else { return }
+        let knocking = held.openDoor()
+        guard knocking >= 0 else {
+            letDoorRest(-knocking)
+            return
+        }
+        doorRestsUntil = nil
+        guard let successor = held.handOver(to: knocking) else { return }
         guard !isStopping else { return }
         self.successor = consume successor
         log("another agent asks for everything; this one serves until that one does")
+    }
+
+    /// Who could not be let in knocks on: without descriptors that would be at once, for ever.
+    private mutating func letDoorRest(_ errno: Int32) {
+        switch errno {
+        case EMFILE, ENFILE, ENOBUFS, ENOMEM: break
+        default: return
+        }
+        if doorRestsUntil == nil { log("cannot hear another agent: \(systemText(errno))") }
+        doorRestsUntil = now() + Self.doorRestMilliseconds
     }
 
     private mutating func hearSuccessor() {

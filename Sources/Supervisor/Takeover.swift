@@ -87,13 +87,15 @@ struct Holdings: ~Copyable {
         self.predecessor = consume predecessor
     }
 
-    /// Somebody knocks: hands over copies of everything.
+    /// Who knocks; negative: -errno.
+    func openDoor() -> Int32 {
+        doorNumber >= 0 ? malla_takeover_accept(doorNumber) : -EAGAIN
+    }
+
+    /// Hands over copies of everything to who has knocked.
     ///
     /// - Returns: the connection, by which the successor says that it serves; `nil`: it was nobody.
-    func handOver() -> ControlSocket? {
-        guard doorNumber >= 0 else { return nil }
-        let knocking = malla_takeover_accept(doorNumber)
-        guard knocking >= 0 else { return nil }
+    func handOver(to knocking: Int32) -> ControlSocket? {
         let successor = ControlSocket(adopting: knocking)
         guard let (message, handed) = successor.receive() else { return nil }
         for one in handed { close(one) }

@@ -1,5 +1,6 @@
 // The sockets that outlive the child: loopback only, ports that the kernel picks.
 
+import Glibc
 import Testing
 
 @testable import Supervisor
@@ -33,6 +34,19 @@ struct HeldSocketsTests {
         one.close(request)
         #expect(other.open(request).errno == 0)
         other.close(request)
+    }
+
+    @Test func `descriptors are left for the next child and the next supervisor`() {
+        let lowest = dup(0)
+        close(lowest)
+        var full = HeldSockets(descriptorsMax: lowest)
+        var free = HeldSockets(descriptorsMax: lowest + 1000)
+        let request = ControlMessage(.open, number: 3, port: 28_314, address: Self.loopback)
+
+        #expect(full.open(request).errno == EMFILE)
+        #expect(full.requests.isEmpty)
+        #expect(free.open(request).errno == 0)
+        free.letGo()
     }
 }
 

@@ -75,18 +75,54 @@ struct RestartTests {
     }
 }
 
+@Suite("Descriptors of the first process (docs/operations.md)", .serialized)
+struct SupervisorDescriptorTests {
+    @Test func `a Gateway of sixty ports is opened with a soft limit of forty-eight`() throws {
+        let agent = try RunningAgent(
+            admin: 28_340, gateway: 28_341, listeners: 60, descriptors: "48:4096")
+        defer { agent.stop() }
+        _ = try #require(agent.waitForChild(after: 0))
+
+        let status = agent.get("/v1/status", port: 28_340)
+
+        #expect(status.contains("\"programmed\":true"))
+        #expect(!status.contains("\"programmed\":false"), "\(status)")
+    }
+
+    @Test func `without any, a knock at its door does not make it spin`() throws {
+        let agent = try RunningAgent(admin: 28_332, gateway: 28_333)
+        defer { agent.stop() }
+        _ = try #require(agent.waitForChild(after: 0))
+        let used = try Set(
+            FileManager.default.contentsOfDirectory(atPath: "/proc/\(agent.pid)/fd"))
+        let lowest = try #require((0...64).first { !used.contains(String($0)) })
+        try agent.limit("\(lowest):4096")
+        let before = agent.ticks()
+
+        let (code, text) = try agent.runAnother(more: ["--takeover"])
+
+        // It has knocked for five seconds, which would be five hundred.
+        #expect(agent.ticks() - before < 100)
+        #expect(code == 69, "\(text)")
+    }
+}
+
 /// An agent of this build with one Gateway, in a directory of its own.
 private final class RunningAgent {
     let directory: String
     private let process: Process
     private let admin: Int
 
-    init(admin: Int, gateway: Int) throws {
+    /// - Parameter descriptors: its limits, soft and hard, as prlimit(1) takes them.
+    init(admin: Int, gateway: Int, listeners: Int = 1, descriptors: String? = nil) throws {
         self.admin = admin
         directory = NSTemporaryDirectory() + "malla-agent-test-\(getpid())-\(admin)"
         let config = directory + "/config"
         try FileManager.default.createDirectory(
             atPath: config, withIntermediateDirectories: true)
+        let list = (0..<listeners).map {
+            "  - {name: http\($0), port: \(gateway + $0), protocol: HTTP}"
+        }
         try """
         apiVersion: gateway.networking.k8s.io/v1
         kind: Gateway
@@ -94,11 +130,16 @@ private final class RunningAgent {
         spec:
           gatewayClassName: malla
           listeners:
-          - {name: http, port: \(gateway), protocol: HTTP}
+        \(list.joined(separator: "\n"))
         """.write(toFile: config + "/gateway.yaml", atomically: true, encoding: .utf8)
         process = Process()
+        let arguments = Self.arguments(directory, admin)
         process.executableURL = Self.executable
-        process.arguments = Self.arguments(directory, admin)
+        process.arguments = arguments
+        if let descriptors {
+            process.executableURL = URL(fileURLWithPath: "/usr/bin/prlimit")
+            process.arguments = ["--nofile=\(descriptors)", Self.executable.path] + arguments
+        }
         process.standardError = FileHandle.nullDevice
         try process.run()
     }
@@ -121,12 +162,15 @@ private final class RunningAgent {
         ]
     }
 
-    /// Runs to the end; what it wrote to standard error.
-    static func run(_ arguments: [String]) throws -> (code: Int32, text: String) {
+    /// Runs to the end, for a minute at most; what it wrote.
+    static func run(
+        _ arguments: [String], _ program: String = executable.path
+    ) throws -> (code: Int32, text: String) {
         let process = Process()
         let pipe = Pipe()
-        process.executableURL = executable
-        process.arguments = arguments
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+        process.arguments = ["60", program] + arguments
+        process.standardOutput = pipe
         process.standardError = pipe
         try process.run()
         let text = pipe.fileHandleForReading.readDataToEndOfFile()
@@ -134,8 +178,21 @@ private final class RunningAgent {
         return (process.terminationStatus, String(decoding: text, as: UTF8.self))
     }
 
-    func runAnother(state: String? = nil) throws -> (code: Int32, text: String) {
-        try Self.run(Self.arguments(directory, admin, state: state))
+    func runAnother(
+        state: String? = nil, more: [String] = []
+    ) throws -> (code: Int32, text: String) {
+        try Self.run(Self.arguments(directory, admin, state: state) + more)
+    }
+
+    func limit(_ descriptors: String) throws {
+        _ = try Self.run(["--pid", "\(pid)", "--nofile=\(descriptors)"], "/usr/bin/prlimit")
+    }
+
+    /// Processor time of the supervisor, in hundredths of a second.
+    func ticks() -> Int {
+        let text = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
+        let fields = text.split(separator: " ")
+        return fields.count > 14 ? (Int(fields[13]) ?? 0) + (Int(fields[14]) ?? 0) : 0
     }
 
     /// The child's pid once it answers; at most ten seconds.
