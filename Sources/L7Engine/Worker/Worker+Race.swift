@@ -30,6 +30,7 @@ extension Worker {
         guard !client.isNone, client.it.exchange.isDialing else { return }
         tally.count(.races)
         upstream.it.partner = .none
+        noteChoice(upstream, of: client)
         upstream.it.waiter = client
         upstream.it.waiterSince = client.it.startedAt
         client.it.waiter = upstream
@@ -47,7 +48,7 @@ extension Worker {
         else { return false }
         upstream.it.waiter = .none
         client.it.exchange.noteFailure()
-        attach(client, upstream)
+        attachAgain(client, upstream)
         client.it.upstreamPeer = upstream.it.pool.it.endpoint
         return true
     }
@@ -68,13 +69,30 @@ extension Worker {
             other.it.partner = .none
             other.it.waiter = client
             other.it.waiterSince = 0
-            attach(client, upstream)
+            attachAgain(client, upstream)
             client.it.upstreamPeer = upstream.it.pool.it.endpoint
             // A session begins where TCP has won.
             if begin(upstream) { established(upstream) }
             return
         }
         if upstream.it.session.isNone { keepIdle(upstream) } else { close(upstream) }
+    }
+
+    /// Which endpoint a dial is for, while its client chooses another.
+    private func noteChoice(_ upstream: Link, of client: Link) {
+        upstream.it.endpoint = client.it.endpoint
+        upstream.it.destination = client.it.destination
+        upstream.it.isTunnelled = client.it.isTunnelled
+    }
+
+    /// It is the client's again, and so is what was chosen with it.
+    private func attachAgain(_ client: Link, _ upstream: Link) {
+        leaveEndpoint(client)
+        returnToEndpoint(client, upstream.it.endpoint)
+        client.it.destination = upstream.it.destination
+        client.it.isTunnelled = upstream.it.isTunnelled
+        upstream.it.endpoint = -1
+        attach(client, upstream)
     }
 
     /// Puts a connection that nobody has spoken on into its pool.

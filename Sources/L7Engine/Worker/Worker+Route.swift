@@ -179,6 +179,13 @@ extension Worker {
         return snapshot.endpoints[index]
     }
 
+    /// Keeps busy an endpoint that was chosen before, of the same configuration.
+    func returnToEndpoint(_ link: Link, _ endpoint: Int32) {
+        guard endpoint >= 0 else { return }
+        configs[Int(link.it.configSlot)].busy[Int(endpoint)] += 1
+        link.it.endpoint = endpoint
+    }
+
     /// The exchange does not keep its endpoint busy any more.
     func leaveEndpoint(_ link: Link) {
         guard link.it.endpoint >= 0 else { return }
