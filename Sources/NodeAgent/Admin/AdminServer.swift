@@ -14,6 +14,7 @@ final class AdminServer: Sendable {
     private let readiness: Readiness
 
     private let listening = Mutex<[any Channel]>([])
+    private let crowds = Mutex<[AdminCrowd]>([])
 
     init(_ questions: Questions, _ flows: FlowReader, _ readiness: Readiness) {
         self.questions = questions
@@ -26,10 +27,25 @@ final class AdminServer: Sendable {
         for channel in listening.withLock({ $0 }) { channel.close(promise: nil) }
     }
 
+    /// Connections that were ended, for the limit and for want of use.
+    var ended: (limit: UInt64, idle: UInt64) {
+        crowds.withLock { $0 }.map(\.ended).reduce((0, 0)) { ($0.0 + $1.limit, $0.1 + $1.idle) }
+    }
+
+    private func newCrowd() -> AdminCrowd {
+        let crowd = AdminCrowd()
+        crowds.withLock { $0.append(crowd) }
+        group.next().scheduleRepeatedTask(initialDelay: .seconds(30), delay: .seconds(30)) { _ in
+            crowd.endIdle(at: AdminCrowd.now)
+        }
+        return crowd
+    }
+
     /// Serves on a listening socket, which is NIO's from now on.
     ///
     /// - Parameter mayChange: whether who can connect may also tell the agent to do something.
     func serve(_ socket: Int32, mayChange: Bool = false) throws {
+        let crowd = newCrowd()
         let questions = self.questions
         let flows = self.flows
         let readiness = self.readiness
@@ -39,6 +55,7 @@ final class AdminServer: Sendable {
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     try pipeline.configureHTTPServerPipeline()
+                    try pipeline.addHandler(AdminGuest(crowd, channel))
                     try pipeline.addHandler(
                         AdminConnection(questions, flows, readiness, mayChange: mayChange))
                 }

@@ -30,6 +30,11 @@ extension Agent {
         out.family(
             "malla_access_log_lost_total", .counter, "Access log lines that could not be written.",
             accessLog?.lost ?? 0)
+        let ended = server?.ended ?? (limit: 0, idle: 0)
+        out.family(
+            "malla_admin_connections_ended_total", .counter,
+            "Connections to the admin server that it ended.",
+            [([("reason", "limit")], ended.limit), ([("reason", "idle")], ended.idle)])
         addConfig(&out)
         addIdentity(&out)
         if let loaded = datapath.datapath { addDatapath(&out, loaded) }

@@ -39,7 +39,7 @@ final class Agent {
     private var early: [Question] = []
     private let readiness = Readiness()
     /// Made when this thread has dropped what its own must not inherit.
-    private var server: AdminServer?
+    private(set) var server: AdminServer?
     private let signals: Int32
 
     private let reader: ConfigReader

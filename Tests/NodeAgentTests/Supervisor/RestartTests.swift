@@ -107,6 +107,28 @@ struct SupervisorDescriptorTests {
     }
 }
 
+@Suite("Connections to the admin port that nobody uses", .serialized)
+struct AdminPortTests {
+    @Test func `keep nobody out, and are ended, the longest unused first`() throws {
+        let agent = try RunningAgent(admin: 28_336, gateway: 28_337)
+        defer { agent.stop() }
+        _ = try #require(agent.waitForChild(after: 0))
+        let script = """
+            import socket, urllib.request
+            held = [socket.create_connection(("127.0.0.1", 28336), 20) for _ in range(100)]
+            print("first:", held[0].recv(1))
+            text = urllib.request.urlopen("http://127.0.0.1:28336/metrics", timeout=20).read()
+            print(*[l for l in text.decode().splitlines() if "admin_connections_ended" in l])
+            """
+
+        let text = try RunningAgent.run(["-c", script], "/usr/bin/python3").text
+
+        #expect(text.contains("first: b''"), "\(text)")
+        #expect(text.contains("malla_admin_connections_ended_total{reason=\"limit\"} "), "\(text)")
+        #expect(!text.contains("reason=\"limit\"} 0"), "\(text)")
+    }
+}
+
 /// An agent of this build with one Gateway, in a directory of its own.
 private final class RunningAgent {
     let directory: String
