@@ -56,14 +56,17 @@ internal import MeshModel
         unsafe read.deallocate()
     }
 
-    /// `false`: the ring is full.
+    /// - Parameters:
+    ///   - record: `routeLength` counts where there is no label: of what stands behind `text`.
+    ///   - text: as `Connection.logText`.
+    /// - Returns: `false`: the ring is full.
     func append(
         _ record: LogRecord, text: UnsafePointer<UInt8>?, route: [UInt8], _ label: ByteRange
     ) -> Bool {
         let at = unsafe written.pointee
         guard unsafe at - engine_load_acquire(read) < capacity else { return false }
         var record = record
-        record.routeLength = UInt8(min(label.count, Self.routeBytesMax))
+        if !label.isEmpty { record.routeLength = UInt8(min(label.count, Self.routeBytesMax)) }
         let place = unsafe records + Int(at % capacity) * Self.recordBytes
         let bytes = unsafe place + MemoryLayout<LogRecord>.stride
         if let text = unsafe text {
@@ -74,7 +77,12 @@ internal import MeshModel
                 bytes + Connection.logTextBytes + Self.routeBytesMax,
                 text + Connection.logTextBytes, Int(record.requestIDLength))
         }
-        if record.routeLength > 0 {
+        if label.isEmpty, record.routeLength > 0, let text = unsafe text {
+            unsafe memcpy(
+                bytes + Connection.logTextBytes,
+                text + (Connection.textBytes - Self.routeBytesMax), Int(record.routeLength))
+        }
+        if !label.isEmpty {
             // Safe: the pointer does not leave the closure; the label is a range of `route`.
             unsafe route.withUnsafeBufferPointer { buffer in
                 guard let base = buffer.baseAddress else { return }

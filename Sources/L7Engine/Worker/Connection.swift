@@ -146,8 +146,10 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     // Downstream: the exchange.
     var exchange = Exchange()
     var configSlot: Int32 = -1
-    /// The exchange has outlived its configuration: `metricPort` is all that is left of it.
+    /// The exchange has outlived its configuration: `metricPort` and the route's label, behind
+    /// `logText`, are all that is left of it.
     var hasLetGo = false
+    var routeLength: UInt8 = 0
     var rule: Int32 = -1
     var backend: Int32 = -1
     var port: Int32 = -1
@@ -191,7 +193,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var pathLength: UInt16 = 0
     var authorityLength: UInt8 = 0
     var upstreamPeer = SocketAddress(.anyV6, 0)
-    /// Method, path and authority for the access log, `logTextBytes` long, then the request's id.
+    /// Method, path and authority for the access log, `logTextBytes` long, then the request's id,
+    /// then the label of a route that the exchange has outlived.
     var logText: UnsafeMutablePointer<UInt8>?
 
     // What mutual TLS needs, behind all that plain connections touch.
@@ -232,6 +235,7 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     init() { unsafe logText = nil }
 
     static let logTextBytes = 256
+    static let textBytes = logTextBytes + RequestID.bytesMax + AccessLog.routeBytesMax
 }
 
 /// A reference to a connection that its worker keeps alive.

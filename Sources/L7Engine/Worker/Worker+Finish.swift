@@ -265,7 +265,8 @@ extension Worker {
             receivedBytes: link.it.receivedBytes, sentBytes: link.it.sentBytes, peer: link.it.peer,
             upstream: link.it.upstreamPeer, status: link.it.status, flag: link.it.flag,
             methodLength: link.it.methodLength, authorityLength: link.it.authorityLength,
-            routeLength: 0, pathLength: link.it.pathLength, failure: link.it.failure,
+            routeLength: link.it.hasLetGo ? link.it.routeLength : 0,
+            pathLength: link.it.pathLength, failure: link.it.failure,
             requestIDLength: link.it.requestIDLength, isOpaque: false, target: link.it.target)
         var isLogged = false
         if link.it.rule >= 0 {
@@ -277,6 +278,19 @@ extension Worker {
             isLogged = unsafe accessLog.append(record, text: link.it.logText, route: [], .empty)
         }
         if !isLogged { tally.count(.accessLogDropped) }
+    }
+
+    /// What the access log will say of the rule: its text goes with the configuration.
+    func keepRoute(_ link: Link) {
+        link.it.routeLength = 0
+        guard logsAccess, link.it.rule >= 0, let text = unsafe link.it.logText else { return }
+        let table = self.table(link)
+        let label = table.rules[Int(link.it.rule)].label
+        let count = min(label.count, AccessLog.routeBytesMax)
+        // Safe: `Connection.textBytes` has room for as many.
+        let place = unsafe text + (Connection.textBytes - AccessLog.routeBytesMax)
+        for index in 0..<count { unsafe place[index] = table.text[label.lower + index] }
+        link.it.routeLength = UInt8(count)
     }
 
     // MARK: Writing

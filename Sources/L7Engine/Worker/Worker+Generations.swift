@@ -43,6 +43,7 @@ extension Worker {
         guard link.it.answerStarted || link.it.phase == .tunnel || hasNoEdits(link) else { return }
         link.it.metricPort = metricPort(link)
         link.it.hasLetGo = true
+        keepRoute(link)
         link.it.rule = -1
         // A rule would be needed to send it again.
         link.it.isResendable = false

@@ -339,8 +339,7 @@ extension Worker {
         } else {
             let made = UnsafeMutablePointer<Connection>.allocate(capacity: 1)
             unsafe made.initialize(to: Connection())
-            unsafe made.pointee.logText = .allocate(
-                capacity: Connection.logTextBytes + RequestID.bytesMax)
+            unsafe made.pointee.logText = .allocate(capacity: Connection.textBytes)
             link = unsafe Link(made)
         }
         link.it.descriptor = descriptor
