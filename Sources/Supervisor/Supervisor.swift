@@ -126,7 +126,8 @@ public struct Supervisor: ~Copyable {
             reap()
             passDeadlines()
         }
-        if !isHandedOver { held.removeNames(options) }
+        // A successor that has not served yet has them all the same.
+        if !isHandedOver, (successor?.descriptor.number ?? -1) < 0 { held.removeNames(options) }
     }
 
     private mutating func take(_ signal: Int32) {
@@ -312,8 +313,7 @@ public struct Supervisor: ~Copyable {
             return
         }
         doorRestsUntil = nil
-        guard let successor = held.handOver(to: knocking) else { return }
-        guard !isStopping else { return }
+        guard let successor = held.handOver(to: knocking, isEnding: isStopping) else { return }
         self.successor = consume successor
         log("another agent asks for everything; this one serves until that one does")
     }

@@ -59,6 +59,9 @@ struct Holdings: ~Copyable {
             (all.count > 3) == options.hasDatapath
         else {
             for one in all { close(one) }
+            if first.code == ESHUTDOWN {
+                throw .noPredecessor("the other agent is ending", errno: ESHUTDOWN)
+            }
             throw .noPredecessor(
                 "the other agent is another version, or --datapath differs",
                 errno: first.code == 0 ? EPROTO : first.code)
@@ -92,16 +95,21 @@ struct Holdings: ~Copyable {
         doorNumber >= 0 ? malla_takeover_accept(doorNumber) : -EAGAIN
     }
 
-    /// Hands over copies of everything to who has knocked.
+    /// Hands over copies of everything to who has knocked, unless we are ending: what we hand over
+    /// then we would take away again.
     ///
     /// - Returns: the connection, by which the successor says that it serves; `nil`: it was nobody.
-    func handOver(to knocking: Int32) -> ControlSocket? {
+    func handOver(to knocking: Int32, isEnding: Bool) -> ControlSocket? {
         let successor = ControlSocket(adopting: knocking)
         guard let (message, handed) = successor.receive() else { return nil }
         for one in handed { close(one) }
         guard message.kind == .takeover else { return nil }
         guard message.number == ControlMessage.takeoverVersion else {
             _ = successor.send(ControlMessage(.end, code: EPROTONOSUPPORT))
+            return nil
+        }
+        if isEnding {
+            _ = successor.send(ControlMessage(.end, code: ESHUTDOWN))
             return nil
         }
         guard let numbers = lockNumbers else { return nil }

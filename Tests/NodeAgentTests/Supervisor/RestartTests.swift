@@ -107,6 +107,40 @@ struct SupervisorDescriptorTests {
     }
 }
 
+@Suite("An agent that is ending", .serialized)
+struct EndingTests {
+    @Test func `hands nothing over, and says so`() throws {
+        let agent = try RunningAgent(admin: 28_334, gateway: 28_335)
+        defer { agent.stop() }
+        _ = try #require(agent.waitForChild(after: 0))
+        // Half a head holds the drain up.
+        let client = Process()
+        client.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
+        client.arguments = [
+            "-c",
+            """
+            import socket
+            s = socket.create_connection(("127.0.0.1", 28335))
+            s.sendall(b"GET / HTTP/1.1\\r\\nHost:")
+            print(s.recv(99))
+            """,
+        ]
+        try client.run()
+        defer { client.waitUntilExit() }
+        for _ in 0..<200 {
+            if agent.get("/metrics", port: 28_334).contains("connections_active 1") { break }
+        }
+        kill(agent.pid, SIGTERM)
+        // The supervisor has taken the signal.
+        for _ in 0..<10_000 where agent.hasPendingSignal() { poll(nil, 0, 1) }
+
+        let (code, text) = try agent.runAnother(more: ["--takeover"])
+
+        #expect(code == 69, "\(text)")
+        #expect(text.contains("the other agent is ending"), "\(text)")
+    }
+}
+
 @Suite("Connections to the admin port that nobody uses", .serialized)
 struct AdminPortTests {
     @Test func `keep nobody out, and are ended, the longest unused first`() throws {
@@ -215,6 +249,13 @@ private final class RunningAgent {
         let text = (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)) ?? ""
         let fields = text.split(separator: " ")
         return fields.count > 14 ? (Int(fields[13]) ?? 0) + (Int(fields[14]) ?? 0) : 0
+    }
+
+    func hasPendingSignal() -> Bool {
+        let text = (try? String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)) ?? ""
+        return text.split(separator: "\n").contains {
+            $0.hasPrefix("ShdPnd:") && !$0.hasSuffix("0000000000000000")
+        }
     }
 
     /// The child's pid once it answers; at most ten seconds.
