@@ -18,7 +18,7 @@ extension Worker {
             old.table !== peers.table || before.snapshot.shape !== config.snapshot.shape
         else { return }
         for link in timers.all() where link.it.role == .carrier && link.it.phase == .tunnel {
-            if !isAllowed(link, peers) || isRenamed(link, old, peers)
+            if !isAllowed(link, peers) || isRenamed(link, old, peers) || isGone(link, old, peers)
                 || isTrustNew && peers.table.trust.judge(link.it.session) != .none
             {
                 endCarrier(link, .revoked)
@@ -82,6 +82,12 @@ extension Worker {
     /// The source of the series that it is counted in: what a Gateway sends by a tunnel is its own.
     func metricSource(_ link: Link) -> UInt32 {
         link.it.isTunnelled && link.it.dialler > 0 ? link.it.dialler : link.it.source
+    }
+
+    /// The pod that opened it is there no more: who is no pod may be believed, but not in its place.
+    private func isGone(_ carrier: Link, _ old: MeshPeers, _ peers: MeshPeers) -> Bool {
+        let address = carrier.it.peer.address
+        return carrier.it.isServer && old.id(at: address) != nil && peers.id(at: address) == nil
     }
 
     /// The pod of this node at its end has another account now: what it has proved to be is over.

@@ -114,6 +114,23 @@ struct RecheckTests {
         }
     }
 
+    @Test func `a client's pod that is gone loses its tunnels at the server's node, too`() throws {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        // The client's node has not heard, and comes first.
+        var isServers = false
+        mesh.adoptMesh { all in
+            if isServers { all.workloads.removeAll { $0.name.name == "web" } }
+            isServers = true
+        }
+        #expect(TunnelMesh.counts(mesh.server, Self.ended + " 1"))
+        #expect(Loopback.receive(client).isEmpty)
+        #expect(mesh.client.exposition().contains(Self.endedHere + " 0\n"))
+    }
+
     @Test(arguments: ["web", "stock"]) func `a pod that leaves the mesh keeps what it has open`(
         _ leaving: String
     ) throws {
@@ -122,21 +139,20 @@ struct RecheckTests {
             close(client)
             mesh.stop()
         }
-        func adopt(isThere: Bool) {
+        func leave() {
             mesh.adoptMesh { all in
                 guard let index = all.workloads.firstIndex(where: { $0.name.name == leaving })
                 else { return }
                 all.workloads[index].isMeshed = false
-                if !isThere { all.workloads.remove(at: index) }
             }
         }
-        adopt(isThere: true)
+        leave()
         #expect(Self.echoes(client))
         // It was the last one of its account: the agent takes its certificate away.
         let engine = try #require(leaving == "web" ? mesh.client : mesh.server)
         let bundles = try mesh.credentials([]).bundles
         engine.adopt(Credentials(version: 3, bundles: bundles))
-        adopt(isThere: true)
+        leave()
         #expect(Self.echoes(client))
         // What begins now is plain.
         let late = Loopback.connect(mesh.port)
@@ -144,11 +160,6 @@ struct RecheckTests {
         #expect(Self.echoes(late))
         #expect(
             mesh.client.exposition().contains("malla_tunnel_streams_total{side=\"upstream\"} 1\n"))
-
-        adopt(isThere: false)
-        #expect(Loopback.receive(client).isEmpty)
-        let ended = leaving == "web" ? Self.endedHere : Self.ended
-        #expect(TunnelMesh.counts(engine, ended + " 1"))
     }
 
     @Test func `a pod that gets another account ends the tunnels of peers outside, too`() throws {
