@@ -116,8 +116,13 @@ final class WorkloadAPIConnection: Sendable {
         let shared = self.shared
         ClientBootstrap(group: group).connectTimeout(.seconds(5))
             .channelInitializer { channel in
+                // All before anything is read: a server speaks first if it is quick.
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(WipedReads())
+                    let streams = HTTP2StreamMultiplexer(
+                        mode: .client, channel: channel, inboundStreamInitializer: nil)
+                    try channel.pipeline.syncOperations.addHandlers([
+                        WipedReads(), NIOHTTP2Handler(mode: .client), streams,
+                    ])
                 }
             }
             .connect(unixDomainSocketPath: socket)
@@ -136,27 +141,38 @@ final class WorkloadAPIConnection: Sendable {
                     channel.close(promise: nil)
                 }
                 channel.closeFuture.whenComplete { _ in deadline.cancel() }
-                return channel.configureHTTP2Pipeline(
-                    mode: .client, inboundStreamInitializer: nil
-                ).flatMap { multiplexer in
-                    multiplexer.createStreamChannel { stream in
-                        stream.eventLoop.makeCompletedFuture {
-                            try stream.pipeline.syncOperations.addHandler(
-                                WorkloadAPIStream(
-                                    onMessage: { shared.took($0) },
-                                    onEnd: { failure in
-                                        shared.ended(failure)
-                                        channel.close(promise: nil)
-                                    }))
-                        }
-                    }
-                }
+                return Self.call(on: channel, shared)
             }
             .whenFailure { [socket] error in
                 shared.ended(
                     SVIDFailure(
                         .unreadable, "the Workload API at \(socket) cannot be reached: \(error)"))
             }
+    }
+}
+
+extension WorkloadAPIConnection {
+    /// On the event loop of a channel that speaks HTTP/2.
+    fileprivate static func call(
+        on channel: any Channel, _ shared: Shared
+    ) -> EventLoopFuture<any Channel> {
+        do {
+            let streams = try channel.pipeline.syncOperations.handler(
+                type: HTTP2StreamMultiplexer.self)
+            return streams.createStreamChannel { stream in
+                stream.eventLoop.makeCompletedFuture {
+                    try stream.pipeline.syncOperations.addHandler(
+                        WorkloadAPIStream(
+                            onMessage: { shared.took($0) },
+                            onEnd: { failure in
+                                shared.ended(failure)
+                                channel.close(promise: nil)
+                            }))
+                }
+            }
+        } catch {
+            return channel.eventLoop.makeFailedFuture(error)
+        }
     }
 }
 
