@@ -20,7 +20,8 @@ public struct CertificateItem: Codable, Sendable, Equatable {
     /// Of a workload: `valid`, `due`, `not-yet-valid`, `expired`, or `missing`. Of an authority:
     /// `valid`, `not-yet-valid` or `expired`.
     public var state: String
-    /// Why the last try to replace it failed; empty if it did not.
+    /// Why the last try to replace it failed; empty if it did not. Of the first authority: what of
+    /// all that says whom to believe, or of who signs, cannot be used; the last good state goes on.
     public var message: String
     /// Pods of this node that bear it, `namespace/name`.
     public var pods: [String]

@@ -58,6 +58,11 @@ enum CertificateChecks {
                 ? .warn(name, text + "; others are valid", remedy: "take it out of the bundle")
                 : .fail(name, text, remedy: remedy)
         }
+        if let stale = items.first(where: { !$0.message.isEmpty }) {
+            return .warn(
+                name, "\(stale.identity): \(stale.message)",
+                remedy: "until it is mended what was good before goes on (docs/identity.md)")
+        }
         let left = Status.duration(seconds: first.remainingSeconds)
         return first.remainingSeconds < authoritySeconds
             ? .warn(name, "a root of \(first.identity) ends in \(left)", remedy: remedy)

@@ -33,18 +33,24 @@ struct Certs: ParsableCommand {
 
     func run() throws {
         var listing = try AgentClient(connection).require(AdminAPI.certificates)
+        let stale = listing.items.filter { $0.type == "authority" && !$0.message.isEmpty }
         let type = authorities ? "authority" : "workload"
         if output.output == .table { listing.items.removeAll { $0.type != type } }
         if let identity { listing.items.removeAll { $0.identity != identity } }
         let items = listing.items
         try Output(output).print(listing) { colour in
             if pem { return items.map { String($0.pem.dropLast()) } }
-            return Self.lines(items, colour: colour)
+            return Self.lines(items, beside: authorities ? [] : stale, colour: colour)
         }
     }
 
-    static func lines(_ items: [CertificateItem], colour: Bool) -> [String] {
-        guard !items.isEmpty else { return ["No certificates found."] }
+    /// - Parameter others: what is said of them follows, too.
+    static func lines(
+        _ items: [CertificateItem], beside others: [CertificateItem] = [], colour: Bool
+    ) -> [String] {
+        let said = (items + others).filter { !$0.message.isEmpty }
+            .map { "\($0.identity): \($0.message)" }
+        guard !items.isEmpty else { return ["No certificates found."] + said }
         let table = Table(
             [
                 .init("IDENTITY"), .init("SERIAL"), .init("VALID UNTIL"),
@@ -57,8 +63,7 @@ struct Certs: ParsableCommand {
                     remaining(item), Cell(item.renewAt), Cell(item.issuer), state(item.state),
                 ]
             })
-        let messages = items.filter { !$0.message.isEmpty }.map { "\($0.identity): \($0.message)" }
-        return table.lines(colour: colour) + (messages.isEmpty ? [] : [""] + messages)
+        return table.lines(colour: colour) + (said.isEmpty ? [] : [""] + said)
     }
 
     private static func remaining(_ item: CertificateItem) -> Cell {

@@ -10,6 +10,8 @@ struct BuiltInAuthority: SVIDSource {
     private var authority: Authority?
     private var known: [TrustBundle] = []
     private var marks: [String: IdentityFile.Mark] = [:]
+    /// Why the authority of the files cannot be used: the last good one goes on.
+    private var stale: SVIDFailure?
 
     init(directory: String, trustDomain: TrustDomain, life: Int64) {
         files = AuthorityFiles(directory: directory, trustDomain: trustDomain)
@@ -20,24 +22,38 @@ struct BuiltInAuthority: SVIDSource {
     var title: String { "authority in \(files.directory)" }
     var trustDomain: TrustDomain { files.trustDomain }
     var issues: Bool { true }
-    var refused: SVIDFailure? { bundleFiles.refused }
+    var refused: SVIDFailure? { stale ?? bundleFiles.refused }
     var warnings: [String] {
         files.isKeyExposed ? ["\(files.keyPath) can be read by others: chmod 600"] : []
     }
 
-    /// Reads the directory again if any of its files changed. What cannot be read is tried again at
-    /// the next turn; the last good authority goes on signing.
+    /// Reads the directory again if any of its files changed. An authority that cannot be used is
+    /// tried again at the next turn; the last good one goes on signing, and meanwhile what is
+    /// revoked is, as what is federated.
     mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
         // Later a file that is missing is being replaced.
         if authority == nil { _ = try files.make(at: now) }
         var present: [String: IdentityFile.Mark] = [:]
         for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
-        guard present != marks else { return known }
-        let read = try files.read()
-        let bundles = bundleFiles.read(
-            roots: read.roots, others: read.chain)
-        (authority, known, marks) = (read, bundles, present)
-        return bundles
+        guard present != marks || stale != nil else { return known }
+        let isRead = try readAuthority()
+        guard present != marks || isRead, let authority else { return known }
+        known = bundleFiles.read(roots: authority.roots, others: authority.chain)
+        marks = present
+        return known
+    }
+
+    /// `false`: it is the last good one still.
+    private mutating func readAuthority() throws(SVIDFailure) -> Bool {
+        do throws(SVIDFailure) {
+            authority = try files.read()
+            stale = nil
+            return true
+        } catch {
+            if authority == nil { throw error }
+            stale = error
+            return false
+        }
     }
 
     mutating func certificate(

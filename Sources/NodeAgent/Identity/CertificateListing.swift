@@ -35,8 +35,11 @@ extension Agent {
                 type: "workload", identity: account.description, state: "missing",
                 message: failure.message)
         }
-        let roots = identities.bundles.flatMap { bundle in
+        var roots = identities.bundles.flatMap { bundle in
             bundle.roots.map { CertificateItem(root: $0, of: bundle, at: now) }
+        }
+        if let failure = identities.bundleFailure, !roots.isEmpty {
+            roots[0].message = failure.message
         }
         return workloads + nameless + roots
     }

@@ -61,6 +61,16 @@ struct CertificateChecksTests {
         #expect(found.message.contains(words), "\(found)")
     }
 
+    @Test func `what cannot be used is said, by the table of workloads too`() {
+        let stale = CertificateItem(
+            type: "authority", identity: "spiffe://a", remainingSeconds: 300_000_000,
+            state: "valid", message: "ca.key cannot be read")
+        let found = CertificateChecks.authorities([stale])
+        #expect(found.status == "WARN" && found.message.contains("ca.key cannot be read"))
+        let lines = Certs.lines([], beside: [stale], colour: false)
+        #expect(lines.last == "spiffe://a: ca.key cannot be read")
+    }
+
     @Test func `without a source of identity nothing is wrong`() {
         #expect(CertificateChecks.all([], identity: "none").map(\.status) == ["OK"])
         #expect(CertificateChecks.all([], identity: "files in a").map(\.status) == ["OK", "FAIL"])

@@ -276,6 +276,33 @@ struct IdentitiesTests {
         #expect(bed.identities.bundleFailure == nil)
     }
 
+    @Test func `what is revoked while the authority cannot be used is revoked`() throws {
+        for trouble in ["mv ca.key kept", "mv ca.crt kept", "echo x > ca.key"] {
+            let bed = try Bed()
+            bed.follow("cart", "web")
+            bed.turn()
+            let (cart, web) = (try bed.serial("cart"), try bed.serial("web"))
+            let svid = try #require(bed.identities.credentials.svids[AuthorityDirectory.id()])
+            try bed.directory.write(svid, "cart")
+            try bed.directory.shell("cp ca.key good.key; cp ca.crt good.crt")
+            try bed.revoke("cart.leaf")
+            try bed.directory.shell("mv ca.crl list; \(trouble)")
+            bed.pass(seconds: 2)
+            let failure = try #require(bed.identities.bundleFailure, "\(trouble)")
+            try bed.directory.shell("mv list ca.crl")
+            bed.pass(seconds: 2)
+            #expect(bed.identities.bundles.first?.revocations.count == 1, "\(trouble)")
+            #expect(bed.identities.bundleFailure == failure, "\(trouble)")
+            // The last good authority signs.
+            #expect(try bed.serial("cart") != cart, "\(trouble)")
+            #expect(try bed.serial("web") == web, "\(trouble)")
+            try bed.directory.shell("mv good.key ca.key; mv good.crt ca.crt")
+            bed.pass(seconds: 2)
+            #expect(bed.identities.bundleFailure == nil, "\(trouble)")
+            #expect(bed.identities.bundles.first?.revocations.count == 1, "\(trouble)")
+        }
+    }
+
     @Test func `what failed is tried again at once when the files change`() throws {
         let bed = try Bed(life: 1_000)
         bed.source.refuses = true
