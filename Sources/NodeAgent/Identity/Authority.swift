@@ -14,7 +14,8 @@ struct Authority {
     let certificate: X509.Certificate
     /// What is sent after a workload's certificate: `ca.crt` without its roots. DER.
     let chain: [[UInt8]]
-    /// The self-signed certificates of `ca.crt`; without any, its last one. DER.
+    /// The certificates of `ca.crt` that no other one in it has signed: self-signed ones, and those
+    /// whose root is not there. DER.
     let roots: [[UInt8]]
     let signer: CertificateSigner
     let keyIdentifier: ArraySlice<UInt8>
@@ -37,14 +38,17 @@ struct Authority {
         } catch {
             throw SVIDFailure(.invalid, "\(error)")
         }
+        var all: [(der: [UInt8], certificate: X509.Certificate)] = []
+        for der in certificates { all.append((der, try X509.Certificate(der: der))) }
         var roots: [[UInt8]] = []
         var chain: [[UInt8]] = []
-        for der in certificates {
-            let each = try X509.Certificate(der: der)
+        for (der, each) in all {
             let isRoot = each.issuer == each.subject
-            if isRoot { roots.append(der) } else { chain.append(der) }
+            if !isRoot { chain.append(der) }
+            // A root that is appended takes the place of none that is not there.
+            let isSigned = all.contains { $0.der != der && $0.certificate.hasSigned(each) }
+            if isRoot || !isSigned { roots.append(der) }
         }
-        if roots.isEmpty, let last = chain.last { roots = [last] }
         self.roots = roots
         self.chain = chain
         if let own = try? certificate.extensions.subjectKeyIdentifier {
