@@ -6,6 +6,9 @@ enum CertificateChecks {
     /// An authority is warned of so long before it ends: replacing one takes weeks.
     static let authoritySeconds = 30 * 86_400
 
+    /// The same of an intermediate that signs: the operator's authority makes another in a moment.
+    static let signerSeconds = 7 * 86_400
+
     static func all(_ items: [CertificateItem], identity: String) -> [CheckItem] {
         guard identity != "none" else {
             return [.ok("certificates", "no source of identity (--ca, --svids)")]
@@ -13,7 +16,7 @@ enum CertificateChecks {
         return [
             workloads(items.filter { $0.type == "workload" }),
             authorities(items.filter { $0.type == "authority" }),
-        ]
+        ] + signers(items.filter { $0.type == "signer" })
     }
 
     static func workloads(_ items: [CertificateItem]) -> CheckItem {
@@ -37,6 +40,24 @@ enum CertificateChecks {
         }
         return .ok(
             name, "\(items.count) valid, the first ends in \(Status.duration(seconds: first))")
+    }
+
+    /// Nothing where a root signs.
+    static func signers(_ items: [CertificateItem]) -> [CheckItem] {
+        let name = "signing certificate"
+        guard let first = items.min(by: { $0.remainingSeconds < $1.remainingSeconds }) else {
+            return []
+        }
+        let remedy = "put a new one into ca.crt with its key (docs/identity.md)"
+        if first.remainingSeconds <= 0 {
+            let text = "an intermediate of \(first.identity) ended at \(first.notAfter)"
+            return [.fail(name, text + ": nothing can be signed", remedy: remedy)]
+        }
+        let text = "an intermediate of \(first.identity) ends in \(duration(first))"
+        return [
+            first.remainingSeconds < signerSeconds
+                ? .warn(name, text, remedy: remedy) : .ok(name, text)
+        ]
     }
 
     private static func duration(_ item: CertificateItem) -> String {

@@ -22,7 +22,9 @@ struct Certs: ParsableCommand {
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup var output: OutputOptions
 
-    @Flag(name: .long, help: "The roots of the trust domains instead of the workloads.")
+    @Flag(
+        name: .long,
+        help: "The roots of the trust domains, and what this node signs with, not the workloads.")
     var authorities = false
 
     @Flag(name: .long, help: "Print the certificates themselves, in PEM.")
@@ -35,7 +37,9 @@ struct Certs: ParsableCommand {
         var listing = try AgentClient(connection).require(AdminAPI.certificates)
         let stale = listing.items.filter { $0.type == "authority" && !$0.message.isEmpty }
         let type = authorities ? "authority" : "workload"
-        if output.output == .table { listing.items.removeAll { $0.type != type } }
+        if output.output == .table {
+            listing.items.removeAll { ($0.type == "signer" ? "authority" : $0.type) != type }
+        }
         if let identity { listing.items.removeAll { $0.identity != identity } }
         let items = listing.items
         try Output(output).print(listing) { colour in

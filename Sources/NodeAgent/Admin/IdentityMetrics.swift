@@ -29,6 +29,10 @@ extension Agent {
             "When the first root of a trust domain ends, Unix time.",
             authorityEnds().map { ([("trust_domain", $0.domain)], $0.end) })
         out.family(
+            "malla_signer_expiry_timestamp_seconds", .gauge,
+            "When the first intermediate that this node signs with ends, Unix time.",
+            signerEnds().map { ([], $0) })
+        out.family(
             "malla_identity_stale", .gauge,
             "1 while something that says whom to believe, or who signs, cannot be used.",
             identities.bundleFailure == nil ? 0 : 1)

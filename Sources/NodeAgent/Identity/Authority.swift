@@ -17,6 +17,8 @@ struct Authority {
     /// The certificates of `ca.crt` that no other one in it has signed: self-signed ones, and those
     /// whose root is not there. DER.
     let roots: [[UInt8]]
+    /// What of it leads from the key to a root: the signing certificate first. DER.
+    let signers: [[UInt8]]
     let signer: CertificateSigner
     let keyIdentifier: ArraySlice<UInt8>
 
@@ -50,6 +52,14 @@ struct Authority {
             if isRoot || !isSigned { roots.append(der) }
         }
         self.roots = roots
+        // At most all: who signs may itself be signed in a circle.
+        var signers: [[UInt8]] = []
+        var next = all.first
+        while let one = next, !roots.contains(one.der), signers.count < all.count {
+            signers.append(one.der)
+            next = all.first { $0.der != one.der && $0.certificate.hasSigned(one.certificate) }
+        }
+        self.signers = signers
         self.chain = chain
         if let own = try? certificate.extensions.subjectKeyIdentifier {
             keyIdentifier = own.keyIdentifier

@@ -22,6 +22,7 @@ struct BuiltInAuthority: SVIDSource {
     var title: String { "authority in \(files.directory)" }
     var trustDomain: TrustDomain { files.trustDomain }
     var issues: Bool { true }
+    var signers: [[UInt8]] { authority?.signers ?? [] }
     var refused: SVIDFailure? { stale ?? bundleFiles.refused }
     var warnings: [String] {
         files.isKeyExposed ? ["\(files.keyPath) can be read by others: chmod 600"] : []

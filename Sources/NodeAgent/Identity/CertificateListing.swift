@@ -36,16 +36,33 @@ extension Agent {
                 message: failure.message)
         }
         var roots = identities.bundles.flatMap { bundle in
-            bundle.roots.map { CertificateItem(root: $0, of: bundle, at: now) }
+            bundle.roots.map {
+                var item = CertificateItem(
+                    authority: $0, "authority", of: bundle.trustDomain, at: now)
+                item.revocationLists = bundle.revocations.count
+                return item
+            }
         }
         if let failure = identities.bundleFailure, !roots.isEmpty {
             roots[0].message = failure.message
         }
-        return workloads + nameless + roots
+        let signers = identities.signers.map {
+            CertificateItem(
+                authority: $0, "signer", of: identities.trustDomain, at: now)
+        }
+        return workloads + nameless + roots + signers
     }
 }
 
 extension Agent {
+    /// When the first certificate ends that this node signs with, beneath a root.
+    func signerEnds() -> [UInt64] {
+        let ends = (identity.identities?.signers ?? []).compactMap {
+            try? X509.Certificate(der: $0).notAfterSeconds
+        }
+        return ends.min().map { [UInt64(max(0, $0))] } ?? []
+    }
+
     /// When the first root of each trust domain ends.
     func authorityEnds() -> [(domain: String, end: UInt64)] {
         (identity.identities?.bundles ?? []).compactMap { bundle in
@@ -73,22 +90,23 @@ extension CertificateItem {
             message: message, pods: pods, pem: Self.pem(svid.chain))
     }
 
-    fileprivate init(root: [UInt8], of bundle: TrustBundle, at now: Int64) {
-        let identity = bundle.trustDomain.id.description
-        guard let certificate = try? X509.Certificate(der: root) else {
+    fileprivate init(
+        authority der: [UInt8], _ type: String, of domain: TrustDomain, at now: Int64
+    ) {
+        let identity = domain.id.description
+        guard let certificate = try? X509.Certificate(der: der) else {
             self.init(
-                type: "authority", identity: identity, state: "valid",
-                message: "a certificate that this command cannot read",
-                revocationLists: bundle.revocations.count, pem: Self.pem([root]))
+                type: type, identity: identity, state: "valid",
+                message: "a certificate that this command cannot read", pem: Self.pem([der]))
             return
         }
         let (begin, end) = (certificate.notBeforeSeconds, certificate.notAfterSeconds)
         self.init(
-            type: "authority", identity: identity, serial: certificate.serialText,
+            type: type, identity: identity, serial: certificate.serialText,
             issuer: certificate.issuer.description, notBefore: Self.time(begin),
             notAfter: Self.time(end), remainingSeconds: Int(end - now),
             state: now >= end ? "expired" : now < begin ? "not-yet-valid" : "valid",
-            revocationLists: bundle.revocations.count, pem: Self.pem([root]))
+            pem: Self.pem([der]))
     }
 
     private static func time(_ seconds: Int64) -> String {

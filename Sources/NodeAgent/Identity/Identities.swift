@@ -59,6 +59,7 @@ struct Identities {
     var title: String { source.title }
     var trustDomain: TrustDomain { source.trustDomain }
     var warnings: [String] { source.warnings }
+    var signers: [[UInt8]] { source.signers }
     var bell: Int32 { source.bell }
     func hasAnswered() -> Bool { source.hasAnswered() }
 

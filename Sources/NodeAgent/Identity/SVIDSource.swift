@@ -48,6 +48,10 @@ protocol SVIDSource {
     /// What is odd but stops nothing, one line each.
     var warnings: [String] { get }
 
+    /// What it signs with itself: certificates on the way to a root that are none. DER, the signing
+    /// one first.
+    var signers: [[UInt8]] { get }
+
     /// Why a part of it is not in force, while all else is.
     var refused: SVIDFailure? { get }
 
@@ -70,6 +74,7 @@ protocol SVIDSource {
 
 extension SVIDSource {
     var refused: SVIDFailure? { nil }
+    var signers: [[UInt8]] { [] }
     var bell: Int32 { -1 }
     func hasAnswered() -> Bool { true }
 }

@@ -61,6 +61,18 @@ struct CertificateChecksTests {
         #expect(found.message.contains(words), "\(found)")
     }
 
+    @Test(arguments: [(8 * 86_400, "OK"), (6 * 86_400, "WARN"), (-1, "FAIL")])
+    func `an intermediate that signs is looked at, too`(_ seconds: Int, _ status: String) {
+        let items = ["authority", "signer"].map {
+            CertificateItem(
+                type: $0, identity: "spiffe://a",
+                remainingSeconds: $0 == "signer" ? seconds : 300_000_000, state: "valid")
+        }
+        let found = CertificateChecks.all(items, identity: "authority in a")
+        #expect(found.map(\.status) == ["OK", "OK", status])
+        #expect(found[2].message.contains("intermediate of spiffe://a"))
+    }
+
     @Test func `what cannot be used is said, by the table of workloads too`() {
         let stale = CertificateItem(
             type: "authority", identity: "spiffe://a", remainingSeconds: 300_000_000,

@@ -84,6 +84,17 @@ struct SVIDCertificateTests {
                 .contains("OK"))
     }
 
+    @Test func `what leads from the signing key to a root is known, without the root`() throws {
+        let directory = try AuthorityDirectory()
+        var source = directory.source()
+        _ = try source.bundles(at: AuthorityDirectory.now)
+        #expect(source.signers.isEmpty)
+        try directory.makeIntermediate("ca", root: "ed25519", key: "ed25519")
+        _ = try source.bundles(at: AuthorityDirectory.now)
+        #expect(source.signers.count == 1)
+        #expect(!(try #require(try bundles(directory).first).roots.contains(source.signers[0])))
+    }
+
     @Test func `it ends no later than its authority, and begins no earlier`() throws {
         let directory = try AuthorityDirectory()
         try directory.makeIntermediate("ca", root: "ed25519", key: "ed25519")
