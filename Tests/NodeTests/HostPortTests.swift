@@ -39,7 +39,7 @@ struct HostPortTests {
     }
 
     /// Has a pod's container these ports instead of its own.
-    private static func give(_ pod: String, _ ports: String, in bed: Testbed) throws {
+    static func give(_ pod: String, _ ports: String, in bed: Testbed) throws {
         let file = "\(bed.configuration)/bed.yaml"
         let objects = try String(contentsOfFile: file, encoding: .utf8)
             .components(separatedBy: "\n---\n").map {

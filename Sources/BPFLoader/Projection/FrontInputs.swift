@@ -1,6 +1,6 @@
 // What the snapshot asks the services' rows for: every port of a service, every host port of a pod
-// of this node, as far as it is at addresses that are the node's to serve, and those of other
-// nodes' pods, which are dialled from here as the pods themselves.
+// of this node, as far as it is at addresses that are the node's to serve, and what other nodes
+// serve at theirs, which is dialled from here as the pods themselves.
 
 internal import MeshModel
 
@@ -8,6 +8,7 @@ internal import MeshModel
 enum FrontInput: Equatable {
     case service(ServiceInput)
     case hostPort(ObjectName, HostPortInput)
+    case farNodePort(FarNodePort)
 
     init(far: FarHostPort) {
         self = .hostPort(
@@ -26,6 +27,10 @@ enum FrontInput: Equatable {
             return FrontName(
                 owner: pod, isHostPort: true, port: input.port.port,
                 transport: input.port.transport, isIPv4: isIPv4, address: input.port.address)
+        case .farNodePort(let port):
+            var name = port.name
+            name.isIPv4 = isIPv4
+            return name
         }
     }
 
@@ -33,13 +38,14 @@ enum FrontInput: Equatable {
         switch self {
         case .service(let input): input.plan(isIPv4: isIPv4)
         case .hostPort(_, let input): input.plan(isIPv4: isIPv4)
+        case .farNodePort(let port): port.plan(isIPv4: isIPv4)
         }
     }
 }
 
 /// Who goes before whom: host ports before services, but for those at all addresses of another
-/// node. The row of such a one bears an address, and services that bear the same go before it on
-/// its own node too.
+/// node, and its node ports. The row of such a one bears an address, and services that bear the
+/// same go before it on its own node too.
 struct FrontRanks {
     fileprivate var hosts: [FrontName: Int] = [:]
     /// Of every service.
@@ -54,12 +60,14 @@ struct FrontRanks {
 /// the first has it. A host port goes before a node port, as with CNI's portmap beside kube-proxy.
 struct FrontInputs {
     private(set) var all: [FrontInput] = []
-    /// Host ports that are not served here, and why.
+    /// Ports that are not served here, and why.
     private(set) var problems: [ApplyProblem] = []
+    /// By port of the snapshot: other nodes' addresses at which it has rows of its own.
+    private(set) var farPlaces: [Int: [FarNodePort.Place]] = [:]
     /// Where services begin and end in `all`.
     private var services = 0..<0
 
-    /// - Parameter farMax: how many host ports of other nodes there is room for.
+    /// - Parameter farMax: how many host ports and node ports of other nodes there is room for.
     init(_ snapshot: Snapshot, farMax: Int) {
         all.reserveCapacity(snapshot.ports.count)
         // Beside kube-proxy's IPVS an interface bears every service's address.
@@ -78,7 +86,6 @@ struct FrontInputs {
         }
         let far = snapshot.farHostPorts(from: snapshot.node).filter { $0.port.transport != .sctp }
         let served = far.prefix(farMax)
-        if served.count < far.count { problems.append(Self.problem(far.count, farMax)) }
         all += served.filter(\.isNamed).map(FrontInput.init(far:))
         let first = all.count
         for (index, port) in snapshot.ports.enumerated()
@@ -87,6 +94,18 @@ struct FrontInputs {
         }
         services = first..<all.count
         all += served.filter { !$0.isNamed }.map(FrontInput.init(far:))
+        let asked = FarNodePort.all(snapshot, far)
+        let count = asked.reduce(0) { $0 + $1.places.count }
+        var room = farMax - served.count
+        for (port, places) in asked where room > 0 {
+            let some = Array(places.prefix(room))
+            room -= some.count
+            farPlaces[port] = some
+            all += FarNodePort.make(snapshot, port: port, at: some).map(FrontInput.farNodePort)
+        }
+        if far.count + count > farMax {
+            problems.append(Self.problem(far.count, count, farMax))
+        }
     }
 
     private static func problem(
@@ -98,12 +117,14 @@ struct FrontInputs {
                 + "is served there", isWaiting: true)
     }
 
-    private static func problem(_ count: Int, _ most: Int) -> ApplyProblem {
+    private static func problem(
+        _ hostPorts: Int, _ nodePorts: Int, _ most: Int
+    ) -> ApplyProblem {
         ApplyProblem(
             subject: "map malla_service",
-            message: "other nodes' pods have \(count) host ports, and a quarter of the map, "
-                + "\(most), is for them; what is dialled at the others goes to their nodes, in "
-                + "plain text", isWaiting: true)
+            message: "other nodes have \(hostPorts) host ports, and \(nodePorts) node ports with "
+                + "rows of their own, and a quarter of the map, \(most), is for them; what is "
+                + "dialled at the others goes to their nodes, in plain text", isWaiting: true)
     }
 
     var ranks: FrontRanks {

@@ -12,7 +12,8 @@ struct FrontName: Hashable {
     var port: UInt16
     var transport: TransportProtocol
     var isIPv4: Bool
-    /// Of a host port that is served at one only. A pod may have the same port at several.
+    /// Of a host port that is served at one only, and of a node port at another node's. There may
+    /// be the same port at several.
     var address: IPAddress? = nil
 }
 
@@ -77,10 +78,10 @@ struct ServiceInput: Equatable {
             ends, distribution: traffic.distribution, node: node, zone: zone)
         var plan = ServicePlan(transport: port.transport)
         plan.affinitySeconds = traffic.affinitySeconds ?? 0
-        plan.cluster = choice.cluster.map { Self.planned(ends[$0]) }
-        plan.local = choice.local.map { Self.planned(ends[$0]) }
+        plan.cluster = choice.cluster.map { PlannedEnd(ends[$0]) }
+        plan.local = choice.local.map { PlannedEnd(ends[$0]) }
         plan.alive = ends.filter { $0.isReady || ($0.isServing && $0.isTerminating) }
-            .map(Self.planned)
+            .map { PlannedEnd($0) }
         // Mostly the same; ten thousand services need not say it twice.
         if plan.alive == plan.cluster { plan.alive = plan.cluster }
         plan.sourceRanges = traffic.sourceRanges.filter { $0.address.isIPv4 == isIPv4 }
@@ -109,18 +110,12 @@ struct ServiceInput: Equatable {
         for address in service.loadBalancerAddresses where address.isIPv4 == isIPv4 {
             add(address, port.port, ranged)
         }
-        let isOfFamily =
-            service.addresses.isEmpty || service.addresses.contains { $0.isIPv4 == isIPv4 }
-        if let number = port.nodePort, isOfFamily {
+        if let number = port.nodePort, service.hasNodePorts(isIPv4: isIPv4) {
             var row = outer
             if outside == .local { row.flags |= UInt32(MALLA_SERVICE_THIS_NODE) }
             add(isIPv4 ? .anyV4 : .anyV6, number, row)
         }
         return plan
-    }
-
-    private static func planned(_ end: Endpoint) -> PlannedEnd {
-        PlannedEnd(address: end.address, weight: end.weight)
     }
 }
 

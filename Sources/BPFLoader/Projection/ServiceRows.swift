@@ -22,6 +22,7 @@ struct ServiceRows: ~Copyable {
     private var sourceless: Set<FrontName> = []
     /// The order of host ports and services.
     private var ranks = FrontRanks()
+    private var farPlaces: [Int: [FarNodePort.Place]] = [:]
     /// Of host ports, by the last snapshot that was looked at as a whole.
     private var hostProblems: [ApplyProblem] = []
     private var nextGroup: UInt32 = 1
@@ -138,9 +139,13 @@ struct ServiceRows: ~Copyable {
         var outcome = Outcome()
         let missing = MissingSources(snapshot)
         if let delta = snapshot.delta, snapshot.follows(last), shortFronts.isEmpty {
-            let inputs = delta.ports.filter { snapshot.ports[$0].transport != .sctp }.map {
-                FrontInput.service(ServiceInput(snapshot, port: $0))
-            }
+            let ports = delta.ports.filter { snapshot.ports[$0].transport != .sctp }
+            let inputs =
+                ports.map { FrontInput.service(ServiceInput(snapshot, port: $0)) }
+                + ports.flatMap { port in
+                    FarNodePort.make(snapshot, port: port, at: farPlaces[port] ?? [])
+                        .map(FrontInput.farNodePort)
+                }
             for input in inputs { try place(input, &outcome, isLast: true) }
             try askAgain(inputs, &outcome)
             for input in inputs {
@@ -170,6 +175,7 @@ struct ServiceRows: ~Copyable {
         let wanted = FrontInputs(snapshot, farMax: farMax)
         hostProblems = wanted.problems
         ranks = wanted.ranks
+        farPlaces = wanted.farPlaces
         let had = last.map { FrontInputs($0, farMax: farMax) }
         if let had, had.isSame(as: wanted) {
             for index in wanted.all.indices where mayDiffer(wanted.all[index], had.all[index]) {

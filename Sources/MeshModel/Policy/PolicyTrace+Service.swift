@@ -17,9 +17,6 @@ extension Snapshot {
     /// One endpoint of what was dialled.
     struct DialledEnd: Equatable {
         var address: SocketAddress
-        /// What the policies of who sends are asked about, if not the endpoint: another node
-        /// balances it, which they have to let it reach.
-        var sentTo: SocketAddress?
         /// Whom the policies of the endpoint are asked about, if not who sends: a node that dials
         /// it in his stead.
         var seenAs: IPAddress?
@@ -54,28 +51,18 @@ private struct Dial {
         guard let owner = address.isLoopback ? clientNode : node(of: address) else {
             return reachOwn() ?? .itself(note: "")
         }
-        let ofService = nodePort
-        // The client's own node leaves it to the other one: to whoever has it there.
-        let isLeft =
-            clientNode.map { client in
-                client != owner
-                    && (ofService?.service.traffic.externalPolicy == .local
-                        || hostPort(on: client, at: nil) != nil)
-            } ?? true
         if clientNode == nil || clientNode == owner,
             let (port, pod) = hostPort(on: owner, at: address)
         {
             return reach(port, of: pod)
         }
-        guard let (port, service) = ofService else { return .itself(note: "") }
-        return isLeft
-            ? relayed(by: owner, port, of: service, isEgressAsked: clientNode != nil)
-            : reach(port, of: service, at: owner)
+        guard let (port, service) = nodePort else { return .itself(note: "") }
+        return reach(port, of: service, at: owner)
     }
 
     private var nodePort: (port: ServicePort, service: Service)? {
         for service in snapshot.mesh.services
-        where service.hasFamily(isIPv4: target.address.isIPv4) {
+        where service.hasNodePorts(isIPv4: target.address.isIPv4) {
             for port in service.ports where port.nodePort == target.port && isMeant(port.transport)
             {
                 return (port, service)
@@ -94,8 +81,7 @@ private struct Dial {
         }
     }
 
-    /// - Parameter address: `nil`: one that is served at all of the node's.
-    private func hostPort(on node: String, at address: IPAddress?) -> (HostPort, Workload)? {
+    private func hostPort(on node: String, at address: IPAddress) -> (HostPort, Workload)? {
         for pod in snapshot.hostPortPods(on: node) {
             for port in pod.hostPorts where port.port == target.port && isMeant(port.transport) {
                 if let only = port.address, only != address { continue }
@@ -159,7 +145,7 @@ private struct Dial {
                     note: "a ClusterIP of Service \(service.name), which is not served to those "
                         + "outside")
             }
-            return relayed(by: snapshot.node, port, of: service, isEgressAsked: false)
+            return relayed(by: snapshot.node, port, of: service)
         }
         let isLocal = isInner && traffic.internalPolicy == .local
         return named(
@@ -167,17 +153,15 @@ private struct Dial {
                 .map { Snapshot.DialledEnd(address: $0.address) }, service)
     }
 
-    /// A node port of `owner`. With policy Local other nodes leave it to `owner` itself.
+    /// A node port of `owner`. With policy Local the client's node has the endpoints of `owner`
+    /// there.
     private func reach(
         _ port: ServicePort, of service: Service, at owner: String
     ) -> Snapshot.Dialled {
-        let client = clientNode
-        let isLocal = service.traffic.externalPolicy == .local
-        guard let client, client == owner || !isLocal else {
-            return relayed(by: owner, port, of: service, isEgressAsked: client != nil)
-        }
+        guard let client = clientNode else { return relayed(by: owner, port, of: service) }
+        let isLocal = service.traffic.externalPolicy == .local && client != owner
         return named(
-            ends(port, of: service, on: client, isLocal: false)
+            ends(port, of: service, on: isLocal ? owner : client, isLocal: isLocal)
                 .map { Snapshot.DialledEnd(address: $0.address) }, service)
     }
 
@@ -192,7 +176,7 @@ private struct Dial {
     /// The packet comes to the node `owner` by an uplink: a pod of its own sees who sends, others
     /// see `owner`.
     private func relayed(
-        by owner: String, _ port: ServicePort, of service: Service, isEgressAsked: Bool
+        by owner: String, _ port: ServicePort, of service: Service
     ) -> Snapshot.Dialled {
         let isLocal = service.traffic.externalPolicy == .local
         let own = snapshot.mesh.nodes.first { $0.name == owner }?.addresses
@@ -201,8 +185,7 @@ private struct Dial {
             let index = snapshot.workloadsByAddress[end.address.address]
             let home = index.map { snapshot.mesh.workloads[$0].node } ?? end.node
             return Snapshot.DialledEnd(
-                address: end.address, sentTo: isEgressAsked ? target : nil,
-                seenAs: home == owner ? nil : own)
+                address: end.address, seenAs: home == owner ? nil : own)
         }
         return named(found, service)
     }
@@ -233,10 +216,5 @@ extension Service {
     fileprivate func holds(_ address: IPAddress) -> Bool {
         addresses.contains(address) || externalAddresses.contains(address)
             || loadBalancerAddresses.contains(address)
-    }
-
-    /// Whether its node ports are served in this family.
-    fileprivate func hasFamily(isIPv4: Bool) -> Bool {
-        addresses.isEmpty || addresses.contains { $0.isIPv4 == isIPv4 }
     }
 }

@@ -178,8 +178,7 @@ private struct Tracer {
             ]
         case .endpoints(let endpoints, let note):
             return endpoints.map { endpoint in
-                var each = trace(
-                    source, endpoint.address, sentTo: endpoint.sentTo, seenAs: endpoint.seenAs)
+                var each = trace(source, endpoint.address, seenAs: endpoint.seenAs)
                 each.note = each.note.isEmpty ? note : "\(note); \(each.note)"
                 return each
             }
@@ -187,8 +186,7 @@ private struct Tracer {
     }
 
     private func trace(
-        _ source: IPAddress, _ target: SocketAddress, sentTo: SocketAddress? = nil,
-        seenAs: IPAddress? = nil
+        _ source: IPAddress, _ target: SocketAddress, seenAs: IPAddress? = nil
     ) -> PolicyTrace {
         var trace = PolicyTrace(
             source: source, target: target.address, port: target.port, egress: nil, ingress: nil,
@@ -205,8 +203,7 @@ private struct Tracer {
             return trace
         }
         if let from {
-            let first = sentTo ?? target
-            trace.egress = side(from, .egress, own: source, other: first.address, first.port)
+            trace.egress = side(from, .egress, own: source, other: target.address, target.port)
         }
         if let to {
             let seen = seenAs ?? source

@@ -129,6 +129,13 @@ public enum ApplicationProtocol: String, Sendable, Hashable {
     public var isSpoken: Bool { self == .http }
 }
 
+extension Service {
+    /// Whether its node ports are served in this family.
+    public func hasNodePorts(isIPv4: Bool) -> Bool {
+        addresses.isEmpty || addresses.contains { $0.isIPv4 == isIPv4 }
+    }
+}
+
 /// One port of a service with what stands behind it.
 public struct ServicePort: Hashable, Sendable {
     public var name: String

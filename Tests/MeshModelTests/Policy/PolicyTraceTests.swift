@@ -157,10 +157,10 @@ struct PolicyTraceTests {
         (a, SocketAddress(n1, 30080), b, false), (a, SocketAddress(n2, 30080), b, false),
         // The pod's node balances it: the policies of the pod are asked about the endpoint.
         (a, SocketAddress(n1, 30081), d, true), (a, SocketAddress(n2, 30081), d, true),
-        // It leaves the pod with the node's address.
-        (a, SocketAddress(n2, 30082), d, false),
+        // So it does with policy Local, though by the other node's endpoints.
+        (a, SocketAddress(n2, 30082), d, true), (world, SocketAddress(n2, 30082), d, false),
         (a, SocketAddress(n1, 18080), b, false), (d, SocketAddress(n1, 18080), b, false),
-        // So it does with other nodes' host ports.
+        // And with other nodes' host ports.
         (a, SocketAddress(n2, 18081), d, true),
         (world, SocketAddress(n1, 30080), b, false), (world, SocketAddress(n1, 18080), b, false),
         // n1 dials d in its stead; n2 does not.
@@ -185,7 +185,7 @@ struct PolicyTraceTests {
     /// node n1 with host port 30080 for b, as a node port that leads to d; n2 with none.
     static let contested: [(IPAddress, IPAddress, IPAddress)] = [
         (a, n1, b), (world, n1, b),
-        // a's node has a host port of its own there, and leaves n2's to n2.
+        // a's node has a host port of its own there, and a row for n2's node port.
         (a, n2, d), (world, n2, d),
         // On d's node, too.
         (d, n1, b),
@@ -203,6 +203,28 @@ struct PolicyTraceTests {
             from: .address(from), to: .address(node), transport: 6, port: 30081,
             isHostAllowed: true)
         #expect(traces.map(\.target) == [end])
+    }
+
+    @Test func `with policy Local another node's address leads to its own endpoints or to none`()
+        throws
+    {
+        var mesh = try Self.nodePorts().mesh
+        mesh.policies = []
+        mesh.services[2].ports[0].endpoints.append(
+            Endpoint(address: SocketAddress(Self.b, 8080), node: "n1"))
+        mesh.nodes.append(Node(name: "n3", addresses: [Self.world]))
+        let snapshot = SnapshotCompiler.compile(mesh, node: "n1", version: 1)
+        for (node, ends) in [(Self.n1, [Self.b, Self.d]), (Self.n2, [Self.d])] {
+            let traces = try snapshot.trace(
+                from: .address(Self.a), to: .address(node), transport: 6, port: 30082,
+                isHostAllowed: true)
+            #expect(Set(traces.map(\.target)) == Set(ends), "\(node)")
+        }
+        let none = try snapshot.trace(
+            from: .address(Self.a), to: .address(Self.world), transport: 6, port: 30082,
+            isHostAllowed: true)
+        #expect(none.map(\.verdict) == [.denied])
+        #expect(none.first?.note.contains("no_endpoint") == true)
     }
 
     /// node n2 with host port 30080 for d, as a node port that leads to b.
