@@ -3,8 +3,8 @@
 /// A certificate of a workload or of an authority. Source: `GET /v1/certificates`, kind
 /// `CertificateList`. Never a key.
 public struct CertificateItem: Codable, Sendable, Equatable {
-    /// `workload`; `authority` for a root of a bundle; `signer` for what leads from the key that this
-    /// node signs with to a root.
+    /// `workload`; `authority` for a root of a bundle; `signer` for what leads from the key that
+    /// this node signs with to a root.
     public var type: String
     /// A SPIFFE ID; of an authority its trust domain's.
     public var identity: String

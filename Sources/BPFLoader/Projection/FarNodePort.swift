@@ -64,13 +64,7 @@ struct FarNodePort: Equatable {
             }.map { Place(node: node.name, address: $0) }
         }
         guard !places.isEmpty else { return [] }
-        let taken = Set(
-            hostPorts.compactMap { far -> malla_end? in
-                guard let address = far.port.address,
-                    far.pod.addresses.contains(where: { $0.isIPv4 == address.isIPv4 })
-                else { return nil }
-                return malla_end(SocketAddress(address, far.port.port), far.port.transport)
-            })
+        let taken = Set(hostPorts.flatMap(\.keys))
         // Of each family: the row of a host port has the address zero.
         let ownPorts = Set(
             snapshot.hostPortPods(on: snapshot.node).flatMap { pod in

@@ -2,6 +2,7 @@
 // of this node, as far as it is at addresses that are the node's to serve, and what other nodes
 // serve at theirs, which is dialled from here as the pods themselves.
 
+internal import CMallaABI
 internal import MeshModel
 
 /// One port of a service, or one host port, with all that its rows depend on.
@@ -93,7 +94,7 @@ struct FrontInputs {
             all.append(.service(ServiceInput(snapshot, port: index)))
         }
         services = first..<all.count
-        all += served.filter { !$0.isNamed }.map(FrontInput.init(far:))
+        all += Self.unclaimed(served, snapshot).map(FrontInput.init(far:))
         let asked = FarNodePort.all(snapshot, far)
         let count = asked.reduce(0) { $0 + $1.places.count }
         var room = farMax - served.count
@@ -105,6 +106,28 @@ struct FrontInputs {
         }
         if far.count + count > farMax {
             problems.append(Self.problem(far.count, count, farMax))
+        }
+    }
+
+    /// Those at all addresses of another node, of which nothing that goes before them bears the
+    /// same: an ingress controller has its load balancer's address and port on each node. There it
+    /// is that node's own row that decides, and is told of.
+    private static func unclaimed(
+        _ far: ArraySlice<FarHostPort>, _ snapshot: Snapshot
+    ) -> [FarHostPort] {
+        guard far.contains(where: { !$0.isNamed }) else { return [] }
+        let places = Set(far.compactMap(\.port.address))
+        var claimed = Set(far.filter(\.isNamed).flatMap(\.keys))
+        for service in snapshot.mesh.services {
+            let addresses = (service.externalAddresses + service.loadBalancerAddresses).filter(
+                places.contains)
+            for (address, port) in addresses.flatMap({ a in service.ports.map { (a, $0) } }) {
+                claimed.insert(malla_end(SocketAddress(address, port.port), port.transport))
+            }
+        }
+        return far.filter { one in
+            guard !one.isNamed else { return false }
+            return one.keys.contains { claimed.insert($0).inserted }
         }
     }
 
@@ -141,5 +164,15 @@ struct FrontInputs {
     func isSame(as other: FrontInputs) -> Bool {
         all.count == other.all.count
             && zip(all, other.all).allSatisfy { $0.name(true) == $1.name(true) }
+    }
+}
+
+extension FarHostPort {
+    /// The row that it asks for; none where the pod has no address of the family.
+    var keys: [malla_end] {
+        guard let address = port.address,
+            pod.addresses.contains(where: { $0.isIPv4 == address.isIPv4 })
+        else { return [] }
+        return [malla_end(SocketAddress(address, port.port), port.transport)]
     }
 }

@@ -32,8 +32,8 @@ final class MeshContexts: Sendable {
 final class MeshTable: Sendable {
     /// By identity.
     let contexts: [SPIFFEID: MeshContexts]
-    /// For the names of peers in this mesh; `nil` until the node has had a certificate: the last pod
-    /// may leave the mesh, and what it has open goes on.
+    /// For the names of peers in this mesh; `nil` until the node has had a certificate: the last
+    /// pod may leave the mesh, and what it has open goes on.
     let trustDomain: TrustDomain?
     /// What peers are believed by; another one with every change of a bundle.
     let trust: MeshTrust

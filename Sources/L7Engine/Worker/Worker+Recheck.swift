@@ -84,7 +84,7 @@ extension Worker {
         link.it.isTunnelled && link.it.dialler > 0 ? link.it.dialler : link.it.source
     }
 
-    /// The pod that opened it is there no more: who is no pod may be believed, but not in its place.
+    /// The pod that opened it is there no more: who is no pod may be believed, not in its place.
     private func isGone(_ carrier: Link, _ old: MeshPeers, _ peers: MeshPeers) -> Bool {
         let address = carrier.it.peer.address
         return carrier.it.isServer && old.id(at: address) != nil && peers.id(at: address) == nil

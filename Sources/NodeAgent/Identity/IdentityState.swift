@@ -6,9 +6,9 @@ internal import MeshModel
 ///
 /// - Threads: the agent's.
 struct IdentityState {
-    /// So long an agent that starts waits for what its source has: who takes another's place without
-    /// a certificate fails what that one would have carried, and a source that never answers must
-    /// not keep the node from all else.
+    /// So long an agent that starts waits for what its source has: who takes another's place
+    /// without a certificate fails what that one would have carried, and a source that never
+    /// answers must not keep the node from all else.
     static let answerSecondsMax = 5
 
     private(set) var identities: Identities?
