@@ -344,47 +344,35 @@ static __always_inline int nat_end(const struct packet *packet, const struct mal
 	return endpoint_choose(service, &service->inside, &client, endpoint);
 }
 
-/* Takes both directions out. 0: done. */
-static __always_inline long nat_home_forget(const struct malla_flow_key *flow)
-{
-	nat_forget(flow);
-	return bpf_map_delete_elem(&malla_snat, flow);
-}
-
-/* The same; counted as the pod's own eviction. */
-static __always_inline void nat_home_evict(const struct malla_flow_key *flow, __u32 owner)
-{
-	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &owner);
-
-	if (!nat_home_forget(flow) && share)
-		__sync_fetch_and_add(&share->evicted, 1);
-}
-
 /* How readily a row gives its place away: 0 is at once. */
 static __always_inline int nat_home_hold(const struct malla_snat *entry, __u8 protocol, __u64 now)
 {
-	if (!entry || nat_is_over(entry, protocol, now))
+	if (nat_is_over(entry, protocol, now))
 		return 0;
 	return (entry->state & (NAT_ANSWERED | NAT_FINISHED | NAT_RESET)) == NAT_ANSWERED ? 2 : 1;
 }
 
+#define NAT_ROOM_MADE 1
+
 /*
  * Finds a place among its pod's for a flow that is not recorded yet: one whose flow is over, else
- * the oldest of those that ended or that nobody answered, else the oldest. 0: it has one. For the
- * verifier.
+ * the oldest of those that ended or that nobody answered, else the oldest. 0: it has one;
+ * ROOM_MADE: that, and `old` is to be forgotten. For the verifier.
  */
-__attribute__((noinline)) int nat_home_admit(const struct malla_flow_key *flow, __u32 owner)
+__attribute__((noinline)) int nat_home_admit(const struct malla_flow_key *flow, __u32 owner,
+					     struct malla_flow_key *old)
 {
 	struct malla_ring_key at = {.endpoint = owner};
-	struct malla_ring_key oldest = {.endpoint = owner};
+	struct malla_share *share;
 	const struct malla_snat *entry;
 	struct malla_flow_key *place;
 	__u64 now = bpf_ktime_get_ns();
 	__u64 seen_ns = ~0ull;
+	__u32 oldest = 0;
 	int least = 3;
 	int hold;
 
-	if (!flow)
+	if (!flow || !old)
 		return NAT_FULL;
 	if (nat_find(flow, MALLA_NAT_HOME))
 		return 0;
@@ -394,25 +382,27 @@ __attribute__((noinline)) int nat_home_admit(const struct malla_flow_key *flow, 
 		if (!place)
 			return bpf_map_update_elem(&malla_home, &at, flow, BPF_ANY) ? NAT_FULL : 0;
 		entry = nat_find(place, MALLA_NAT_HOME);
-		hold = nat_home_hold(entry, place->protocol, now);
-		if (!hold) {
-			if (entry)
-				nat_home_forget(place);
+		if (!entry) {
 			*place = *flow;
 			return 0;
 		}
-		if (entry && (hold < least || (hold == least && entry->seen_ns < seen_ns))) {
+		hold = nat_home_hold(entry, place->protocol, now);
+		if (hold < least || (hold == least && entry->seen_ns < seen_ns)) {
 			least = hold;
 			seen_ns = entry->seen_ns;
-			oldest.place = at.place;
+			oldest = at.place;
 		}
 	}
-	place = bpf_map_lookup_elem(&malla_home, &oldest);
+	at.place = oldest;
+	place = bpf_map_lookup_elem(&malla_home, &at);
 	if (!place)
 		return NAT_FULL;
-	nat_home_evict(place, owner);
+	share = bpf_map_lookup_elem(&malla_share, &owner);
+	if (share && least)
+		__sync_fetch_and_add(&share->evicted, 1);
+	*old = *place;
 	*place = *flow;
-	return 0;
+	return NAT_ROOM_MADE;
 }
 
 /* A pod reaches itself: it is shown the service's address as its client. 0: recorded. */
@@ -424,11 +414,19 @@ static __always_inline int nat_home_open(const struct packet *packet,
 	    .there = MALLA_NAT_HOME,
 	    .back = MALLA_NAT_HOME,
 	};
+	int room = nat_home_admit(&packet->flow, owner, &plan.becomes);
 
+	if (room == NAT_FULL)
+		return NAT_FULL;
+	if (room == NAT_ROOM_MADE) {
+		nat_forget(&plan.becomes);
+		bpf_map_delete_elem(&malla_snat, &plan.becomes);
+	}
+	plan.becomes = packet->flow;
 	plan.becomes.source = packet->flow.target;
 	plan.becomes.target = endpoint->address;
 	plan.becomes.target_port_be = endpoint->port_be;
-	return nat_home_admit(&packet->flow, owner) ? NAT_FULL : nat_record(&packet->flow, &plan);
+	return nat_record(&packet->flow, &plan);
 }
 
 /* Writes what such a packet becomes. 0: done. A function of its own for the verifier. */
