@@ -14,8 +14,7 @@ struct Authority {
     let certificate: X509.Certificate
     /// What is sent after a workload's certificate: `ca.crt` without its roots. DER.
     let chain: [[UInt8]]
-    /// The certificates of `ca.crt` that no other one in it has signed: self-signed ones, and those
-    /// whose root is not there. DER.
+    /// The self-signed certificates of `ca.crt`; without any, its last one. DER.
     let roots: [[UInt8]]
     /// What of it leads from the key to a root: the signing certificate first. DER.
     let signers: [[UInt8]]
@@ -40,17 +39,14 @@ struct Authority {
         } catch {
             throw SVIDFailure(.invalid, "\(error)")
         }
-        var all: [(der: [UInt8], certificate: X509.Certificate)] = []
-        for der in certificates { all.append((der, try X509.Certificate(der: der))) }
         var roots: [[UInt8]] = []
         var chain: [[UInt8]] = []
-        for (der, each) in all {
+        for der in certificates {
+            let each = try X509.Certificate(der: der)
             let isRoot = each.issuer == each.subject
-            if !isRoot { chain.append(der) }
-            // A root that is appended takes the place of none that is not there.
-            let isSigned = all.contains { $0.der != der && $0.certificate.hasSigned(each) }
-            if isRoot || !isSigned { roots.append(der) }
+            if isRoot { roots.append(der) } else { chain.append(der) }
         }
+        if roots.isEmpty, let last = chain.last { roots = [last] }
         self.roots = roots
         // At most all: who signs may itself be signed in a circle.
         var signers: [[UInt8]] = []

@@ -303,50 +303,6 @@ struct IdentitiesTests {
         }
     }
 
-    @Test(arguments: [false, true])
-    func `an intermediate without its root is replaced in three steps, as a root is`(
-        _ hasTwin: Bool
-    ) throws {
-        let bed = try Bed()
-        try bed.directory.makeIntermediate("int", root: "ed25519", key: "ed25519")
-        // A root may have the name of the one that is not there.
-        let name = hasTwin ? "Root of int" : "Next"
-        try bed.directory.shell(
-            """
-            openssl req -x509 -newkey ed25519 -nodes -keyout next.key -out next.crt -days 30 \
-              -subj '/CN=\(name)' -addext keyUsage=critical,keyCertSign,cRLSign
-            cp int.only ca.crt; cp int.key ca.key
-            """)
-        bed.follow("cart")
-        bed.turn()
-        let first = try #require(bed.identities.credentials.svids[AuthorityDirectory.id()])
-        func isGood(_ svid: X509SVID) -> Bool {
-            bed.identities.bundles.first?.verify(svid.chain, at: bed.moment.wall) == .good
-        }
-        try bed.directory.shell("cat int.only next.crt > ca.crt")
-        bed.pass(seconds: 2)
-        #expect(bed.identities.bundles.first?.roots.count == 2)
-        #expect(isGood(first))
-        #expect(try bed.serial("cart") == first.chain[0])
-
-        try bed.directory.shell("cp next.key ca.key; cat next.crt int.only > ca.crt")
-        bed.pass(seconds: 2)
-        #expect(bed.identities.bundles.first?.roots.count == 2)
-        #expect(isGood(first))
-        #expect(try bed.serial("cart") == first.chain[0])
-
-        try bed.directory.shell("cp next.crt ca.crt")
-        bed.pass(seconds: 2)
-        #expect(!isGood(first))
-        let last = try #require(bed.identities.credentials.svids[AuthorityDirectory.id()])
-        #expect(last.chain != first.chain && isGood(last))
-
-        // With its root beside it an intermediate is none.
-        try bed.directory.shell("cp int.key ca.key; cat int.only root-int.crt next.crt > ca.crt")
-        bed.pass(seconds: 2)
-        #expect(bed.identities.bundles.first?.roots.count == 2)
-    }
-
     @Test func `what failed is tried again at once when the files change`() throws {
         let bed = try Bed(life: 1_000)
         bed.source.refuses = true
