@@ -2,8 +2,8 @@
 /*
  * service.h - a virtual address, port and protocol: which service that is. A node port is one row
  * with the address of its family all zero, which stands for every address of every node; which
- * addresses those are is a map of its own, so that node ports times nodes is never a number of
- * rows.
+ * addresses those are is a map of its own, so that node ports times nodes is no number of rows, but
+ * for externalTrafficPolicy Local at other nodes' addresses.
  */
 #pragma once
 #include "lib/packet.h"

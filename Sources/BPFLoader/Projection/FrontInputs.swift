@@ -86,7 +86,8 @@ struct FrontInputs {
             }
         }
         let far = snapshot.farHostPorts(from: snapshot.node).filter { $0.port.transport != .sctp }
-        let served = far.prefix(farMax)
+        let unclaimed = Self.unclaimed(far, snapshot)
+        let served = (far.filter(\.isNamed) + unclaimed).prefix(farMax)
         all += served.filter(\.isNamed).map(FrontInput.init(far:))
         let first = all.count
         for (index, port) in snapshot.ports.enumerated()
@@ -94,7 +95,7 @@ struct FrontInputs {
             all.append(.service(ServiceInput(snapshot, port: index)))
         }
         services = first..<all.count
-        all += Self.unclaimed(served, snapshot).map(FrontInput.init(far:))
+        all += served.filter { !$0.isNamed }.map(FrontInput.init(far:))
         let asked = FarNodePort.all(snapshot, far)
         let count = asked.reduce(0) { $0 + $1.places.count }
         var room = farMax - served.count
@@ -104,8 +105,9 @@ struct FrontInputs {
             farPlaces[port] = some
             all += FarNodePort.make(snapshot, port: port, at: some).map(FrontInput.farNodePort)
         }
-        if far.count + count > farMax {
-            problems.append(Self.problem(far.count, count, farMax))
+        let hostPorts = far.count { $0.isNamed } + unclaimed.count
+        if hostPorts + count > farMax {
+            problems.append(Self.problem(hostPorts, count, farMax))
         }
     }
 
@@ -113,7 +115,7 @@ struct FrontInputs {
     /// same: an ingress controller has its load balancer's address and port on each node. There it
     /// is that node's own row that decides, and is told of.
     private static func unclaimed(
-        _ far: ArraySlice<FarHostPort>, _ snapshot: Snapshot
+        _ far: [FarHostPort], _ snapshot: Snapshot
     ) -> [FarHostPort] {
         guard far.contains(where: { !$0.isNamed }) else { return [] }
         let places = Set(far.compactMap(\.port.address))

@@ -36,6 +36,8 @@ extension Worker {
         let old = config(link)
         if old.snapshot.shape === new.snapshot.shape {
             letGo(link)
+            // It counts endpoints of the configuration that goes.
+            link.it.waiter = .none
             link.it.configSlot = Int32(current)
             configs[current].exchanges += 1
             return

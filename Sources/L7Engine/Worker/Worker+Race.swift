@@ -64,6 +64,7 @@ extension Worker {
         let waits =
             !client.isNone && client.it.role == .downstream && client.it.phase != .dead
             && client.it.startedAt == upstream.it.waiterSince && client.it.exchange.isDialing
+            && client.it.waiter == upstream
         let other = waits ? client.it.partner : .none
         if waits, !other.isNone, other.it.phase == .connecting {
             other.it.partner = .none

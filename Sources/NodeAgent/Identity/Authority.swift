@@ -39,10 +39,11 @@ struct Authority {
         } catch {
             throw SVIDFailure(.invalid, "\(error)")
         }
+        var all: [(der: [UInt8], certificate: X509.Certificate)] = []
+        for der in certificates { all.append((der, try X509.Certificate(der: der))) }
         var roots: [[UInt8]] = []
         var chain: [[UInt8]] = []
-        for der in certificates {
-            let each = try X509.Certificate(der: der)
+        for (der, each) in all {
             let isRoot = each.issuer == each.subject
             if isRoot { roots.append(der) } else { chain.append(der) }
         }

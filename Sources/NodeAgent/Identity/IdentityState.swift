@@ -8,8 +8,9 @@ internal import MeshModel
 struct IdentityState {
     /// So long an agent that starts waits for what its source has: who takes another's place
     /// without a certificate fails what that one would have carried, and a source that never
-    /// answers must not keep the node from all else.
-    static let answerSecondsMax = 5
+    /// answers must not keep the node from all else. A child behind another waits less: that one
+    /// may have died, and nobody serves meanwhile.
+    private(set) var answerSecondsMax = 5
 
     private(set) var identities: Identities?
     /// Whether the secure heap is what it should be; `nil` without identity.
@@ -37,7 +38,9 @@ struct IdentityState {
     /// Waits for the source's first answer, be it that there is nothing.
     ///
     /// - Returns: a line for the log, if it waited in vain.
-    func awaitAnswer(seconds: Int = Self.answerSecondsMax) -> String? {
+    mutating func awaitAnswer(isFirst: Bool) -> String? {
+        let seconds = isFirst ? 5 : 1
+        answerSecondsMax = seconds
         guard let identities else { return nil }
         let end = ContinuousClock.now + .seconds(seconds)
         while !identities.hasAnswered() {

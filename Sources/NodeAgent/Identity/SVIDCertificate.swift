@@ -90,6 +90,17 @@ extension X509.Certificate {
         return digits.isEmpty ? "00" : digits
     }
 
+    /// Whether it is the one that signed another: two of one name are told apart by their keys.
+    func hasSigned(_ other: X509.Certificate) -> Bool {
+        guard other.issuer == subject else { return false }
+        if let own = try? extensions.subjectKeyIdentifier?.keyIdentifier,
+            let named = try? other.extensions.authorityKeyIdentifier?.keyIdentifier
+        {
+            return own == named
+        }
+        return publicKey.isValidSignature(other.signature, for: other)
+    }
+
     var isAuthority: Bool {
         guard case .isCertificateAuthority? = try? extensions.basicConstraints else { return false }
         return true

@@ -153,8 +153,8 @@ final class Agent {
         if options.datapath == .on { hostAddresses = Datapath.hostAddresses() }
         // A later child serves first: meanwhile the kernel goes on with what is pinned.
         let isFirst = inheritance.restarts == 0
-        if let line = identity.awaitAnswer() { logger.warning("\(line)") }
         if isFirst { try loadAndOpen() }
+        if let line = identity.awaitAnswer(isFirst: isFirst) { logger.warning("\(line)") }
         let isResumed = try readFirst(isFirst)
         listeners.closeForeign()
         if isFirst { bringLinkUp() }
@@ -406,7 +406,7 @@ final class Agent {
 
     /// A pod's interface is there, gone or another one: at once, and not at the next tick.
     private func followInterfaces() {
-        guard datapath.datapath != nil, links.isDue() else { return }
+        guard links.isDue(), datapath.datapath != nil else { return }
         let found = datapath.lookAtInterfaces()
         guard !found.isEmpty else { return }
         for line in repairs.add(found, at: Date()) { logger.warning("\(line)") }
@@ -473,7 +473,7 @@ final class Agent {
         identity.follow(new)
         turnIdentity()
         // Who is to take another's place has all that this one had.
-        let latest = ContinuousClock.now + .seconds(IdentityState.answerSecondsMax)
+        let latest = ContinuousClock.now + .seconds(identity.answerSecondsMax)
         while startDuration == .zero, identity.hasMore, .now < latest { turnIdentity() }
         // What the engine has no part in is none of its business.
         if new.delta?.isEngines ?? true { serve(new) }
@@ -545,16 +545,17 @@ final class Agent {
     private var isBehindDirectory = false
 
     /// While it drains: whom nobody believes any more, and who is gone, loses what is open here,
-    /// too. The datapath's maps, the listening sockets and what is kept on the disk are the next
-    /// agent's: none of them is touched.
+    /// too. Datapath, listening sockets and the state directory are the next agent's alone.
     private func followWhileDraining(isReplaced: Bool) {
         isBehindDirectory = reader.forget() || isBehindDirectory
         guard isTickDue() else { return }
         turnIdentity()
         // The kernel judges by what the next agent has made of it: since the last tick, at least.
         engine.policiesAreApplied()
-        // Without a next agent all ends in a moment.
-        guard isReplaced, isBehindDirectory else { return }
+        // Without a next agent all ends in a moment; what that one did not survive is not read.
+        guard isReplaced, isBehindDirectory, ReadingMark(state: options.state).deaths == 0 else {
+            return
+        }
         isBehindDirectory = false
         let read: Snapshot?
         do throws(ConfigError) {
@@ -588,6 +589,7 @@ final class Agent {
             waitForEvents()
             let signal = malla_signals_next(signals)
             if signal == SIGTERM || signal == SIGINT { engine.hasten(seconds: Self.drainSeconds) }
+            _ = links.isDue()
             followWhileDraining(isReplaced: isReplaced)
             answer()
         }
