@@ -313,8 +313,9 @@ int main(int argc, char **argv)
 	signal(SIGINT, stop);
 	signal(SIGTERM, stop);
 	request_bytes =
-	    (size_t)snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: %s:%s\r\n\r\n",
-			     argv[6], argv[4], argv[5]);
+	    (size_t)snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: %s%s%s:%s\r\n\r\n",
+			     argv[6], strchr(argv[4], ':') ? "[" : "", argv[4],
+			     strchr(argv[4], ':') ? "]" : "", argv[5]);
 	all = calloc((size_t)count, sizeof(*all));
 	idle = calloc((size_t)count, sizeof(*idle));
 	waiting = calloc(TIMES_MAX, sizeof(*waiting));
