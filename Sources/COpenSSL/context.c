@@ -1,6 +1,7 @@
 /* Contexts: what connections of one kind have in common. Made by the agent's thread, then only
  * read; workers share them. Defaults: Mozilla's "intermediate" profile without its finite-field
  * suites, and AES-128 first, because it is as good as AES-256 and costs less. */
+#include "library.h"
 #include "session.h"
 
 #include <openssl/core_names.h>
@@ -154,14 +155,14 @@ static int ticket_key(SSL *session, unsigned char *name, unsigned char *iv, EVP_
 
 /* ---- contexts ---- */
 
-SSL_CTX *tls_context_plain(const SSL_METHOD *method)
+SSL_CTX *tls_context_plain(OSSL_LIB_CTX *library, const SSL_METHOD *method)
 {
 	struct extra *extra;
 	SSL_CTX *context;
 
 	pthread_once(&once, prepare);
 	ERR_clear_error();
-	context = SSL_CTX_new(method);
+	context = SSL_CTX_new_ex(library, NULL, method);
 	extra = calloc(1, sizeof(*extra));
 	if (!context || !extra || SSL_CTX_set_ex_data(context, extra_index, extra) != 1) {
 		free(extra);
@@ -234,7 +235,7 @@ static int on_hello(SSL *ssl, int *alert, void *argument)
 SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uint8_t *identity,
 			    unsigned int identity_bytes)
 {
-	SSL_CTX *context = tls_context_plain(TLS_server_method());
+	SSL_CTX *context = tls_context_plain(tls_library(), TLS_server_method());
 
 	if (!context)
 		return NULL;
@@ -255,13 +256,13 @@ SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uin
 
 static int use_chain(SSL_CTX *context, BIO *bio)
 {
-	X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+	X509 *certificate = tls_library_read_pem(bio);
 	int result = certificate ? SSL_CTX_use_certificate(context, certificate) : 0;
 
 	X509_free(certificate);
 	if (result == 1)
 		result = (int)SSL_CTX_clear_chain_certs(context);
-	while (result == 1 && (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+	while (result == 1 && (certificate = tls_library_read_pem(bio))) {
 		/* Takes the certificate over when it succeeds. */
 		result = (int)SSL_CTX_add0_chain_cert(context, certificate);
 		if (result != 1)
@@ -281,7 +282,7 @@ int tls_context_use(SSL_CTX *context, const uint8_t *chain, size_t chain_bytes, 
 	int result = -1;
 
 	if (chain_bio && key_bio && !use_chain(context, chain_bio))
-		private_key = PEM_read_bio_PrivateKey(key_bio, NULL, NULL, NULL);
+		private_key = tls_library_key(PEM_read_bio_PrivateKey(key_bio, NULL, NULL, NULL));
 	if (private_key && SSL_CTX_use_PrivateKey(context, private_key) == 1)
 		result = 0;
 	EVP_PKEY_free(private_key);
@@ -371,7 +372,7 @@ static char *copy(const char *texts, size_t count)
 SSL_CTX *tls_client_context(const char *hosts, size_t hosts_count, const char *uris,
 			    size_t uris_count)
 {
-	SSL_CTX *context = tls_context_plain(TLS_client_method());
+	SSL_CTX *context = tls_context_plain(tls_library(), TLS_client_method());
 	struct extra *extra;
 
 	if (!context)
@@ -399,7 +400,7 @@ int tls_context_trust(SSL_CTX *context, const uint8_t *bundle, size_t bytes)
 	X509 *certificate;
 	int result = bio ? 0 : -1;
 
-	while (bio && !result && (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+	while (bio && !result && (certificate = tls_library_read_pem(bio))) {
 		if (X509_STORE_add_cert(store, certificate) != 1)
 			result = -1;
 		X509_free(certificate);

@@ -6,7 +6,7 @@
 #define TLS_NAME_FLAGS (X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
 
 /* A context with what all of ours have in common: suites, groups, options. NULL without memory. */
-SSL_CTX *tls_context_plain(const SSL_METHOD *method);
+SSL_CTX *tls_context_plain(OSSL_LIB_CTX *library, const SSL_METHOD *method);
 /* Has messages counted that sessions receive after their handshakes. */
 void tls_context_count_messages(SSL_CTX *context);
 /* The session of OpenSSL's behind ours. */

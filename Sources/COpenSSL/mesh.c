@@ -4,8 +4,10 @@
  * handshake. */
 #define _GNU_SOURCE
 #include "malla_mesh.h"
-#include "context.h"
+#include "known.h"
+#include "library.h"
 #include "revocation.h"
+#include "session.h"
 
 #include <openssl/x509v3.h>
 #include <pthread.h>
@@ -25,6 +27,7 @@ struct domain {
 
 struct tls_trust {
 	int references;
+	uint64_t number; /* no other has had it */
 	int count;
 	int has_twins; /* a domain has roots of one name */
 	struct domain *domains;
@@ -59,11 +62,14 @@ static void prepare(void)
 
 struct tls_trust *tls_trust_new(void)
 {
+	static uint64_t numbers;
 	struct tls_trust *trust = calloc(1, sizeof(*trust));
 
 	pthread_once(&once, prepare);
-	if (trust)
+	if (trust) {
 		trust->references = 1;
+		trust->number = __atomic_add_fetch(&numbers, 1, __ATOMIC_RELAXED);
+	}
 	return trust;
 }
 
@@ -87,7 +93,7 @@ static int read_roots(struct domain *domain, const uint8_t *bytes, size_t count)
 	const uint8_t *end = bytes + count;
 
 	while (bytes < end) {
-		X509 *root = d2i_X509(NULL, &bytes, end - bytes);
+		X509 *root = tls_library_read(&bytes, end - bytes);
 
 		if (!root || !sk_X509_push(domain->roots, root)) {
 			X509_free(root);
@@ -159,6 +165,30 @@ static int is_signed(X509_STORE_CTX *store, const struct domain *domain)
 	return 0;
 }
 
+/* As is_signed, but for what this worker has verified before; notes until when the peer's chain is
+ * valid. */
+static int is_known_or_signed(X509_STORE_CTX *store, SSL *session, const struct tls_trust *trust,
+			      const struct domain *domain)
+{
+	struct tls_session *ours = SSL_get_app_data(session);
+	struct tls_claim claim;
+
+	if (tls_claim_make(&claim, trust->number, !SSL_is_server(session),
+			   X509_STORE_CTX_get0_cert(store))) {
+		X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
+		return 0;
+	}
+	ours->peer_until = tls_known_find(ours->wire, &claim);
+	if (ours->peer_until) {
+		X509_STORE_CTX_set_error(store, X509_V_OK);
+		return 1;
+	}
+	if (!is_signed(store, domain))
+		return 0;
+	ours->peer_until = tls_known_put(ours->wire, &claim, X509_STORE_CTX_get0_chain(store));
+	return 1;
+}
+
 static int verify_workload(X509_STORE_CTX *store, void *argument)
 {
 	SSL *session = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -180,7 +210,7 @@ static int verify_workload(X509_STORE_CTX *store, void *argument)
 		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_UNTRUSTED);
 		return 0;
 	}
-	if (!is_signed(store, domain))
+	if (!is_known_or_signed(store, session, trust, domain))
 		return 0;
 	if (wanted && strcmp(wanted, id)) {
 		X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
@@ -207,12 +237,12 @@ static int select_h2(SSL *session, const unsigned char **out, unsigned char *out
 static int use_identity(SSL_CTX *context, EVP_PKEY *key, const uint8_t *chain, size_t bytes)
 {
 	const uint8_t *end = chain + bytes;
-	X509 *certificate = d2i_X509(NULL, &chain, (long)bytes);
+	X509 *certificate = tls_library_read(&chain, (long)bytes);
 	int result = certificate ? SSL_CTX_use_certificate(context, certificate) : 0;
 
 	X509_free(certificate);
 	while (result == 1 && chain < end) {
-		certificate = d2i_X509(NULL, &chain, end - chain);
+		certificate = tls_library_read(&chain, end - chain);
 		/* Takes the certificate over when it succeeds. */
 		result = certificate ? (int)SSL_CTX_add0_chain_cert(context, certificate) : 0;
 		if (result != 1)
@@ -225,7 +255,8 @@ static int use_identity(SSL_CTX *context, EVP_PKEY *key, const uint8_t *chain, s
 SSL_CTX *tls_mesh_context(int is_server, EVP_PKEY *key, const uint8_t *chain, size_t chain_bytes,
 			  struct tls_trust *trust)
 {
-	SSL_CTX *context = tls_context_plain(is_server ? TLS_server_method() : TLS_client_method());
+	SSL_CTX *context = tls_context_plain(tls_library_of(key),
+					     is_server ? TLS_server_method() : TLS_client_method());
 	int verifies = SSL_VERIFY_PEER | (is_server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
 
 	pthread_once(&once, prepare);
@@ -310,9 +341,8 @@ static int64_t seconds_of(const X509 *certificate)
 
 int64_t tls_session_not_after(const struct engine_session *session)
 {
-	SSL *ssl = tls_session_ssl(session);
-	int64_t theirs = seconds_of(SSL_get0_peer_certificate(ssl));
-	int64_t ours = seconds_of(SSL_get_certificate(ssl));
+	int64_t theirs = ((const struct tls_session *)session)->peer_until;
+	int64_t ours = seconds_of(SSL_get_certificate(tls_session_ssl(session)));
 
 	return theirs < ours ? theirs : ours;
 }

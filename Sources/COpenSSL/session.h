@@ -16,7 +16,9 @@ struct tls_session {
 	uint8_t is_done;
 	uint32_t identity; /* of the endpoint; 0 for clients */
 	uint64_t endpoint;
-	uint32_t burst; /* bytes sent since something was last received */
+	int64_t peer_until; /* a workload's chain is valid, in seconds since 1970; 0 before it shows
+			       one */
+	uint32_t burst;	    /* bytes sent since something was last received */
 	/* Records that the socket did not take. */
 	uint8_t *rest;
 	size_t rest_start, rest_end, rest_room;

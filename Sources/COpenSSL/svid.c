@@ -1,5 +1,6 @@
 /* Keys in the secure heap, and chains against bundles. */
 #include "malla_svid.h"
+#include "library.h"
 #include "memory.h"
 #include "revocation.h"
 
@@ -48,7 +49,7 @@ EVP_PKEY *malla_key_new(void)
 	EVP_PKEY *key;
 
 	malla_wiping_begin();
-	key = EVP_EC_gen("P-256");
+	key = EVP_PKEY_Q_keygen(tls_library(), NULL, "EC", "P-256");
 	malla_wiping_end();
 	return key;
 }
@@ -92,7 +93,7 @@ EVP_PKEY *malla_key_from_der(const uint8_t *bytes, size_t count)
 	/* The decoders copy what they read into ordinary memory; the key itself is made in the
 	 * secure heap. */
 	malla_wiping_begin();
-	key = d2i_AutoPrivateKey(NULL, &at, (long)count);
+	key = tls_library_key(d2i_AutoPrivateKey(NULL, &at, (long)count));
 	malla_wiping_end();
 	return key;
 }
@@ -183,16 +184,18 @@ ssize_t malla_key_public(const EVP_PKEY *key, uint8_t *out, size_t room)
 ssize_t malla_key_sign(EVP_PKEY *key, int digest_bits, const uint8_t *bytes, size_t count,
 		       uint8_t *out, size_t room)
 {
-	const EVP_MD *digest = digest_bits == 256   ? EVP_sha256()
-			       : digest_bits == 384 ? EVP_sha384()
-			       : digest_bits == 512 ? EVP_sha512()
-						    : NULL;
+	const char *digest = digest_bits == 256	  ? "SHA256"
+			     : digest_bits == 384 ? "SHA384"
+			     : digest_bits == 512 ? "SHA512"
+						  : NULL;
 	EVP_MD_CTX *context = EVP_MD_CTX_new();
 	size_t signature = room;
 	ssize_t result = -1;
 
 	ERR_clear_error();
-	if (context && EVP_DigestSignInit(context, NULL, digest, NULL, key) == 1 &&
+	if (context &&
+	    EVP_DigestSignInit_ex(context, NULL, digest, tls_library_of(key), NULL, key, NULL) ==
+		1 &&
 	    EVP_DigestSign(context, out, &signature, bytes, count) == 1)
 		result = (ssize_t)signature;
 	EVP_MD_CTX_free(context);

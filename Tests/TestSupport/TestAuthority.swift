@@ -10,9 +10,14 @@ public struct TestAuthority {
         public var key: [UInt8]
     }
 
-    public enum Key: String, Sendable {
+    public enum Key: String, Sendable, CaseIterable {
         case ecdsa = "ec -pkeyopt ec_paramgen_curve:P-256"
+        case p384 = "ec -pkeyopt ec_paramgen_curve:P-384"
+        case p521 = "ec -pkeyopt ec_paramgen_curve:P-521"
         case rsa = "rsa:2048"
+        case rsaPSS = "rsa-pss -pkeyopt rsa_keygen_bits:2048"
+        case ed25519 = "ed25519"
+        case ed448 = "ed448"
     }
 
     public let directory: URL

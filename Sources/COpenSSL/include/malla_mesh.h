@@ -26,8 +26,8 @@ const char *tls_session_peer(const struct engine_session *session);
 /* What was agreed on, in the numbers of RFC 8446: version (0x0304) and suite (0x1301 ...). */
 unsigned int tls_session_version(const struct engine_session *session);
 unsigned int tls_session_cipher(const struct engine_session *session);
-/* When the first of both sides' certificates runs out, in seconds since 1970; 0 where there is
- * none. */
+/* When the first of our certificate and those behind the peer's runs out, in seconds since 1970; 0
+ * where there is none. */
 int64_t tls_session_not_after(const struct engine_session *session);
 /* Whether the trust that is in force now believes the peer too, whatever the time:
  * TLS_FAILURE_NONE, _UNTRUSTED or _REVOKED. */

@@ -41,8 +41,19 @@ struct tls_kept {
 
 enum { TLS_KEPT_MAX = 256 };
 
-/* Messages of the protocol's own, KeyUpdates for one, that may come in a row, without a byte of data
- * between them: each costs as much as a small request. BoringSSL's limit; Go's is 16. */
+/* A peer's certificate that was verified: by which trust (never 0), whether as a server's, and from
+ * when until when all of its chain is valid (seconds since 1970, the end excluded). */
+struct tls_known {
+	uint64_t trust;
+	int64_t not_before, not_after;
+	int is_server;
+	uint8_t digest[32];
+};
+
+enum { TLS_KNOWN_MAX = 256 };
+
+/* Messages of the protocol's own, KeyUpdates for one, that may come in a row, without a byte of
+ * data between them: each costs as much as a small request. BoringSSL's limit; Go's is 16. */
 enum { TLS_MESSAGES_MAX = 32 };
 /* Bytes of answers to them that may wait for a peer that does not read. */
 enum { TLS_ANSWERS_MAX = 4096 };
@@ -63,8 +74,9 @@ struct tls_wire {
 	 * NULL: nowhere. */
 	uint64_t *account, *total;
 	uint8_t *bytes;
-	uint8_t *staging; /* a record's worth of plain bytes */
-	struct tls_kept kept[TLS_KEPT_MAX]; /* by endpoint, modulo; the newest wins a place */
+	uint8_t *staging;		       /* a record's worth of plain bytes */
+	struct tls_kept kept[TLS_KEPT_MAX];    /* by endpoint, modulo; the newest wins a place */
+	struct tls_known known[TLS_KNOWN_MAX]; /* by digest, likewise */
 };
 
 /* `capacity`: bytes of records that one call may make; NULL without memory. */
@@ -134,6 +146,7 @@ const char *tls_session_name(const struct engine_session *session);
 /* Whether our certificate of the session holds for the host, `count` bytes without a port. A client
  * that named none (no SNI) takes whatever it gets. */
 int tls_session_covers(const struct engine_session *session, const char *host, size_t count);
-/* What the listener asked of the client in the handshake, or in that of the session that was resumed:
- * the number that stands behind the first eight bytes of its context's `identity`; 0: nothing. */
+/* What the listener asked of the client in the handshake, or in that of the session that was
+ * resumed: the number that stands behind the first eight bytes of its context's `identity`; 0:
+ * nothing. */
 uint64_t tls_session_rules(const struct engine_session *session);

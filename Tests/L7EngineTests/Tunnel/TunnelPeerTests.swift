@@ -172,6 +172,36 @@ struct TunnelPeerTests {
         }
     }
 
+    @Test func `peers are let in with keys of every kind`() throws {
+        let mesh = try Self.open()
+        defer { mesh.stop() }
+        for (index, key) in TestAuthority.Key.allCases.enumerated() {
+            let pair = try mesh.authority.issue("URI:\(Self.good)", key: key)
+            // What was verified once is not verified again, and goes on to be let in.
+            for call in 1...2 {
+                try Self.call(mesh, pair)
+                #expect(Self.counts(mesh, .none, 2 * index + call), "\(key), call \(call)")
+            }
+        }
+    }
+
+    @Test func `a certificate that was verified before is refused once it has run out`() throws {
+        let mesh = try Self.open()
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(Self.good)", life: 8)
+        for call in 1...2 {
+            try Self.call(mesh, pair)
+            try #require(Self.counts(mesh, .none, call))
+        }
+        let label = "side=\"downstream\",result=\"\(TLSFailure.expired.label)\""
+        let none = "malla_tls_handshakes_total{\(label)} 0\n"
+        let end = ContinuousClock.now + .seconds(60)
+        while mesh.server?.exposition().contains(none) ?? false, ContinuousClock.now < end {
+            try Self.call(mesh, pair)
+        }
+        #expect(mesh.server?.exposition().contains(none) == false)
+    }
+
     static let elements: [(String, String)] = [
         (good, good), ("spiffe://a/b;URI=x", "\"spiffe://a/b;URI=x\""), ("a,b", "\"a,b\""),
         ("a\"b\\", "\"a\\\"b\\\\\""), ("a\r\nHost: b", "\"aHost: b\""), ("a=b", "\"a=b\""),
