@@ -13,6 +13,7 @@ public struct CertificateItem: Codable, Sendable, Equatable {
     public var issuer: String
     /// RFC 3339, UTC; empty while there is no certificate.
     public var notBefore: String
+    /// The same; of a workload, where an intermediate above it ends first, that one's end.
     public var notAfter: String
     /// Until `notAfter`, negative afterwards.
     public var remainingSeconds: Int

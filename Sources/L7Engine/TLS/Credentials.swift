@@ -12,6 +12,7 @@ public struct X509SVID: Sendable {
     public let key: SigningKey
     /// Seconds since 1970, of the leaf.
     public let notBefore: Int64
+    /// The same, of the first certificate to end of those that lead to a root.
     public let notAfter: Int64
 
     public init(
@@ -22,6 +23,11 @@ public struct X509SVID: Sendable {
         self.key = key
         self.notBefore = notBefore
         self.notAfter = notAfter
+    }
+
+    /// Whether it shows what another does, for as long.
+    public func isSame(as other: X509SVID?) -> Bool {
+        chain == other?.chain && notAfter == other?.notAfter
     }
 }
 

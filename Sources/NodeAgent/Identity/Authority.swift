@@ -12,6 +12,8 @@ struct Authority {
     static let lifeSeconds: Int64 = 10 * 365 * 86_400
 
     let certificate: X509.Certificate
+    /// When the first certificate ends that leads from the key to a root, seconds since 1970.
+    let end: Int64
     /// What is sent after a workload's certificate: `ca.crt` without its roots. DER.
     let chain: [[UInt8]]
     /// The self-signed certificates of `ca.crt`; without any, its last one. DER.
@@ -58,6 +60,8 @@ struct Authority {
         }
         self.signers = signers
         self.chain = chain
+        end = SVIDCertificate.end(
+            of: certificate, in: chain, below: SVIDCertificate.certificates(roots))
         if let own = try? certificate.extensions.subjectKeyIdentifier {
             keyIdentifier = own.keyIdentifier
         } else {

@@ -63,7 +63,7 @@ struct BuiltInAuthority: SVIDSource {
         guard let authority else {
             throw SVIDFailure(.missing, "there is no authority yet")
         }
-        guard authority.certificate.notAfterSeconds > now + Rotation.marginSeconds else {
+        guard authority.end > now + Rotation.marginSeconds else {
             throw SVIDFailure(.expired, "\(files.certificatePath) has expired: replace it")
         }
         do {

@@ -206,7 +206,8 @@ struct Identities {
     /// What nobody would accept is not taken.
     private func check(_ svid: X509SVID, at now: Int64) throws(SVIDFailure) {
         if svid.notAfter - Rotation.marginSeconds <= now {
-            throw SVIDFailure(.expired, "the certificate for \(svid.id) has expired")
+            throw SVIDFailure(
+                .expired, "the certificate for \(svid.id), or one above it, has expired")
         }
         switch verdict(svid, at: now) {
         case .good: return
@@ -252,7 +253,7 @@ struct Identities {
         for bundle in bundles { byDomain[bundle.trustDomain] = bundle }
         let isSame =
             svids.count == credentials.svids.count && byDomain == credentials.bundles
-            && svids.allSatisfy { credentials.svids[$0.key]?.chain == $0.value.chain }
+            && svids.allSatisfy { $0.value.isSame(as: credentials.svids[$0.key]) }
         guard !isSame else { return }
         credentials = Credentials(
             version: credentials.version + 1, svids: svids, bundles: byDomain)

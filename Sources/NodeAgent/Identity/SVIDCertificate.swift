@@ -107,6 +107,16 @@ extension X509.Certificate {
     }
 }
 
+extension X509SVID {
+    /// The same, with the end that its chain has for those who believe `roots`.
+    func ending(below roots: [X509.Certificate]) -> X509SVID {
+        guard let leaf = try? X509.Certificate(der: chain[0]) else { return self }
+        return X509SVID(
+            id: id, chain: chain, key: key, notBefore: notBefore,
+            notAfter: SVIDCertificate.end(of: leaf, in: chain, below: roots))
+    }
+}
+
 /// The profile of a workload's certificate.
 ///
 /// - Source: X509-SVID standard, sections 2 to 5 and appendix A.
@@ -143,18 +153,50 @@ enum SVIDCertificate {
         return id
     }
 
+    /// Those that can be read.
+    static func certificates(_ ders: [[UInt8]]) -> [X509.Certificate] {
+        ders.compactMap { try? X509.Certificate(der: $0) }
+    }
+
+    /// When the first certificate ends that leads from one to a root, seconds since 1970.
+    ///
+    /// Roots do not count: whoever believes one has it. Nor does what of a chain leads nowhere,
+    /// such as a root's own certificate by an older one; and of two that lead on, the one that
+    /// lasts longer does.
+    /// - Parameters:
+    ///   - chain: what is sent, DER.
+    ///   - roots: those that are believed.
+    static func end(
+        of certificate: X509.Certificate, in chain: [[UInt8]], below roots: [X509.Certificate]
+    ) -> Int64 {
+        func isSelfSigned(_ one: X509.Certificate) -> Bool { one.issuer == one.subject }
+        var others = certificates(chain).filter { $0 != certificate && !isSelfSigned($0) }
+        // One that is no root of its own and is sent ends for everybody.
+        let anchors = roots.filter { isSelfSigned($0) || !others.contains($0) }
+        var (last, end) = (certificate, certificate.notAfterSeconds)
+        while !anchors.contains(where: { $0.hasSigned(last) }),
+            let next = others.filter({ $0.hasSigned(last) })
+                .max(by: { $0.notAfterSeconds < $1.notAfterSeconds })
+        {
+            end = min(end, next.notAfterSeconds)
+            others.removeAll { $0 == next }
+            last = next
+        }
+        return end
+    }
+
     /// Makes a certificate for a key that was made for it.
     ///
     /// - Parameters:
     ///   - now: seconds since 1970.
-    ///   - life: seconds; cut where the authority's own certificate ends.
+    ///   - life: seconds; cut where the authority ends.
     static func issue(
         _ id: SPIFFEID, by authority: Authority, at now: Int64, life: Int64
     ) throws -> X509SVID {
         let key = try SigningKey.generate()
         let publicKey = try X509.Certificate.PublicKey(derEncoded: try key.publicKey())
         let notBefore = max(now - backdateSeconds, authority.certificate.notBeforeSeconds)
-        let notAfter = min(now + life, authority.certificate.notAfterSeconds)
+        let notAfter = min(now + life, authority.end)
         let extensions = try X509.Certificate.Extensions {
             Critical(BasicConstraints.notCertificateAuthority)
             Critical(KeyUsage(digitalSignature: true))

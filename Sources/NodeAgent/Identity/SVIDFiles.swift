@@ -13,6 +13,8 @@ struct SVIDFiles: SVIDSource {
     let trustDomain: TrustDomain
     private var bundleFiles: BundleFiles
     private var known: [TrustBundle] = []
+    /// The roots of the node's own trust domain.
+    private var anchors: [X509.Certificate] = []
     private var bundleMarks: [String: IdentityFile.Mark] = [:]
     private var pairs: [String: Pair] = [:]
     private(set) var warnings: [String] = []
@@ -38,9 +40,12 @@ struct SVIDFiles: SVIDSource {
         var present: [String: IdentityFile.Mark] = [:]
         for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
         guard present != bundleMarks else { return known }
-        known = bundleFiles.read(
-            roots: try IdentityFile.pem(directory + "/ca.crt", "CERTIFICATE"))
+        let roots = try IdentityFile.pem(directory + "/ca.crt", "CERTIFICATE")
+        known = bundleFiles.read(roots: roots)
         bundleMarks = present
+        // What is to be counted of a chain depends on where it leads.
+        anchors = SVIDCertificate.certificates(roots)
+        for (folder, pair) in pairs { pairs[folder]?.svid = pair.svid?.ending(below: anchors) }
         return known
     }
 
@@ -48,11 +53,11 @@ struct SVIDFiles: SVIDSource {
         for id: SPIFFEID, after current: X509SVID?, at now: Int64
     ) throws(SVIDFailure) -> X509SVID? {
         let found = pairs.values.compactMap(\.svid).filter { $0.id == id }
-            .max { $0.notAfter < $1.notAfter }
+            .max { ($0.notAfter, $0.notBefore) < ($1.notAfter, $1.notBefore) }
         guard let found else {
             throw SVIDFailure(.missing, "\(directory) holds no certificate for \(id)")
         }
-        return found.chain == current?.chain ? nil : found
+        return found.isSame(as: current) ? nil : found
     }
 
     private mutating func readPairs() {
@@ -67,7 +72,7 @@ struct SVIDFiles: SVIDSource {
                 continue
             }
             do throws(SVIDFailure) {
-                present[folder] = Pair(marks: marks, svid: try Self.read(paths))
+                present[folder] = Pair(marks: marks, svid: try read(paths))
             } catch {
                 // While a pair is being replaced its halves differ: the old one goes on.
                 present[folder] = Pair(
@@ -78,7 +83,7 @@ struct SVIDFiles: SVIDSource {
         warnings = pairs.sorted { $0.key < $1.key }.compactMap(\.value.problem)
     }
 
-    private static func read(_ paths: [String]) throws(SVIDFailure) -> X509SVID {
+    private func read(_ paths: [String]) throws(SVIDFailure) -> X509SVID {
         let chain = try IdentityFile.pem(paths[0], "CERTIFICATE")
         let leaf = try X509.Certificate(der: chain[0])
         let id: SPIFFEID
@@ -93,6 +98,7 @@ struct SVIDFiles: SVIDSource {
         }
         return X509SVID(
             id: id, chain: chain, key: key, notBefore: leaf.notBeforeSeconds,
-            notAfter: leaf.notAfterSeconds)
+            notAfter: leaf.notAfterSeconds
+        ).ending(below: anchors)
     }
 }

@@ -59,7 +59,7 @@ struct WorkloadAPI: SVIDSource {
     ) throws(SVIDFailure) -> X509SVID? {
         let state = connection.state
         if let found = state.message?.svids.first(where: { $0.id == id }) {
-            return found.chain == current?.chain ? nil : found
+            return found.isSame(as: current) ? nil : found
         }
         throw state.failure
             ?? SVIDFailure(.missing, "the Workload API gives no certificate for \(id)")

@@ -50,6 +50,8 @@ struct WorkloadAPIMessage {
         guard !svids.isEmpty else {
             throw SVIDFailure(.missing, "the Workload API has no identity for this agent")
         }
+        let anchors = roots.mapValues(SVIDCertificate.certificates)
+        svids = svids.map { $0.ending(below: anchors[$0.id.trustDomain] ?? []) }
         bundles = roots.sorted { $0.key < $1.key }.map {
             // Lists are not told apart by domain; one counts for whoever has signed it only.
             TrustBundle(trustDomain: $0.key, roots: $0.value, revocations: lists)
