@@ -49,7 +49,7 @@ final class MeshTable: Sendable {
 ///
 /// - Threads: one at a time (`Engine.adopt` sees to it).
 struct MeshStore {
-    private var known: [SPIFFEID: (leaf: [UInt8], contexts: MeshContexts)] = [:]
+    private var known: [SPIFFEID: (svid: X509SVID, contexts: MeshContexts)] = [:]
     private var bundles: [TrustDomain: TrustBundle] = [:]
     private var trust = MeshTrust([:])
     private var made: UInt32 = 0
@@ -62,13 +62,14 @@ struct MeshStore {
             trust = MeshTrust(bundles)
             known = [:]
         }
-        var next: [SPIFFEID: (leaf: [UInt8], contexts: MeshContexts)] = [:]
+        var next: [SPIFFEID: (svid: X509SVID, contexts: MeshContexts)] = [:]
         for (id, svid) in credentials.svids {
-            guard let leaf = svid.chain.first else { continue }
-            if let old = known[id], old.leaf == leaf {
+            guard !svid.chain.isEmpty else { continue }
+            // An intermediate may be another above the same leaf.
+            if let old = known[id], old.svid.isSame(as: svid) {
                 next[id] = old
             } else if let contexts = make(svid) {
-                next[id] = (leaf, contexts)
+                next[id] = (svid, contexts)
             }
         }
         known = next

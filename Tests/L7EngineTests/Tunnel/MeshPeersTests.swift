@@ -72,6 +72,26 @@ struct MeshPeersTests {
         #expect(peers.serves(Self.own.address) && !peers.serves(Self.far.address))
     }
 
+    @Test func `another intermediate above the same leaf is shown from then on`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let svid = try authority.svid("spiffe://cluster.local/ns/shop/sa/web")
+        let roots = PEM.blocks(authority.bundle)
+        let bundle = TrustBundle(trustDomain: .standard, roots: roots)
+        var store = MeshStore()
+        func shown(_ chain: [[UInt8]]) -> UInt32? {
+            let svid = X509SVID(
+                id: svid.id, chain: chain, key: svid.key, notBefore: svid.notBefore,
+                notAfter: svid.notAfter)
+            store.adopt(Credentials(svids: [svid.id: svid], bundles: [.standard: bundle]))
+            return store.table?.contexts[svid.id]?.number
+        }
+        let first = shown(svid.chain)
+        #expect(first != nil && shown(svid.chain) == first)
+        let second = shown(svid.chain + roots)
+        #expect(second != nil && second != first)
+    }
+
     /// Two Gateways share a port by hostname, each with a certificate of its own or none.
     @Test func `a Gateway goes by tunnels to pods of other nodes, each as itself`() throws {
         let authority = try TestAuthority()
