@@ -23,7 +23,7 @@ struct BuiltInAuthority: SVIDSource {
     var trustDomain: TrustDomain { files.trustDomain }
     var issues: Bool { true }
     var signers: [[UInt8]] { authority?.signers ?? [] }
-    var refused: SVIDFailure? { stale ?? bundleFiles.refused }
+    var refused: [SVIDFailure] { (stale.map { [$0] } ?? []) + bundleFiles.refused }
     var warnings: [String] {
         files.isKeyExposed ? ["\(files.keyPath) can be read by others: chmod 600"] : []
     }

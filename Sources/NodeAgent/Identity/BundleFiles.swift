@@ -17,8 +17,8 @@ struct BundleFiles {
     private var good: [String: [[UInt8]]] = [:]
     /// By path: the roots of other trust domains that are in force.
     private var goodRoots: [String: [[UInt8]]] = [:]
-    /// Why a file of the last reading is not in force; of several, the last.
-    private(set) var refused: SVIDFailure?
+    /// Why files of the last reading are not in force.
+    private(set) var refused: [SVIDFailure] = []
 
     init(directory: String, trustDomain: TrustDomain) {
         self.directory = directory
@@ -37,7 +37,7 @@ struct BundleFiles {
     ///   - roots: of the node's own trust domain, DER.
     ///   - others: of its authorities below them.
     mutating func read(roots: [[UInt8]], others: [[UInt8]] = []) -> [TrustBundle] {
-        refused = nil
+        refused = []
         var bundles = [
             TrustBundle(
                 trustDomain: trustDomain, roots: roots,
@@ -49,7 +49,7 @@ struct BundleFiles {
             do throws(SVIDFailure) {
                 bundles.append(try federated(folder + "/" + name.dropLast(4), before))
             } catch {
-                refused = error
+                refused.append(error)
             }
         }
         return bundles
@@ -76,7 +76,7 @@ struct BundleFiles {
             roots = try IdentityFile.pem(path, "CERTIFICATE")
         } catch {
             guard let last = before[path] else { throw error }
-            refused = error
+            refused.append(error)
             roots = last
         }
         goodRoots[path] = roots
@@ -106,7 +106,7 @@ struct BundleFiles {
             failure = error
         }
         if let failure {
-            refused = failure
+            refused.append(failure)
             found += before.filter { !found.contains($0) && isGood($0) }
         }
         good[path] = found

@@ -42,8 +42,8 @@ struct Identities {
     /// Accounts whose names make no SPIFFE ID.
     private(set) var nameless: [ObjectName: SVIDFailure] = [:]
     private(set) var bundles: [TrustBundle] = []
-    /// Why the bundles cannot be had now; the last ones stay.
-    private(set) var bundleFailure: SVIDFailure?
+    /// Why the bundles, or parts of them, cannot be had now; the last ones stay.
+    private(set) var bundleFailures: [SVIDFailure] = []
     private(set) var credentials = Credentials()
     private(set) var counts = Counts()
     /// The last turn has asked for as many as one may; others wait for the next.
@@ -62,6 +62,13 @@ struct Identities {
     var signers: [[UInt8]] { source.signers }
     var bell: Int32 { source.bell }
     func hasAnswered() -> Bool { source.hasAnswered() }
+
+    /// All that is wrong with the bundles, as one.
+    var bundleFailure: SVIDFailure? {
+        bundleFailures.first.map {
+            SVIDFailure($0.reason, bundleFailures.map(\.message).joined(separator: "; "))
+        }
+    }
 
     /// The accounts that the node's pods have; all others lose their certificates.
     mutating func follow(_ accounts: Set<ObjectName>) {
@@ -120,20 +127,20 @@ struct Identities {
                 entries[id]?.isRefused = !isGood
             }
         } catch {
-            note(error, &lines)
+            note([error], &lines)
         }
     }
 
-    private mutating func note(_ failure: SVIDFailure?, _ lines: inout [String]) {
-        guard failure != bundleFailure else { return }
-        bundleFailure = failure
-        if let failure {
+    private mutating func note(_ failures: [SVIDFailure], _ lines: inout [String]) {
+        let before = bundleFailures
+        bundleFailures = failures
+        for failure in failures where !before.contains(failure) {
             counts.failures[failure.reason, default: 0] += 1
             lines.append("identity: \(failure.message)")
-        } else {
-            lines.append("identity: \(source.title) is well again")
-            retryAtOnce()
         }
+        guard !before.allSatisfy(failures.contains) else { return }
+        retryAtOnce()
+        if failures.isEmpty { lines.append("identity: \(source.title) is well again") }
     }
 
     /// What failed by what was there before may succeed now.

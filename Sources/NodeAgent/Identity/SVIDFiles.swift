@@ -13,8 +13,11 @@ struct SVIDFiles: SVIDSource {
     let trustDomain: TrustDomain
     private var bundleFiles: BundleFiles
     private var known: [TrustBundle] = []
-    /// The roots of the node's own trust domain.
+    /// The node's own, as `ca.crt` had them when it could be read last.
+    private var roots: [[UInt8]] = []
     private var anchors: [X509.Certificate] = []
+    /// Why it cannot be now: those go on.
+    private var stale: SVIDFailure?
     private var bundleMarks: [String: IdentityFile.Mark] = [:]
     private var pairs: [String: Pair] = [:]
     private(set) var warnings: [String] = []
@@ -33,20 +36,38 @@ struct SVIDFiles: SVIDSource {
 
     var title: String { "files in \(directory)" }
     var issues: Bool { false }
-    var refused: SVIDFailure? { bundleFiles.refused }
+    var refused: [SVIDFailure] { (stale.map { [$0] } ?? []) + bundleFiles.refused }
 
+    /// Reads the directory again if any of its files changed. While `ca.crt` cannot be used it is
+    /// tried again at each turn, and meanwhile what is revoked is, as what is federated.
     mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
         readPairs()
         var present: [String: IdentityFile.Mark] = [:]
         for path in bundleFiles.paths { present[path] = IdentityFile.mark(path) }
-        guard present != bundleMarks else { return known }
-        let roots = try IdentityFile.pem(directory + "/ca.crt", "CERTIFICATE")
+        guard present != bundleMarks || stale != nil else { return known }
+        let isRead = try readRoots()
+        guard present != bundleMarks || isRead else { return known }
         known = bundleFiles.read(roots: roots)
         bundleMarks = present
+        return known
+    }
+
+    /// `false`: they are the last good ones still.
+    private mutating func readRoots() throws(SVIDFailure) -> Bool {
+        let before = roots
+        do throws(SVIDFailure) {
+            roots = try IdentityFile.pem(directory + "/ca.crt", "CERTIFICATE")
+            stale = nil
+        } catch {
+            if roots.isEmpty { throw error }
+            stale = error
+            return false
+        }
         // What is to be counted of a chain depends on where it leads.
+        guard roots != before else { return true }
         anchors = SVIDCertificate.certificates(roots)
         for (folder, pair) in pairs { pairs[folder]?.svid = pair.svid?.ending(below: anchors) }
-        return known
+        return true
     }
 
     mutating func certificate(

@@ -52,8 +52,8 @@ protocol SVIDSource {
     /// one first.
     var signers: [[UInt8]] { get }
 
-    /// Why a part of it is not in force, while all else is.
-    var refused: SVIDFailure? { get }
+    /// Why parts of it are not in force, while all else is.
+    var refused: [SVIDFailure] { get }
 
     /// Readable when it has something new; -1: it never says so, and is looked at now and then.
     var bell: Int32 { get }
@@ -73,7 +73,7 @@ protocol SVIDSource {
 }
 
 extension SVIDSource {
-    var refused: SVIDFailure? { nil }
+    var refused: [SVIDFailure] { [] }
     var signers: [[UInt8]] { [] }
     var bell: Int32 { -1 }
     func hasAnswered() -> Bool { true }

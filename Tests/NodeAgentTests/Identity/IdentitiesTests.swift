@@ -452,7 +452,7 @@ private final class Bed {
         var trustDomain: TrustDomain { inner.trustDomain }
         var issues: Bool { control.issues }
         var warnings: [String] { inner.warnings }
-        var refused: SVIDFailure? { inner.refused }
+        var refused: [SVIDFailure] { inner.refused }
 
         mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
             try inner.bundles(at: now)
