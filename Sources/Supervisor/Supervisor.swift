@@ -195,8 +195,9 @@ public struct Supervisor: ~Copyable {
         let wait = due.map { max(0, min(60_000, $0 - now())) } ?? -1
         // The array outlives the call, which fills in as many records.
         _ = unsafe poll(&events, nfds_t(events.count), Int32(wait))
-        if events[1].revents != 0 { handOver() }
+        // First who asked before: it may be gone.
         if events[2].revents != 0 { hearSuccessor() }
+        if events[1].revents != 0 { handOver() }
         for (index, child) in children.enumerated() where events[3 + index].revents != 0 {
             if let (message, descriptors) = child.control.receive() {
                 for one in descriptors { close(one) }
@@ -307,15 +308,33 @@ public struct Supervisor: ~Copyable {
     // MARK: Handing over
 
     private mutating func handOver() {
+        if hasLostSuccessor { hearSuccessor() }
         let knocking = held.openDoor()
         guard knocking >= 0 else {
             letDoorRest(-knocking)
             return
         }
         doorRestsUntil = nil
-        guard let successor = held.handOver(to: knocking, isEnding: isStopping) else { return }
+        let refusal = isStopping ? ESHUTDOWN : isTakeoverUnderWay ? EBUSY : 0
+        guard let successor = held.handOver(to: knocking, refusal: refusal) else { return }
         self.successor = consume successor
         log("another agent asks for everything; this one serves until that one does")
+    }
+
+    /// Another agent has got everything from us and does not serve yet, or we from one that serves:
+    /// its door is ours too. A third would serve beside them.
+    private var isTakeoverUnderWay: Bool {
+        switch successor {
+        case .some: true
+        case .none: child?.hasServed != true && held.isPredecessorServing
+        }
+    }
+
+    private var hasLostSuccessor: Bool {
+        switch successor {
+        case .some(let successor): successor.isHungUp
+        case .none: false
+        }
     }
 
     /// Who could not be let in knocks on: without descriptors that would be at once, for ever.

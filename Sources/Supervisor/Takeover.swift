@@ -59,12 +59,13 @@ struct Holdings: ~Copyable {
             (all.count > 3) == options.hasDatapath
         else {
             for one in all { close(one) }
-            if first.code == ESHUTDOWN {
-                throw .noPredecessor("the other agent is ending", errno: ESHUTDOWN)
-            }
-            throw .noPredecessor(
-                "the other agent is another version, or --datapath differs",
-                errno: first.code == 0 ? EPROTO : first.code)
+            let why =
+                switch first.code {
+                case ESHUTDOWN: "the other agent is ending"
+                case EBUSY: "another takeover is under way"
+                default: "the other agent is another version, or --datapath differs"
+                }
+            throw .noPredecessor(why, errno: first.code == 0 ? EPROTO : first.code)
         }
         let listeners = Array(all.dropFirst(5))
         var sockets = HeldSockets()
@@ -95,11 +96,12 @@ struct Holdings: ~Copyable {
         doorNumber >= 0 ? malla_takeover_accept(doorNumber) : -EAGAIN
     }
 
-    /// Hands over copies of everything to who has knocked, unless we are ending: what we hand over
-    /// then we would take away again.
+    /// Hands over copies of everything to who has knocked.
     ///
+    /// - Parameter refusal: 0, or why not, an errno. `ESHUTDOWN`: we are ending, and what we hand
+    ///   over we would take away again. `EBUSY`: another has got it, and is to serve.
     /// - Returns: the connection, by which the successor says that it serves; `nil`: it was nobody.
-    func handOver(to knocking: Int32, isEnding: Bool) -> ControlSocket? {
+    func handOver(to knocking: Int32, refusal: Int32) -> ControlSocket? {
         let successor = ControlSocket(adopting: knocking)
         guard let (message, handed) = successor.receive() else { return nil }
         for one in handed { close(one) }
@@ -108,8 +110,8 @@ struct Holdings: ~Copyable {
             _ = successor.send(ControlMessage(.end, code: EPROTONOSUPPORT))
             return nil
         }
-        if isEnding {
-            _ = successor.send(ControlMessage(.end, code: ESHUTDOWN))
+        if refusal != 0 {
+            _ = successor.send(ControlMessage(.end, code: refusal))
             return nil
         }
         guard let numbers = lockNumbers else { return nil }

@@ -153,6 +153,39 @@ struct TakeoverTests {
         #expect(old.exitStatus == nil)
     }
 
+    @Test func `a second takeover while one is under way is refused, and takes nothing from it`()
+        throws
+    {
+        let quiet = try SmallMesh.bed { bed in try EngineAbsence.close("client", bed) }
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let old = try node.startAgent()
+        let arguments = node.agentArguments(more: ["--takeover"])
+        let first = try node.start("first", arguments)
+        try eventually("its child is there") { node.child(of: first) != nil }
+        let child = try #require(node.child(of: first))
+        kill(child, SIGSTOP)
+
+        // Either of the two may hear it.
+        for number in 1...4 {
+            let second = try node.start("second-\(number)", arguments)
+            #expect(second.wait(seconds: 20) == 69, "\(second.text)")
+            #expect(second.text.contains("another takeover is under way"), "\(second.text)")
+        }
+        #expect(old.exitStatus == nil && first.exitStatus == nil)
+
+        kill(child, SIGCONT)
+        #expect(old.wait(seconds: 30) == 0, "\(old.text)\n\(first.text)")
+        #expect(!first.text.contains("slot is cleared"), "\(first.text)")
+        #expect(try node.serving() == Int(child))
+        #expect(try quiet.bed["client"].curl(SmallMesh.engineNear.urls[0]).status == 200)
+
+        // Behind it the next one is let in.
+        let third = try node.start("third", arguments)
+        #expect(first.wait(seconds: 30) == 0, "\(first.text)\n\(third.text)")
+        #expect(try quiet.bed["client"].curl(SmallMesh.engineNear.urls[0]).status == 200)
+    }
+
     @Test func `there must be somebody to take over from, and as many workers`() throws {
         let quiet = try SmallMesh.bed()
         defer { quiet.bed.close() }
