@@ -88,6 +88,19 @@ struct WorkloadAPITests {
         }
     }
 
+    @Test func `who hears that it has answered finds what it said`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.makeCertificates()
+        // Reading as many takes its time.
+        try bed.say(svids: ["cart": "cart"], times: 800)
+        try bed.startServer()
+        var source = WorkloadAPI(endpoint: bed.path + "/api.sock", trustDomain: .standard)
+        let end = ContinuousClock.now + .seconds(40)
+        while !source.hasAnswered(), .now < end {}
+        #expect(try source.bundles(at: AuthorityDirectory.now).count == 1)
+    }
+
     @Test(arguments: [
         ("/run/spire/api.sock", "/run/spire/api.sock"), ("unix:/a/b", "/a/b"),
         ("unix:///a/b", "/a/b"),
@@ -229,8 +242,10 @@ private final class WorkloadAPIBed {
     /// - Parameters:
     ///   - svids: files by account.
     ///   - key: file of the key, if not the certificate's.
+    ///   - times: how often each is said.
     func say(
-        svids: [String: String] = [:], key: String? = nil, more: String = "", deny: Bool = false
+        svids: [String: String] = [:], key: String? = nil, times: Int = 1, more: String = "",
+        deny: Bool = false
     ) throws {
         let list = svids.sorted { $0.key < $1.key }.map { account, file in
             """
@@ -239,7 +254,8 @@ private final class WorkloadAPIBed {
             """
         }
         let extra = more.isEmpty ? "" : more + ", "
-        try "{\(extra)\"deny\": \(deny), \"svids\": [\(list.joined(separator: ","))]}"
+        let all = [[String]](repeating: list, count: times).flatMap(\.self)
+        try "{\(extra)\"deny\": \(deny), \"svids\": [\(all.joined(separator: ","))]}"
             .write(toFile: path + "/said.json", atomically: true, encoding: .utf8)
     }
 

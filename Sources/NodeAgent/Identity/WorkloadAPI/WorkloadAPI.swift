@@ -187,17 +187,23 @@ private final class Shared: Sendable {
 
     func took(_ bytes: [UInt8]) {
         defer { engine_ring(bell) }
-        guarded.withLock { $0.isAnswered = true }
+        let read: Result<WorkloadAPIMessage, SVIDFailure>
         do throws(SVIDFailure) {
-            let message = try WorkloadAPIMessage(bytes)
-            guarded.withLock { state in
+            read = .success(try WorkloadAPIMessage(bytes))
+        } catch {
+            read = .failure(error)
+        }
+        // At once: who hears that it has answered finds what it said.
+        guarded.withLock { state in
+            state.isAnswered = true
+            switch read {
+            case .success(let message):
                 state.message = message
                 state.failure = nil
                 state.attempts = 0
-            }
-        } catch {
             // What cannot be used changes nothing; the next message may be better.
-            guarded.withLock { $0.failure = error }
+            case .failure(let failure): state.failure = failure
+            }
         }
     }
 
