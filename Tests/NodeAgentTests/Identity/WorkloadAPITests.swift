@@ -101,6 +101,30 @@ struct WorkloadAPITests {
         #expect(try source.bundles(at: AuthorityDirectory.now).count == 1)
     }
 
+    @Test func `a push in the midst of a turn is taken whole by the next one`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.makeCertificates()
+        try bed.say(svids: ["cart": "cart"])
+        try bed.startServer()
+        var source = WorkloadAPI(endpoint: bed.path + "/api.sock", trustDomain: .standard)
+        let id = try AuthorityDirectory.id()
+        try eventually("it has answered", within: 40) { source.hasAnswered() }
+        let bundles = try source.bundles(at: AuthorityDirectory.now)
+        // Another root, and what it has signed.
+        try bed.makeCertificates()
+        try bed.say(svids: ["cart": "cart", "web": "web"])
+        try eventually("it has come", within: 40) {
+            source.connection.state.message?.svids.count == 2
+        }
+        let now = AuthorityDirectory.now
+        let svid = try #require(try source.certificate(for: id, after: nil, at: now))
+        #expect(bundles.first?.verify(svid.chain, at: now) == .good)
+        let next = try source.bundles(at: now)
+        let other = try #require(try source.certificate(for: id, after: svid, at: now))
+        #expect(next.first?.verify(other.chain, at: now) == .good)
+    }
+
     @Test(arguments: [
         ("/run/spire/api.sock", "/run/spire/api.sock"), ("unix:/a/b", "/a/b"),
         ("unix:///a/b", "/a/b"),

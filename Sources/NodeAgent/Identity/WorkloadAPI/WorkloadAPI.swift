@@ -15,7 +15,9 @@ internal import Synchronization
 struct WorkloadAPI: SVIDSource {
     let socket: String
     let trustDomain: TrustDomain
-    private let connection: WorkloadAPIConnection
+    let connection: WorkloadAPIConnection
+    /// As the last turn found it: certificates and bundles are of one message.
+    private var state = WorkloadAPIConnection.State()
 
     /// - Parameter endpoint: a path, or `unix:` and a path as SPIFFE_ENDPOINT_SOCKET has it.
     init(endpoint: String, trustDomain: TrustDomain) {
@@ -40,7 +42,6 @@ struct WorkloadAPI: SVIDSource {
     }
 
     var warnings: [String] {
-        let state = connection.state
         guard let message = state.message else { return [] }
         let foreign = message.svids.filter { $0.id.trustDomain != trustDomain }.map {
             "the Workload API gives \($0.id), which is not of --trust-domain \(trustDomain)"
@@ -49,7 +50,7 @@ struct WorkloadAPI: SVIDSource {
     }
 
     mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
-        let state = connection.turn()
+        state = connection.turn()
         if let message = state.message { return message.bundles }
         throw state.failure ?? SVIDFailure(.missing, "the Workload API has not answered yet")
     }
@@ -57,7 +58,6 @@ struct WorkloadAPI: SVIDSource {
     mutating func certificate(
         for id: SPIFFEID, after current: X509SVID?, at now: Int64
     ) throws(SVIDFailure) -> X509SVID? {
-        let state = connection.state
         if let found = state.message?.svids.first(where: { $0.id == id }) {
             return found.isSame(as: current) ? nil : found
         }
