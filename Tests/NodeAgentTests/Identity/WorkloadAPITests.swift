@@ -125,6 +125,13 @@ struct WorkloadAPITests {
         #expect(next.first?.verify(other.chain, at: now) == .good)
     }
 
+    @Test func `a connection that breaks off in the midst of HTTP/2 is made again`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.startNonsense()
+        try bed.turn(until: "it is called again") { _ in bed.said.contains("call 2") }
+    }
+
     @Test(arguments: [
         ("/run/spire/api.sock", "/run/spire/api.sock"), ("unix:/a/b", "/a/b"),
         ("unix:///a/b", "/a/b"),
@@ -245,11 +252,57 @@ private final class WorkloadAPIBed {
         }
     }
 
+    /// What the server has printed.
+    var said: String { server?.text ?? "" }
+
     /// Takes connections, and reads and says nothing.
     func startSilence() throws {
-        let script = "import socket,time;s=socket.socket(1);s.bind('api.sock');s.listen();"
+        try start(
+            """
+            import socket, time
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind("api.sock")
+            listener.listen()
+            time.sleep(100)
+            """)
+    }
+
+    /// Answers each call with a message that is none, then with a frame that is none (DATA on
+    /// stream 0), and holds the connection.
+    func startNonsense() throws {
+        try start(
+            """
+            import socket
+            def frame(kind, flags, stream, body):
+                head = len(body).to_bytes(3, "big") + bytes([kind, flags])
+                return head + stream.to_bytes(4, "big") + body
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind("api.sock")
+            listener.listen()
+            listener.settimeout(100)
+            held = []
+            for number in range(1, 9):
+                link = listener.accept()[0]
+                held.append(link)
+                link.sendall(frame(4, 0, 0, b""))
+                file = link.makefile("rb")
+                file.read(24)
+                kind = None
+                while kind != 0:
+                    head = file.read(9)
+                    kind = head[3]
+                    file.read(int.from_bytes(head[:3], "big"))
+                message = bytes([0, 0, 0, 0, 1, 255])
+                link.sendall(
+                    frame(1, 4, 1, bytes([0x88])) + frame(0, 0, 1, message) + frame(0, 0, 0, b"x"))
+                print("call", number, flush=True)
+            """)
+    }
+
+    private func start(_ script: String) throws {
+        try script.write(toFile: path + "/server.py", atomically: true, encoding: .utf8)
         server = try Command.background(
-            ["sh", "-c", "cd \(path) && exec /usr/bin/python3 -c \"\(script)time.sleep(100)\""],
+            ["sh", "-c", "cd \(path) && exec /usr/bin/python3 server.py"],
             log: path + "/server.log")
         let path = self.path
         try eventually("the server listens", within: 30) {

@@ -122,6 +122,7 @@ final class WorkloadAPIConnection: Sendable {
                         mode: .client, channel: channel, inboundStreamInitializer: nil)
                     try channel.pipeline.syncOperations.addHandlers([
                         WipedReads(), NIOHTTP2Handler(mode: .client), streams,
+                        BrokenConnection { shared.ended($0) },
                     ])
                 }
             }

@@ -71,6 +71,23 @@ final class WipedReads: ChannelInboundHandler {
     }
 }
 
+/// Behind HTTP/2: ends a connection whose framing is broken, which NIO tells of and leaves open,
+/// with a call that hears nothing more.
+///
+/// - Threads: its event loop's.
+final class BrokenConnection: ChannelInboundHandler {
+    typealias InboundIn = HTTP2Frame
+
+    private let onEnd: @Sendable (SVIDFailure) -> Void
+
+    init(onEnd: @escaping @Sendable (SVIDFailure) -> Void) { self.onEnd = onEnd }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        onEnd(SVIDFailure(.unreadable, "the connection to the Workload API is closed: \(error)"))
+        context.close(promise: nil)
+    }
+}
+
 /// The client's side of the call.
 ///
 /// - Threads: its event loop's.
