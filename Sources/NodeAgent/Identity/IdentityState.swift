@@ -8,9 +8,12 @@ internal import MeshModel
 struct IdentityState {
     /// So long an agent that starts waits for what its source has: who takes another's place
     /// without a certificate fails what that one would have carried, and a source that never
-    /// answers must not keep the node from all else. A child behind another waits less: that one
-    /// may have died, and nobody serves meanwhile.
-    private(set) var answerSecondsMax = 5
+    /// answers must not keep the node from all else.
+    static let firstAnswerSecondsMax = 5
+    /// A child behind another waits less: that one may have died, and nobody serves meanwhile.
+    static let laterAnswerSecondsMax = 1
+    /// Which of both it is here.
+    private(set) var answerSecondsMax = Self.firstAnswerSecondsMax
 
     private(set) var identities: Identities?
     /// Whether the secure heap is what it should be; `nil` without identity.
@@ -39,7 +42,7 @@ struct IdentityState {
     ///
     /// - Returns: a line for the log, if it waited in vain.
     mutating func awaitAnswer(isFirst: Bool) -> String? {
-        let seconds = isFirst ? 5 : 1
+        let seconds = isFirst ? Self.firstAnswerSecondsMax : Self.laterAnswerSecondsMax
         answerSecondsMax = seconds
         guard let identities else { return nil }
         let end = ContinuousClock.now + .seconds(seconds)
