@@ -60,6 +60,13 @@ struct Exchange: BitwiseCopyable, Equatable {
     /// An endpoint did not connect, and another is being dialled already.
     mutating func noteFailure() { failures += 1 }
 
+    /// Whether nothing is left to be tried after the event.
+    func ends(by event: Event) -> Bool {
+        var after = self
+        if case .reply = after.on(event) { return true }
+        return false
+    }
+
     mutating func on(_ event: Event) -> Action {
         switch state {
         case .idle: onIdle(event)

@@ -61,7 +61,7 @@ extension Worker {
     private func failTunnel(_ link: Link, _ pool: PoolLink) {
         pools.retire(pool)
         tally.count(.dialFailures)
-        dialFailed(link, isLate: false)
+        connectFailed(of: link, isLate: false)
     }
 
     /// Of a Gateway's stream that is not one client's: nothing.

@@ -167,7 +167,7 @@ extension Worker {
     func obtain(_ link: Link, anew: Bool) {
         let anew = anew || link.it.isOpaque
         guard var endpoint = link.it.isDirect ? ownEndpoint(link) : pickEndpoint(link) else {
-            perform(link.it.exchange.on(.failed(.noEndpoints)), link)
+            dialFailed(link, .failed(.noEndpoints))
             return
         }
         // Of a pod itself, for whatever its client dialled.
@@ -186,7 +186,7 @@ extension Worker {
         link.it.isTunnelled = identity & TLSTable.tunnelMark != 0
         // The kernel will see the node dial, or a tunnel.
         if isNode || link.it.isTunnelled, !isAdmitted(link, endpoint.address) {
-            perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
+            dialFailed(link, .denied(hasOthers: hasOtherEndpoints(link)))
             return
         }
         if link.it.isTunnelled, !link.it.isCaptured,
@@ -226,20 +226,20 @@ extension Worker {
     }
 
     /// `Pool.identity` of the connections that may take a request to an endpoint; `nil`: there are
-    /// none, and the client knows it already.
+    /// none, and that is dealt with.
     @inline(__always)
     private func identity(_ link: Link, _ endpoint: Endpoint) -> UInt32? {
         // What came by a tunnel has the TLS of its own, if any, in it.
         let isAsked = !link.it.isDirect
         let ofPort = isAsked ? config(link).tls.identityOfPort[Int(link.it.port)] : 0
         guard ofPort != TLSTable.unavailable else {
-            perform(link.it.exchange.on(.failed(.tlsUnavailable)), link)
+            dialFailed(link, .failed(.tlsUnavailable))
             return nil
         }
         guard ofPort == 0, config(link).hasMesh else { return ofPort }
         let ofPeer = carriage(link, endpoint)
         guard ofPeer != TLSTable.unavailable else {
-            perform(link.it.exchange.on(.failed(.noIdentity)), link)
+            dialFailed(link, .failed(.noIdentity))
             return nil
         }
         return ofPeer
@@ -267,9 +267,9 @@ extension Worker {
     }
 
     private func dial(_ link: Link, _ pool: PoolLink) {
-        if dialsTooMany(link) {
+        if let reason = excessOfDials(link) {
             pools.retire(pool)
-            perform(link.it.exchange.on(.failed(.overloaded)), link)
+            refuseDial(link, reason)
             return
         }
         tally.count(.dials)
@@ -291,16 +291,15 @@ extension Worker {
             pools.retire(pool)
             tally.count(.dialFailures)
             if descriptor == -EMFILE || descriptor == -ENFILE || descriptor == -ENOBUFS {
-                shed(link, .descriptors)
-                perform(link.it.exchange.on(.failed(.overloaded)), link)
+                refuseDial(link, .descriptors)
                 return
             }
             // bind(2) and connect(2) say so: all ports towards this endpoint are taken.
             let isWithoutPort = result == -EADDRINUSE || result == -EADDRNOTAVAIL
             if isWithoutPort {
-                perform(link.it.exchange.on(.portsUsedUp), link)
+                dialFailed(link, .portsUsedUp)
             } else {
-                dialFailed(link, isLate: false)
+                connectFailed(of: link, isLate: false)
             }
             return
         }
@@ -396,14 +395,28 @@ extension Worker {
         let link = upstream.it.partner
         link.it.partner = .none
         close(upstream)
-        dialFailed(link, isLate: isLate)
+        connectFailed(of: link, isLate: isLate)
     }
 
-    /// Waits for the other dial of a race, or goes on to an endpoint that was not tried.
-    func dialFailed(_ link: Link, isLate: Bool) {
+    func connectFailed(of link: Link, isLate: Bool) {
+        dialFailed(link, .connectFailed(isLate: isLate, isLast: !hasOtherEndpoints(link)))
+    }
+
+    /// A dial has failed, or cannot begin: another endpoint is tried; where none is left, the other
+    /// dial of a race is waited for; and only without one the client is told.
+    func dialFailed(_ link: Link, _ event: Exchange.Event) {
+        if link.it.exchange.ends(by: event), fallBack(link) {
+            if case .connectFailed = event { link.it.exchange.noteFailure() }
+            return
+        }
+        perform(link.it.exchange.on(event), link)
+    }
+
+    /// There is no room for a dial: a request that waits for none is turned away.
+    private func refuseDial(_ link: Link, _ reason: Shed) {
         if fallBack(link) { return }
-        let isLast = !hasOtherEndpoints(link)
-        perform(link.it.exchange.on(.connectFailed(isLate: isLate, isLast: isLast)), link)
+        shed(link, reason)
+        perform(link.it.exchange.on(.failed(.overloaded)), link)
     }
 
     private func dialDenied(_ upstream: Link) {
@@ -411,8 +424,7 @@ extension Worker {
         let link = upstream.it.partner
         link.it.partner = .none
         close(upstream)
-        if fallBack(link) { return }
-        perform(link.it.exchange.on(.denied(hasOthers: hasOtherEndpoints(link))), link)
+        dialFailed(link, .denied(hasOthers: hasOtherEndpoints(link)))
     }
 
     private func isDenied(_ upstream: Link) -> Bool {

@@ -149,12 +149,10 @@ extension Worker {
     }
 
     /// Whether too many upstreams are being dialled already.
-    func dialsTooMany(_ link: Link) -> Bool {
-        if dialsOpen >= limits.dialsMax { return shed(link, .dials) }
-        guard accounts[link.it.account].pending >= Int32(limits.accountDialsMax) else {
-            return false
-        }
-        return shed(link, .accountDials)
+    func excessOfDials(_ link: Link) -> Shed? {
+        if dialsOpen >= limits.dialsMax { return .dials }
+        let pending = accounts[link.it.account].pending
+        return pending >= Int32(limits.accountDialsMax) ? .accountDials : nil
     }
 
     /// Counts a request that is turned away; always true.

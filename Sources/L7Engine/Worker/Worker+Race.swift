@@ -38,7 +38,8 @@ extension Worker {
         obtain(client, anew: false)
     }
 
-    /// The second dial has failed and the first is still under way: it is the only one again.
+    /// The client's dial has failed, or did not begin: the other one of its race, if that is under
+    /// way still, is the only one again.
     func fallBack(_ client: Link) -> Bool {
         let upstream = client.it.waiter
         client.it.waiter = .none
@@ -47,9 +48,7 @@ extension Worker {
             client.it.exchange.isDialing
         else { return false }
         upstream.it.waiter = .none
-        client.it.exchange.noteFailure()
         attachAgain(client, upstream)
-        client.it.upstreamPeer = upstream.it.pool.it.endpoint
         return true
     }
 
@@ -71,7 +70,6 @@ extension Worker {
             other.it.waiter = client
             other.it.waiterSince = 0
             attachAgain(client, upstream)
-            client.it.upstreamPeer = upstream.it.pool.it.endpoint
             // A session begins where TCP has won.
             if begin(upstream) { established(upstream) }
             return
@@ -92,6 +90,7 @@ extension Worker {
         returnToEndpoint(client, upstream.it.endpoint)
         client.it.destination = upstream.it.destination
         client.it.isTunnelled = upstream.it.isTunnelled
+        client.it.upstreamPeer = upstream.it.pool.it.endpoint
         upstream.it.endpoint = -1
         attach(client, upstream)
     }

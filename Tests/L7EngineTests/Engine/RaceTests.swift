@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import MeshModel
 import Testing
@@ -11,22 +12,26 @@ struct RaceTests {
         let worker = stepped.worker
         // Which endpoint is dialled first is random.
         for _ in 0..<60 {
-            let client = Loopback.connect(stepped.port)
+            let client = Loopback.connect(stepped.port, from: 0x7f00_0002)
             Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             let races = worker.tally.value(.races)
             func dials() -> [Link] {
                 worker.timers.all().filter {
-                    $0.it.role == .upstream && $0.it.phase == .connecting && $0.it.waiter.isNone
+                    $0.it.role == .upstream && !$0.it.partner.isNone
+                        && ($0.it.phase == .connecting || $0.it.phase == .handshaking)
                 }
             }
             stepped.take { !dials().isEmpty }
             let dial = try #require(dials().first)
             let link = dial.it.partner
-            if dial.it.pool.it.endpoint.port == first, link.it.triedCount == 1,
+            if dial.it.pool.it.endpoint.port == first, dial.it.phase == .connecting,
+                link.it.triedCount == 1,
                 stepped.take(until: { worker.tally.value(.races) > races })
             {
                 return (client, link, dial)
             }
+            // Its end alone would be one of sending.
+            engine_end_by_reset(client)
             close(client)
             stepped.take { worker.connectionsOpen == 0 }
         }
@@ -55,6 +60,71 @@ struct RaceTests {
         #expect(port(link, stepped.worker) == hole.port)
         #expect(link.it.upstreamPeer.port == hole.port)
         #expect(busy(link, stepped.worker).reduce(0, +) == 1)
+    }
+
+    /// Its dial is the first one again, and nothing else is said of it.
+    private func expectWaits(_ link: Link, for first: Link, _ port: UInt16, _ worker: Worker) {
+        #expect(link.it.partner == first)
+        #expect(link.it.exchange.isDialing && link.it.waiter.isNone)
+        guard link.it.partner == first else { return }
+        #expect(self.port(link, worker) == port)
+        #expect(link.it.upstreamPeer.port == port)
+        #expect(busy(link, worker).reduce(0, +) == 1)
+    }
+
+    @Test func `no room for a second dial: the first goes on, and nobody is shed`() throws {
+        let holes = [BlackHole(), BlackHole()]
+        defer { withExtendedLifetime(holes) {} }
+        let stepped = try SteppedWorker(holes.map(\.port)) {
+            $0.raceNanoseconds = 20_000_000
+            $0.dialsMax = 1
+        }
+        let (client, link, first) = try race(stepped, holes[0].port)
+        defer { close(client) }
+
+        expectWaits(link, for: first, holes[0].port, stepped.worker)
+        #expect(stepped.worker.tally.sheds(.dials) == 0)
+    }
+
+    /// Policies let in at one of the endpoints only.
+    private func walled(_ stepped: SteppedWorker, _ holes: [BlackHole], to open: Int) -> Mesh {
+        var mesh = SteppedWorker.mesh(holes.map(\.port), stepped.port, nil)
+        mesh.workloads = [.client("shop", "web", "127.0.0.1")]
+        let port = PolicyPort(.tcp, .range(holes[open].port...holes[open].port))
+        mesh.policies = [
+            NetworkPolicy(
+                name: ObjectName("shop", "one"), subject: PodSelection(.named("shop")),
+                ingress: [PolicyRule(ports: [port])])
+        ]
+        return mesh
+    }
+
+    @Test func `policies deny the second: the first goes on`() throws {
+        let holes = [BlackHole(), BlackHole()]
+        defer { withExtendedLifetime(holes) {} }
+        let stepped = try SteppedWorker(holes.map(\.port)) { $0.raceNanoseconds = 20_000_000 }
+        stepped.adopt(walled(stepped, holes, to: 0), version: 2)
+        let (client, link, first) = try race(stepped, holes[0].port)
+        defer { close(client) }
+
+        expectWaits(link, for: first, holes[0].port, stepped.worker)
+    }
+
+    @Test func `the second was refused: a third is dialled before the first is waited for`()
+        throws
+    {
+        let hole = BlackHole()
+        let closed = (0..<2).map { _ in Loopback.listen() }
+        for one in closed { close(one.descriptor) }
+        let stepped = try SteppedWorker([hole.port] + closed.map(\.port)) {
+            $0.raceNanoseconds = 20_000_000
+        }
+        let (client, link, first) = try race(stepped, hole.port)
+        defer { close(client) }
+
+        #expect(stepped.take { link.it.partner == first })
+        expectWaits(link, for: first, hole.port, stepped.worker)
+        #expect(link.it.triedCount == 3)
     }
 
     @Test func `the first connects after all: it is the destination, and busy`() throws {

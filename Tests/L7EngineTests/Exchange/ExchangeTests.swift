@@ -63,6 +63,17 @@ struct ExchangeTests {
         #expect(Failure.deniedByPolicy.row.status == 403)
     }
 
+    @Test func `what ends an exchange is known before it happens`() {
+        var exchange = Exchange(attemptsMax: 2)
+        _ = exchange.on(.routed)
+        let before = exchange
+        #expect(!exchange.ends(by: .portsUsedUp))
+        #expect(exchange.ends(by: .denied(hasOthers: false)))
+        #expect(exchange == before)
+        _ = exchange.on(.portsUsedUp)
+        #expect(exchange.ends(by: .portsUsedUp))
+    }
+
     @Test func `a stale connection is replaced only for what is safe to send again`() {
         let safe = Exchange.Event.upstreamEnded(wasReused: true, isResendable: true)
         let unsafeToResend = Exchange.Event.upstreamEnded(wasReused: true, isResendable: false)
