@@ -102,8 +102,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var openedAt: UInt64 = 0
     /// Interim answers (1xx) to the current request.
     var interims: UInt8 = 0
-    /// Upstream: who would take it still, and when that one's request began. Downstream: the first
-    /// dial of its race (Worker+Race).
+    /// Upstream: who would take it still, and when that one's request began. Downstream: the
+    /// other dial of its race (Worker+Race).
     var waiter = Link.none
     var waiterSince: UInt64 = 0
 

@@ -1,7 +1,7 @@
 // A dial that takes long gets company: after a quarter of a second a second endpoint is dialled
-// too, and whichever connects first serves the request. The other is kept in its pool when it
-// connects. Between the two addresses of a dual-stack pod this is RFC 8305, between pods it spares
-// a client the time-out of one that is gone.
+// too, and whichever connects first serves the request. The other goes on where that one's session
+// fails, and is else kept in its pool when it connects. Between the two addresses of a dual-stack
+// pod this is RFC 8305, between pods it spares a client the time-out of one that is gone.
 
 internal import CLinux
 internal import Glibc
@@ -29,11 +29,7 @@ extension Worker {
         timers.arm(upstream, at: end)
         guard !client.isNone, client.it.exchange.isDialing else { return }
         tally.count(.races)
-        upstream.it.partner = .none
-        noteChoice(upstream, of: client)
-        upstream.it.waiter = client
-        upstream.it.waiterSince = client.it.startedAt
-        client.it.waiter = upstream
+        standBy(upstream, for: client)
         client.it.partner = .none
         obtain(client, anew: false)
     }
@@ -66,19 +62,22 @@ extension Worker {
             && client.it.waiter == upstream
         let other = waits ? client.it.partner : .none
         if waits, !other.isNone, other.it.phase == .connecting {
-            other.it.partner = .none
-            other.it.waiter = client
-            other.it.waiterSince = 0
+            upstream.it.waiter = .none
+            standBy(other, for: client)
             attachAgain(client, upstream)
-            // A session begins where TCP has won.
+            // A session begins where TCP has won; the other goes on in case that it fails.
             if begin(upstream) { established(upstream) }
             return
         }
         if upstream.it.session.isNone { keepIdle(upstream) } else { close(upstream) }
     }
 
-    /// Which endpoint a dial is for, while its client chooses another.
-    private func noteChoice(_ upstream: Link, of client: Link) {
+    /// A dial goes on beside another of its client's. It notes which endpoint it is for.
+    private func standBy(_ upstream: Link, for client: Link) {
+        upstream.it.partner = .none
+        upstream.it.waiter = client
+        upstream.it.waiterSince = client.it.startedAt
+        client.it.waiter = upstream
         upstream.it.endpoint = client.it.endpoint
         upstream.it.destination = client.it.destination
         upstream.it.isTunnelled = client.it.isTunnelled

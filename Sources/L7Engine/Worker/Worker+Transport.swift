@@ -72,15 +72,14 @@ extension Worker {
         let hasOthers = hasOtherEndpoints(client)
         switch refusal {
         case TunnelRefusal.denied.rawValue:
-            perform(client.it.exchange.on(.denied(hasOthers: hasOthers)), client)
+            dialFailed(client, .denied(hasOthers: hasOthers))
         case TunnelRefusal.unavailable.rawValue where !isLeaving:
             // By a good tunnel: the pod did not take the connection.
-            perform(
-                client.it.exchange.on(.connectFailed(isLate: false, isLast: !hasOthers)), client)
+            dialFailed(client, .connectFailed(isLate: false, isLast: !hasOthers))
         default:
             // A tunnel may have ended under a stream that another would carry.
             let isLast = !isStream && !hasOthers
-            perform(client.it.exchange.on(.handshakeFailed(isLast: isLast)), client)
+            dialFailed(client, .handshakeFailed(isLast: isLast))
         }
     }
 

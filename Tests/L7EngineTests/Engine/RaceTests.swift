@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import MeshModel
+import TestSupport
 import Testing
 
 @testable import L7Engine
@@ -125,6 +126,47 @@ struct RaceTests {
         #expect(stepped.take { link.it.partner == first })
         expectWaits(link, for: first, hole.port, stepped.worker)
         #expect(link.it.triedCount == 3)
+    }
+
+    @Test func `the second has won and its handshake fails: the first goes on`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let hole = BlackHole()
+        let (listener, port) = Loopback.listen()
+        let stepped = try SteppedWorker(
+            [hole.port, port],
+            backend: OriginationTests.policy([.host("a.example")], .bundle(authority.bundle))
+        ) { $0.raceNanoseconds = 20_000_000 }
+        let (client, link, first) = try race(stepped, hole.port)
+        defer { close(client) }
+        try #require(stepped.take { link.it.partner.it.phase == .handshaking })
+
+        // Resets whom nobody has accepted.
+        close(listener)
+
+        #expect(stepped.take { link.it.partner == first })
+        expectWaits(link, for: first, hole.port, stepped.worker)
+    }
+
+    @Test func `the first has won and its handshake fails: the second goes on`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let holes = [BlackHole(), BlackHole()]
+        defer { withExtendedLifetime(holes) {} }
+        let stepped = try SteppedWorker(
+            holes.map(\.port),
+            backend: OriginationTests.policy([.host("a.example")], .bundle(authority.bundle))
+        ) { $0.raceNanoseconds = 20_000_000 }
+        let worker = stepped.worker
+        let (client, link, first) = try race(stepped, holes[0].port)
+        defer { close(client) }
+        let second = link.it.partner
+        worker.raceEnded(first)
+        try #require(link.it.partner == first && first.it.phase == .handshaking)
+
+        worker.handshakeFailed(first, isLate: true)
+
+        expectWaits(link, for: second, holes[1].port, worker)
     }
 
     @Test func `the first connects after all: it is the destination, and busy`() throws {
