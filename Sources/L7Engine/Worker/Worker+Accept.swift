@@ -67,18 +67,21 @@ extension Worker {
                 continue
             }
             guard link.it.role == .downstream, link.it.exchange.isActive else { continue }
-            let upstream = link.it.partner
-            guard !upstream.isNone, !upstream.it.pool.isNone,
-                !gate.admits(
-                    link.it.peer.address, to: upstream.it.pool.it.endpoint,
-                    asksClient: link.it.isOwnCall)
-            else { continue }
+            let other = otherDial(of: link)
+            if denies(gate, link, other) { close(other) }
+            guard denies(gate, link, link.it.partner) else { continue }
             charge(link.it.account)
             let goesOn = canSendAgain(link) && hasOtherEndpoints(link)
-            perform(
-                link.it.exchange.on(
-                    goesOn ? .denied(hasOthers: true) : .failed(.deniedByPolicy)), link)
+            if link.it.exchange.isDialing { dropUpstream(link) }
+            dialFailed(link, goesOn ? .denied(hasOthers: true) : .failed(.deniedByPolicy))
         }
+    }
+
+    private func denies(_ gate: PolicyGate, _ link: Link, _ upstream: Link) -> Bool {
+        !upstream.isNone && !upstream.it.pool.isNone
+            && !gate.admits(
+                link.it.peer.address, to: upstream.it.pool.it.endpoint,
+                asksClient: link.it.isOwnCall)
     }
 
     /// Whether the request is held still, or was not sent yet.

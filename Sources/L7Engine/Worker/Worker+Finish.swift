@@ -48,7 +48,7 @@ extension Worker {
         return upstream.it.framing.kind == .untilClose || upstream.it.framing.decodes
     }
 
-    private func dropUpstream(_ link: Link) {
+    func dropUpstream(_ link: Link) {
         let upstream = link.it.partner
         guard !upstream.isNone else { return }
         link.it.partner = .none

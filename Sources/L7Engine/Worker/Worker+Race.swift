@@ -37,15 +37,22 @@ extension Worker {
     /// The client's dial has failed, or did not begin: the other one of its race, if that is under
     /// way still, is the only one again.
     func fallBack(_ client: Link) -> Bool {
-        let upstream = client.it.waiter
+        let upstream = otherDial(of: client)
         client.it.waiter = .none
-        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.phase == .connecting,
-            upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt,
-            client.it.exchange.isDialing
-        else { return false }
+        guard !upstream.isNone else { return false }
         upstream.it.waiter = .none
         attachAgain(client, upstream)
         return true
+    }
+
+    /// The dial that goes on beside the client's own, if there is one.
+    func otherDial(of client: Link) -> Link {
+        let upstream = client.it.waiter
+        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.phase == .connecting,
+            upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt,
+            client.it.exchange.isDialing
+        else { return .none }
+        return upstream
     }
 
     /// A dial that nobody waits for any more, or not only for it, has ended.

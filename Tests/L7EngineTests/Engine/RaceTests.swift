@@ -100,6 +100,33 @@ struct RaceTests {
         return mesh
     }
 
+    @Test func `policies that deny the second from now on: the first goes on`() throws {
+        let holes = [BlackHole(), BlackHole()]
+        defer { withExtendedLifetime(holes) {} }
+        let stepped = try SteppedWorker(holes.map(\.port)) { $0.raceNanoseconds = 20_000_000 }
+        let (client, link, first) = try race(stepped, holes[0].port)
+        defer { close(client) }
+
+        stepped.adopt(walled(stepped, holes, to: 0), version: 2)
+
+        expectWaits(link, for: first, holes[0].port, stepped.worker)
+    }
+
+    @Test func `policies that deny the first from now on end it beside the second`() throws {
+        let holes = [BlackHole(), BlackHole()]
+        defer { withExtendedLifetime(holes) {} }
+        let stepped = try SteppedWorker(holes.map(\.port)) { $0.raceNanoseconds = 20_000_000 }
+        let (client, link, first) = try race(stepped, holes[0].port)
+        defer { close(client) }
+        #expect(first.it.phase == .connecting)
+
+        stepped.adopt(walled(stepped, holes, to: 1), version: 2)
+
+        #expect(first.it.phase == .dead)
+        #expect(port(link, stepped.worker) == holes[1].port)
+        #expect(link.it.exchange.isDialing && busy(link, stepped.worker).reduce(0, +) == 1)
+    }
+
     @Test func `policies deny the second: the first goes on`() throws {
         let holes = [BlackHole(), BlackHole()]
         defer { withExtendedLifetime(holes) {} }
