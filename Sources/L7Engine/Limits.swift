@@ -45,8 +45,9 @@ struct Limits: Sendable {
     /// Downstream connections of one worker, beyond which new ones get 503; less where the process
     /// may not have the descriptors for it (`Engine`).
     var connectionsMax = 16_384
-    /// Descriptors of the process that no worker takes: for probes, metrics, files.
-    var descriptorsReserved = 64
+    /// Descriptors of the process that no worker takes: 64 for connections to the admin port and
+    /// the agent's Unix socket, 64 for files and the rest.
+    var descriptorsReserved = 128
     /// Of one workload at one worker. Clients outside of the mesh may have three quarters of
     /// `connectionsMax` together, and half of it with one address.
     var accountConnectionsMax = 4096
@@ -170,7 +171,7 @@ struct Limits: Sendable {
     /// The first descriptor that is kept for the agent's own.
     var descriptorsMax: Int32 {
         let most = Int(min(engine_descriptors(), 1 << 22))
-        return Int32(most - min(descriptorsReserved, most / 8))
+        return Int32(most - min(descriptorsReserved, most / 4))
     }
 
     init() {

@@ -8,7 +8,7 @@ internal import Synchronization
 /// - Threads: any.
 /// - Limits: `connectionsMax`; one more ends the one that was used longest ago.
 final class AdminCrowd: Sendable {
-    /// Of each socket; the engine keeps `Limits.descriptorsReserved` from its clients for both.
+    /// Of each socket; half of what the engine keeps from its clients (`Limits`) is for both.
     static let connectionsMax = 32
     /// Without a request, or with an answer that nobody takes.
     static let idleNanosecondsMax: UInt64 = 300_000_000_000

@@ -161,6 +161,51 @@ struct AdminPortTests {
         #expect(text.contains("malla_admin_connections_ended_total{reason=\"limit\"} "), "\(text)")
         #expect(!text.contains("reason=\"limit\"} 0"), "\(text)")
     }
+
+    /// Clients take all descriptors that they can have, then those who hold the admin port and the
+    /// Unix socket come; prints how many clients were turned away, and who is answered then.
+    private static let crowd = """
+        import resource, socket, sys, urllib.request
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+        def connect(family, address):
+            s = socket.socket(family)
+            s.settimeout(5)
+            s.connect(address)
+            held.append(s)
+            return s
+        held, away = [], 0
+        for _ in range(900):
+            s = connect(socket.AF_INET, ("127.0.0.1", 28339))
+            s.settimeout(0.02)
+            try:
+                s.sendall(b"GET / HTTP/1.1\\r\\nX-Half:")
+                away += s.recv(12) == b"HTTP/1.1 503"
+            except OSError:
+                pass
+            if away == 8:
+                break
+        print("turned away:", away)
+        for _ in range(40):
+            connect(socket.AF_INET, ("127.0.0.1", 28338))
+            connect(socket.AF_UNIX, sys.argv[1])
+        for path in "livez", "metrics":
+            answer = urllib.request.urlopen("http://127.0.0.1:28338/" + path, timeout=10)
+            print(path, answer.status)
+        """
+
+    @Test func `a full admin port answers, though clients have taken all descriptors`() throws {
+        let agent = try RunningAgent(admin: 28_338, gateway: 28_339)
+        defer { agent.stop() }
+        let child = try #require(agent.waitForChild(after: 0))
+        try agent.limit("600:600", of: child)
+
+        let words = ["-c", Self.crowd, agent.directory + "/agent.sock"]
+        let text = try RunningAgent.run(words, "/usr/bin/python3").text
+
+        #expect(text.contains("turned away: 8"), "\(text)")
+        #expect(text.contains("livez 200") && text.contains("metrics 200"), "\(text)")
+    }
 }
 
 /// An agent of this build with one Gateway, in a directory of its own.
@@ -240,8 +285,10 @@ private final class RunningAgent {
         try Self.run(Self.arguments(directory, admin, state: state) + more)
     }
 
-    func limit(_ descriptors: String) throws {
-        _ = try Self.run(["--pid", "\(pid)", "--nofile=\(descriptors)"], "/usr/bin/prlimit")
+    /// - Parameter other: whom, if not the first process.
+    func limit(_ descriptors: String, of other: Int32? = nil) throws {
+        let limits = ["--pid", "\(other ?? pid)", "--nofile=\(descriptors)"]
+        _ = try Self.run(limits, "/usr/bin/prlimit")
     }
 
     /// Processor time of the supervisor, in hundredths of a second.
