@@ -122,7 +122,7 @@ let package = Package(
             dependencies: [
                 "NodeAgent", "BPFLoader", "L7Engine", "Supervisor", "MeshModel", "AdminAPI",
                 "TestSupport", arguments,
-            ], exclude: ["Fixtures"]),
+            ] + nio, exclude: ["Fixtures"]),
         .testTarget(
             name: "CLITests", dependencies: ["CLI", "AdminAPI", arguments], exclude: ["Fixtures"]),
         .testTarget(

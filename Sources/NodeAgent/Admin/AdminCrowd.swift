@@ -100,12 +100,10 @@ final class AdminGuest: ChannelDuplexHandler {
 
     init(_ crowd: AdminCrowd, _ channel: any Channel) {
         self.crowd = crowd
-        number = crowd.enter(at: AdminCrowd.now) { channel.close(promise: nil) }
-    }
-
-    func channelInactive(context: ChannelHandlerContext) {
-        crowd.leave(number)
-        context.fireChannelInactive()
+        let number = crowd.enter(at: AdminCrowd.now) { channel.close(promise: nil) }
+        self.number = number
+        // Also of one that never became active, and was told so of nothing.
+        channel.closeFuture.whenComplete { _ in crowd.leave(number) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {

@@ -1,3 +1,5 @@
+import NIOCore
+import NIOPosix
 import Synchronization
 import Testing
 
@@ -9,6 +11,10 @@ struct AdminCrowdTests {
         private let all = Mutex<[Int]>([])
         var list: [Int] { all.withLock { $0 } }
         func add(_ one: Int) { all.withLock { $0.append(one) } }
+    }
+
+    private final class Opened: Sendable {
+        let channel = Mutex<(any Channel)?>(nil)
     }
 
     private static func time(_ seconds: UInt64) -> UInt64 { seconds * 1_000_000_000 }
@@ -58,5 +64,27 @@ struct AdminCrowdTests {
         crowd.endIdle(at: Self.time(900))
         #expect(crowd.count == 1)
         #expect(crowd.ended.idle == UInt64(AdminCrowd.connectionsMax - 2))
+    }
+
+    @Test func `a connection that ends before it is active leaves its place`() throws {
+        let crowd = AdminCrowd()
+        let opened = Opened()
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        defer { try? group.syncShutdownGracefully() }
+        let bootstrap = ClientBootstrap(group: group).channelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                try channel.pipeline.syncOperations.addHandler(AdminGuest(crowd, channel))
+                opened.channel.withLock { $0 = channel }
+            }
+        }
+
+        // Nobody listens there.
+        #expect(throws: (any Error).self) {
+            try bootstrap.connect(unixDomainSocketPath: "/nonexistent/socket").wait()
+        }
+
+        let channel = try #require(opened.channel.withLock { $0 })
+        try channel.closeFuture.wait()
+        #expect(crowd.count == 0)
     }
 }
