@@ -160,6 +160,18 @@ struct RecheckTests {
         #expect(Self.echoes(late))
         #expect(
             mesh.client.exposition().contains("malla_tunnel_streams_total{side=\"upstream\"} 1\n"))
+
+        // Then it is gone. Only the server's node hears of it: who ends the tunnel counts it.
+        var isServers = false
+        mesh.adoptMesh { all in
+            guard let index = all.workloads.firstIndex(where: { $0.name.name == leaving })
+            else { return }
+            all.workloads[index].isMeshed = false
+            if isServers { all.workloads.remove(at: index) }
+            isServers = true
+        }
+        #expect(TunnelMesh.counts(mesh.server, Self.ended + " 1"))
+        #expect(Loopback.receive(client).isEmpty)
     }
 
     @Test func `a pod that gets another account ends the tunnels of peers outside, too`() throws {
