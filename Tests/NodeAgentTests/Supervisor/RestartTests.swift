@@ -127,12 +127,14 @@ struct EndingTests {
         ]
         try client.run()
         defer { client.waitUntilExit() }
-        for _ in 0..<200 {
-            if agent.get("/metrics", port: 28_334).contains("connections_active 1") { break }
-        }
+        try #require(
+            (0..<200).contains { _ in
+                agent.get("/metrics", port: 28_334).contains("\nmalla_connections_active 1\n")
+            })
         kill(agent.pid, SIGTERM)
         // The supervisor has taken the signal.
         for _ in 0..<10_000 where agent.hasPendingSignal() { poll(nil, 0, 1) }
+        try #require(!agent.hasPendingSignal())
 
         let (code, text) = try agent.runAnother(more: ["--takeover"])
 
