@@ -9,14 +9,28 @@
 #include <string.h>
 #include <time.h>
 
-int tls_claim_make(struct tls_claim *out, uint64_t trust, int is_server, const X509 *leaf)
+enum { SHOWN_MAX = 8, DIGEST_BYTES = 32 };
+
+int tls_claim_make(struct tls_claim *out, uint64_t trust, int is_server,
+		   const STACK_OF(X509) * shown)
 {
-	unsigned int bytes = sizeof(out->digest);
+	uint8_t digests[SHOWN_MAX][DIGEST_BYTES];
+	unsigned int bytes = DIGEST_BYTES;
+	int count = sk_X509_num(shown), index;
 
 	memset(out, 0, sizeof(*out));
 	out->trust = trust;
 	out->is_server = is_server;
-	return X509_digest(leaf, EVP_sha256(), out->digest, &bytes) == 1 ? 0 : -1;
+	if (count < 1 || count > SHOWN_MAX)
+		return -1;
+	for (index = 0; index < count; index++)
+		if (X509_digest(sk_X509_value(shown, index), EVP_sha256(), digests[index],
+				&bytes) != 1)
+			return -1;
+	return EVP_Digest(digests, (size_t)count * DIGEST_BYTES, out->digest, &bytes, EVP_sha256(),
+			  NULL) == 1
+		   ? 0
+		   : -1;
 }
 
 /* The newest wins a place. */
@@ -49,10 +63,9 @@ static int seconds(const ASN1_TIME *time, int64_t *out)
 int64_t tls_known_put(struct tls_wire *wire, const struct tls_claim *claim,
 		      const STACK_OF(X509) * chain)
 {
-	struct tls_known known = {claim->trust, INT64_MIN, INT64_MAX, claim->is_server, {0}};
+	struct tls_known known = {0, INT64_MIN, INT64_MAX, 0, {0}};
 	int index;
 
-	memcpy(known.digest, claim->digest, sizeof(known.digest));
 	for (index = 0; index < sk_X509_num(chain); index++) {
 		const X509 *certificate = sk_X509_value(chain, index);
 		int64_t from, until;
@@ -65,6 +78,11 @@ int64_t tls_known_put(struct tls_wire *wire, const struct tls_claim *claim,
 	}
 	if (!index)
 		return 0;
-	wire->known[place_of(claim)] = known;
+	if (claim) {
+		known.trust = claim->trust;
+		known.is_server = claim->is_server;
+		memcpy(known.digest, claim->digest, sizeof(known.digest));
+		wire->known[place_of(claim)] = known;
+	}
 	return known.not_after;
 }

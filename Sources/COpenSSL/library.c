@@ -4,6 +4,7 @@
  * handshake. TLS as we speak it, and what a peer's certificate may hold, needs few of either.
  * Source: provider(7); OpenSSL 3.0, crypto/encode_decode/decoder_pkey.c, crypto/evp/evp_fetch.c. */
 #include "library.h"
+#include "malla_tls.h"
 #include "memory.h"
 
 #include <openssl/core_dispatch.h>
@@ -122,10 +123,30 @@ static int begin(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
 
 /* ---- the context ---- */
 
+/* Whether it is the default provider that serves where nobody asks for another: openssl.cnf may
+ * prefer FIPS, or a module of hardware. */
+static int is_default(const OSSL_PROVIDER *provider)
+{
+	const char *name = provider ? OSSL_PROVIDER_get0_name(provider) : NULL;
+
+	return name && !strcmp(name, "default");
+}
+
+static int is_plain(void)
+{
+	EVP_MD *digest = EVP_MD_fetch(NULL, "SHA256", NULL);
+	EVP_SIGNATURE *signature = EVP_SIGNATURE_fetch(NULL, "ECDSA", NULL);
+	int result = digest && signature && is_default(EVP_MD_get0_provider(digest)) &&
+		     is_default(EVP_SIGNATURE_get0_provider(signature));
+
+	EVP_MD_free(digest);
+	EVP_SIGNATURE_free(signature);
+	return result;
+}
+
 static int has_provider(void)
 {
-	if (!OSSL_PROVIDER_available(NULL, "default") ||
-	    EVP_default_properties_is_fips_enabled(NULL))
+	if (!is_plain())
 		return 0;
 	whole = OSSL_PROVIDER_load(NULL, "default");
 	return whole && choose();
@@ -149,6 +170,11 @@ OSSL_LIB_CTX *tls_library(void)
 {
 	pthread_once(&once, prepare);
 	return library;
+}
+
+int tls_has_library(void)
+{
+	return tls_library() != NULL;
 }
 
 /* ---- what is read into it ---- */

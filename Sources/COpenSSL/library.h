@@ -4,8 +4,8 @@
 #include <openssl/types.h>
 #include <stdint.h>
 
-/* For every function that takes a library context. NULL is OpenSSL's own, where the operator has
- * configured other providers than the default one, or FIPS. Any thread. */
+/* For every function that takes a library context. NULL is OpenSSL's own: where the operator has it
+ * prefer another provider than the default one, and where a method is missing. Any thread. */
 OSSL_LIB_CTX *tls_library(void);
 /* The context that has the key, of its only copy: an EC key that tls_library_key has answered is in
  * that one, every other key in OpenSSL's own (NULL). */

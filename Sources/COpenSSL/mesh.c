@@ -173,19 +173,19 @@ static int is_known_or_signed(X509_STORE_CTX *store, SSL *session, const struct 
 	struct tls_session *ours = SSL_get_app_data(session);
 	struct tls_claim claim;
 
-	if (tls_claim_make(&claim, trust->number, !SSL_is_server(session),
-			   X509_STORE_CTX_get0_cert(store))) {
-		X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
-		return 0;
-	}
-	ours->peer_until = tls_known_find(ours->wire, &claim);
+	STACK_OF(X509) *shown = X509_STORE_CTX_get0_untrusted(store);
+	int has_claim = sk_X509_value(shown, 0) == X509_STORE_CTX_get0_cert(store) &&
+			!tls_claim_make(&claim, trust->number, !SSL_is_server(session), shown);
+
+	ours->peer_until = has_claim ? tls_known_find(ours->wire, &claim) : 0;
 	if (ours->peer_until) {
 		X509_STORE_CTX_set_error(store, X509_V_OK);
 		return 1;
 	}
 	if (!is_signed(store, domain))
 		return 0;
-	ours->peer_until = tls_known_put(ours->wire, &claim, X509_STORE_CTX_get0_chain(store));
+	ours->peer_until =
+	    tls_known_put(ours->wire, has_claim ? &claim : NULL, X509_STORE_CTX_get0_chain(store));
 	return 1;
 }
 

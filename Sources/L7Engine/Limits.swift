@@ -171,7 +171,7 @@ struct Limits: Sendable {
     /// The first descriptor that is kept for the agent's own.
     var descriptorsMax: Int32 {
         let most = Int(min(engine_descriptors(), 1 << 22))
-        return Int32(most - min(descriptorsReserved, most / 4))
+        return Int32(most - min(descriptorsReserved, most / 2))
     }
 
     init() {

@@ -32,11 +32,17 @@ enum Restart {
                 let now = try serving(node)
                 return now != before && now != 0
             }
-            guard let next else { continue }
-            guard agent.wait(seconds: 60) == 0 else {
-                throw CommandFailure(description: "the old agent does not end: \(agent.text)")
+            if let next {
+                guard agent.wait(seconds: 60) == 0 else {
+                    throw CommandFailure(description: "the old agent does not end: \(agent.text)")
+                }
+                agent = next
             }
-            agent = next
+            // Each restart meets the whole load, not the one before.
+            let served = try node.metric("malla_requests_total")
+            try eventually("the load goes on") {
+                try node.metric("malla_requests_total") > served + Double(2 * rate)
+            }
         }
         load.signal(SIGINT)
         _ = load.wait(seconds: 30)

@@ -50,7 +50,7 @@ enum StreamFairness {
             _ = caller.wait(seconds: 5)
         }
         try eventually("the flood has come") {
-            try bed["near"].run(["ss", "-Htn", "state", "established", "sport = :9080"])
+            try bed["near"].run(["ss", "-Htn", "state", "connected", "sport = :9080"])
                 .output.split(separator: "\n").count >= 32
         }
         return try Fairness.measure(bed).p99Milliseconds

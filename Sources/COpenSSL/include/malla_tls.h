@@ -90,6 +90,9 @@ int tls_kept_put(struct tls_wire *wire, uint64_t endpoint, uint32_t identity, SS
 SSL_SESSION *tls_kept_find(struct tls_wire *wire, uint64_t endpoint, uint32_t identity);
 void tls_kept_free(struct tls_wire *wire);
 
+/* Whether handshakes look their methods up in a short list of our own (library.c). */
+int tls_has_library(void);
+
 /* ---- contexts: NULL or a negative result comes with the reason of `tls_error_text` ---- */
 
 /* Keys that seal session tickets, shared by all contexts of an engine. */

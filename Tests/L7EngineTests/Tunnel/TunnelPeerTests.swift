@@ -1,3 +1,4 @@
+import COpenSSL
 import Glibc
 import MeshModel
 import TestSupport
@@ -172,12 +173,16 @@ struct TunnelPeerTests {
         }
     }
 
+    @Test func `handshakes look their methods up in a short list`() {
+        #expect(tls_has_library() == 1, "OpenSSL has other methods or providers than expected")
+    }
+
     @Test func `peers are let in with keys of every kind`() throws {
         let mesh = try Self.open()
         defer { mesh.stop() }
         for (index, key) in TestAuthority.Key.allCases.enumerated() {
             let pair = try mesh.authority.issue("URI:\(Self.good)", key: key)
-            // What was verified once is not verified again, and goes on to be let in.
+            // The second time it is known.
             for call in 1...2 {
                 try Self.call(mesh, pair)
                 #expect(Self.counts(mesh, .none, 2 * index + call), "\(key), call \(call)")
