@@ -3,6 +3,7 @@ internal import Testing
 
 /// What a TCX program answers.
 private let next: Int32 = -1
+private let drop: Int32 = 2
 private let redirect: Int32 = 7
 
 /// An ICMP error that quotes a TCP packet, every checksum right.
@@ -162,6 +163,78 @@ struct ICMPErrorTests {
         error.quoted = Self.packet(family)
         #expect(sent.answer == redirect)
         #expect(sent.packet == error.frame, "checksums included")
+    }
+}
+
+@Suite("ICMP errors about what the engine speaks", .enabled(if: isRoot, "needs root"))
+struct EngineErrorTests {
+    private static func router(_ family: HookTests.Family) -> [UInt8] {
+        family.pod.count == 4 ? [10, 3, 3, 3] : HookTests.address6(0x33)
+    }
+
+    /// In a frame for the loopback, or an uplink's program takes it for another host's.
+    private static func run(
+        _ object: KernelObject, _ hook: String, _ error: ICMPError
+    ) throws -> Int32 {
+        let frame = [UInt8](repeating: 0, count: 12) + Array(error.frame.dropFirst(12))
+        return try object.run(hook, packet: frame).answer
+    }
+
+    private static func engines(_ object: KernelObject, _ hook: malla_hook) throws -> UInt64 {
+        try HookTests.count(object, hook, MALLA_VERDICT_ICMP_TO_ENGINE)
+    }
+
+    @Test(arguments: HookTests.families)
+    func `an error about what the engine dialled is the engine's, by an uplink and by the stack`(
+        _ family: HookTests.Family
+    ) throws {
+        let object = try HookTests.node(family, meshed: true)
+        let dial = PacketBuilder(
+            source: family.pod, sourcePort: 61000, target: family.server, targetPort: 8080,
+            flags: PacketBuilder.syn)
+        var error = ICMPError(source: Self.router(family), target: family.pod, quoted: dial)
+        #expect(try Self.run(object, "malla_uplink", error) == next)
+        #expect(try Self.engines(object, MALLA_HOOK_UPLINK) == 0, "nothing was dialled")
+
+        _ = try object.run("malla_from_eng", packet: dial.frame)
+        #expect(try Self.run(object, "malla_uplink", error) == redirect)
+        #expect(try Self.engines(object, MALLA_HOOK_UPLINK) == 1)
+        #expect(try Self.run(object, "malla_to_pod", error) == redirect)
+        #expect(try Self.engines(object, MALLA_HOOK_TO_POD) == 1)
+
+        error.target = Self.router(family)
+        #expect(try Self.run(object, "malla_uplink", error) == drop, "it goes to somebody else")
+        #expect(try Self.run(object, "malla_to_pod", error) == drop)
+        for hook in [MALLA_HOOK_UPLINK, MALLA_HOOK_TO_POD] {
+            #expect(try HookTests.count(object, hook, MALLA_VERDICT_UNRELATED) == 1)
+            #expect(try Self.engines(object, hook) == 1)
+        }
+    }
+
+    @Test(arguments: HookTests.families)
+    func `a pod's error about what the engine answered it is the engine's, if there is one`(
+        _ family: HookTests.Family
+    ) throws {
+        let object = try HookTests.node(family, meshed: true)
+        let syn = PacketBuilder(
+            source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
+            flags: PacketBuilder.syn)
+        let answer = PacketBuilder(
+            source: family.service, sourcePort: 80, target: family.pod, targetPort: 40000,
+            flags: PacketBuilder.syn | PacketBuilder.ack)
+        let error = ICMPError(source: family.pod, target: family.service, quoted: answer)
+        _ = try Self.run(object, "malla_from_pod", error)
+        #expect(try Self.engines(object, MALLA_HOOK_FROM_POD) == 0, "nothing was captured")
+
+        #expect(try object.run("malla_from_pod", packet: syn.frame).answer == redirect)
+        #expect(try Self.run(object, "malla_from_pod", error) == redirect)
+        #expect(try Self.engines(object, MALLA_HOOK_FROM_POD) == 1)
+
+        try object.put("malla_setting", UInt32(0), malla_setting())
+        #expect(try Self.run(object, "malla_from_pod", error) == drop)
+        #expect(try Self.engines(object, MALLA_HOOK_FROM_POD) == 1)
+        #expect(
+            try HookTests.count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_NO_ENGINE) == 1)
     }
 }
 

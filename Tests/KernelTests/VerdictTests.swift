@@ -153,7 +153,135 @@ struct VerdictTests {
         }
     }
 
+    @Test(arguments: families)
+    func `what has used up its hops on the way to an endpoint is answered so`(
+        _ family: Family
+    ) throws {
+        try Self.inNamespace {
+            let object = try Self.service(family, endpoint: family.neighbour)
+            var syn = PacketBuilder(
+                source: family.nowhere, sourcePort: 5000, target: family.node, targetPort: 30080,
+                flags: PacketBuilder.syn)
+            syn.hops = 1
+            let answer = try object.run("malla_outside", packet: syn.frame)
+            #expect(answer.answer == redirect, "back to who sent it")
+            #expect(Self.icmp(answer.packet, family) == Self.expired(family))
+            #expect(try Self.outside(object, MALLA_VERDICT_EXPIRED) == 1)
+            #expect(try Self.outside(object, MALLA_VERDICT_TRANSLATED) == 0)
+
+            syn.hops = 2
+            let sent = try object.run("malla_outside", packet: syn.frame)
+            #expect(sent.answer == redirect)
+            #expect(sent.packet[family.pod.count == 4 ? 22 : 21] == 1, "a hop less to go")
+            #expect(try Self.outside(object, MALLA_VERDICT_EXPIRED) == 1)
+            #expect(try Self.outside(object, MALLA_VERDICT_TRANSLATED) == 1)
+        }
+    }
+
+    @Test(arguments: families)
+    func `a pod's answer to somebody outside that has used up its hops is answered so`(
+        _ family: Family
+    ) throws {
+        try Self.inNamespace {
+            let object = try Self.service(family, endpoint: family.pod)
+            try Self.put(object, pod: family.pod)
+            let syn = PacketBuilder(
+                source: family.neighbour, sourcePort: 5000, target: family.node,
+                targetPort: 30080, flags: PacketBuilder.syn)
+            #expect(try object.run("malla_outside", packet: syn.frame).answer == redirect)
+            let seal = UInt32(MALLA_SEAL) | MALLA_HOOK_FROM_POD.rawValue
+            var back = PacketBuilder(
+                source: family.pod, sourcePort: 8080, target: family.neighbour, targetPort: 5000,
+                flags: PacketBuilder.syn | PacketBuilder.ack)
+            func count(_ verdict: malla_verdict) throws -> UInt64 {
+                try HookTests.count(object, MALLA_HOOK_BACK, verdict)
+            }
+            back.hops = 1
+            let answer = try object.pass("malla_back", packet: back.frame, seal: seal)
+            #expect(answer.answer == redirect, "back into the pod")
+            #expect(Self.icmp(answer.packet, family) == Self.expired(family))
+            #expect(try count(MALLA_VERDICT_EXPIRED) == 1)
+
+            back.hops = 2
+            let sent = try object.pass("malla_back", packet: back.frame, seal: seal)
+            #expect(sent.answer == redirect)
+            #expect(try count(MALLA_VERDICT_EXPIRED) == 1)
+            #expect(try count(MALLA_VERDICT_TRANSLATED_BACK) == 1)
+        }
+    }
+
+    /// IPv6 only: IPv4 asks for neighbours by ARP, which no route takes off the link.
+    @Test func `neighbour discovery out of a pod stays on its link`() throws {
+        let family = Self.families[1]
+        try Self.inNamespace {
+            let object = try KernelObject("malla")
+            try Self.put(object, pod: family.pod)
+            func asks(_ type: UInt8, _ target: [UInt8]) throws -> Int32 {
+                let frame = RawPacket.ip6(
+                    58, RawPacket.icmp(type), hops: 255, source: family.pod, target: target)
+                return try object.run("malla_from_pod", packet: frame).answer
+            }
+            func count(_ verdict: malla_verdict) throws -> UInt64 {
+                try HookTests.count(object, MALLA_HOOK_FROM_POD, verdict)
+            }
+            let link: [UInt8] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+            let solicited: [UInt8] =
+                [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 9]
+            for target in [family.node, link, solicited] {
+                #expect(try asks(135, target) == next)
+            }
+            #expect(try count(MALLA_VERDICT_LINK_LOCAL) == 3)
+            #expect(try count(MALLA_VERDICT_OFF_LINK) == 0)
+            // The node would forward it.
+            for type in [UInt8(133), 135, 136] {
+                #expect(try asks(type, family.neighbour) == drop)
+            }
+            #expect(try count(MALLA_VERDICT_OFF_LINK) == 3)
+            #expect(try count(MALLA_VERDICT_LINK_LOCAL) == 3)
+        }
+    }
+
+    /// As for services; in IPv6's source the type is the third group. A frame whose first byte is
+    /// odd is multicast, not another host's: IPv4's is, IPv6's with a traffic class.
+    @Test func `on devices without a link-layer header the engine's answers are met`() throws {
+        let servers: [[UInt8]] = [
+            [8, 0, 9, 9], [0xfd, 0x11, 0, 1, 0x86, 0xdd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9],
+        ]
+        for (known, server) in zip(HookTests.families, servers) {
+            let family = HookTests.Family(
+                testDescription: known.testDescription, pod: known.pod, service: known.service,
+                server: server)
+            let object = try HookTests.node(family, meshed: true)
+            let dial = PacketBuilder(
+                source: family.pod, sourcePort: 61000, target: server, targetPort: 8080,
+                flags: PacketBuilder.syn)
+            let answer = PacketBuilder(
+                source: server, sourcePort: 8080, target: family.pod, targetPort: 61000,
+                flags: PacketBuilder.ack)
+            var packet = Array(answer.frame.dropFirst(14))
+            if server.count == 16 { packet[0] = 0x61 }
+            func count(_ verdict: malla_verdict) throws -> UInt64 {
+                try HookTests.count(object, MALLA_HOOK_UPLINK, verdict)
+            }
+            #expect(try object.run("malla_uplink3", packet: packet).answer == next)
+            #expect(try count(MALLA_VERDICT_PASS) == 1, "nothing was dialled")
+            _ = try object.run("malla_from_eng", packet: dial.frame)
+            #expect(try object.run("malla_uplink3", packet: packet).answer == redirect)
+            #expect(try count(MALLA_VERDICT_TO_ENGINE) == 1)
+        }
+    }
+
     // MARK: The bed
+
+    /// The ICMP header of an answer.
+    private static func icmp(_ frame: [UInt8], _ family: Family) -> [UInt8] {
+        Array(frame.dropFirst(14 + (family.pod.count == 4 ? 20 : 40)).prefix(2))
+    }
+
+    /// "Time exceeded", in transit.
+    private static func expired(_ family: Family) -> [UInt8] {
+        family.pod.count == 4 ? [11, 0] : [3, 0]
+    }
 
     private static func put(_ object: KernelObject, pod address: [UInt8]) throws {
         var setting = malla_setting()

@@ -262,6 +262,60 @@ int a_client_with_affinity_keeps_its_endpoint(struct __sk_buff *unused)
 	return 0;
 }
 
+/* The client in namespace 2 was given that endpoint so many seconds ago. */
+__attribute__((noinline)) int put_affinity(__u32 slot, __u32 seconds)
+{
+	struct malla_affinity_key client = {.namespace_cookie = 2, .group = 3};
+	struct malla_affinity had = {.endpoint = end4(SERVER + slot, 8080)};
+
+	had.seen_ns = bpf_ktime_get_ns() - (__u64)seconds * NAT_SECOND;
+	return (int)bpf_map_update_elem(&malla_affinity, &client, &had, BPF_ANY);
+}
+
+/* Whether its row says that endpoint, and was written less than so many seconds ago. */
+__attribute__((noinline)) int has_affinity(__u32 slot, __u32 seconds)
+{
+	struct malla_affinity_key client = {.namespace_cookie = 2, .group = 3};
+	struct malla_affinity *had = bpf_map_lookup_elem(&malla_affinity, &client);
+
+	return had && had->endpoint.address.words_be[3] == bpf_htonl(SERVER + slot) &&
+	       bpf_ktime_get_ns() - had->seen_ns < (__u64)seconds * NAT_SECOND;
+}
+
+SEC("tc")
+int a_client_that_was_away_for_the_services_time_chooses_anew(struct __sk_buff *unused)
+{
+	struct socket socket = {.namespace_cookie = 2, .is_connection = 1, .choice = 1};
+	struct malla_end end = end4(SERVICE, 80);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_endpoints();
+	put_affinity(2, 61);
+	EXPECT(!has_affinity(2, 61));
+	EXPECT(socket_balance(&socket, &end) == MALLA_VERDICT_BALANCED);
+	EXPECT(end.address.words_be[3] == bpf_htonl(SERVER + 1));
+	EXPECT(has_affinity(1, 50));
+	return 0;
+}
+
+SEC("tc")
+int a_client_that_comes_back_in_time_keeps_its_endpoint_for_as_long_again(struct __sk_buff *unused)
+{
+	struct socket socket = {.namespace_cookie = 2, .is_connection = 1, .choice = 1};
+	struct malla_end end = end4(SERVICE, 80);
+
+	(void)unused;
+	put_setting(ENGINE_INTERFACE);
+	put_endpoints();
+	put_affinity(2, 55);
+	EXPECT(!has_affinity(2, 55));
+	EXPECT(socket_balance(&socket, &end) == MALLA_VERDICT_BALANCED);
+	EXPECT(end.address.words_be[3] == bpf_htonl(SERVER + 2));
+	EXPECT(has_affinity(2, 50));
+	return 0;
+}
+
 SEC("tc")
 int another_client_is_not_bound_by_it(struct __sk_buff *unused)
 {
