@@ -131,6 +131,32 @@ struct FlowCollectorTests {
         #expect(collectedByNext == 0)
     }
 
+    @Test func `what a packet revives or a program takes meanwhile is neither taken nor counted`()
+        throws
+    {
+        let place = try BPFMount()
+        let object = try place.load()
+        var table = try FlowTable(object, quotaMax: 100)
+        try Self.count(4, of: 1, object)
+        try Self.put(table, 0..<4, of: 1, isOver: true)
+        let now = FlowClock.now()
+        let over = table.nextOver(at: now)
+        #expect(over.count == 4)
+        try Self.put(table, 0..<1, of: 1, isOver: false)
+        try table.flows.remove(Self.key(1))
+        // Another pod's, of the same ends.
+        try Self.put(table, 2..<3, of: 2, isOver: false)
+
+        table.take(over, at: now)
+        let left = Self.left(table, 0..<4)
+        let living: [UInt32] = [0, 2]
+        let collected = table.collected
+        let held = table.share(of: 1).held
+        #expect(left == living)
+        #expect(collected == 1)
+        #expect(held == 3, "one was taken here; the others are the programs' to count")
+    }
+
     @Test func `one turn ends at its bound of rows, and the next takes the rest`() throws {
         let place = try BPFMount()
         var table = try FlowTable(place.load(["malla_flow": 131_072]), quotaMax: 100)

@@ -48,6 +48,12 @@ struct FlowTable: ~Copyable {
     /// Takes out flows that are over, as far as one turn goes; the next goes on from there.
     mutating func collect() {
         let now = FlowClock.now()
+        let over = nextOver(at: now)
+        take(over, at: now)
+    }
+
+    /// Those that are over among the rows of the next turn.
+    mutating func nextOver(at now: UInt32) -> [(key: malla_flow_key, owner: UInt32)] {
         var over: [(key: malla_flow_key, owner: UInt32)] = []
         var rows = 0
         while rows < Self.rowsPerTurnMax {
@@ -59,7 +65,11 @@ struct FlowTable: ~Copyable {
                 break
             }
         }
-        // Those that a packet has revived meanwhile stay.
+        return over
+    }
+
+    /// Takes them out; those that a packet has revived since they were found stay.
+    mutating func take(_ over: [(key: malla_flow_key, owner: UInt32)], at now: UInt32) {
         let gone = over.filter { row in
             guard let flow = flows.value(of: row.key, placeholder: malla_flow()) else {
                 return false
