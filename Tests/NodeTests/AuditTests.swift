@@ -5,24 +5,6 @@ import Testing
 /// A client and a server on one node: a policy that is only being tried, and what none can allow.
 @Suite("What is tried, and what is never allowed (docs/configuration.md)", .serialized)
 struct AuditTests {
-    private struct Listing: Decodable {
-        var items: [Item]
-    }
-
-    private struct Item: Decodable {
-        var verdict: String
-        var reason: String
-        var direction: String
-        var sourcePod: String
-        var targetPod: String
-        var target: String
-        var hook: String
-        var rule: String
-        var policies: [String]
-        var nearest: String
-        var why: String
-    }
-
     /// near lets in only a pod that there is not.
     private static let wall = """
         apiVersion: networking.k8s.io/v1
@@ -53,21 +35,8 @@ struct AuditTests {
         head = struct.pack("!HHIIBBH", 5000, 5353, 0, 0, 1, 0, 20)
         s.sendto(head + b"ASSOCIATE", (sys.argv[1], 0))
         """
-    private static let control = """
-        import socket, sys
-        family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-        s = socket.socket(family, socket.SOCK_DGRAM)
-        s.sendto(b"CONTROL", (sys.argv[1], 5353))
-        """
-
-    private static func verdict(_ hook: String, _ reason: String) -> String {
-        "malla_datapath_verdicts_total{hook=\"\(hook)\",reason=\"\(reason)\"}"
-    }
-
-    private static func items(_ node: TestNode, _ verdict: String) throws -> [Item] {
-        let outcome = try node.malla(
-            "observe", "-o", "json", "--verdict", verdict, "--to", "bed/near")
-        return try JSONDecoder().decode(Listing.self, from: Data(outcome.output.utf8)).items
+    private static func items(_ node: TestNode, _ verdict: String) throws -> [FlowEventTests.Item] {
+        try FlowEventTests.items(node, ["--verdict", verdict, "--to", "bed/near"])
     }
 
     @Test func `a policy on trial denies nothing and tells what it would; in force it denies`()
@@ -87,9 +56,9 @@ struct AuditTests {
             let answer = try client.curl("http://\(host):8080/")
             #expect(answer.headers["x-pod"] == "near", "\(answer.problem)\n\(agent.text)")
         }
-        #expect(try node.metric(Self.verdict("from_pod", "audited")) >= 2)
-        #expect(try node.metric(Self.verdict("from_pod", "denied_ingress")) == 0)
-        var told: [Item] = []
+        #expect(try node.metric(ForgeryTests.verdict("from_pod", "audited")) >= 2)
+        #expect(try node.metric(ForgeryTests.verdict("from_pod", "denied_ingress")) == 0)
+        var told: [FlowEventTests.Item] = []
         try eventually("both are told; \(agent.text.suffix(1000))") {
             told = try Self.items(node, "audited")
             return Set(told.map(\.target)) == [near.v4, near.v6]
@@ -121,9 +90,9 @@ struct AuditTests {
         for item in denied {
             #expect(item.verdict == "denied" && item.policies == ["NetworkPolicy bed/wall"])
         }
-        let audited = try node.metric(Self.verdict("from_pod", "audited"))
+        let audited = try node.metric(ForgeryTests.verdict("from_pod", "audited"))
         #expect(try client.curl("http://\(near.v4):8080/", seconds: 1).status == 0)
-        #expect(try node.metric(Self.verdict("from_pod", "audited")) == audited)
+        #expect(try node.metric(ForgeryTests.verdict("from_pod", "audited")) == audited)
     }
 
     @Test func `SCTP out of a pod is dropped under its own name, and nothing else is`() throws {
@@ -140,10 +109,10 @@ struct AuditTests {
             let sent = try client.run(["/usr/bin/python3", "-c", Self.associate, address])
             #expect(sent.isSuccess, "\(sent)")
             try eventually("it is counted to \(address); \(agent.text.suffix(1000))") {
-                try node.metric(Self.verdict("from_pod", "sctp")) == count
+                try node.metric(ForgeryTests.verdict("from_pod", "sctp")) == count
             }
         }
-        var told: [Item] = []
+        var told: [FlowEventTests.Item] = []
         try eventually("both are told; \(agent.text.suffix(1000))") {
             told = try Self.items(node, "sctp")
             return Set(told.map(\.target)) == [near.v4, near.v6]
@@ -155,7 +124,7 @@ struct AuditTests {
 
         // What is allowed arrives, and nothing has before it.
         for address in [near.v4, near.v6] {
-            let sent = try client.run(["/usr/bin/python3", "-c", Self.control, address])
+            let sent = try client.run(["/usr/bin/python3", "-c", ForgeryTests.control, address])
             #expect(sent.isSuccess, "\(sent)")
         }
         try eventually("the controls arrive: \(watch.text)") {

@@ -10,7 +10,7 @@ struct FlowEventTests {
         var items: [Item]
     }
 
-    private struct Item: Decodable, Equatable {
+    struct Item: Decodable, Equatable {
         var verdict: String
         var reason: String
         var direction: String
@@ -53,7 +53,7 @@ struct FlowEventTests {
 
         """
 
-    private static func items(_ node: TestNode, _ arguments: [String]) throws -> [Item] {
+    static func items(_ node: TestNode, _ arguments: [String]) throws -> [Item] {
         let outcome = try node.run(
             [Binaries.malla, "--socket", node.socket, "observe", "-o", "json"] + arguments)
         return try JSONDecoder().decode(Listing.self, from: Data(outcome.output.utf8)).items

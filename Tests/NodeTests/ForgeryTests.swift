@@ -59,13 +59,13 @@ struct ForgeryTests {
             for mark in (b"FORGED", b"CONTROL"):
                 if mark in text: print(text[text.index(mark):][:20], flush=True)
         """
-    private static let control = """
+    static let control = """
         import socket, sys
         s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
         s.sendto(b"CONTROL", (sys.argv[1], 5353))
         """
 
-    private static func verdict(_ hook: String, _ reason: String) -> String {
+    static func verdict(_ hook: String, _ reason: String) -> String {
         "malla_datapath_verdicts_total{hook=\"\(hook)\",reason=\"\(reason)\"}"
     }
 
