@@ -31,7 +31,7 @@ enum UnsafeFiles {
         "Sources/L7Engine/Upstream/": ["AffinityTable", "NodeSockets", "UpstreamPool"],
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Carrier",
-            "Worker+Downstream",
+            "Worker+Chunks", "Worker+Downstream",
             "Worker+Finish", "Worker+Forward", "Worker+Opaque", "Worker+Overload", "Worker+Route",
             "Worker+Schedule", "Worker+Sense", "Worker+Splice", "Worker+Transport",
             "Worker+Tunnel", "Worker+Upstream", "Worker",

@@ -13,6 +13,8 @@ struct BodyFraming: BitwiseCopyable {
     private(set) var isDone = true
     /// The receiver knows no chunks: `take` takes them apart.
     var decodes = false
+    /// The receiver is told the sender's end by chunks that the worker makes (Worker+Chunks).
+    var encodes = false
     /// Why `advance` answered -1.
     private(set) var refusal = Refusal.chunk
     private var state = ChunkState.size
@@ -85,7 +87,7 @@ struct BodyFraming: BitwiseCopyable {
     var spliceable: UInt64 {
         switch kind {
         case .length: remaining
-        case .untilClose: isDone ? 0 : .max
+        case .untilClose: isDone || encodes ? 0 : .max
         case .none, .chunked: 0
         }
     }

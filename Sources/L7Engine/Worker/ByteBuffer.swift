@@ -262,6 +262,13 @@ internal import MeshModel
 }
 
 extension ByteWriter {
+    /// In lower case, without leading zeros.
+    mutating func append(hexadecimal value: Int) {
+        if value >= 16 { append(hexadecimal: value >> 4) }
+        let digit = UInt8(value & 15)
+        append(byte: digit < 10 ? 48 + digit : 87 + digit)
+    }
+
     /// Two bytes as hexadecimal digits without leading zeros, as a group of an IPv6 address.
     mutating func append(hexadecimal high: UInt8, _ low: UInt8) {
         let value = UInt16(high) << 8 | UInt16(low)

@@ -45,7 +45,8 @@ extension Worker {
         let upstream = link.it.partner
         // A session without close_notify says it already.
         guard !upstream.isNone, link.it.answerStarted, link.it.session.isNone else { return false }
-        return upstream.it.framing.kind == .untilClose || upstream.it.framing.decodes
+        let framing = upstream.it.framing
+        return framing.kind == .untilClose && !framing.encodes || framing.decodes
     }
 
     func dropUpstream(_ link: Link) {

@@ -125,8 +125,10 @@ extension Worker {
         if head.namesFields { unsafe FieldReader.markNamed(base, &head) }
         link.it.framing = BodyFraming.response(head, toHead: client.it.isHead)
         // An old client knows no chunks: it gets what they hold.
-        let decodes = client.it.minor == 0 && link.it.framing.kind == .chunked
+        let isOld = client.it.minor == 0
+        let decodes = isOld && link.it.framing.kind == .chunked
         link.it.framing.decodes = decodes
+        link.it.framing.encodes = !isOld && link.it.framing.kind == .untilClose
         var kept = 0
         let stop = unsafe link.it.framing.take(base, head.end, end, kept: &kept)
         if stop < 0 {
@@ -141,7 +143,7 @@ extension Worker {
         link.it.keepsAlive = !head.closes && (head.minor == 1 || head.keepsAlive)
         if link.it.framing.kind == .untilClose {
             link.it.keepsAlive = false
-            client.it.keepsAlive = false
+            if isOld { client.it.keepsAlive = false }
         }
         if decodes { client.it.keepsAlive = false }
         if stop < end { link.it.keepsAlive = false }
@@ -150,7 +152,12 @@ extension Worker {
         // An answer before the request's end: what still comes of it is not worth waiting for.
         if client.it.phase == .body { client.it.keepsAlive = false }
         unsafe writeResponse(client, base)
-        client.it.sentBytes = UInt64(kept)
+        client.it.sentBytes = 0
+        if link.it.framing.encodes {
+            unsafe writeChunk(client, base + head.end, kept)
+            kept = 0
+        }
+        client.it.sentBytes += UInt64(kept)
         let isLarge = isSpliced(link, client)
         link.it.pool.it.expectsLarge = head.contentLength > Int64(2 * limits.spliceBytesMin)
         client.it.isHeldBack = isLarge && link.it.canRead
@@ -174,9 +181,7 @@ extension Worker {
         writer.append(bytes, ByteRange(head.statusLine.lower + 8, head.statusLine.upper))
         if client.it.hasLetGo {
             copyFields(bytes, without: responseDrop(client))
-            writeUpgradeOption()
-            writeConnection(client)
-            writer.append("\r\n")
+            writeOwnFields(client)
             return
         }
         let table = self.table(client)
@@ -185,7 +190,14 @@ extension Worker {
         copyFields(
             bytes, table, rule.responseEdits, backend.responseEdits,
             without: responseDrop(client))
+        writeOwnFields(client)
+    }
+
+    private func writeOwnFields(_ client: Link) {
         writeUpgradeOption()
+        if client.it.partner.it.framing.encodes {
+            writer.append("Transfer-Encoding: chunked\r\n")
+        }
         writeConnection(client)
         writer.append("\r\n")
     }
@@ -203,6 +215,7 @@ extension Worker {
     private func streamResponse(_ link: Link) -> Bool {
         let client = link.it.partner
         guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
+        if link.it.framing.encodes { return streamChunk(link, client) }
         if isSpliced(link, client), let answer = spliceResponse(link, client) { return answer }
         let count = unsafe receive(link, scratch, room(link))
         guard count > 0 else {
@@ -250,12 +263,16 @@ extension Worker {
         }
     }
 
-    private func responseEnded(_ link: Link, _ client: Link) {
-        if link.it.framing.kind == .untilClose, !link.it.isBroken {
-            finishResponse(link, client)
-        } else {
+    func responseEnded(_ link: Link, _ client: Link) {
+        guard link.it.framing.kind == .untilClose, !link.it.isBroken else {
             ended(link, client)
+            return
         }
+        if link.it.framing.encodes, !sendLastChunk(client) {
+            perform(client.it.exchange.on(.downstreamGone), client)
+            return
+        }
+        finishResponse(link, client)
     }
 
     /// Nothing lies behind the response: no edge would tell of it, and the next exchange would take

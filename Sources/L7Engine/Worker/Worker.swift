@@ -4,8 +4,9 @@
 //
 // The files of this folder, in the order in which a request meets them: Worker (the loop),
 // Worker+Accept, Worker+Downstream (bytes -> request), Worker+Route (request -> rule -> endpoint),
-// Worker+Forward (head rewritten, upstream obtained), Worker+Upstream (response), Worker+Finish
-// (replies, ends, accounts), Worker+Tunnel. What is not HTTP: Worker+Sense, Worker+Opaque.
+// Worker+Forward (head rewritten, upstream obtained), Worker+Upstream (response), Worker+Chunks (a
+// response without a length), Worker+Finish (replies, ends, accounts), Worker+Tunnel. What is not
+// HTTP: Worker+Sense, Worker+Opaque.
 
 internal import CLinux
 internal import Glibc

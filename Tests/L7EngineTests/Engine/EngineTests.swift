@@ -102,22 +102,6 @@ struct EngineTests {
         }
     }
 
-    @Test func `a response without a length ends with the connection`() throws {
-        let origin = Origin { connection, _ in
-            _ = Loopback.message(connection)
-            Loopback.send(connection, "HTTP/1.0 200 OK\r\n\r\nuntil the end")
-        }
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
-        defer { gateway.stop() }
-
-        let answer = gateway.get()
-
-        #expect(answer.hasPrefix("HTTP/1.1 200 OK"))
-        #expect(answer.contains("Connection: close"))
-        #expect(answer.hasSuffix("until the end"))
-    }
-
     @Test func `a stale pooled connection costs no request`() throws {
         let origin = Origin { connection, _ in
             // One answer, then the end without a word.

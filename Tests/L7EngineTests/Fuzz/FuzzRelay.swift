@@ -87,6 +87,16 @@ final class FuzzRelay: Sendable {
         if case .refused(let refusal) = reading.result {
             preconditionFailure("the client gets HTTP: \(refusal)")
         }
+        precondition(
+            !Self.hasChunks(reading, asked) || Self.bodyEnd(answer, reading) != nil,
+            "the client gets chunks, the origin's or ours, and no bad ones")
+    }
+
+    /// Whether what stands behind the head of the first answer is to be chunks.
+    private static func hasChunks(_ answer: Reading, _ asked: [UInt8]) -> Bool {
+        let method = Reading.of(asked, limit: 64 * 1024).method
+        return answer.isChunked && answer.status >= 200 && answer.status != 204
+            && answer.status != 304 && !["HEAD", "CONNECT"].contains(method)
     }
 
     /// What is a request with all of its body, or is refused.

@@ -171,6 +171,7 @@ struct OriginationTests {
         let answer = gateway.client("-servername", "a.example")
 
         #expect(answer.contains("half"), "\(answer)")
+        #expect(answer.contains("4\r\nhalf\r\n0\r\n\r\n") == isSaid, "\(answer)")
         #expect(answer.contains("unexpected eof while reading") == !isSaid, "\(answer)")
     }
 
