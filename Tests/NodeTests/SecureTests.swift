@@ -136,16 +136,68 @@ struct SecureTests {
         #expect(try mesh.node.metric(failed) > 0)
     }
 
-    private static func policy(_ hostname: String) -> String {
+    /// OpenSSL's own variables, read by the agent's child in the library context that it makes.
+    @Test(arguments: ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+    func `System is what the agent's environment says that the machine trusts`(
+        _ variable: String
+    ) throws {
+        let bed = try Testbed("n1: far")
+        defer { bed.close() }
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let files = try authority.write(try authority.issue("DNS:far.example"), "far")
+        let server = try bed["far"].start(
+            "tls",
+            [
+                "openssl", "s_server", "-accept", "8080", "-cert", files.chain, "-key", files.key,
+                "-www",
+            ])
+        defer { server.stop() }
+        try bed.describe([TestService("engine-far", 4, "http", to: ["far"])])
+        try bed.configure(
+            "gateway.yaml", RouteTests.gateway.replacing("port: 80}", with: "port: 8000}"))
+        try bed.route(
+            "front", parent: "{name: front}", rules: "- backendRefs: [{name: engine-far, port: 80}]"
+        )
+        try bed.configure(
+            "policy.yaml",
+            Self.policy("far.example", of: "engine-far", "wellKnownCACertificates: System"))
+        let trusted = authority.directory.path + "/trusted"
+        try Command.shell("mkdir \(trusted) && cp \(authority.file) \(trusted)/ca.crt")
+        try Command.shell("openssl rehash \(trusted)")
+        let value = variable == "SSL_CERT_FILE" ? trusted + "/ca.crt" : trusted
+        let node = bed[node: "n1"]
+        let command = node.agentArguments(more: ["--datapath", "off"])
+        func answer(_ environment: [String], isTrusted: Bool) throws {
+            let agent = try node.start("agent", ["env"] + environment + command)
+            defer { agent.stop() }
+            try node.waitUntilReady(agent)
+            let answer = try node.curl("http://\(node.v4):8000/")
+            #expect(answer.status == (isTrusted ? 200 : 503), "\(answer)\n\(agent.text)")
+            #expect(answer.body.contains("TLSv1.3") == isTrusted, "\(answer)")
+            let result = isTrusted ? "ok" : "untrusted"
+            #expect(
+                try node.metric(
+                    "malla_tls_handshakes_total{side=\"upstream\",result=\"\(result)\"}") > 0)
+        }
+
+        try answer([], isTrusted: false)
+        try answer(["\(variable)=\(value)"], isTrusted: true)
+    }
+
+    private static func policy(
+        _ hostname: String, of service: String = "engine-near",
+        _ authorities: String = "caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]"
+    ) -> String {
         """
         apiVersion: gateway.networking.k8s.io/v1
         kind: BackendTLSPolicy
         metadata: {name: near, namespace: bed}
         spec:
-          targetRefs: [{group: "", kind: Service, name: engine-near}]
+          targetRefs: [{group: "", kind: Service, name: \(service)}]
           validation:
             hostname: \(hostname)
-            caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]
+            \(authorities)
 
         """
     }
