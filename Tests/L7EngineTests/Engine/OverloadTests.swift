@@ -105,6 +105,42 @@ struct TimeoutTests {
         #expect(gateway.get().hasPrefix("HTTP/1.1 504 "))
     }
 
+    /// By a client's version and how the answer's end would be said.
+    @Test(arguments: [
+        ("HTTP/1.1", "Content-Length: 90\r\n\r\nhalf"),
+        ("HTTP/1.1", "Transfer-Encoding: chunked\r\n\r\n5a\r\nhalf"), ("HTTP/1.1", "\r\nhalf"),
+        ("HTTP/1.0", "\r\nhalf"), ("HTTP/1.1", "Content-Length: 90000\r\n\r\nhalf"),
+    ])
+    func `an answer whose origin falls silent in the middle is cut off`(
+        version: String, answer: String
+    ) throws {
+        let origin = Origin { connection, _ in
+            _ = Loopback.message(connection)
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\n" + answer)
+            _ = Loopback.receive(connection)
+        }
+        let gateway = try Self.gateway([origin.port]) {
+            $0.checkNanoseconds = Self.tenth
+            $0.silenceNanosecondsMax = 2 * Self.tenth
+        }
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / \(version)\r\nHost: a\r\n\r\n")
+        var came = ""
+        while !came.contains("half") {
+            let more = Loopback.receive(client)
+            try #require(!more.isEmpty, "\(came)")
+            came += String(decoding: more, as: UTF8.self)
+        }
+        #expect(Loopback.ending(client) == (version == "HTTP/1.0" ? ECONNRESET : 0))
+        #expect(Self.counts(gateway, "malla_requests_failed_total{reason=\"request_timeout\"} 1"))
+        #expect(Self.counts(gateway, "malla_connections_active 0"))
+        #expect(gateway.engine.exposition().contains("response_flags=\"UT\""))
+        let line = gateway.engine.takeAccessLog().first ?? ""
+        #expect(line.contains("\"flags\":\"UT\"") && line.contains("request_timeout"), "\(line)")
+    }
+
     @Test func `an endpoint that drops what is dialled is 503 in time`() throws {
         let hole = BlackHole()
         let gateway = try Self.gateway([hole.port]) { $0.connectNanosecondsMax = Self.tenth }
