@@ -79,6 +79,23 @@ struct DialTests {
         #expect(try mesh.node.metric("malla_requests_total") == before + 6)
     }
 
+    @Test func `pods whose IPv4 path is broken are dialled by IPv6, from the client's own address`()
+        throws
+    {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        for pod in SmallMesh.shared.pods {
+            _ = try mesh.bed[pod].run(["ip", "route", "replace", "blackhole", mesh.client.v4])
+        }
+        for _ in 0..<4 {
+            // Less than one dial may take.
+            let answer = try mesh.client.curl(SmallMesh.shared.urls[0], seconds: 4)
+            #expect(answer.status == 200, "\(answer.problem)\n\(mesh.logs)")
+            #expect(answer.headers["x-client"] == mesh.client.v6)
+        }
+        #expect(try mesh.node.metric("malla_upstream_races_total") > 0)
+    }
+
     @Test func `a pod that calls itself is dialled from an address of the node`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }

@@ -6,9 +6,11 @@ internal import MeshModel
 
 extension Worker {
     /// The endpoint that a client of a service with affinity gets; -1: none that was not tried.
-    func affine(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+    func affine(
+        _ link: Link, _ snapshot: Snapshot, _ range: Range<Int>, _ family: AddressFamily
+    ) -> Int {
         let kept = recalled(link, snapshot, range)
-        return kept >= 0 ? kept : drawn(link, snapshot, range)
+        return kept >= 0 ? kept : drawn(link, snapshot, range, family)
     }
 
     private func recalled(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
@@ -29,10 +31,12 @@ extension Worker {
 
     /// Of those that suit, else of all that were not tried, the one that the client's address
     /// draws; -1: none is left.
-    private func drawn(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+    private func drawn(
+        _ link: Link, _ snapshot: Snapshot, _ range: Range<Int>, _ family: AddressFamily
+    ) -> Int {
         var (found, highest, suits) = (-1, UInt64(0), false)
         for index in range where isOpen(link, snapshot, index) {
-            let isBetter = self.suits(link, snapshot, index)
+            let isBetter = self.suits(link, snapshot, index, family)
             if suits, !isBetter { continue }
             let draw = ClientAffinity.draw(
                 link.it.peer.address, snapshot.endpoints[index].address)

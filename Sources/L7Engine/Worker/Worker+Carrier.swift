@@ -334,6 +334,7 @@ extension Worker {
         guard carrier.it.phase != .dead else { return }
         if carrier.it.phase == .handshaking, carrier.it.isServer { handshakeEnded(carrier) }
         let wasOpen = carrier.it.phase == .tunnel
+        let wasReached = carrier.it.isServer || carrier.it.phase != .connecting
         if wasOpen {
             tally.count(.open(side(carrier)), by: -1)
             noteEnded(carrier)
@@ -347,7 +348,7 @@ extension Worker {
             // What it has still to say, a GOAWAY for one.
             if wasOpen, why != .broken { _ = carrier.it.tunnel.flush() }
             carrier.it.tunnel.abort()
-            release(carrier)
+            release(carrier, wasReached: wasReached)
             carrier.it.tunnel.free()
             carrier.it.tunnel = .none
         }
@@ -369,12 +370,15 @@ extension Worker {
     }
 
     /// The streams of a carrier that has ended live on until their owners have read what came.
-    private func release(_ carrier: Link) {
+    private func release(_ carrier: Link, wasReached: Bool) {
         while let stream = carrier.it.tunnel.next() {
             _ = stream.news()
             let owner = stream.owner
             if owner.isNone { continue }
             owner.it.carrier = .none
+            if !wasReached, !owner.it.partner.isNone {
+                noteBroken(owner.it.partner, carrier.it.peer.address)
+            }
             owner.it.isReset = stream.isCut
             note(owner, EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
         }

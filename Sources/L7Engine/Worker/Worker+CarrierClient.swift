@@ -150,6 +150,7 @@ extension Worker {
             descriptor, engine_address(high: to.address.high, low: to.address.low, port: to.port))
         guard result == 0 || result == -EINPROGRESS else {
             Glibc.close(descriptor)
+            if result != -ECONNREFUSED { noteBroken(link, to.address) }
             return nil
         }
         let carrier = makeConnection(descriptor, .carrier)

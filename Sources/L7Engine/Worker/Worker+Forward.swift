@@ -299,6 +299,7 @@ extension Worker {
             if isWithoutPort {
                 dialFailed(link, .portsUsedUp)
             } else {
+                if result != -ECONNREFUSED { noteBroken(link, to.address) }
                 connectFailed(of: link, isLate: false)
             }
             return
@@ -372,6 +373,9 @@ extension Worker {
             return
         }
         guard error == 0 else {
+            if error != -ECONNREFUSED {
+                noteBroken(upstream.it.partner, upstream.it.pool.it.endpoint.address)
+            }
             connectFailed(upstream, isLate: false)
             return
         }

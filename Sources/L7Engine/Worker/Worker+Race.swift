@@ -1,7 +1,8 @@
 // A dial that takes long gets company: after a quarter of a second a second endpoint is dialled
 // too, and whichever connects first serves the request. The other goes on where that one's session
-// fails, and is else kept in its pool when it connects. Between the two addresses of a dual-stack
-// pod this is RFC 8305, between pods it spares a client the time-out of one that is gone.
+// fails, and is else kept in its pool when it connects. The second is of the other family where the
+// service has endpoints of it (RFC 8305, Worker+Family); between pods of one family this spares a
+// client the time-out of one that is gone.
 
 internal import CLinux
 internal import Glibc
@@ -22,6 +23,7 @@ extension Worker {
     func dialExpired(_ upstream: Link) {
         let end = upstream.it.openedAt + limits.connectNanosecondsMax
         let client = upstream.it.partner
+        if !client.isNone { noteBroken(client, upstream.it.pool.it.endpoint.address) }
         if now >= end {
             if client.isNone { loseRace(upstream) } else { connectFailed(upstream, isLate: true) }
             return

@@ -152,8 +152,7 @@ extension Worker {
     }
 
     /// A ready endpoint that was not tried for this request, the less busy of two at random, or the
-    /// client's own where the service asks for affinity; `nil`: there is none at all. A captured
-    /// client is dialled for from its own address, so its family comes first.
+    /// client's own where the service asks for affinity; `nil`: there is none at all.
     func pickEndpoint(_ link: Link) -> Endpoint? {
         let snapshot = config(link).snapshot
         let range = snapshot.ports[Int(link.it.port)].endpoints
@@ -163,7 +162,9 @@ extension Worker {
         if range.count == 1 { return enterEndpoint(link, range.lowerBound, snapshot) }
         let chosen = choose(link, snapshot, range)
         switch link.it.triedCount {
-        case 0: link.it.tried.0 = Int32(chosen)
+        case 0:
+            link.it.tried.0 = Int32(chosen)
+            link.it.brokenFamily = .any
         case 1: link.it.tried.1 = Int32(chosen)
         default: link.it.tried.2 = Int32(chosen)
         }
@@ -194,8 +195,9 @@ extension Worker {
     }
 
     private func choose(_ link: Link, _ snapshot: Snapshot, _ range: Range<Int>) -> Int {
+        let family = family(for: link)
         if link.it.affinitySeconds > 0 {
-            let own = affine(link, snapshot, range)
+            let own = affine(link, snapshot, range, family)
             if own >= 0 { return own }
         }
         let size = UInt64(range.count)
@@ -204,31 +206,30 @@ extension Worker {
         var first = -1
         for _ in 0..<8 {
             let index = range.lowerBound + Int(nextRandom() % size)
-            guard index != first, suits(link, snapshot, index) else { continue }
+            guard index != first, suits(link, snapshot, index, family) else { continue }
             if first >= 0 {
                 return configs[slot].busy[index] < configs[slot].busy[first] ? index : first
             }
             first = index
         }
         if first >= 0 { return first }
+        // The family gives way before policies do.
         let offset = Int(nextRandom() % size)
-        var second = range.lowerBound + offset
+        var (admitted, untried) = (-1, range.lowerBound + offset)
         for step in 0..<range.count {
             let index = range.lowerBound + (offset + step) % range.count
-            if suits(link, snapshot, index) { return index }
-            if !wasTried(link, index) { second = index }
+            if suits(link, snapshot, index, family) { return index }
+            if suits(link, snapshot, index, .any) { admitted = index }
+            if !wasTried(link, index) { untried = index }
         }
-        return second
+        return admitted >= 0 ? admitted : untried
     }
 
     @inline(__always)
-    func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
-        // The engine dials from the client's address: here, or behind a Gateway's tunnel.
-        let isBound = isInOwnNamespace && (link.it.isCaptured || config(link).hasMesh)
-        let isFamily =
-            snapshot.endpoints[index].address.address.isIPv4 == link.it.peer.address.isIPv4
-        return (isFamily || !isBound) && !wasTried(link, index)
-            && (link.it.isCaptured || isAdmitted(link, snapshot.endpoints[index].address))
+    func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int, _ family: AddressFamily) -> Bool {
+        let address = snapshot.endpoints[index].address
+        return family.includes(address.address) && !wasTried(link, index)
+            && (link.it.isCaptured || isAdmitted(link, address))
     }
 
     /// Whether an endpoint was not tried yet for this request.
@@ -243,15 +244,5 @@ extension Worker {
         let (tried, count) = (link.it.tried, link.it.triedCount)
         return (count > 0 && tried.0 == Int32(index)) || (count > 1 && tried.1 == Int32(index))
             || (count > 2 && tried.2 == Int32(index))
-    }
-
-    /// The client pod's own address of the endpoint's family; `nil`: it has none, the node dials.
-    func sourceAddress(_ link: Link, for endpoint: Endpoint) -> IPAddress? {
-        let isIPv4 = endpoint.address.address.isIPv4
-        let peer = link.it.peer.address
-        if peer.isIPv4 == isIPv4 { return peer }
-        let snapshot = config(link).snapshot
-        guard let index = snapshot.workloadsByAddress[peer] else { return nil }
-        return snapshot.mesh.workloads[index].addresses.first { $0.isIPv4 == isIPv4 }
     }
 }

@@ -65,6 +65,7 @@ extension Worker {
         let client = link.it.partner
         let isStream = link.it.isStream
         client.it.partner = .none
+        if isLate { noteBroken(client, link.it.pool.it.endpoint.address) }
         let refusal = isStream ? HBONEStream(link.it.session).status : 0
         let carrier = link.it.carrier
         let isLeaving = isStream && (carrier.isNone || takesNothingNew(carrier))

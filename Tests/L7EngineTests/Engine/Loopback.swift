@@ -32,6 +32,16 @@ enum Loopback {
         return (descriptor, UInt16(bigEndian: address.sin_port))
     }
 
+    /// At a free port of all addresses, of both families.
+    static func listenOnAll(backlog: Int32 = 128) -> (descriptor: Int32, port: UInt16) {
+        let descriptor = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+        Glibc.listen(descriptor, backlog)
+        var local = engine_address()
+        // Safe: the call writes one address.
+        unsafe _ = engine_local_address(descriptor, &local)
+        return (descriptor, local.port)
+    }
+
     /// - Parameter source: an address of loopback, in host order.
     static func connect(_ port: UInt16, from source: UInt32 = 0) -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -178,10 +188,18 @@ final class Origin: Sendable {
     private let descriptor: Int32
 
     /// - Parameter host: an address of loopback, in host order.
-    init(host: UInt32 = 0x7f00_0001, _ serve: @escaping @Sendable (Int32, Int) -> Void) {
-        let (descriptor, port) = Loopback.listen(host: host)
-        self.descriptor = descriptor
-        self.port = port
+    convenience init(
+        host: UInt32 = 0x7f00_0001, _ serve: @escaping @Sendable (Int32, Int) -> Void
+    ) {
+        self.init(at: Loopback.listen(host: host), serve)
+    }
+
+    init(
+        at listener: (descriptor: Int32, port: UInt16),
+        _ serve: @escaping @Sendable (Int32, Int) -> Void
+    ) {
+        (descriptor, port) = listener
+        let descriptor = listener.descriptor
         try? Thread.start {
             var number = 0
             while true {
@@ -204,8 +222,8 @@ final class Origin: Sendable {
     }
 
     /// Answers each request with its own head as the body, prefixed by `name`.
-    static func echo(_ name: String = "") -> Origin {
-        Origin { connection, _ in
+    static func echo(_ name: String = "", isOnAll: Bool = false) -> Origin {
+        Origin(at: isOnAll ? Loopback.listenOnAll() : Loopback.listen()) { connection, _ in
             while true {
                 let request = Loopback.message(connection)
                 if request.isEmpty { return }

@@ -558,8 +558,10 @@ final class BlackHole: Sendable {
     let port: UInt16
     private let descriptors: [Int32]
 
-    init() {
-        let (listener, port) = Loopback.listen(backlog: 0)
+    /// - Parameter isOnAll: of both families, else IPv4.
+    init(isOnAll: Bool = false) {
+        let (listener, port) =
+            isOnAll ? Loopback.listenOnAll(backlog: 0) : Loopback.listen(backlog: 0)
         self.port = port
         var all = [listener]
         for _ in 0..<4 {
