@@ -18,6 +18,8 @@ enum Phase: UInt8, BitwiseCopyable {
     case waiting
     /// Upstream: connect(2) is under way.
     case connecting
+    /// Upstream: connected, while another dial of its race has its handshake (Worker+Race).
+    case standingBy
     /// Both: the session's handshake is under way (Worker+Transport).
     case handshaking
     /// Upstream: in its pool.

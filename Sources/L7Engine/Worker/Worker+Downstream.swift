@@ -22,7 +22,7 @@ extension Worker {
             case .sensing: if !sense(link) { return }
             case .tunnel: if !moveTunnel(link) || yields(link) { return }
             case .lingering: if !discard(link) || yields(link) { return }
-            case .waiting, .connecting, .handshaking, .idle, .flushing, .dead: return
+            case .waiting, .connecting, .standingBy, .handshaking, .idle, .flushing, .dead: return
             }
         }
     }

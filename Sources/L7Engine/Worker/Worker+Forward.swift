@@ -385,6 +385,7 @@ extension Worker {
     /// The upstream can take the request.
     func established(_ upstream: Link) {
         let link = upstream.it.partner
+        if hasStandBy(link) { dismiss(otherDial(of: link)) }
         countUpstream(upstream, -1)
         upstream.it.phase = .head
         countUpstream(upstream, 1)
@@ -406,10 +407,11 @@ extension Worker {
         dialFailed(link, .connectFailed(isLate: isLate, isLast: !hasOtherEndpoints(link)))
     }
 
-    /// A dial has failed, or cannot begin: another endpoint is tried; where none is left, the other
-    /// dial of a race is waited for; and only without one the client is told.
+    /// A dial has failed, or cannot begin: the other dial of its race serves if it is connected;
+    /// else another endpoint is tried; where none is left, that other dial is waited for; and only
+    /// without one the client is told.
     func dialFailed(_ link: Link, _ event: Exchange.Event) {
-        if link.it.exchange.ends(by: event), fallBack(link) {
+        if hasStandBy(link) || link.it.exchange.ends(by: event), fallBack(link) {
             if case .connectFailed = event { link.it.exchange.noteFailure() }
             return
         }

@@ -1,8 +1,8 @@
 // A dial that takes long gets company: after a quarter of a second a second endpoint is dialled
-// too, and whichever connects first serves the request. The other goes on where that one's session
-// fails, and is else kept in its pool when it connects. The second is of the other family where the
-// service has endpoints of it (RFC 8305, Worker+Family); between pods of one family this spares a
-// client the time-out of one that is gone.
+// too, and whichever connects first serves the request. The other goes on in case that one's
+// session fails, stands by when it connects meanwhile, and is else kept in its pool. The second is
+// of the other family where the service has endpoints of it (RFC 8305, Worker+Family); between pods
+// of one family this spares a client the time-out of one that is gone.
 
 internal import CLinux
 internal import Glibc
@@ -43,14 +43,30 @@ extension Worker {
         client.it.waiter = .none
         guard !upstream.isNone else { return false }
         upstream.it.waiter = .none
+        let isConnected = upstream.it.phase == .standingBy
         attachAgain(client, upstream)
+        if isConnected, begin(upstream) { established(upstream) }
         return true
+    }
+
+    /// Whether the other dial of the client's race is connected.
+    func hasStandBy(_ client: Link) -> Bool {
+        let other = otherDial(of: client)
+        return !other.isNone && other.it.phase == .standingBy
+    }
+
+    /// The client is served by the other dial of its race.
+    func dismiss(_ upstream: Link) {
+        upstream.it.waiter.it.waiter = .none
+        upstream.it.waiter = .none
+        keepUnused(upstream)
     }
 
     /// The dial that goes on beside the client's own, if there is one.
     func otherDial(of client: Link) -> Link {
         let upstream = client.it.waiter
-        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.phase == .connecting,
+        guard !upstream.isNone, upstream.it.role == .upstream,
+            upstream.it.phase == .connecting || upstream.it.phase == .standingBy,
             upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt,
             client.it.exchange.isDialing
         else { return .none }
@@ -78,7 +94,23 @@ extension Worker {
             if begin(upstream) { established(upstream) }
             return
         }
-        if upstream.it.session.isNone { keepIdle(upstream) } else { close(upstream) }
+        if waits, !other.isNone, other.it.phase == .handshaking {
+            upstream.it.phase = .standingBy
+            // That handshake began before, and is over by then.
+            timers.arm(
+                upstream, at: now + limits.handshakeNanosecondsMax + limits.raceNanoseconds)
+            return
+        }
+        keepUnused(upstream)
+    }
+
+    /// Nobody has spoken on it: a handshake would be for nobody.
+    private func keepUnused(_ upstream: Link) {
+        if upstream.it.session.isNone, !upstream.it.canRead {
+            keepIdle(upstream)
+        } else {
+            close(upstream)
+        }
     }
 
     /// A dial goes on beside another of its client's. It notes which endpoint it is for.

@@ -18,6 +18,9 @@ extension Worker {
                 // It ended, or it speaks unasked: of no use any more.
                 if link.it.canRead, link.it.session.isNone || !isQuiet(link) { close(link) }
                 return
+            case .standingBy:
+                if link.it.isEnding { close(link) }
+                return
             case .waiting, .connecting, .handshaking, .flushing, .lingering, .dead: return
             }
         }

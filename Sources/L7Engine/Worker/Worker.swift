@@ -292,7 +292,7 @@ internal import MeshModel
             switch link.it.phase {
             case .connecting: dialExpired(link)
             case .handshaking: handshakeFailed(link, isLate: true)
-            case .idle: closeIdle(link)
+            case .idle, .standingBy: close(link)
             default: break
             }
         case .downstream:
@@ -381,7 +381,7 @@ extension Worker {
     func countUpstream(_ link: Link, _ difference: Int) {
         switch link.it.phase {
         case .idle: tally.adjust(.upstreamsIdle, by: difference)
-        case .connecting, .handshaking:
+        case .connecting, .standingBy, .handshaking:
             tally.adjust(.upstreamsConnecting, by: difference)
             dialsOpen += difference
             accounts[link.it.account].pending += Int32(difference)
@@ -396,8 +396,6 @@ extension Worker {
         configs[slot].busy = []
         configs[slot].speaksHTTP = []
     }
-
-    func closeIdle(_ link: Link) { close(link) }
 
     private func freeGone() {
         if gone.isEmpty { return }

@@ -196,6 +196,112 @@ struct RaceTests {
         expectWaits(link, for: second, holes[1].port, worker)
     }
 
+    /// Two dials to servers that want TLS; the first is connected and has its handshake.
+    private func handshaking(_ second: UInt16, _ hole: BlackHole) throws -> (
+        SteppedWorker, TestAuthority, (Int32, Link, Link)
+    ) {
+        let authority = try TestAuthority()
+        let stepped = try SteppedWorker(
+            [hole.port, second],
+            backend: OriginationTests.policy([.host("a.example")], .bundle(authority.bundle))
+        ) { $0.raceNanoseconds = 20_000_000 }
+        return (stepped, authority, try race(stepped, hole.port))
+    }
+
+    @Test func `both have connected and the first's handshake fails: the second serves`() throws {
+        let (hole, other) = (BlackHole(), BlackHole())
+        defer { withExtendedLifetime([hole, other]) {} }
+        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
+        defer {
+            close(client)
+            authority.remove()
+        }
+        let worker = stepped.worker
+        let second = link.it.partner
+        worker.raceEnded(first)
+        try #require(link.it.partner == first && first.it.phase == .handshaking)
+
+        // As if both had answered by now.
+        worker.raceEnded(second)
+        try #require(second.it.phase == .standingBy)
+        worker.handshakeFailed(first, isLate: false)
+
+        try #require(link.it.partner == second && second.it.phase == .handshaking)
+        #expect(port(link, worker) == other.port)
+        #expect(link.it.exchange.isDialing && link.it.waiter.isNone)
+        #expect(busy(link, worker).reduce(0, +) == 1)
+        #expect(worker.dialsOpen == 1)
+    }
+
+    @Test func `both have connected and the first's handshake fails: no third is dialled`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let holes = (0..<3).map { _ in BlackHole() }
+        defer { withExtendedLifetime(holes) {} }
+        let stepped = try SteppedWorker(
+            holes.map(\.port),
+            backend: OriginationTests.policy([.host("a.example")], .bundle(authority.bundle))
+        ) { $0.raceNanoseconds = 20_000_000 }
+        let worker = stepped.worker
+        let (client, link, first) = try race(stepped, holes[0].port)
+        defer { close(client) }
+        let second = link.it.partner
+        worker.raceEnded(first)
+        worker.raceEnded(second)
+        let dials = worker.tally.value(.dials)
+
+        worker.handshakeFailed(first, isLate: false)
+
+        #expect(link.it.partner == second && second.it.phase == .handshaking)
+        #expect(worker.tally.value(.dials) == dials)
+    }
+
+    @Test func `who stands by and is reset meanwhile is not waited for`() throws {
+        let (hole, other) = (BlackHole(), BlackHole())
+        defer { withExtendedLifetime([hole, other]) {} }
+        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
+        defer {
+            close(client)
+            authority.remove()
+        }
+        let worker = stepped.worker
+        let second = link.it.partner
+        worker.raceEnded(first)
+        worker.raceEnded(second)
+
+        worker.dispatchStream(second, EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
+
+        #expect(second.it.phase == .dead)
+        #expect(worker.otherDial(of: link).isNone && link.it.partner == first)
+        #expect(worker.dialsOpen == 1)
+    }
+
+    @Test func `the second is served: the first, connected meanwhile, is closed`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let hole = BlackHole()
+        let origin = try SecureOrigin(authority, try authority.issue("DNS:back.example"))
+        defer { origin.stop() }
+        let stepped = try SteppedWorker(
+            [hole.port, origin.port],
+            backend: OriginationTests.policy([.host("back.example")], .bundle(authority.bundle))
+        ) {
+            $0.raceNanoseconds = 20_000_000
+            $0.idleUpstreamsMax = 0
+        }
+        let (client, link, first) = try race(stepped, hole.port)
+        defer { close(client) }
+        try #require(stepped.take { link.it.partner.it.phase == .handshaking })
+        // As if it had answered by now.
+        stepped.worker.raceEnded(first)
+        try #require(first.it.phase == .standingBy)
+
+        #expect(stepped.message(client).hasPrefix("HTTP/1.1 200 "))
+
+        #expect(first.it.phase == .dead)
+        #expect(stepped.worker.dialsOpen == 0)
+    }
+
     @Test func `the first connects after all: it is the destination, and busy`() throws {
         let holes = [BlackHole(), BlackHole()]
         defer { withExtendedLifetime(holes) {} }
