@@ -11,11 +11,9 @@ internal import MeshModel
 extension Worker {
     /// When a dial is looked at first.
     func firstLook(_ link: Link, _ pool: PoolLink) -> UInt64 {
-        let isAlone =
-            link.it.isDirect
-            || config(link).snapshot.ports[Int(link.it.port)].endpoints.count < 2
-        // One race a request.
-        let isLate = isAlone || link.it.triedCount > 1
+        // One race a request, of three dials at most in all.
+        let isLate =
+            !hasOtherEndpoints(link) || link.it.triedCount > 2 || !otherDial(of: link).isNone
         return now + (isLate ? limits.connectNanosecondsMax : limits.raceNanoseconds)
     }
 

@@ -155,6 +155,35 @@ struct RaceTests {
         #expect(link.it.triedCount == 3)
     }
 
+    @Test func `a dial that hangs behind one that was refused gets company, too`() throws {
+        let holes = [BlackHole(), BlackHole()]
+        defer { withExtendedLifetime(holes) {} }
+        let (descriptor, closed) = Loopback.listen()
+        close(descriptor)
+        let stepped = try SteppedWorker(holes.map(\.port) + [closed]) {
+            $0.raceNanoseconds = 20_000_000
+            $0.connectNanosecondsMax = 400_000_000
+        }
+        let tally = stepped.worker.tally
+        var wasRefused = false
+        // Which endpoint is dialled first is random.
+        for _ in 0..<60 where !wasRefused {
+            let client = Loopback.connect(stepped.port)
+            let (races, retries) = (tally.value(.races), tally.value(.retries))
+            let failures = tally.value(.dialFailures)
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            stepped.take {
+                tally.value(.races) > races || tally.value(.dialFailures) > failures + 1
+            }
+            wasRefused = tally.value(.retries) > retries
+            #expect(tally.value(.races) > races)
+            engine_end_by_reset(client)
+            close(client)
+            stepped.take { stepped.worker.connectionsOpen == 0 }
+        }
+        #expect(wasRefused)
+    }
+
     @Test func `the second has won and its handshake fails: the first goes on`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
