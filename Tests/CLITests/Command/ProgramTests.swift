@@ -344,6 +344,29 @@ struct WrongQuestionTests {
         #expect(result.complaint == "malla: there is no pod x/nope; see `malla endpoints`\n")
     }
 
+    @Test func `top prints the accounts in the agent's order, numbers to the right`() throws {
+        var listing = Sample.accounts
+        listing.items.append(
+            AccountItem(
+                namespace: "unknown", workload: "unknown", cpuMilliseconds: 0.4, requests: 7,
+                receivedBytes: 0, sentBytes: 70, connections: 0, bufferBytes: 0, shed: 0))
+        let agent = try FakeAgent([AdminAPI.accounts.path: FakeAgent.json(Output.json(listing))])
+        defer { agent.stop() }
+
+        let all = try Program.run(["top", "--socket", agent.path])
+        #expect(
+            all.output == """
+                NAMESPACE  WORKLOAD  CPU MS  REQUESTS  RECEIVED    SENT  CONNECTIONS  BUFFERS  SHED
+                shop       web           12       300      4096  900000            3    65536     2
+                unknown    unknown        0         7         0      70            0        0     0
+
+                """)
+        let one = try Program.run(["top", "-n", "unknown", "--socket", agent.path])
+        #expect(one.output.split(separator: "\n").count == 2)
+        let none = try Program.run(["top", "-n", "nobody", "--socket", agent.path])
+        #expect(none.output == "Nobody used the engine yet.\n")
+    }
+
     @Test func `what the agent does not understand is wrong usage, in the agent's words`() throws {
         let agent = try FakeAgent([
             AdminAPI.flowEvents.path + "?last=20&verdict=bogus":
