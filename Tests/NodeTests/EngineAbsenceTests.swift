@@ -120,6 +120,60 @@ struct EngineAbsenceTests {
         #expect(load.requests > 1_000 && load.errors == 0, "direct traffic: \(load.text)")
     }
 
+    @Test func `its namespace gone under load: calls are as their pods chose, L4 loses nothing`()
+        throws
+    {
+        let mesh = try SmallMesh.running { try EngineAbsence.close("near", $0) }
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        let enough = mesh.bed.directory + "/enough"
+        let service = SmallMesh.engineFar
+        let prober = ["/usr/bin/python3", "-uc", EngineAbsence.prober]
+        func probe(_ pod: TestPod, _ label: String, _ address: String) throws -> TestProcess {
+            try pod.start(label, prober + [address, "80", enough])
+        }
+        let open = try [service.v4, service.v6].map { try probe(mesh.client, "open-\($0)", $0) }
+        let closed = try [service.v4, service.v6].map { try probe(near, "closed-\($0)", $0) }
+        let traffic = try SteadyTraffic(
+            mesh.bed, client: "near", servers: ["client", "far"],
+            dials: [SmallMesh.kernelFar.v4, SmallMesh.kernelFar.v6])
+        let requests = try mesh.node.metric("malla_requests_total")
+        try eventually("the engine has its load") {
+            try mesh.node.metric("malla_requests_total") > requests + 100
+        }
+
+        // The namespace lives with the processes that are in it.
+        kill(mesh.agents[0].pid, SIGKILL)
+        for url in service.urls {
+            try eventually("\(url) passes the engine", within: 5) {
+                try mesh.client.curl(url, seconds: 1).status == 200
+            }
+            try EngineAbsence.expectRefusal(near, url)
+        }
+        let next = try mesh.node.startAgent()
+        for url in service.urls {
+            try eventually("\(url) is served by the next engine: \(next.text)", within: 8) {
+                try near.curl(url, seconds: 2).status == 200
+            }
+        }
+
+        try Command.shell("touch \(enough)")
+        for prober in open + closed {
+            #expect(prober.wait(seconds: 30) == 0)
+            let result = EngineAbsence.Result(prober.text)
+            // What was open with the engine ended with it, at once.
+            #expect(result.answered > 10 && result.failed <= 3, "\(prober.text)\n\(next.text)")
+            #expect(!prober.text.contains("timed out"), "\(prober.text)")
+        }
+        for prober in closed {
+            #expect(EngineAbsence.Result(prober.text).refused > 0, "\(prober.text)")
+        }
+        let outcome = try traffic.stop()
+        #expect(outcome.faults.isEmpty, "\(outcome.faults.prefix(20))")
+        #expect(outcome.echoes > 100 && outcome.bytes > 100_000, "\(outcome)")
+        #expect(outcome.dials > 10, "\(outcome)")
+    }
+
     @Test func `the supervisor killed: no captured call hangs, L4 goes on`() throws {
         let mesh = try SmallMesh.running { try EngineAbsence.close("near", $0) }
         defer { mesh.close() }
