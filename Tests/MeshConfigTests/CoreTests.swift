@@ -227,12 +227,16 @@ struct CoreTests {
     @Test func `headless and external services have no address`() throws {
         let result = try TestDirectory.load(
             """
-            {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: None}}
+            {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: None,
+              externalIPs: [198.51.100.1], ports: [{port: 80, nodePort: 30080}]}}
             ---
             {apiVersion: v1, kind: Service, metadata: {name: b}, spec: {type: ExternalName,
-              externalName: b.com}}
+              externalName: b.com, clusterIP: 10.96.0.1, externalIPs: [198.51.100.1],
+              ports: [{port: 80, nodePort: 30080}]}}
             """)
         #expect(result.mesh.services.map(\.addresses) == [[], []])
+        #expect(result.mesh.services.map(\.externalAddresses) == [[], []])
+        #expect(result.mesh.services.map { $0.ports.map(\.nodePort) } == [[nil], [nil]])
         #expect(result.diagnostics.isEmpty)
     }
 }

@@ -9,15 +9,22 @@ extension Service {
         if type.isEmpty { type = "ClusterIP" }
         var addresses = (spec?["clusterIPs"]?.list ?? []).compactMap(\.text)
         if addresses.isEmpty, let single = spec?["clusterIP"]?.text { addresses = [single] }
+        var external = (spec?["externalIPs"]?.list ?? []).compactMap(\.text)
+        var ports = (spec?["ports"]?.list ?? []).map(ServicePort.init)
+        // A name in DNS, whatever is left of what it was before. Source: kube-proxy, which skips
+        // both kinds.
+        let isName = type == "ExternalName" || addresses.first == "None"
+        if isName {
+            addresses = []
+            external = []
+            for index in ports.indices { ports[index].nodePort = nil }
+        }
         self.init(
-            name: object.name, type: type,
-            addresses: type == "ExternalName" ? [] : addresses.compactMap { IPAddress($0) },
-            externalAddresses: (spec?["externalIPs"]?.list ?? []).compactMap {
-                $0.text.flatMap { IPAddress($0) }
-            },
-            loadBalancerAddresses: type == "LoadBalancer" ? Self.ingress(object.root) : [],
-            traffic: ServiceTraffic(spec, type: type),
-            ports: (spec?["ports"]?.list ?? []).map(ServicePort.init))
+            name: object.name, type: type, addresses: addresses.compactMap { IPAddress($0) },
+            externalAddresses: external.compactMap { IPAddress($0) },
+            loadBalancerAddresses: type == "LoadBalancer" && !isName
+                ? Self.ingress(object.root) : [],
+            traffic: ServiceTraffic(spec, type: type), ports: ports)
     }
 }
 
