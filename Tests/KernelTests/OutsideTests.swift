@@ -100,6 +100,54 @@ struct OutsideTests {
         #expect(try object.run("malla_outside", packet: packet.frame).answer == redirect)
     }
 
+    /// A blind RST has the right ports and any number: its receiver does not believe it.
+    @Test(arguments: families)
+    func `a flow that goes on after somebody's reset is not taken for one that has ended`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, endpoints: 1)
+        let keys = [
+            (family.client, 5000, family.node, 30080), (family.pod, 8080, family.client, 5000),
+        ].map { source, from, target, to in
+            malla_flow_key(
+                source: malla_address(bytes: source), target: malla_address(bytes: target),
+                source_port_be: UInt16(from).bigEndian, target_port_be: UInt16(to).bigEndian,
+                protocol: 6, pad: (0, 0, 0))
+        }
+        let reset: UInt32 = 4
+        func areReset() throws -> [Bool] {
+            try keys.map { key in
+                let row = try object.value("malla_snat", key, placeholder: malla_snat())
+                return try #require(row).state & reset != 0
+            }
+        }
+        var packet = PacketBuilder(
+            source: family.client, sourcePort: 5000, target: family.node, targetPort: 30080,
+            flags: PacketBuilder.syn)
+        func send(_ flags: UInt8) throws {
+            packet.flags = flags
+            #expect(try object.run("malla_outside", packet: packet.frame).answer == redirect)
+        }
+        let answer = PacketBuilder(
+            source: family.pod, sourcePort: 8080, target: family.client, targetPort: 5000,
+            flags: PacketBuilder.ack)
+        for flags in [PacketBuilder.syn, PacketBuilder.ack] { try send(flags) }
+        #expect(try areReset() == [false, false])
+
+        try send(PacketBuilder.rst)
+        #expect(try areReset() == [true, true])
+        try send(PacketBuilder.ack)
+        #expect(try areReset() == [false, false], "the client goes on")
+        try send(PacketBuilder.rst | PacketBuilder.ack)
+        #expect(try areReset() == [true, true])
+        let seal = UInt32(MALLA_SEAL) | MALLA_HOOK_FROM_POD.rawValue
+        _ = try object.pass("malla_back", packet: answer.frame, seal: seal)
+        #expect(try areReset() == [false, false], "the pod goes on")
+        // A true one is the last word.
+        try send(PacketBuilder.rst)
+        #expect(try areReset() == [true, true])
+    }
+
     @Test func `where nothing is served to anybody outside, nothing is looked at`() throws {
         let family = Self.families[0]
         let object = try Self.node(family, endpoints: 1, serves: false)

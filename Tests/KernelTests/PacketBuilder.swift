@@ -2,6 +2,7 @@
 
 struct PacketBuilder {
     static let syn: UInt8 = 0x02
+    static let rst: UInt8 = 0x04
     static let ack: UInt8 = 0x10
 
     /// Four bytes or sixteen: the family is theirs.

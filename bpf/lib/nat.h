@@ -77,7 +77,7 @@ static __always_inline int nat_is_idle(void)
 /* malla_snat.state */
 #define NAT_ANSWERED 1 /* the other direction was seen */
 #define NAT_FINISHED 2 /* FIN in this direction */
-#define NAT_RESET    4 /* RST in either */
+#define NAT_RESET    4 /* RST in either, and nothing else since */
 #define NAT_CUT	     8 /* the endpoint's pod is gone; the loader writes it */
 
 static __always_inline struct malla_snat *nat_find(const struct malla_flow_key *flow,
@@ -123,14 +123,19 @@ static __always_inline int nat_serves(const struct malla_flow_key *flow)
 	return nat_find(&answer, MALLA_NAT_OUT_OF_POD) != 0;
 }
 
-/* The answers' port is free again too. */
-static __always_inline void nat_reset_other(const struct malla_snat *entry)
+/*
+ * A reset, or what shows that there was none: both directions are marked, so that the answers' port
+ * is free again too. Whoever receives a reset of another's making goes on, and so does the flow;
+ * what was still on its way to an end that is gone draws one more.
+ */
+static __always_inline void nat_mark_reset(struct malla_snat *entry, int is_reset)
 {
 	struct malla_flow_key answer = flow_reversed(&entry->becomes);
 	struct malla_snat *other = bpf_map_lookup_elem(&malla_snat, &answer);
 
+	entry->state = is_reset ? entry->state | NAT_RESET : entry->state & ~NAT_RESET;
 	if (other)
-		other->state |= NAT_RESET;
+		other->state = is_reset ? other->state | NAT_RESET : other->state & ~NAT_RESET;
 }
 
 /*
@@ -140,16 +145,15 @@ static __always_inline void nat_reset_other(const struct malla_snat *entry)
 static __always_inline void nat_note(struct malla_snat *entry, const struct packet *packet)
 {
 	__u64 now = bpf_ktime_get_ns();
-	__u32 state = entry->state;
+	__u32 state;
 
 	if (packet->is_icmp || packet->is_fragment)
 		return;
-	if (packet->flags & TCP_RST)
-		nat_reset_other(entry);
+	if (packet->flags & TCP_RST || (entry->state & NAT_RESET && !(packet->flags & TCP_SYN)))
+		nat_mark_reset(entry, packet->flags & TCP_RST);
+	state = entry->state;
 	if (packet->flags & TCP_FIN)
 		state |= NAT_FINISHED;
-	if (packet->flags & TCP_RST)
-		state |= NAT_RESET;
 	if (packet->flags & TCP_ACK)
 		state |= NAT_ANSWERED;
 	if (state != entry->state)
