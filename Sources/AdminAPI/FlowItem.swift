@@ -7,7 +7,8 @@ public struct FlowItem: Codable, Sendable, Equatable {
     /// `10.1.0.2:40000`; an echo has its identifier in place of a port.
     public var source: String
     public var target: String
-    /// The pods at its ends, `namespace/name`; empty: no pod that is known.
+    /// The pods at its ends, `namespace/name`; `reserved:unmanaged`: an address of the Nodes'
+    /// podCIDRs that no Pod is known to have; empty: no pod.
     public var sourcePod: String
     public var targetPod: String
     /// `captured`, `dialled`, `own`, `translated`, `translated back`.
@@ -72,8 +73,8 @@ public struct IPCacheItem: Codable, Sendable, Equatable {
     public var identity: UInt32
     /// `reserved:host` and the like, a pod's name, or empty.
     public var name: String
-    /// What the identity stands for: `pod`, `host` or `world`, then the labels and the block by
-    /// which policies tell it from the others.
+    /// What the identity stands for: `pod`, `host`, `world` or `unmanaged`, then the labels and
+    /// the block by which policies tell it from the others.
     public var labels: [String]
 
     public init(prefix: String, identity: UInt32, name: String = "", labels: [String] = []) {

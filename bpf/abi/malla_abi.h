@@ -326,7 +326,8 @@ MALLA_ABI_SIZE(struct malla_exclude, 28);
 
 /*
  * Who is at an address, as policies see it. Labels' identities begin at 256; a CIDR's may carry
- * MALLA_IDENTITY_LOCAL. REMOTE_NODE is a name only: another node is an address like others.
+ * MALLA_IDENTITY_LOCAL. Names only: REMOTE_NODE, since another node is an address like others;
+ * HEALTH; UNMANAGED, which the agent tells by the address.
  */
 enum malla_reserved_identity {
 	MALLA_IDENTITY_UNKNOWN = 0, /* in malla_policy: any other IPv4 peer */

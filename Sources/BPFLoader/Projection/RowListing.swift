@@ -9,6 +9,10 @@ public struct IdentityEntry: Sendable, Equatable {
     /// Of the address's own family: 0...32 or 0...128.
     public var prefixBits: Int
     public var identity: UInt32
+
+    public var block: IPPrefix {
+        IPPrefix(address, length: UInt8(prefixBits + (address.isIPv4 ? 96 : 0)))
+    }
 }
 
 /// A row of malla_policy, or what a set says where none matches.

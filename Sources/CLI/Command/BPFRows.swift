@@ -52,12 +52,17 @@ extension BPF {
                     ],
                     rows: items.map { item in
                         [
-                            Cell(item.protocol), Cell(item.source), Cell(item.target),
+                            Cell(item.protocol), Cell(end(item.source, item.sourcePod)),
+                            Cell(end(item.target, item.targetPod)),
                             Cell(item.kind), Cell(item.state), Cell(item.bytesSent),
                             Cell(item.bytesReceived), Cell("\(item.idleSeconds) s"),
                             Cell("\(item.remainingSeconds) s"), note(item),
                         ]
                     })
+            }
+
+            private static func end(_ address: String, _ pod: String) -> String {
+                pod == "reserved:unmanaged" ? address + " (unmanaged)" : address
             }
 
             private static func note(_ item: FlowItem) -> Cell {
@@ -111,7 +116,9 @@ extension BPF {
         static let configuration = CommandConfiguration(
             commandName: "ipcache", abstract: "Lists who is at which addresses.",
             discussion: """
-                The longest prefix decides. An address without a row is the world's.
+                The longest prefix decides. An address without a row is the world's; policies \
+                know `reserved:unmanaged` by its address as well: the Nodes' podCIDRs, as far as \
+                no Pod is known there.
 
                 EXAMPLES
                   malla bpf ipcache
@@ -207,15 +214,18 @@ extension BPF {
         }
 
         static func table(_ items: [IPCacheItem]) -> Table {
-            let groups = Dictionary(grouping: items, by: \.identity).sorted { $0.key < $1.key }
+            // What is unmanaged shares its number with the world around it.
+            let groups = Dictionary(grouping: items) {
+                [UInt64($0.identity), $0.name == "reserved:unmanaged" ? 1 : 0]
+            }.sorted { $0.key.lexicographicallyPrecedes($1.key) }
             return Table(
                 [
                     .init("IDENTITY", .right), .init("PREFIXES", .right), .init("NAME"),
                     .init("FIRST"), .init("STANDS FOR"),
                 ],
-                rows: groups.map { identity, rows in
+                rows: groups.map { _, rows in
                     [
-                        Cell(identity), Cell(rows.count), Cell(name(rows)),
+                        Cell(rows[0].identity), Cell(rows.count), Cell(name(rows)),
                         Cell(rows[0].prefix), Cell(rows[0].labels.joined(separator: ",")),
                     ]
                 })

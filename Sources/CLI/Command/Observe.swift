@@ -160,7 +160,10 @@ struct Observe: ParsableCommand {
         let port = isSource ? item.sourcePort : item.targetPort
         let host = pod.isEmpty ? (address.contains(":") ? "[\(address)]" : address) : pod
         let service = isSource || item.targetService.isEmpty ? "" : " (\(item.targetService))"
+        let labels = isSource ? item.sourceLabels : item.targetLabels
+        let isUnmanaged = ["unmanaged", "reserved:unmanaged"].contains(labels.first)
         return (port == 0 ? host : "\(host):\(port)") + service
+            + (isUnmanaged ? " (unmanaged)" : "")
     }
 
     private static func why(_ item: FlowEventItem) -> String {

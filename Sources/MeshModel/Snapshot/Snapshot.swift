@@ -121,6 +121,7 @@ public final class Snapshot: Sendable {
     public let tunnelPeers: TunnelPeers
     /// Pod address to index into `mesh.workloads`.
     public let workloadsByAddress: [IPAddress: Int]
+    public let podBlocks: PodBlocks
     /// Where the ports of each service begin in `ports`.
     let firstPorts: [Int]
 
@@ -145,6 +146,7 @@ public final class Snapshot: Sendable {
         policy = previous.policy
         peerModes = previous.peerModes
         tunnelPeers = previous.tunnelPeers
+        podBlocks = previous.podBlocks
         workloadsByAddress = previous.workloadsByAddress
         firstPorts = previous.firstPorts
     }
@@ -170,6 +172,7 @@ public final class Snapshot: Sendable {
         self.policy = policy
         peerModes = PeerModes(mesh.peerAuthentications, rootNamespace: mesh.rootNamespace)
         tunnelPeers = TunnelPeers(mesh.nodes)
+        podBlocks = PodBlocks(mesh.nodes)
         var captures: [SocketAddress: PortIndex] = [:]
         var inbounds: [IPAddress: PortIndex] = [:]
         for (index, port) in ports.enumerated() where port.isInbound {

@@ -11,11 +11,12 @@ extension Agent {
     func flowItems() -> [FlowItem] {
         guard let loaded = datapath.datapath else { return [] }
         let pods = podNames()
+        func name(_ address: IPAddress) -> String { pods[address] ?? unmanaged(address) ?? "" }
         return loaded.flowEntries(countMax: Self.flowsListedMax).map { flow in
             FlowItem(
                 protocol: Self.protocolName(flow.protocolNumber), source: "\(flow.source)",
-                target: "\(flow.target)", sourcePod: pods[flow.source.address] ?? "",
-                targetPod: pods[flow.target.address] ?? "", kind: flow.kind, state: flow.state,
+                target: "\(flow.target)", sourcePod: name(flow.source.address),
+                targetPod: name(flow.target.address), kind: flow.kind, state: flow.state,
                 packetsSent: flow.packets.0, packetsReceived: flow.packets.1,
                 bytesSent: flow.bytes.0, bytesReceived: flow.bytes.1,
                 idleSeconds: Int(flow.idle.components.seconds),
@@ -37,15 +38,35 @@ extension Agent {
     func ipcacheItems() -> [IPCacheItem] {
         guard let loaded = datapath.datapath else { return [] }
         let pods = podNames()
-        let labels = Dictionary(
-            (snapshot?.policy.identities ?? []).map { ($0.number, $0.words) },
+        let identities = Dictionary(
+            (snapshot?.policy.identities ?? []).map { ($0.number, $0) },
             uniquingKeysWith: { first, _ in first })
-        return loaded.identityEntries().map { row in
-            IPCacheItem(
-                prefix: "\(row.address)/\(row.prefixBits)", identity: row.identity,
+        var unmanaged = Set(snapshot?.podBlocks.all ?? [])
+        var items = loaded.identityEntries().map { row in
+            let identity = identities[row.identity]
+            if identity?.kind == .world, snapshot?.podBlocks.contain(row.block) == true {
+                unmanaged.remove(row.block)
+                return unmanagedItem("\(row.block)", row.identity, identity)
+            }
+            return IPCacheItem(
+                prefix: "\(row.block)", identity: row.identity,
                 name: Self.reserved[row.identity].map { "reserved:" + $0 } ?? pods[row.address]
-                    ?? "", labels: labels[row.identity] ?? [])
-        }.sorted { $0.prefix < $1.prefix }
+                    ?? "", labels: identity?.words ?? [])
+        }
+        // Blocks without a row: they have that of what is around them.
+        items += unmanaged.map { block in
+            let number = snapshot?.policy.identity(of: block.address) ?? 0
+            return unmanagedItem("\(block)", number, identities[number])
+        }
+        return items.sorted { $0.prefix < $1.prefix }
+    }
+
+    private func unmanagedItem(
+        _ prefix: String, _ number: UInt32, _ identity: PolicyIdentity?
+    ) -> IPCacheItem {
+        IPCacheItem(
+            prefix: prefix, identity: number, name: "reserved:unmanaged",
+            labels: identity.map(Self.unmanagedWords) ?? [])
     }
 
     func policyRowItems() -> [PolicyRowItem] {
@@ -117,8 +138,21 @@ extension Agent {
         }
     }
 
-    /// Source: enum malla_reserved_identity. `unmanaged`, `health` and `remote-node` are names
-    /// only: every pod is known by its labels, and a node is an address like others.
+    private func unmanaged(_ address: IPAddress) -> String? {
+        snapshot?.isUnmanaged(address) == true ? "reserved:unmanaged" : nil
+    }
+
+    /// Of an address of the nodes' blocks that no Pod is known to have: policies know it by its
+    /// address, as the world.
+    static let unmanagedName: String? = reserved[3]
+
+    static func unmanagedWords(_ identity: PolicyIdentity) -> [String] {
+        ["unmanaged"] + identity.words.dropFirst()
+    }
+
+    /// Source: enum malla_reserved_identity. `unmanaged` is told by the address and no row bears
+    /// its number; `health` and `remote-node` are names only: the agent's probes are the node's
+    /// own, and another node is an address like others.
     private static let reserved: [UInt32: String] = [
         1: "host", 2: "world", 3: "unmanaged", 4: "health", 6: "remote-node", 9: "world-ipv4",
         10: "world-ipv6",

@@ -136,6 +136,10 @@ extension PolicyTraceItem {
             let pod = snapshot.workloadsByAddress[address].map { snapshot.mesh.workloads[$0].name }
             return pod.map(\.description) ?? address.description
         }
+        let unmanaged = [trace.source, trace.target].filter(snapshot.isUnmanaged).map {
+            "\($0) is unmanaged: no Pod is known to have it"
+        }
+        let notes = (trace.note.isEmpty ? [] : [trace.note]) + unmanaged
         let sides: [(PolicyDirection, PolicyTrace.Side?)] = [
             (.egress, trace.egress), (.ingress, trace.ingress),
         ]
@@ -143,7 +147,7 @@ extension PolicyTraceItem {
             from: title(trace.source), to: title(trace.target),
             source: trace.source.description, target: trace.target.description,
             protocol: question.name, port: Int(trace.port), verdict: trace.verdict.rawValue,
-            note: trace.note,
+            note: notes.joined(separator: "; "),
             sides: sides.compactMap { direction, side in
                 side.map { side in
                     Side(
@@ -164,11 +168,13 @@ extension PolicyTraceItem.Side {
         let pod = snapshot.mesh.workloads[side.workload]
         let identity = snapshot.policy.identity(numbered: side.peer)
         let decision = side.decision
+        let isUnmanaged = snapshot.isUnmanaged(side.peerAddress)
         self.init(
             direction: direction.rawValue, pod: pod.name.description, node: pod.node,
             verdict: decision.isAllowed ? "allowed" : decision.isAudited ? "audited" : "denied",
             rule: side.rule.description, policies: side.policies, peerIdentity: Int(side.peer),
-            peerLabels: identity?.words ?? ["unknown"],
+            peerLabels: identity.map { isUnmanaged ? Agent.unmanagedWords($0) : $0.words }
+                ?? ["unknown"],
             nearest: nearest?.rule.description ?? "", why: nearest?.why ?? "")
     }
 }

@@ -45,10 +45,12 @@ final class FlowNames: Sendable {
             protocol: Agent.protocolName(event.protocolNumber),
             source: "\(event.source.address)", sourcePort: Int(event.source.port),
             sourcePod: pod(event.source.address), sourceIdentity: Int(event.sourceIdentity),
-            sourceLabels: labels(event.sourceIdentity), target: "\(event.target.address)",
+            sourceLabels: labels(event.sourceIdentity, event.source.address),
+            target: "\(event.target.address)",
             targetPort: Int(event.target.port), targetPod: pod(event.target.address),
             targetService: services[event.target.address]?.description ?? "",
-            targetIdentity: Int(event.targetIdentity), targetLabels: labels(event.targetIdentity),
+            targetIdentity: Int(event.targetIdentity),
+            targetLabels: labels(event.targetIdentity, event.target.address),
             ruleNumber: Int(event.rule), packets: Int(event.packets))
         if event.interface != 0, let pod = pods[event.interface] { item.sourcePod = pod }
         if event.isPolicys { decide(event, &item, before) }
@@ -60,11 +62,13 @@ final class FlowNames: Sendable {
         snapshot.workloadsByAddress[address].map { "\(snapshot.mesh.workloads[$0].name)" } ?? ""
     }
 
-    private func labels(_ number: UInt32) -> [String] {
+    private func labels(_ number: UInt32, _ address: IPAddress) -> [String] {
+        let isUnmanaged = snapshot.isUnmanaged(address)
         guard let identity = identities[number] else {
-            return Agent.reservedName(number).map { ["reserved:" + $0] } ?? []
+            return (isUnmanaged ? Agent.unmanagedName : Agent.reservedName(number))
+                .map { ["reserved:" + $0] } ?? []
         }
-        return identity.words
+        return isUnmanaged ? Agent.unmanagedWords(identity) : identity.words
     }
 
     // MARK: Who decided

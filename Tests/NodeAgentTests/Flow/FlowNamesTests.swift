@@ -102,6 +102,30 @@ struct FlowNamesTests {
         #expect(item.targetService == "shop/api" && item.rule == "" && item.policies == [])
     }
 
+    @Test func `an address of the nodes' blocks without a Pod is unmanaged, whatever its number`() {
+        let block = IPPrefix("10.1.0.0/16")!
+        let mesh = Mesh(
+            nodes: [
+                Node(
+                    name: "n2", addresses: [IPAddress("10.0.0.2")!],
+                    podBlocks: [block, IPPrefix("fd00:1::/64")!])
+            ], workloads: [Self.pod("web", Self.web)])
+        let snapshot = SnapshotCompiler.compile(mesh, node: "n1", version: 1)
+        for (address, isUnmanaged) in [
+            ("10.1.7.7", true), ("fd00:1::7", true), ("10.1.0.2", false), ("10.2.0.1", false),
+            ("fd00:2::7", false), ("10.0.0.2", false), ("::7", false),
+        ] {
+            #expect(snapshot.isUnmanaged(IPAddress(address)!) == isUnmanaged, "\(address)")
+        }
+        let names = FlowNames(snapshot)
+        var event = Self.event(
+            to: IPAddress("10.1.7.7")!, .egress, .allowed, "pass", isPolicys: false)
+        for (number, labels) in [(UInt32(9), ["unmanaged"]), (0, ["reserved:unmanaged"])] {
+            event.targetIdentity = number
+            #expect(names.item(event, before: nil).targetLabels == labels)
+        }
+    }
+
     @Test func `an admitted flow that no policy concerns says so`() {
         let item = Self.item(Self.event(to: Self.web, .ingress, .allowed, "pass"))
         #expect(item.rule == "no policy (ingress)")
