@@ -1,3 +1,4 @@
+import Glibc
 import TestSupport
 import Testing
 
@@ -96,6 +97,53 @@ struct HoldTests {
         let objects = try Command.shell("cat \(bed.configuration)/bed.yaml")
         try bed.configure("bed.yaml", objects.replacing("lxc-late", with: "lxc-other"))
         #expect(try run(-6) == "denied [] served 2\n", "\(agent.text)")
+    }
+
+    /// whose link is taken off, and which program closes alone what needs an answer
+    @Test(arguments: [("from_socket", "to_socket"), ("to_socket", "from_socket")])
+    func `nothing is answered while one of its programs is off, and it is put back under load`(
+        _ gone: String, _ left: String
+    ) throws {
+        let bed = try Testbed("n1: near, late, calm")
+        defer { bed.close() }
+        let (node, near, late) = (bed[node: "n1"], bed["near"], bed["late"])
+        _ = try near.serve()
+        _ = try near.start("server", ["/usr/bin/python3", "-c", Self.server])
+        try bed.describe([])
+        try late.unplug()
+        let agent = try node.startAgent()
+        let traffic = try SteadyTraffic(bed, client: "calm", servers: ["near"], dials: [])
+        func run() throws -> String {
+            try late.run(["/usr/bin/python3", "-c", Self.client, "2", near.v4, near.v6]).output
+        }
+        func refused(_ hook: String) throws -> Double {
+            try node.metric("malla_datapath_verdicts_total{hook=\"\(hook)\",reason=\"not_ready\"}")
+        }
+
+        // Nobody repairs for as long as it is tried.
+        let child = try #require(node.child(of: agent))
+        kill(child, SIGSTOP)
+        try Command.shell("bpftool link detach pinned \(node.bpffs)/malla/v*/link/cgroup_\(gone)")
+        // The object names another interface.
+        try late.plug(as: "lxc-other")
+        #expect(try run() == "denied [] served 0\n", "\(agent.text)")
+        kill(child, SIGCONT)
+
+        try eventually("it is repaired: \(agent.text)", within: 8) {
+            try node.metric("malla_repairs_total{what=\"link\"}") == 1
+        }
+        #expect(try refused(left) > 0 && refused(gone) == 0, "it was off")
+        #expect(agent.text.contains("at cgroup \(node.cgroup) was detached"), "\(agent.text)")
+        #expect(try node.malla("status").output.contains("REPAIRED"))
+        #expect(try run() == "denied [] served 0\n", "\(agent.text)")
+        if gone == "from_socket" { #expect(try refused(gone) > 0, "it holds again") }
+        let objects = try Command.shell("cat \(bed.configuration)/bed.yaml")
+        try bed.configure("bed.yaml", objects.replacing("lxc-late", with: "lxc-other"))
+        try eventually("it is served: \(agent.text)") {
+            try late.curl("http://\(near.v4):8080/", seconds: 1).status == 200
+        }
+        let outcome = try traffic.stop()
+        #expect(outcome.faults.isEmpty && outcome.echoes > 0, "\(outcome.faults.prefix(20))")
     }
 
     @Test func `a second interface of a pod that is ready is not held`() throws {

@@ -36,6 +36,8 @@ struct RepairTests {
         ("link", "a pod's program detached", true),
         ("link", "a cgroup's program detached", true),
         ("link", "the engine's program detached", true),
+        ("link", "the engine's lookup detached", true),
+        ("link", "the programs that hold new pods detached", true),
         ("link", "an uplink's programs detached", true),
         ("program", "a pod's program replaced by another", true),
         // Its flows belong to the interface that is gone: a pod that is set up again has none.
@@ -81,6 +83,9 @@ struct RepairTests {
             #expect(uplinks.count == 3, "\(pins)")
             for pin in uplinks { try detach(mesh, String(pin)) }
         case "a cgroup's program detached": try detach(mesh, "cgroup_connect4")
+        case "the engine's lookup detached": try detach(mesh, "to_listener")
+        case "the programs that hold new pods detached":
+            for pin in ["cgroup_from_socket", "cgroup_to_socket"] { try detach(mesh, pin) }
         case "the engine's program detached":
             let pins = try Command.shell("ls \(mesh.node.bpffs)/malla/v*/link")
             for pin in pins.split(separator: "\n") where pin.hasPrefix("from_engine_") {
@@ -163,6 +168,37 @@ struct RepairTests {
         }
         #expect(try Self.repairs(mesh, what) == once, "again and again: \(mesh.logs)")
         #expect(try mesh.node.metric("malla_datapath_problems") == 0)
+    }
+
+    @Test func `without its lookup the engine gets nothing new, and nothing goes past it`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        let urls = SmallMesh.engineNear.urls
+        for url in urls { #expect(try mesh.client.curl(url).status == 200) }
+        let slow = try Self.startSlowClient(mesh)
+        let traffic = try SteadyTraffic(
+            mesh.bed, client: "client", servers: ["far"], dials: [SmallMesh.kernelFar.v4])
+        try eventually("the load flows") { slow.text.split(separator: "\n").count > 5 }
+
+        // Nobody repairs for as long as it is tried; nobody answers on what is open either.
+        let child = try #require(mesh.node.child(of: mesh.agents[0]))
+        kill(child, SIGSTOP)
+        let served = try mesh.quiet.near.requests()
+        try Self.cause("the engine's lookup detached", mesh)
+        for url in urls + urls { try EngineAbsence.expectRefusal(mesh.client, url) }
+        #expect(try mesh.quiet.near.requests() == served, "past the engine")
+        kill(child, SIGCONT)
+
+        try eventually("it is repaired: \(mesh.logs)", within: Self.patience) {
+            try Self.repairs(mesh, "link") == 1
+        }
+        #expect(mesh.logs.contains("malla_listener at netns engine was detached"), "\(mesh.logs)")
+        #expect(try mesh.node.malla("status").output.contains("REPAIRED"))
+        for url in urls { #expect(try mesh.client.curl(url).status == 200, "\(mesh.logs)") }
+        #expect(slow.wait(seconds: 30) == 0, "\(slow.text.suffix(300))\n\(mesh.logs)")
+        #expect(slow.text.split(separator: "\n").allSatisfy { $0 == "200" }, "\(slow.text)")
+        let outcome = try traffic.stop()
+        #expect(outcome.faults.isEmpty && outcome.bytes > 0, "\(outcome.faults.prefix(20))")
     }
 
     @Test func `a pod whose program is gone reaches no captured service past the engine`() throws {
