@@ -42,11 +42,16 @@ public struct ServiceRowItem: Codable, Sendable, Equatable {
         public var positions: Int
         /// By slot.
         public var endpoints: [String]
+        /// Of each endpoint; left out where all have the same.
+        public var weights: [Int]?
 
-        public init(id: UInt32, positions: Int = 0, endpoints: [String] = []) {
+        public init(
+            id: UInt32, positions: Int = 0, endpoints: [String] = [], weights: [Int]? = nil
+        ) {
             self.id = id
             self.positions = positions
             self.endpoints = endpoints
+            self.weights = weights
         }
     }
 }

@@ -46,6 +46,47 @@ struct ServiceRowsTests {
         #expect(Self.counts(second) == [4, 8, 4])
     }
 
+    @Test func `a weight is in the table, in the row and in the listing, and goes from all three`()
+        throws
+    {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = Self.snapshot(services: 1, endpoints: 3, isDual: false).mesh
+        let key = malla_end(SocketAddress(IPAddress("10.96.0.0")!, 80), .tcp)
+        let rounds = [([1, 1, 1], 170), ([8, 1, 1], 407), ([8, 0, 0], 0), ([5, 5, 5], 170)]
+        for (weights, share) in rounds {
+            for (end, weight) in weights.enumerated() {
+                mesh.services[0].ports[0].endpoints[end].weight = UInt16(weight)
+            }
+            _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+            let held = Self.row(rows, key)
+            let row = try #require(held)
+            let isWeighted = weights == [8, 1, 1]
+            #expect((row.flags & UInt32(MALLA_SERVICE_WEIGHTED) != 0) == isWeighted, "\(weights)")
+            let first = rows.entries().first?.inside
+            let listed = try #require(first)
+            #expect(listed.endpoints.count == weights.count { $0 > 0 })
+            #expect(listed.weights == (isWeighted ? [8, 1, 1] : []))
+            let count = Self.positions(rows, row.inside).count { $0 == 0 }
+            #expect(abs(count - share) <= 1, "\(weights): \(count) positions of slot 0")
+        }
+    }
+
+    /// The slots of a group's table, as the kernel has it.
+    private static func positions(
+        _ rows: borrowing ServiceRows, _ group: malla_group
+    ) -> [UInt8] {
+        let bytes: [UInt8] = (0...group.positions / UInt32(MALLA_MAGLEV_BYTES)).flatMap { piece in
+            let key = malla_maglev_key(group: group.id, piece: piece)
+            var value =
+                rows.maps.pieces.value(of: key, placeholder: malla_maglev())
+                ?? malla_maglev()
+            // The record is bytes and nothing else.
+            return unsafe withUnsafeBytes(of: &value) { unsafe [UInt8]($0) }
+        }
+        return Array(bytes.prefix(Int(group.positions)))
+    }
+
     @Test func `no service leaves no row`() throws {
         let place = try BPFMount()
         var rows = try ServiceRows(place.load())

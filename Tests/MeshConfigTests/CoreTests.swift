@@ -51,6 +51,44 @@ struct CoreTests {
         #expect(result.diagnostics.isEmpty == (failsClosed != nil))
     }
 
+    /// annotation, the weights of the slice's and of the selected endpoint; nil: it is refused
+    static let weights: [(String, UInt16?)] = [
+        ("", 1), ("malla.io/weight: \"0\"", 0), ("malla.io/weight: \"256\"", 256),
+        ("malla.io/weight: \"257\"", nil), ("malla.io/weight: heavy", nil),
+        ("malla.io/weight: \"-1\"", nil), ("malla.io/weight: \"1.5\"", nil),
+        ("malla.io/weight: \"\"", nil),
+    ]
+
+    @Test(arguments: weights) func `a pod says its share, wherever its address is from`(
+        _ annotation: String, _ weight: UInt16?
+    ) throws {
+        let result = try TestDirectory.load(
+            """
+            {apiVersion: v1, kind: Pod, metadata: {name: p, labels: {app: p},
+             annotations: {\(annotation)}}, status: {podIP: 10.0.0.1}}
+            ---
+            {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 10.96.0.1,
+             selector: {app: p}, ports: [{port: 80}]}}
+            ---
+            {apiVersion: v1, kind: Service, metadata: {name: b}, spec: {clusterIP: 10.96.0.2,
+             ports: [{port: 80}]}}
+            ---
+            {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
+             metadata: {name: b-1, labels: {kubernetes.io/service-name: b}}, ports: [{port: 80}],
+             endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]}
+            """)
+        let found = result.mesh.services.map { $0.ports[0].endpoints.map(\.weight) }
+        guard let weight else {
+            let problem = try #require(result.diagnostics.first)
+            #expect(problem.object == "Pod default/p" && found == [[], [1, 1]])
+            #expect(problem.field == "metadata.annotations[malla.io/weight]")
+            #expect(problem.message.contains("an integer in 0...256"), "\(problem)")
+            return
+        }
+        #expect(found == [[weight], [weight, 1]])
+        #expect(result.diagnostics.isEmpty)
+    }
+
     /// labels of the namespace, labels of the pod, whether it is in the mesh
     static let members: [(String, String, Bool)] = [
         ("{}", "{}", true),

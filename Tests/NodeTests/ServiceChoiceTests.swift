@@ -116,6 +116,95 @@ struct ServiceChoiceTests {
         try Self.expect(["near", "far"], mesh, "no hint for this node's zone: all")
     }
 
+    /// Forty calls one after another: how many each pod has answered.
+    private static let tally = """
+        import collections, http.client, sys
+        pods = collections.Counter()
+        for _ in range(40):
+            link = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=5)
+            link.request("GET", "/")
+            pods[link.getresponse().getheader("x-pod")] += 1
+            link.close()
+        print(pods["near"], pods["far"], len(pods))
+        """
+
+    /// Of forty calls, how many near has answered; far all others.
+    private static func near(_ outcome: Outcome) throws -> Int {
+        let numbers = outcome.output.split { $0 == " " || $0 == "\n" }.compactMap { Int($0) }
+        try #require(numbers.count == 3 && numbers[0] + numbers[1] == 40, "\(outcome)")
+        return numbers[0]
+    }
+
+    private static func weigh(_ bed: Testbed, _ pod: String, _ weight: Int) throws {
+        try edit(bed, "Pod", pod) { text in
+            let own = "malla.io/interface: lxc-\(pod)"
+            let end = text.range(of: own).map { text[$0.upperBound...].prefix { $0 != "}" } } ?? ""
+            return text.replacing(own + end, with: own + ", malla.io/weight: \"\(weight)\"")
+        }
+    }
+
+    /// whether the engine has the service
+    @Test(arguments: [false, true])
+    func `a pod's weight is its share of new connections, on every way to it; of 0 it has none`(
+        _ isCaptured: Bool
+    ) throws {
+        let mesh = try OpenMesh.running(Self.both("")) { bed in
+            try Self.weigh(bed, "near", 19)
+            if isCaptured {
+                try bed.route("web", of: "web", rules: "- backendRefs: [{name: web, port: 80}]")
+            }
+        }
+        defer { mesh.close() }
+        let ask = ["/usr/bin/python3", "-c", Self.tally]
+        var ways: [(String, [String])] = []
+        for host in ["10.96.0.1", "fd00:96::1"] {
+            let words = ask + [host, "80"]
+            ways.append(("at the socket", mesh.bed["client"].chain(words)))
+            // In the pod's network namespace, but in no cgroup of the mesh.
+            let namespace = mesh.bed.namespace("client")
+            ways.append(("at the interface", ["nsenter", "--net=" + namespace] + words))
+        }
+        for host in ["10.76.0.1", "fd00:76::1"] {
+            let namespace = mesh.bed.namespace(Topology.fabric)
+            ways.append(
+                ("from outside", ["nsenter", "--net=" + namespace] + ask + [host, "30080"]))
+        }
+        var all = 0
+        for (way, words) in ways {
+            let near = try Self.near(Command.run(words))
+            // 38 are its share; without weights it were 20.
+            #expect(near >= 28, "\(way): \(near) of 40\n\(mesh.counters)")
+            all += near
+        }
+        #expect(all < 40 * ways.count, "far has its share")
+        let rows = try mesh.node.malla("bpf", "services").output
+        for word in ["(19)", "(1)", "weighted"] { #expect(rows.contains(word), "\(rows)") }
+
+        // Of what the engine has, each call goes anew.
+        let client = try mesh.bed["client"].start(
+            "tcp", ServiceTrafficTests.patientConnection + ["10.96.0.1"])
+        try eventually("it is connected: \(client.text)") { client.text.contains("x-pod: ") }
+        let held = client.text.contains("x-pod: near") ? "near" : "far"
+        let other = held == "near" ? "far" : "near"
+        try Self.weigh(mesh.bed, held, 0)
+        try Self.expect([other], mesh, "weight 0")
+        for (way, words) in ways {
+            let near = try Self.near(Command.run(words))
+            #expect(near == (other == "near" ? 40 : 0), "\(way)\n\(mesh.counters)")
+        }
+        func answers() -> Int { client.text.components(separatedBy: "x-pod: ").count }
+        let before = answers()
+        try eventually("what is open goes on: \(client.text.suffix(300))") {
+            answers() > before + 2
+        }
+        if !isCaptured { #expect(!client.text.contains("x-pod: \(other)")) }
+        let uses = try mesh.node.malla("services", "--endpoints").output
+        #expect(uses.contains("weight 0"), "\(uses)")
+        try Self.weigh(mesh.bed, other, 0)
+        let nobody = isCaptured ? "curl 0" : "curl \(OpenMesh.refused)"
+        try Self.expect([nobody], mesh, "nobody takes any")
+    }
+
     @Test func `who is not ready is not served, unless the service publishes it`() throws {
         let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
         defer { mesh.close() }

@@ -10,6 +10,8 @@ public struct ServiceEntry: Sendable {
         public var id: UInt32
         public var positions: Int
         public var endpoints: [SocketAddress]
+        /// Of each; empty where all have the same.
+        public var weights: [UInt16]
     }
 
     public var end: SocketAddress
@@ -29,6 +31,7 @@ public struct ServiceEntry: Sendable {
 extension ServiceRows {
     func entries() -> [ServiceEntry] {
         var found: [ServiceEntry] = []
+        let weighted = weightedGroups
         maps.services.walk { key, row in
             let owner = self.owner(of: key)
             found.append(
@@ -36,7 +39,7 @@ extension ServiceRows {
                     end: key.socket,
                     transport: key.protocol == TransportProtocol.udp.number ? .udp : .tcp,
                     owner: owner?.owner, isHostPort: owner?.isHostPort ?? false,
-                    inside: entry(row.inside), outside: entry(row.outside),
+                    inside: entry(row.inside, weighted), outside: entry(row.outside, weighted),
                     flags: Self.names(row.flags), affinitySeconds: Int(row.affinity_seconds)))
         }
         return found.sorted {
@@ -45,14 +48,20 @@ extension ServiceRows {
         }
     }
 
-    private func entry(_ group: malla_group) -> ServiceEntry.Group {
+    private func entry(
+        _ group: malla_group, _ weighted: [UInt32: GroupRows]
+    ) -> ServiceEntry.Group {
         let ends = (0..<group.endpoints).compactMap { slot in
             maps.endpoints.value(
                 of: malla_endpoint_key(group: group.id, slot: slot), placeholder: malla_end())?
                 .socket
         }
+        let slots = weighted[group.id]?.slots ?? []
+        let weights = Dictionary(
+            slots.map { ($0.address, $0.weight) }, uniquingKeysWith: { first, _ in first })
         return ServiceEntry.Group(
-            id: group.id, positions: Int(group.positions), endpoints: ends)
+            id: group.id, positions: Int(group.positions), endpoints: ends,
+            weights: slots.isEmpty ? [] : ends.map { weights[$0] ?? 1 })
     }
 
     private static func names(_ flags: UInt32) -> [String] {

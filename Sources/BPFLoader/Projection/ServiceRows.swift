@@ -119,6 +119,12 @@ struct ServiceRows: ~Copyable {
     /// Whose the row of this key is; `nil`: an agent's before this one, or nobody's.
     func owner(of key: malla_end) -> FrontName? { rows[key]?.owner }
 
+    /// Those whose endpoints differ in weight, by number.
+    var weightedGroups: [UInt32: GroupRows] {
+        let groups = fronts.values.filter(\.plan.isWeighted).flatMap { [$0.cluster, $0.local] }
+        return Dictionary(groups.compactMap { $0.map { ($0.id, $0) } }, uniquingKeysWith: { $1 })
+    }
+
     /// Rows of the maps, for the agent's metrics.
     func usage() -> [MapUsage] {
         let ranges = fronts.values.reduce(0) { $0 + $1.plan.sourceRanges.count }

@@ -11,7 +11,7 @@ extension BPF {
                 node itself, OUTSIDE those for others (`-`: not served to them), each with the \
                 number of its group. FLAGS: `captured` by the engine for pods in the mesh, \
                 `ranged` by source, `this-node`: other nodes' addresses are left to them, \
-                `weighted`.
+                `weighted`: the endpoints' weights stand in brackets.
 
                 EXAMPLES
                   malla bpf services
@@ -44,8 +44,11 @@ extension BPF {
 
         private static func text(_ group: ServiceRowItem.Group) -> String {
             guard group.id != 0 else { return "" }
-            return "#\(group.id) "
-                + (group.endpoints.isEmpty ? "none" : group.endpoints.joined(separator: ","))
+            let ends = group.endpoints.enumerated().map { slot, end in
+                guard let weights = group.weights, slot < weights.count else { return end }
+                return "\(end) (\(weights[slot]))"
+            }
+            return "#\(group.id) " + (ends.isEmpty ? "none" : ends.joined(separator: ","))
         }
     }
 }

@@ -2,6 +2,7 @@
 // away for the service's time. Who is not remembered draws (ClientAffinity), so that workers that
 // know nothing of each other choose the same.
 
+internal import Glibc
 internal import MeshModel
 
 extension Worker {
@@ -35,16 +36,27 @@ extension Worker {
         _ link: Link, _ snapshot: Snapshot, _ range: Range<Int>, _ family: AddressFamily
     ) -> Int {
         var (found, highest, suits) = (-1, UInt64(0), false)
+        let isWeighted = snapshot.ports[Int(link.it.port)].weightTotal > 0
         for index in range where isOpen(link, snapshot, index) {
             let isBetter = self.suits(link, snapshot, index, family)
             if suits, !isBetter { continue }
-            let draw = ClientAffinity.draw(
-                link.it.peer.address, snapshot.endpoints[index].address)
+            let end = snapshot.endpoints[index]
+            var draw = ClientAffinity.draw(link.it.peer.address, end.address)
+            if isWeighted { draw = Self.weighed(draw, end.weight) }
             if found < 0 || isBetter != suits || draw > highest {
                 (found, highest, suits) = (index, draw, isBetter)
             }
         }
         return found
+    }
+
+    /// A number of which the endpoint's is the highest as often as its weight asks. What is greater
+    /// than zero has the order of its bits.
+    ///
+    /// - Source: weighted rendezvous hashing (Schindelhauer and Schomaker, 2005).
+    static func weighed(_ draw: UInt64, _ weight: UInt16) -> UInt64 {
+        let share = (Double(draw >> 11) + 0.5) / 9_007_199_254_740_992
+        return (Double(weight) / -log(share)).bitPattern
     }
 
     /// It is not known to be of no use for this request.

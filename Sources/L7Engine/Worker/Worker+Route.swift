@@ -200,21 +200,18 @@ extension Worker {
             let own = affine(link, snapshot, range, family)
             if own >= 0 { return own }
         }
-        let size = UInt64(range.count)
         // The less busy of two that suit; a few throws of the dice, and only then a walk.
-        let slot = Int(link.it.configSlot)
+        let weights = snapshot.ports[Int(link.it.port)].weightTotal
         var first = -1
         for _ in 0..<8 {
-            let index = range.lowerBound + Int(nextRandom() % size)
+            let index = draw(snapshot, range, weights)
             guard index != first, suits(link, snapshot, index, family) else { continue }
-            if first >= 0 {
-                return configs[slot].busy[index] < configs[slot].busy[first] ? index : first
-            }
+            if first >= 0 { return lessBusy(link, snapshot, first, index) }
             first = index
         }
         if first >= 0 { return first }
         // The family gives way before policies do.
-        let offset = Int(nextRandom() % size)
+        let offset = Int(nextRandom() % UInt64(range.count))
         var (admitted, untried) = (-1, range.lowerBound + offset)
         for step in 0..<range.count {
             let index = range.lowerBound + (offset + step) % range.count
@@ -223,6 +220,28 @@ extension Worker {
             if !wasTried(link, index) { untried = index }
         }
         return admitted >= 0 ? admitted : untried
+    }
+
+    /// - Parameter weights: their sum; 0: all are alike.
+    @inline(__always)
+    private func draw(_ snapshot: Snapshot, _ range: Range<Int>, _ weights: UInt64) -> Int {
+        if weights == 0 { return range.lowerBound + Int(nextRandom() % UInt64(range.count)) }
+        var at = nextRandom() % weights
+        for index in range.dropLast() {
+            let weight = UInt64(snapshot.endpoints[index].weight)
+            if at < weight { return index }
+            at -= weight
+        }
+        return range.upperBound - 1
+    }
+
+    /// Measured by their weights; the first one if they are as busy.
+    @inline(__always)
+    private func lessBusy(_ link: Link, _ snapshot: Snapshot, _ first: Int, _ second: Int) -> Int {
+        let slot = Int(link.it.configSlot)
+        let (one, other) = (configs[slot].busy[first], configs[slot].busy[second])
+        let weights = (snapshot.endpoints[first].weight, snapshot.endpoints[second].weight)
+        return other * Int32(weights.0) < one * Int32(weights.1) ? second : first
     }
 
     @inline(__always)

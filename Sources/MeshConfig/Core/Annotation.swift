@@ -20,6 +20,8 @@ enum Annotation {
     static let failureMode = "malla.io/failure-mode"
     /// Pod: `l7`, what others dial of it goes through the engine.
     static let inbound = "malla.io/inbound"
+    /// Pod: its share of new connections to services.
+    static let weight = "malla.io/weight"
     /// Pod or Namespace: `enabled` or `disabled`.
     static let mesh = "malla.io/mesh"
     /// The same in Istio's words: `ambient` or `none`.

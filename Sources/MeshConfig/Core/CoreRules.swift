@@ -27,7 +27,7 @@ enum PodRules {
         let texts = annotations?.texts ?? [:]
         let problems =
             Exclusions.read(texts, .outbound).problems + Exclusions.read(texts, .inbound).problems
-            + EngineUse.read(texts).problems
+            + EngineUse.read(texts).problems + EndpointWeight.read(texts).problems
         for (name, problem) in problems {
             check.error(
                 "metadata.annotations[\(name)]", annotations?[name]?.line ?? root.line, problem)

@@ -19,12 +19,15 @@ struct EndpointResolution {
     private var podsByLabel: [Label: [Int]] = [:]
     /// By node.
     private let zones: [String: String]
+    /// Of pods that ask for another share than the others.
+    private let weights: [IPAddress: UInt16]
     private var slices: [ObjectName: [ConfigObject]] = [:]
     private var unowned: [ConfigObject] = []
     private var used: Set<ObjectName> = []
 
     init(_ objects: ObjectSet, nodes: [Node]) {
         pods = objects["Pod"].map { Pod(object: $0, labels: $0.labels) }
+        weights = EndpointWeight.all(objects["Pod"])
         zones = Dictionary(
             nodes.map { ($0.name, $0.zone) }, uniquingKeysWith: { first, _ in first })
         for (index, pod) in pods.enumerated() {
@@ -123,7 +126,8 @@ struct EndpointResolution {
                         isServing: isServing, isTerminating: isTerminating,
                         zone: entry["zone"]?.text ?? zones[node] ?? "",
                         hintZones: Self.names(entry["hints"]?["forZones"]),
-                        hintNodes: Self.names(entry["hints"]?["forNodes"])))
+                        hintNodes: Self.names(entry["hints"]?["forNodes"]),
+                        weight: weights[address] ?? 1))
             }
         }
         return endpoints
@@ -155,7 +159,7 @@ struct EndpointResolution {
                         address: SocketAddress(address, number), node: node,
                         isReady: (isReady && !isTerminating) || publishesNotReady,
                         isServing: isReady, isTerminating: isTerminating,
-                        zone: zones[node] ?? ""))
+                        zone: zones[node] ?? "", weight: weights[address] ?? 1))
             }
         }
         return endpoints

@@ -16,7 +16,8 @@ public struct Endpoint: Hashable, Sendable {
     /// `hints.forZones` and `hints.forNodes`.
     public var hintZones: [String]
     public var hintNodes: [String]
-    /// Its share of the connections, against those beside it; Kubernetes' are all 1.
+    /// Its share of the connections, against those beside it; Kubernetes' are all 1. 0: new ones go
+    /// elsewhere.
     public var weight: UInt16
 
     public init(
@@ -33,6 +34,15 @@ public struct Endpoint: Hashable, Sendable {
         self.hintZones = hintZones
         self.hintNodes = hintNodes
         self.weight = weight
+    }
+
+    /// New connections may be sent to it.
+    var takesNew: Bool { isReady && weight > 0 }
+
+    /// The sum of their weights; 0: all have the same.
+    static func weightTotal(_ ends: ArraySlice<Endpoint>) -> UInt64 {
+        guard ends.contains(where: { $0.weight != ends[ends.startIndex].weight }) else { return 0 }
+        return ends.reduce(0) { $0 + UInt64($1.weight) }
     }
 }
 

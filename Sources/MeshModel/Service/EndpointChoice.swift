@@ -10,6 +10,8 @@ public enum EndpointUse: String, Sendable, Hashable {
     /// It ends; what is open goes on, nothing new comes.
     case draining
     case notReady = "not ready"
+    /// Its pod asks for no new connections: annotation `malla.io/weight: "0"`.
+    case weightless = "weight 0"
     /// There are endpoints whose hints name this node, or this zone.
     case otherNode = "another node is preferred"
     case otherZone = "another zone is preferred"
@@ -17,8 +19,9 @@ public enum EndpointUse: String, Sendable, Hashable {
 
 /// The endpoints of one service port as one node uses them.
 ///
-/// - Source: CategorizeEndpoints of kube-proxy (Kubernetes 1.34), with one difference: where a
-///   policy leaves no endpoint, a connection is refused at once and not left to time out.
+/// - Source: CategorizeEndpoints of kube-proxy (Kubernetes 1.34), with two differences: where a
+///   policy leaves no endpoint, a connection is refused at once and not left to time out; one of
+///   weight 0 counts as not ready.
 public struct EndpointChoice: Sendable {
     /// Indices into the endpoints: for policy Cluster, hints applied.
     public let cluster: [Int]
@@ -47,7 +50,7 @@ public struct EndpointChoice: Sendable {
         let mode = hasHints ? Self.mode(endpoints, hints, node: node, zone: zone) : .all
         self.mode = mode
         let ready = endpoints.indices.filter { index in
-            guard endpoints[index].isReady else { return false }
+            guard endpoints[index].takesNew else { return false }
             switch mode {
             case .all: return true
             case .node: return hints[index].nodes.contains(node)
@@ -55,11 +58,11 @@ public struct EndpointChoice: Sendable {
             }
         }
         let ending = endpoints.indices.filter {
-            endpoints[$0].isServing && endpoints[$0].isTerminating
+            endpoints[$0].isServing && endpoints[$0].isTerminating && endpoints[$0].weight > 0
         }
         cluster = ready.isEmpty ? ending : ready
         let readyHere = endpoints.indices.filter {
-            endpoints[$0].isReady && endpoints[$0].node == node
+            endpoints[$0].takesNew && endpoints[$0].node == node
         }
         local = readyHere.isEmpty ? ending.filter { endpoints[$0].node == node } : readyHere
     }
@@ -70,6 +73,7 @@ public struct EndpointChoice: Sendable {
         if cluster.contains(index) { return endpoint.isReady ? .used : .usedWhileTerminating }
         if endpoint.isTerminating, !endpoint.isReady { return .draining }
         if !endpoint.isReady { return .notReady }
+        if endpoint.weight == 0 { return .weightless }
         return mode == .node ? .otherNode : .otherZone
     }
 
@@ -91,7 +95,7 @@ public struct EndpointChoice: Sendable {
     private static func mode(
         _ endpoints: [Endpoint], _ hints: [Hints], node: String, zone: String
     ) -> Mode {
-        let ready = endpoints.indices.filter { endpoints[$0].isReady }
+        let ready = endpoints.indices.filter { endpoints[$0].takesNew }
         guard !ready.isEmpty else { return .all }
         if ready.allSatisfy({ !hints[$0].nodes.isEmpty }),
             ready.contains(where: { hints[$0].nodes.contains(node) })

@@ -18,7 +18,7 @@ extension Snapshot {
             guard let port = service.traffic.healthCheckNodePort, ports.insert(port).inserted else {
                 return nil
             }
-            let ready = service.ports.flatMap(\.endpoints).filter { $0.isReady && $0.node == node }
+            let ready = service.ports.flatMap(\.endpoints).filter { $0.takesNew && $0.node == node }
             // A pod with two addresses is one pod; the greater of both families' counts is it.
             let addresses = Set(ready.map(\.address.address))
             let count = max(

@@ -4,7 +4,7 @@
 /// A table of positions, each the index of an endpoint.
 ///
 /// - Source: Eisenbud et al., Maglev (NSDI 2016), section 3.4; weights as in Envoy: an endpoint of
-///   half the greatest weight takes a position in every second turn.
+///   half the greatest weight takes a position in every second turn, and all take one in the first.
 public struct Maglev: Sendable {
     public let positions: [UInt16]
 
@@ -44,7 +44,7 @@ public struct Maglev: Sendable {
         var next = hashes.map { Int($0.0 % UInt64(size)) }
         let steps = hashes.map { 1 + Int($0.1 % UInt64(size - 1)) }
         let heaviest = weights.max() ?? 1
-        var credit = [UInt32](repeating: 0, count: weights.count)
+        var credit = weights.map { heaviest - $0 }
         var left = size
         while true {
             for index in weights.indices {

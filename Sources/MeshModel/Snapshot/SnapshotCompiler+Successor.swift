@@ -36,6 +36,7 @@ extension SnapshotCompiler {
                 endpoints += previous.endpoints[ports[index].endpoints]
             }
             ports[index].endpoints = first..<endpoints.count
+            ports[index].weightTotal = Endpoint.weightTotal(endpoints[first...])
         }
         return Snapshot(
             version: version, mesh: mesh, ports: ports, endpoints: endpoints, delta: delta,

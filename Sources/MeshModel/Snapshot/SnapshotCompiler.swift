@@ -129,8 +129,9 @@ public enum SnapshotCompiler {
                         number: port.port, transport: port.transport,
                         application: port.application,
                         addresses: addresses, nodePort: port.nodePort,
-                        endpoints: first..<endpoints.count, isDialled: isDialled,
-                        isCaptured: isCaptured,
+                        endpoints: first..<endpoints.count,
+                        weightTotal: Endpoint.weightTotal(endpoints[first...]),
+                        isDialled: isDialled, isCaptured: isCaptured,
                         routeTable: routeTable, plainTable: plainTable, isTCPRouted: isTCPRouted,
                         affinitySeconds: service.traffic.affinitySeconds ?? 0))
             }

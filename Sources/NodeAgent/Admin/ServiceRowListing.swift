@@ -18,6 +18,7 @@ extension Agent {
 
     private static func group(_ group: ServiceEntry.Group) -> ServiceRowItem.Group {
         ServiceRowItem.Group(
-            id: group.id, positions: group.positions, endpoints: group.endpoints.map(\.description))
+            id: group.id, positions: group.positions, endpoints: group.endpoints.map(\.description),
+            weights: group.weights.isEmpty ? nil : group.weights.map(Int.init))
     }
 }

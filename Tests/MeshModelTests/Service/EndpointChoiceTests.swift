@@ -3,7 +3,8 @@ internal import Testing
 
 @Suite("Which endpoints get traffic (Kubernetes: kube-proxy's CategorizeEndpoints)")
 struct EndpointChoiceTests {
-    /// a letter each: r ready, n not ready, t terminating and serving, d terminating and not
+    /// a letter each: r ready, n not ready, t terminating and serving, d terminating and not,
+    /// 0 ready with weight 0
     struct Row: CustomTestStringConvertible, Sendable {
         let testDescription: String
         /// `CONDITION NODE ZONE`, then `>zone` or `@node` hints.
@@ -67,6 +68,13 @@ struct EndpointChoiceTests {
         Row(
             "hints for nodes beat those for zones", ["r n2 a @n1", "r n3 a @n3"],
             cluster: [0], local: [], [.used, .otherNode]),
+        Row(
+            "weight 0 gets nothing new", ["0 n1 a", "r n2 a"], cluster: [1], local: [],
+            [.weightless, .used]),
+        Row("weight 0 alone", ["0 n1 a"], cluster: [], local: [], [.weightless]),
+        Row(
+            "weight 0 in the preferred zone", ["0 n2 a", "r n3 b"], .sameZone, cluster: [1],
+            local: [], [.weightless, .used]),
         Row("no endpoint at all", [], cluster: [], local: [], []),
     ]
 
@@ -83,9 +91,10 @@ struct EndpointChoiceTests {
         let words = text.split(separator: " ").map(String.init)
         var endpoint = Endpoint(
             address: SocketAddress(IPAddress(v4: 0x0a01_0001), 80), node: words[1],
-            isReady: words[0] == "r", isServing: words[0] == "r" || words[0] == "t",
-            isTerminating: words[0] == "t" || words[0] == "d", zone: words[2] == "-" ? "" : words[2]
-        )
+            isReady: words[0] == "r" || words[0] == "0",
+            isServing: words[0] == "r" || words[0] == "t" || words[0] == "0",
+            isTerminating: words[0] == "t" || words[0] == "d",
+            zone: words[2] == "-" ? "" : words[2], weight: words[0] == "0" ? 0 : 1)
         for hint in words.dropFirst(3) {
             if hint.hasPrefix(">") { endpoint.hintZones.append(String(hint.dropFirst())) }
             if hint.hasPrefix("@") { endpoint.hintNodes.append(String(hint.dropFirst())) }

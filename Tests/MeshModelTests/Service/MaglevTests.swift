@@ -35,6 +35,13 @@ struct MaglevTests {
         #expect(Self.table(Self.ends(0..<1) + Self.ends(1..<2, weight: 0)).allSatisfy { $0 == 0 })
     }
 
+    @Test func `leaves nobody out, however small its weight is against another's`() {
+        let table = Self.table(Self.ends(0..<1, weight: 256) + Self.ends(1..<3))
+        #expect(table.count == 509 && (1...2).allSatisfy { end in table.contains { $0 == end } })
+        let heavy = Double(table.count { $0 == 0 }) / Double(table.count)
+        #expect(heavy > 0.98, "\(heavy)")
+    }
+
     @Test func `is the same wherever the same endpoints are, in any order`() {
         let ends = Self.ends(0..<7)
         let forwards = Self.table(ends).map { ends[Int($0)].0 }
