@@ -441,6 +441,9 @@ public final class Datapath {
                     "malla_peer", "hash", UInt64(rows.tunnels.heldPeers.count),
                     rows.tunnels.peers.entriesMax, rows.tunnels.peers.refused),
                 line(
+                    "malla_unlisted", "lpm_trie", UInt64(rows.tunnels.heldUnlisted.count),
+                    rows.tunnels.unlisted.entriesMax, 0),
+                line(
                     "malla_ipcache", "lpm_trie", UInt64(rows.policies.identityCount),
                     rows.policies.identities.entriesMax, rows.policies.identities.refused),
                 line(

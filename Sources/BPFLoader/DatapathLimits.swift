@@ -12,7 +12,7 @@ public struct DatapathLimits: Sendable {
     public var exclusionsMax: UInt32 = 16384
     /// One a port of a local pod that differs from its pod in whether it insists on mutual TLS.
     public var modesMax: UInt32 = 4096
-    /// One an address of a pod on another node to which tunnels lead.
+    /// One an address of a pod on another node.
     public var peersMax: UInt32 = 262_144
     /// One a connection or other flow of a local pod; two where a service's address is translated.
     public var flowsMax: UInt32 = 262_144

@@ -41,6 +41,7 @@ struct MapShapeTests {
         malla_share 2 4 32
         malla_snat 1 40 56
         malla_space 1 8 4
+        malla_unlisted 11 20 4
         malla_uplinks 1 4 4
         """
 

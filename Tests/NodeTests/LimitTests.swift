@@ -157,6 +157,30 @@ struct LimitTests {
         #expect(try node.metric("\(verdicts){hook=\"from_pod\",reason=\"spoofed\"}") == 0)
     }
 
+    /// One of the two addresses of `far` has no row.
+    @Test func `a pod that malla_peer has no room for is not reached in plain text`() throws {
+        let mesh = try MutualTLSTests.running(more: ["--map-entries", "malla_peer=1"])
+        defer { mesh.close() }
+        let problem = "map malla_peer: full at 1 entries"
+        #expect(try mesh.node.malla("status").output.contains(problem), "\(mesh.logs)")
+        #expect(try mesh.node.metric("malla_map_refused_total{map=\"malla_peer\"}") > 0)
+        #expect(try mesh.node.metric("malla_map_entries{map=\"malla_unlisted\"}") == 1)
+
+        let far = mesh.bed["far"]
+        let (_, file) = try MutualTLSTests.captured(mesh)
+        for url in ["http://\(far.v4):8080/", "http://[\(far.v6)]:8080/"] {
+            let answer = try mesh.client.curl(url + MutualTLSTests.marker)
+            #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
+        }
+        for url in SmallMesh.kernelFar.urls + SmallMesh.engineFar.urls {
+            let answer = try mesh.client.curl(url + "/" + MutualTLSTests.marker)
+            #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
+        }
+        try MutualTLSTests.expectControl(mesh, in: file)
+        let found = try Command.run(["grep", "-c", "-a", MutualTLSTests.marker, file])
+        #expect(found.output == "0\n", "\(found)")
+    }
+
     private func expectServed(
         _ bed: Testbed, _ services: [TestService], _ agent: TestProcess
     ) throws {

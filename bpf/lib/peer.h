@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* peer.h - the pods of other nodes, and to which of them tunnels lead. */
+/* peer.h - the pods of other nodes, and to which of them tunnels lead, as far as there is room to
+ * say so. */
 #pragma once
 #include "lib/kernel.h"
 
@@ -15,11 +16,28 @@ struct {
 	__type(value, __u32); /* MALLA_PEER_* */
 } malla_peer SEC(".maps");
 
+/*
+ * Blocks that hold every pod to which tunnels lead and for which malla_peer had no room. What opens
+ * towards the rest of such a block is the engine's too, which knows who is a pod: nothing that may
+ * need a tunnel passes it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 128);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct malla_prefix);
+	__type(value, __u32); /* 1 */
+} malla_unlisted SEC(".maps");
+
+/* Or may, where there was no room to say so. */
 static __always_inline int peer_speaks_hbone(const struct malla_address *address)
 {
 	const __u32 *flags = bpf_map_lookup_elem(&malla_peer, address);
+	struct malla_prefix key = {.prefix_bits = 128, .address = *address};
 
-	return flags && *flags & MALLA_PEER_HBONE;
+	if (flags)
+		return *flags & MALLA_PEER_HBONE;
+	return bpf_map_lookup_elem(&malla_unlisted, &key) != 0;
 }
 
 static __always_inline int peer_is_pod(const struct malla_address *address)

@@ -33,6 +33,25 @@ static __always_inline void put_peer(void)
 	bpf_map_update_elem(&malla_peer, &remote.address, &flags, BPF_ANY);
 }
 
+/* A function of its own, as in expect.h; so are the next. */
+__attribute__((noinline)) int put_far(__u32 flags)
+{
+	struct malla_end remote = end4(REMOTE, 0);
+
+	flags |= MALLA_PEER_POD;
+	return (int)bpf_map_update_elem(&malla_peer, &remote.address, &flags, BPF_ANY);
+}
+
+/* The kernel's map had no room for some pod of this block. */
+__attribute__((noinline)) int put_unlisted(__u32 bits)
+{
+	struct malla_prefix key = {.prefix_bits = bits,
+				   .address = end4(REMOTE & ~0xffu, 0).address};
+	__u32 one = 1;
+
+	return (int)bpf_map_update_elem(&malla_unlisted, &key, &one, BPF_ANY);
+}
+
 /* The engine is gone. A function of its own, as in expect.h. */
 __attribute__((noinline)) int put_absent(__u32 flags)
 {
@@ -201,6 +220,46 @@ int what_a_pod_opens_to_a_peer_is_carried(struct __sk_buff *skb)
 	syn = packet_between(end4(POD, 40003), end4(REMOTE, 5432), TCP_SYN);
 	put_absent(MALLA_SETTING_HBONE);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int what_a_full_map_left_out_is_the_engines_and_never_plain_text(struct __sk_buff *skb)
+{
+	static struct packet packet;
+
+	put_insisting(0, 1);
+	put_unlisted(120);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
+	packet = packet_between(end4(POD, 40000), end4(REMOTE, 5432), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	packet.flow.target.words_be[3] = bpf_htonl(REMOTE + 0x100);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	/* A row of its own says more than its block. */
+	put_far(0);
+	packet = packet_between(end4(POD, 40001), end4(REMOTE, 5432), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	packet = packet_between(end4(POD, 40002), end4(REMOTE + 1, 5432), TCP_SYN);
+	put_absent(MALLA_SETTING_HBONE);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int the_tunnel_to_what_a_full_map_left_out_is_no_connection_of_the_pods(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	const struct malla_flow *flow;
+	struct ends ends = {.source = POD_INTERFACE};
+
+	(void)skb;
+	put_insisting(0, 1);
+	put_unlisted(120);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
+	packet = packet_between(end4(POD, 61000), end4(REMOTE, MALLA_HBONE_PORT), TCP_SYN);
+	EXPECT(engine_sends(&packet, &ends) == MALLA_VERDICT_PASS);
+	flow = flow_of(&packet);
+	EXPECT(flow && flow->flags & MALLA_FLOW_TUNNEL);
 	return 0;
 }
 

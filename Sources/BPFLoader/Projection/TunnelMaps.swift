@@ -1,18 +1,22 @@
 // The kernel's side of mutual TLS: which ports of local pods insist on it, and who the pods of
 // other nodes are, with those to which tunnels lead. Rows come before the pods that need them, and
-// go after.
+// go after. Whom tunnels lead to and who has no room is within a block that is the engine's.
 
 internal import CMallaABI
 
-/// - Owns: two maps, and a copy of what they hold.
-/// - Limits: a pod whose modes do not fit insists on mutual TLS at all its ports.
+/// - Owns: three maps, and a copy of what they hold.
+/// - Limits: a pod whose modes do not fit insists on mutual TLS at all its ports; pods elsewhere
+///   that do not fit are reached by the engine only.
 struct TunnelMaps: ~Copyable {
     private(set) var modes: BPFMap<malla_mode_key, UInt32>
     private(set) var peers: BPFMap<malla_address, UInt32>
+    let unlisted: BPFMap<malla_prefix, UInt32>
     private(set) var heldModes: [malla_mode_key: UInt32] = [:]
     private(set) var heldPeers: [malla_address: UInt32] = [:]
+    private(set) var heldUnlisted: [malla_prefix: UInt32] = [:]
     private var staleModes: [malla_mode_key] = []
     private var stalePeers: [malla_address] = []
+    private var staleUnlisted: [malla_prefix] = []
     private var modeRound = RowRound<malla_mode_key>()
     private var peerRound = RowRound<malla_address>()
 
@@ -21,14 +25,20 @@ struct TunnelMaps: ~Copyable {
             adopting: object.map("malla_mode"), name: "malla_mode")
         let peers = try BPFMap<malla_address, UInt32>(
             adopting: object.map("malla_peer"), name: "malla_peer")
+        let unlisted = try BPFMap<malla_prefix, UInt32>(
+            adopting: object.map("malla_unlisted"), name: "malla_unlisted")
         var heldModes: [malla_mode_key: UInt32] = [:]
         var heldPeers: [malla_address: UInt32] = [:]
+        var heldUnlisted: [malla_prefix: UInt32] = [:]
         modes.forEach(key: malla_mode_key(), value: 0) { heldModes[$0] = $1 }
         peers.forEach(key: malla_address(), value: 0) { heldPeers[$0] = $1 }
+        unlisted.forEach(key: malla_prefix(), value: 0) { heldUnlisted[$0] = $1 }
         self.modes = modes
         self.peers = peers
+        self.unlisted = unlisted
         self.heldModes = heldModes
         self.heldPeers = heldPeers
+        self.heldUnlisted = heldUnlisted
     }
 
     /// Writes what is new, and closes those of `pods` whose modes did not fit.
@@ -55,8 +65,20 @@ struct TunnelMaps: ~Copyable {
                 pods[address]?.flags |= UInt32(MALLA_POD_STRICT)
             }
         }
-        let reach = MapChange(from: heldPeers, to: rows.peers)
-        for row in reach.writes {
+        try reach(rows.peers, &refused)
+        return !change.isEmpty
+    }
+
+    private mutating func reach(
+        _ wanted: [malla_address: UInt32], _ refused: inout FullMaps
+    ) throws(BPFError) {
+        let fitting = PeerRoom.fitting(wanted, room: Int(peers.entriesMax), held: heldPeers)
+        if fitting.count < wanted.count {
+            refused.add(
+                wanted.count - fitting.count, map: peers.name, entriesMax: peers.entriesMax)
+        }
+        let change = MapChange(from: heldPeers, to: fitting)
+        for row in change.writes {
             do throws(BPFError) {
                 try peers.set(row.key, to: row.value)
                 heldPeers[row.key] = row.value
@@ -64,8 +86,18 @@ struct TunnelMaps: ~Copyable {
                 try refused.take(error, map: peers.name, entriesMax: peers.entriesMax)
             }
         }
-        stalePeers = reach.removals
-        return !change.isEmpty
+        stalePeers = change.removals
+        let missing =
+            refused.rows(of: peers.name) == 0
+            ? [] : wanted.filter { PeerRoom.matters($1) && heldPeers[$0] != $1 }.map(\.key)
+        var blocks: [malla_prefix: UInt32] = [:]
+        for block in PeerRoom.blocks(holding: missing) { blocks[block] = 1 }
+        let closing = MapChange(from: heldUnlisted, to: blocks)
+        for row in closing.writes {
+            try unlisted.set(row.key, to: row.value)
+            heldUnlisted[row.key] = row.value
+        }
+        staleUnlisted = closing.removals
     }
 
     /// Takes out what `write` found to be stale.
@@ -80,6 +112,11 @@ struct TunnelMaps: ~Copyable {
             heldPeers[key] = nil
         }
         stalePeers = []
+        for key in staleUnlisted {
+            try unlisted.remove(key)
+            heldUnlisted[key] = nil
+        }
+        staleUnlisted = []
     }
 
     mutating func count(_ refused: FullMaps) {
@@ -97,6 +134,10 @@ struct TunnelMaps: ~Copyable {
         for key in peerRound.take(count, of: { Array(heldPeers.keys) }) {
             guard let peer = heldPeers[key] else { continue }
             if BPFLoader.mend(peers, key, peer, placeholder: 0) { mended.append(peers.name) }
+        }
+        for (key, block) in heldUnlisted
+        where BPFLoader.mend(unlisted, key, block, placeholder: 0) {
+            mended.append(unlisted.name)
         }
         return mended
     }
