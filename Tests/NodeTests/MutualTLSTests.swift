@@ -135,8 +135,10 @@ struct MutualTLSTests {
         #expect(try mesh.node.metric(strays) > 0)
     }
 
-    @Test func `the server is told who calls, and nobody else can say so`() throws {
-        let mesh = try Self.running()
+    @Test func `the server is told who calls, and who else says so is counted and named`() throws {
+        let log = "/tmp/malla-forged-\(UUID().uuidString).log"
+        defer { try? FileManager.default.removeItem(atPath: log) }
+        let mesh = try Self.running(more: ["--access-log", log])
         defer { mesh.close() }
         let answer = try mesh.client.curl(
             "-H", "x-forwarded-client-cert: By=me;URI=spiffe://cluster.local/ns/a/sa/forged",
@@ -145,6 +147,16 @@ struct MutualTLSTests {
         let node = mesh.bed[node: "n2"]
         #expect(try node.metric("malla_tunnels_opened_total{side=\"downstream\"}") == 1)
         #expect(try mesh.node.metric("malla_tunnels_opened_total{side=\"upstream\"}") == 1)
+        // Counted where it was taken out: at the client's node.
+        let forged = "malla_requests_forged_client_cert_total"
+        #expect(try mesh.node.metric(forged) == 1)
+        #expect(try node.metric(forged) == 0)
+        try eventually("the access log names who it was") {
+            try Command.shell("cat \(log)").split(separator: "\n").contains {
+                $0.contains("\"source\":\"\(mesh.client.v4):")
+                    && $0.contains("\"forged_client_cert\":true")
+            }
+        }
     }
 
     @Test func `a pod that insists on mutual TLS is reached by tunnels, and by nothing else`()

@@ -105,6 +105,8 @@ struct FieldDrop: OptionSet, BitwiseCopyable {
     /// `TE: trailers`.
     var takesTrailers = false
     var prefersJSON = false
+    /// An `X-Forwarded-Client-Cert` has come.
+    var claimsIdentity = false
     /// Some option of `Connection` is the name of a field.
     var namesFields = false
     var connectionOptions: UInt16 = 0

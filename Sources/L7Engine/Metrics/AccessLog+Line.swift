@@ -60,7 +60,7 @@ extension AccessLog {
         out.append(record.isOpaque ? ",\"protocol\":\"tcp\"" : ",\"protocol\":\"http\"")
         out.append(",\"destination\":\"")
         out.append(socket: record.target)
-        out.append("\"}\n")
+        out.append(record.claimsIdentity ? "\",\"forged_client_cert\":true}\n" : "\"}\n")
     }
 }
 

@@ -21,6 +21,8 @@ internal import MeshModel
     var requestIDLength: UInt8
     /// A connection, not a request.
     var isOpaque: Bool
+    /// It came with an `X-Forwarded-Client-Cert`, which was taken out.
+    var claimsIdentity = false
     /// What the client dialled.
     var target: SocketAddress
 }

@@ -263,6 +263,9 @@ enum Exposition {
             sum(.acceptPaused))
         metric("malla_requests_total", "counter", "Requests begun.", sum(.requests))
         metric(
+            "malla_requests_forged_client_cert_total", "counter",
+            "Requests whose X-Forwarded-Client-Cert was taken out.", sum(.identitiesForged))
+        metric(
             "malla_upstream_dials_total", "counter", "Upstream connections dialled.", sum(.dials))
         metric(
             "malla_upstream_dial_failures_total", "counter", "Upstream connections that failed.",

@@ -6,6 +6,8 @@ enum Counter: Int, CaseIterable {
     case connections, connectionsClosed, requests, dials, dialFailures, reuses, retries
     case accessLogDropped, seriesDropped, acceptPaused, races, upstreamsConnecting, upstreamsIdle
     case upstreamsActive, pipesRefused, accountPipesRefused, affinitiesForgotten
+    /// Requests with an `X-Forwarded-Client-Cert`.
+    case identitiesForged
     /// TLS connections cut for what they sent that was no data.
     case clientFloods, upstreamFloods
 

@@ -178,6 +178,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     /// `Failure.code` of what went wrong.
     var failure: UInt8 = 0
     var prefersJSON = false
+    /// The request says who its client is, which is ours to say.
+    var claimsIdentity = false
     /// In `logText`, behind the rest.
     var requestIDLength: UInt8 = 0
     /// The client brought none, or one that we do not pass on.

@@ -149,6 +149,8 @@ extension Worker {
         link.it.flag = .none
         link.it.failure = 0
         link.it.prefersJSON = head.prefersJSON
+        link.it.claimsIdentity = head.claimsIdentity
+        if head.claimsIdentity { tally.count(.identitiesForged) }
         link.it.triedCount = 0
         link.it.answerStarted = false
         link.it.upstreamPeer = SocketAddress(.anyV6, 0)

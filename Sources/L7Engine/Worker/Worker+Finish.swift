@@ -268,7 +268,8 @@ extension Worker {
             methodLength: link.it.methodLength, authorityLength: link.it.authorityLength,
             routeLength: link.it.hasLetGo ? link.it.routeLength : 0,
             pathLength: link.it.pathLength, failure: link.it.failure,
-            requestIDLength: link.it.requestIDLength, isOpaque: false, target: link.it.target)
+            requestIDLength: link.it.requestIDLength, isOpaque: false,
+            claimsIdentity: link.it.claimsIdentity, target: link.it.target)
         var isLogged = false
         if link.it.rule >= 0 {
             let table = self.table(link)

@@ -70,6 +70,9 @@ struct AccessLogLineTests {
                 + "\"source\":\"10.0.0.1:40000\",\"upstream\":null,\"route\":\"shop/all/0\","
                 + "\"reason\":\"no_route\",\"request_id\":\"id-1\",\"protocol\":\"http\","
                 + "\"destination\":\"127.0.0.1:80\"}\n")
+        #expect(
+            line("GET", Array("/".utf8)) { $0.claimsIdentity = true }
+                .hasSuffix("\"destination\":\"127.0.0.1:80\",\"forged_client_cert\":true}\n"))
     }
 
     @Test(arguments: [

@@ -82,6 +82,11 @@ struct ForwardingTests {
             #expect(answer.hasPrefix("HTTP/1.1 200 "))
             #expect(!answer.lowercased().contains("client-cert"), "\(answer)")
         }
+        // A request is counted once, however often it says so.
+        let counted = "malla_requests_forged_client_cert_total "
+        #expect(gateway.engine.exposition().contains(counted + "1\n"))
+        #expect(gateway.get("/").hasPrefix("HTTP/1.1 200 "))
+        #expect(gateway.engine.exposition().contains(counted + "1\n"))
     }
 
     @Test func `a request without an id gets one, a plain one stays, another is replaced`() throws {

@@ -80,8 +80,9 @@ enum FieldReader {
             return unsafe isWord(base, name, "x-forwarded-for") ? FieldKind.forwardedFor : 0
         case 23:
             // Envoy's and Istio's: who the client is.
-            return unsafe isWord(base, name, "x-forwarded-client-cert")
-                ? FieldKind.clientCertificate : 0
+            guard unsafe isWord(base, name, "x-forwarded-client-cert") else { return 0 }
+            head.claimsIdentity = true
+            return FieldKind.clientCertificate
         default: return 0
         }
     }
