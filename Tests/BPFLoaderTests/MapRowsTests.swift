@@ -117,6 +117,55 @@ struct MapRowsTests {
         #expect(rows(false).pods.values.map { Int32($0.flags) } == [MALLA_POD_MESHED])
     }
 
+    @Test func `who insists elsewhere, and has no agent, is closed to plain text, port by port`() {
+        var mesh = Mesh(
+            nodes: [
+                Node(name: "n1", addresses: []), Node(name: "n2", addresses: []),
+                Node(name: "n3", addresses: [], labels: ["malla.io/agent": "absent"]),
+            ],
+            workloads: [
+                workload("here", "n1", "10.1.0.1", "v1"), workload("there", "n2", "10.2.0.1", nil),
+                workload("bare", "n3", "10.3.0.1", nil), workload("ports", "n3", "10.3.0.2", nil),
+                workload("same", "n3", "10.3.0.3", nil), workload("open", "n3", "10.3.0.4", nil),
+                workload("outside", "n3", "10.3.0.5", nil),
+            ])
+        mesh.workloads[6].isMeshed = false
+        mesh.peerAuthentications = [
+            PeerAuthentication(name: .init("t", "all"), mode: .strict)
+        ]
+        for (index, name) in [(3, "ports"), (4, "ports"), (5, "open")] {
+            mesh.workloads[index].labels = ["app": name]
+        }
+        mesh.peerAuthentications += [
+            PeerAuthentication(
+                name: .init("t", "ports"), selector: LabelSelector(["app": "ports"]),
+                ports: [80: .permissive, 81: .disable, 82: .strict]),
+            PeerAuthentication(
+                name: .init("t", "open"), selector: LabelSelector(["app": "open"]),
+                mode: .permissive),
+        ]
+        for hasTunnels in [true, false] {
+            let rows = MapRows(
+                SnapshotCompiler.compile(mesh, node: "n1", version: 1), interfaces: ["v1": 1],
+                after: MapRows(), hasTunnels: hasTunnels)
+            func flags(_ text: String) -> Int32 {
+                Int32(bitPattern: rows.peers[malla_address(IPAddress(text)!)] ?? 0)
+            }
+            // Its own node refuses for it.
+            #expect(flags("10.2.0.1") & MALLA_PEER_STRICT == 0)
+            #expect(flags("10.3.0.1") == MALLA_PEER_POD | MALLA_PEER_STRICT)
+            let ports = flags("10.3.0.2")
+            #expect(ports & 255 == MALLA_PEER_POD | MALLA_PEER_STRICT | MALLA_PEER_MODES)
+            #expect(flags("10.3.0.3") == ports, "they differ in the same way")
+            #expect(flags("10.3.0.4") == MALLA_PEER_POD && flags("10.3.0.5") == MALLA_PEER_POD)
+            let number =
+                UInt32(bitPattern: ports) >> UInt32(MALLA_PEER_SHIFT) | UInt32(MALLA_MODE_FAR)
+            let open = rows.modes.filter { $0.key.endpoint == number }
+            #expect(Set(open.keys.map { UInt16(bigEndian: $0.port_be) }) == [80, 81])
+            #expect(open.values.allSatisfy { $0 == UInt32(MALLA_MODE_OPEN) })
+        }
+    }
+
     @Test func `a change holds what differs and nothing else`() {
         let change = MapChange(
             from: ["same": 1, "new value": 1, "gone": 1],

@@ -96,6 +96,87 @@ struct ModeTests {
         #expect(try mesh.bed["far"].curl(url).status == 200, "\(mesh.logs)")
     }
 
+    /// `far` on a node that the Node object says has no agent, and which has none.
+    private static func agentless(more: [String]) throws -> SmallMesh.Running {
+        let quiet = try SmallMesh.bed { bed in
+            let file = "\(bed.configuration)/bed.yaml"
+            let text = try Command.shell("cat \(file)")
+            let plain = "metadata: {name: n2}"
+            #expect(text.contains(plain))
+            let absent = "metadata: {name: n2, labels: {malla.io/agent: absent}}"
+            try bed.configure("bed.yaml", text.replacing(plain, with: absent))
+        }
+        let node = quiet.bed[node: "n1"]
+        let agent = try node.start(
+            "agent", node.agentArguments(more: ["--ca", "\(quiet.bed.directory)/ca"] + more))
+        try node.waitUntilReady(agent)
+        return SmallMesh.Running(quiet: quiet, agents: [agent])
+    }
+
+    private static func strictFar(_ spec: String) -> String {
+        strict(spec).replacing("{app: near}", with: "{app: far}")
+    }
+
+    @Test func `a pod that insists on a node without an agent is not dialled in plain text`() throws
+    {
+        let mesh = try Self.agentless(more: [])
+        defer { mesh.close() }
+        let (far, client) = (mesh.bed["far"], mesh.client)
+        let direct = ["http://\(far.v4):8080/", "http://[\(far.v6)]:8080/"]
+        let urls = direct + SmallMesh.kernelFar.urls + SmallMesh.engineFar.urls
+        func trace() throws -> Outcome {
+            try mesh.node.malla(
+                "policy", "trace", "--from", "bed/client", "--to", "bed/far", "--port", "8080")
+        }
+        for url in urls { #expect(try client.curl(url).status == 200, "\(url)\n\(mesh.logs)") }
+        #expect(try trace().isSuccess)
+        let kept = try client.start(
+            "kept", ["wrk", "-t1", "-c1", "-d20s", "--timeout", "1s", direct[0]])
+        try eventually("the load flows") { try mesh.quiet.far.requests() > 50 }
+
+        try mesh.bed.configure("strict.yaml", Self.strictFar("mtls: {mode: STRICT}"))
+        try eventually("plain text is refused") {
+            try client.curl(direct[0], seconds: 3).problem.hasPrefix(Self.refused)
+        }
+        for url in direct + SmallMesh.kernelFar.urls {
+            let answer = try client.curl(url, seconds: 3)
+            #expect(answer.problem.hasPrefix(Self.refused), "\(url): \(answer)")
+        }
+        for url in SmallMesh.engineFar.urls {
+            let answer = try client.curl(url, seconds: 3)
+            #expect(answer.status == 503 && answer.body.contains("plain_refused"), "\(answer)")
+        }
+        #expect(try mesh.node.metric("malla_requests_failed_total{reason=\"plain_refused\"}") >= 2)
+        #expect(try Self.refusals(mesh.node, "from_pod") >= 4)
+        let denied = try trace()
+        #expect(denied.status == 1 && denied.output.contains("plain_refused"), "\(denied)")
+        let seen = try mesh.node.malla("observe", "--verdict", "plain_refused", "--to", "bed/far")
+        #expect(seen.output.contains("PeerAuthentication bed/strict"), "\(seen)")
+        // Where both of two serve, the other one does.
+        for url in SmallMesh.shared.urls {
+            let answer = try client.curl(url, seconds: 3)
+            #expect(answer.status == 200 && answer.headers["x-pod"] == "near", "\(answer)")
+        }
+        try eventually("what was open is reset") {
+            let open = try client.run(
+                ["ss", "-Htn", "state", "established", "dst", far.v4, "dport", "=", ":8080"])
+            return open.output.isEmpty
+        }
+        kept.stop()
+
+        for spec in ["mtls: {mode: PERMISSIVE}", "mtls: {mode: DISABLE}"]
+            + ["mtls: {mode: STRICT}\n  portLevelMtls: {8080: {mode: PERMISSIVE}}"]
+        {
+            try mesh.bed.configure("strict.yaml", Self.strictFar(spec))
+            for url in urls {
+                try eventually("\(spec): \(url) is served") {
+                    try client.curl(url, seconds: 3).status == 200
+                }
+            }
+            #expect(try trace().isSuccess)
+        }
+    }
+
     @Test func `what is open in plain text is reset when the mode changes, and only that`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }

@@ -99,7 +99,8 @@
  * unrelated         dropped: an ICMP error that does not go to whom its quoted packet came from
  * unasked           dropped: an answer (SYN-ACK, echo reply) in a flow that nobody has opened
  * off_link          dropped: neighbour discovery out of a pod to what is not on its link
- * plain_refused     reset: plain text, and the pod that would receive insists on mutual TLS
+ * plain_refused     reset: plain text, and the pod that would receive insists on mutual TLS; at the
+ *                   client's node where that pod's has no agent
  * unguarded         dropped: the hook's program, which would have judged it, is not there
  * no_source         refused: the node has no address of the family to dial the endpoint from
  * expired           answered: the packet's time to live ends here
@@ -454,7 +455,7 @@ enum malla_flow_state {
 #define MALLA_FLOW_AUDITED 32
 /* Between two local pods, and begun by one of them: it does not need the node's stack. */
 #define MALLA_FLOW_STRAIGHT 64
-/* Opened in plain text, by somebody for whom this node does not vouch. */
+/* Opened in plain text, by somebody for whom this node does not vouch; or to a pod elsewhere. */
 #define MALLA_FLOW_PLAIN 128
 /* A tunnel's own connection: what it carries is judged, it is not. */
 #define MALLA_FLOW_TUNNEL 256

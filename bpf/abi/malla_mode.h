@@ -11,7 +11,7 @@
 #define MALLA_MODE_STRICT 2 /* takes tunnels, and what this node vouches for */
 
 struct malla_mode_key {
-	__u32 endpoint; /* of malla_pod */
+	__u32 endpoint; /* of malla_pod; MALLA_MODE_FAR and a number of malla_peer's */
 	__u16 port_be;
 	__u16 pad;
 };
@@ -20,3 +20,9 @@ MALLA_ABI_SIZE(struct malla_mode_key, 8);
 /* malla_peer: the address of a pod elsewhere to this. */
 #define MALLA_PEER_HBONE 1 /* tunnels to it end at its node */
 #define MALLA_PEER_POD	 2 /* every row: it is a pod of another node */
+/* No tunnels lead to it, and it insists on mutual TLS: as MALLA_POD_STRICT, MALLA_POD_MODES. */
+#define MALLA_PEER_STRICT 4
+#define MALLA_PEER_MODES  8
+/* The upper bits: of pods whose ports differ in the same way, one number. */
+#define MALLA_PEER_SHIFT 8
+#define MALLA_MODE_FAR	 0x80000000u

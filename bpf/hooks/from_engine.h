@@ -86,8 +86,9 @@ static __always_inline __u16 from_engine_answers(const struct packet *packet,
  * it answers.
  */
 static __always_inline enum malla_verdict
-from_engine_enter(struct sight *sight, const struct packet *packet, const struct ends *ends)
+from_engine_enter(struct sight *sight, struct packet *packet, const struct ends *ends)
 {
+	int place;
 	int is_dialled = from_engine_dials(packet, ends);
 	int is_tunnel = is_dialled && from_engine_tunnels(packet, ends);
 	struct malla_flow *flow;
@@ -95,8 +96,11 @@ from_engine_enter(struct sight *sight, const struct packet *packet, const struct
 
 	if (packet->flags & TCP_RST)
 		return MALLA_VERDICT_PASS;
-	if (is_dialled && !is_tunnel)
-		return judge_open(sight, packet, MALLA_FLOW_DIALLED, 0, 0);
+	if (is_dialled && !is_tunnel) {
+		place = ends->target ? INBOUND_NOT : inbound_far(packet);
+		return place < INBOUND_NOT ? (enum malla_verdict)place
+					   : judge_open(sight, packet, MALLA_FLOW_DIALLED, 0, 0);
+	}
 	pod = pod_find(ends->target ? &packet->flow.target : &packet->flow.source);
 	flow = flow_blank(is_tunnel ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED);
 	if (!flow)
@@ -146,7 +150,7 @@ static __always_inline void from_engine_ends(const struct packet *packet, const 
 }
 
 /* Fills `ends`. */
-static __always_inline enum malla_verdict from_engine_record(const struct packet *packet,
+static __always_inline enum malla_verdict from_engine_record(struct packet *packet,
 							     struct ends *ends)
 {
 	/* Before the rows that it stands for. */

@@ -6,6 +6,9 @@
  * interface, an uplink, or on their way out of the stack. And those that a pod
  * opens to a pod elsewhere, to which tunnels lead.
  *
+ * What goes to a pod elsewhere in plain text is refused here where that pod insists on mutual TLS
+ * and has no agent that would.
+ *
  * Plain ones are judged by their real source and the pod's own port, here and
  * again when the engine dials the pod. What a tunnel carries is judged when the
  * engine dials; nobody has to allow its port. Where a pod insists on mutual
@@ -86,6 +89,22 @@ static __always_inline int inbound_bare(const struct packet *packet, int is_back
 	return MALLA_VERDICT_PLAIN_REFUSED;
 }
 
+/*
+ * A pod of this node, or the engine for it, opens a connection to one elsewhere that goes in plain
+ * text, or goes on with it.
+ */
+static __always_inline int inbound_far(struct packet *packet)
+{
+	__u32 flags = peer_flags(&packet->flow.target);
+
+	if (!flags || flags & MALLA_PEER_HBONE || packet->flow.protocol != IPPROTO_TCP)
+		return INBOUND_NOT;
+	if (mode_is_strict_far(flags, packet->flow.target_port_be))
+		return inbound_bare(packet, 0);
+	packet->marks |= MALLA_FLOW_PLAIN;
+	return INBOUND_NOT;
+}
+
 /* Somebody opens a connection to a pod of this node that is no tunnel. */
 static __always_inline int inbound_plain(struct __sk_buff *skb, struct packet *packet,
 					 const struct malla_pod *pod)
@@ -113,7 +132,8 @@ __attribute__((noinline)) int inbound(struct __sk_buff *skb, struct packet *pack
 	pod = pod_find(&packet->flow.target);
 	if (!pod) {
 		if (!inbound_is_carried(packet))
-			return INBOUND_NOT;
+			return packet->hook == MALLA_HOOK_FROM_POD ? inbound_far(packet)
+								   : INBOUND_NOT;
 		packet->marks |= MALLA_FLOW_CARRIED;
 		/* Never in plain text instead. */
 		return capture_is_served(skb) ? INBOUND_CARRIED : MALLA_VERDICT_ENGINE_REFUSED;
@@ -167,6 +187,11 @@ __attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet
 	dialled = way == STREAM_BACK ? &packet->flow.source : &packet->flow.target;
 	port_be = way == STREAM_BACK ? packet->flow.source_port_be : packet->flow.target_port_be;
 	pod = pod_find(dialled);
+	if (!pod && way != STREAM_BACK && packet->hook == MALLA_HOOK_FROM_POD) {
+		/* Only of a pod whose sockets can be asked it is known that it does not answer. */
+		pod = pod_find(&packet->flow.source);
+		return pod && pod->netns ? inbound_far(packet) : INBOUND_NOT;
+	}
 	if (!pod || !pod->netns)
 		return INBOUND_NOT;
 	if (way == STREAM_BACK ? inbound_answers_known(packet) : inbound_is_vouched(skb, packet))

@@ -219,9 +219,12 @@ static __always_inline enum malla_verdict judge_open(struct sight *sight,
 /* The judged flow is plain text to a port that insists on mutual TLS. */
 static __always_inline int judge_is_bare(const struct judgement *judgement)
 {
-	const struct malla_pod *target = pod_find(&judgement->tuple.target);
+	const struct malla_address *address = &judgement->tuple.target;
+	__u16 port_be = judgement->tuple.target_port_be;
+	const struct malla_pod *target = pod_find(address);
 
-	return target && mode_is_strict(target, judgement->tuple.target_port_be);
+	return target ? mode_is_strict(target, port_be)
+		      : mode_is_strict_far(peer_flags(address), port_be);
 }
 
 static __always_inline enum malla_verdict judge_refuse(struct judgement *judgement)

@@ -40,9 +40,15 @@ static __always_inline int peer_speaks_hbone(const struct malla_address *address
 	return bpf_map_lookup_elem(&malla_unlisted, &key) != 0;
 }
 
-static __always_inline int peer_is_pod(const struct malla_address *address)
+/* MALLA_PEER_*; 0: no pod of another node, as far as is known. */
+static __always_inline __u32 peer_flags(const struct malla_address *address)
 {
 	const __u32 *flags = bpf_map_lookup_elem(&malla_peer, address);
 
-	return flags && *flags & MALLA_PEER_POD;
+	return flags ? *flags : 0;
+}
+
+static __always_inline int peer_is_pod(const struct malla_address *address)
+{
+	return !!(peer_flags(address) & MALLA_PEER_POD);
 }

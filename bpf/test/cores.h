@@ -35,10 +35,11 @@ __attribute__((noinline)) int stack_sends(struct __sk_buff *skb, struct packet *
 	return to_pod_judge(skb, packet);
 }
 
-__attribute__((noinline)) int engine_sends(const struct packet *packet, struct ends *ends)
+__attribute__((noinline)) int engine_sends(struct packet *packet, struct ends *ends)
 {
 	if (!packet || !ends)
 		return MALLA_VERDICT_FAILED;
+	packet->hook = MALLA_HOOK_FROM_ENGINE;
 	return from_engine_record(packet, ends);
 }
 

@@ -42,6 +42,13 @@ __attribute__((noinline)) int put_far(__u32 flags)
 	return (int)bpf_map_update_elem(&malla_peer, &remote.address, &flags, BPF_ANY);
 }
 
+__attribute__((noinline)) int put_far_mode(__u16 port, __u32 mode)
+{
+	struct malla_mode_key key = {.endpoint = MALLA_MODE_FAR | 5, .port_be = bpf_htons(port)};
+
+	return (int)bpf_map_update_elem(&malla_mode, &key, &mode, BPF_ANY);
+}
+
 /* The kernel's map had no room for some pod of this block. */
 __attribute__((noinline)) int put_unlisted(__u32 bits)
 {
@@ -242,6 +249,87 @@ int what_a_full_map_left_out_is_the_engines_and_never_plain_text(struct __sk_buf
 	packet = packet_between(end4(POD, 40002), end4(REMOTE + 1, 5432), TCP_SYN);
 	put_absent(MALLA_SETTING_HBONE);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int plain_text_to_a_pod_that_insists_and_has_no_agent_is_refused_here(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_insisting(0, 1);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
+	put_far(MALLA_PEER_STRICT);
+	syn = packet_between(end4(POD, 40000), end4(REMOTE, 8080), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(!flow_of(&syn));
+	/* What passes through the node to such a pod is not its clients'. */
+	syn = packet_between(end4(CLIENT, 40000), end4(REMOTE, 8080), TCP_SYN);
+	EXPECT(fabric_sends(skb, &syn) == MALLA_VERDICT_PASS);
+	return 0;
+}
+
+SEC("tc")
+int the_engine_dials_no_pod_in_plain_text_that_insists_and_has_no_agent(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	struct ends ends = {.source = POD_INTERFACE};
+
+	(void)skb;
+	put_insisting(0, 1);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
+	put_far(MALLA_PEER_STRICT);
+	syn = packet_between(end4(POD, 61000), end4(REMOTE, 8080), TCP_SYN);
+	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(!flow_of(&syn));
+	return 0;
+}
+
+SEC("tc")
+int ports_of_a_pod_elsewhere_may_differ(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_insisting(0, 1);
+	put_pod(MALLA_POD_MESHED);
+	put_far_mode(9090, MALLA_MODE_OPEN);
+	put_far(MALLA_PEER_STRICT | MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
+	syn = packet_between(end4(POD, 40000), end4(REMOTE, 8080), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	syn.flow.target_port_be = bpf_htons(9090);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	put_far_mode(9091, MALLA_MODE_STRICT);
+	put_far(MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
+	syn.flow.target_port_be = bpf_htons(9091);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	return 0;
+}
+
+SEC("tc")
+int a_pod_elsewhere_that_begins_to_insist_loses_what_is_plain(struct __sk_buff *skb)
+{
+	static struct packet own, dialled, back, answer;
+	struct ends ends = {.source = POD_INTERFACE};
+
+	put_insisting(0, 1);
+	put_pod(0);
+	put_far(0);
+	own = packet_between(end4(POD, 40000), end4(REMOTE, 8080), TCP_SYN);
+	EXPECT(pod_sends(skb, &own, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	dialled = packet_between(end4(POD, 61000), end4(REMOTE, 8080), TCP_SYN);
+	EXPECT(engine_sends(&dialled, &ends) == MALLA_VERDICT_PASS);
+	/* What that pod has opened itself goes on. */
+	back = packet_between(end4(REMOTE, 40000), end4(POD, 8080), TCP_SYN);
+	EXPECT(stack_sends(skb, &back) == MALLA_VERDICT_PASS);
+
+	put_far(MALLA_PEER_STRICT);
+	put_generation(2, MALLA_SETTING_HBONE);
+	own.flags = TCP_ACK;
+	dialled.flags = TCP_ACK;
+	EXPECT(pod_sends(skb, &own, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(engine_sends(&dialled, &ends) == MALLA_VERDICT_PLAIN_REFUSED);
+	answer = packet_between(end4(POD, 8080), end4(REMOTE, 40000), TCP_ACK);
+	EXPECT(pod_sends(skb, &answer, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	return 0;
 }
 

@@ -11,7 +11,7 @@ struct MapRows {
     var exclusions: [malla_exclude: UInt32] = [:]
     /// Ports that take other than what their pod's flags say.
     var modes: [malla_mode_key: UInt32] = [:]
-    /// Pods of other nodes, and whether tunnels lead to them.
+    /// Pods of other nodes, whether tunnels lead to them, and where plain text must not.
     var peers: [malla_address: UInt32] = [:]
     /// Its rows are made by PolicyMaps, set by set; `nil` in what was read from the kernel.
     var policy: CompiledPolicy?
@@ -79,11 +79,30 @@ extension MapRows {
     }
 
     private mutating func reach(_ snapshot: Snapshot, hasTunnels: Bool) {
+        var profiles = PortProfiles()
         for workload in snapshot.mesh.workloads where !snapshot.isLocal(workload) {
-            let isTunnelled = hasTunnels && isTunnelled(workload, snapshot)
-            let flags = UInt32(isTunnelled ? MALLA_PEER_POD | MALLA_PEER_HBONE : MALLA_PEER_POD)
+            var flags = UInt32(MALLA_PEER_POD)
+            if hasTunnels, isTunnelled(workload, snapshot) { flags |= UInt32(MALLA_PEER_HBONE) }
+            let modes = workload.addresses.first.flatMap { snapshot.unserved[$0] }
+            if let modes { flags |= insist(modes, &profiles) }
             for address in workload.addresses { peers[malla_address(address)] = flags }
         }
+    }
+
+    /// Of a pod elsewhere that cannot have what it insists on.
+    private mutating func insist(_ modes: WorkloadModes, _ profiles: inout PortProfiles) -> UInt32 {
+        let isStrict = modes.mode == .strict
+        let flags = UInt32(isStrict ? MALLA_PEER_STRICT : 0)
+        let differing = modes.ports.filter { ($0.value == .strict) != isStrict }
+        if differing.isEmpty { return flags }
+        let ports = differing.keys.sorted()
+        let number = profiles.number(of: ports, isStrict: !isStrict)
+        for port in ports {
+            let key = malla_mode_key(
+                endpoint: UInt32(MALLA_MODE_FAR) | number, port_be: port.bigEndian, pad: 0)
+            self.modes[key] = UInt32(isStrict ? MALLA_MODE_OPEN : MALLA_MODE_STRICT)
+        }
+        return flags | UInt32(MALLA_PEER_MODES) | number << UInt32(MALLA_PEER_SHIFT)
     }
 
     private mutating func exclude(_ excluded: Exclusions, _ flag: Int32, _ row: inout malla_pod) {
@@ -130,5 +149,30 @@ private struct PodNumbers {
         taken.insert(next)
         given.insert(next)
         return next
+    }
+}
+
+/// Numbers of 24 bits for ports that differ from their pods. They follow from the ports, so that a
+/// row in the kernel does not come to mean others.
+private struct PortProfiles {
+    private struct Profile: Hashable {
+        var ports: [UInt16]
+        var isStrict: Bool
+    }
+    private var numbers: [Profile: UInt32] = [:]
+    private var taken: Set<UInt32> = []
+
+    mutating func number(of ports: [UInt16], isStrict: Bool) -> UInt32 {
+        let profile = Profile(ports: ports, isStrict: isStrict)
+        if let known = numbers[profile] { return known }
+        // FNV-1a.
+        var hash: UInt32 = 2_166_136_261
+        for word in ports + [isStrict ? 1 : 0] {
+            for byte in [word >> 8, word & 255] { hash = (hash ^ UInt32(byte)) &* 16_777_619 }
+        }
+        var number = (hash >> 24 ^ hash) & 0xff_ffff
+        while !taken.insert(number).inserted { number = (number + 1) & 0xff_ffff }
+        numbers[profile] = number
+        return number
     }
 }

@@ -65,19 +65,39 @@ struct TunnelMaps: ~Copyable {
                 pods[address]?.flags |= UInt32(MALLA_POD_STRICT)
             }
         }
-        try reach(rows.peers, &refused)
-        return !change.isEmpty
+        let isReachNew = try reach(closing(rows.peers, closed), &refused)
+        return isReachNew || !change.isEmpty
     }
 
+    /// Those elsewhere whose modes did not fit insist at all their ports, too.
+    private func closing(
+        _ wanted: [malla_address: UInt32], _ closed: Set<UInt32>
+    ) -> [malla_address: UInt32] {
+        guard closed.contains(where: { $0 & UInt32(MALLA_MODE_FAR) != 0 }) else { return wanted }
+        return wanted.mapValues { flags in
+            let number = UInt32(MALLA_MODE_FAR) | flags >> UInt32(MALLA_PEER_SHIFT)
+            guard flags & UInt32(MALLA_PEER_MODES) != 0, closed.contains(number) else {
+                return flags
+            }
+            return UInt32(MALLA_PEER_POD | MALLA_PEER_STRICT)
+        }
+    }
+
+    /// - Returns: whether somebody insists on mutual TLS who did not, or the reverse.
     private mutating func reach(
         _ wanted: [malla_address: UInt32], _ refused: inout FullMaps
-    ) throws(BPFError) {
+    ) throws(BPFError) -> Bool {
         let fitting = PeerRoom.fitting(wanted, room: Int(peers.entriesMax), held: heldPeers)
         if fitting.count < wanted.count {
             refused.add(
                 wanted.count - fitting.count, map: peers.name, entriesMax: peers.entriesMax)
         }
         let change = MapChange(from: heldPeers, to: fitting)
+        let strict = UInt32(MALLA_PEER_STRICT | MALLA_PEER_MODES)
+        let isStrictNew = change.writes.contains { row in
+            let flags = row.value | (heldPeers[row.key] ?? 0)
+            return flags & strict != 0
+        }
         for row in change.writes {
             do throws(BPFError) {
                 try peers.set(row.key, to: row.value)
@@ -98,6 +118,7 @@ struct TunnelMaps: ~Copyable {
             heldUnlisted[row.key] = row.value
         }
         staleUnlisted = closing.removals
+        return isStrictNew
     }
 
     /// Takes out what `write` found to be stale.

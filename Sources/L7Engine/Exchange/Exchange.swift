@@ -12,8 +12,9 @@ struct Exchange: BitwiseCopyable, Equatable {
         /// No port is free from which to dial this endpoint.
         case portsUsedUp
         /// A network policy does not allow the connection to this endpoint, or no longer does:
-        /// then with others only if the request can be sent again.
-        case denied(hasOthers: Bool)
+        /// then with others only if the request can be sent again. Or it wants mutual TLS, and no
+        /// tunnel leads there: `as` says which.
+        case denied(hasOthers: Bool, as: Failure = .deniedByPolicy)
         /// The endpoint speaks no TLS that we want, or is not whom we want.
         /// - Parameter isLast: as above.
         case handshakeFailed(isLast: Bool)
@@ -106,12 +107,12 @@ struct Exchange: BitwiseCopyable, Equatable {
                 return .dialAnew
             }
             return end(.reply(failures > 1 ? .retriesExceeded : failure))
-        case .denied(let hasOthers):
+        case .denied(let hasOthers, let failure):
             if hasOthers, attempts < attemptsMax {
                 attempts += 1
                 return .dialAnew
             }
-            return end(.reply(.deniedByPolicy))
+            return end(.reply(failure))
         case .handshakeFailed(let isLast):
             guard !isLast, attempts < attemptsMax else { return end(.reply(.handshakeFailed)) }
             attempts += 1
@@ -145,8 +146,8 @@ struct Exchange: BitwiseCopyable, Equatable {
                 return .dialAnew
             }
             return end(.reply(.upstreamEnded))
-        case .denied(let hasOthers):
-            guard hasOthers, attempts < attemptsMax else { return end(.reply(.deniedByPolicy)) }
+        case .denied(let hasOthers, let failure):
+            guard hasOthers, attempts < attemptsMax else { return end(.reply(failure)) }
             state = .dialing
             attempts += 1
             return .dialAnew

@@ -70,6 +70,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case portsUsedUp
     case deniedByPolicy
     case plainHTTP
+    case plainRefused
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -79,7 +80,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
         .idleTimeout, .drained,
         .portsUsedUp, .deniedByPolicy, .plainHTTP, .noIdentity,
-        .listenerChanged,
+        .listenerChanged, .plainRefused,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -180,6 +181,10 @@ enum Failure: Equatable, BitwiseCopyable {
             Row(
                 "no_identity", 503, .connectFailed, .never,
                 "the upstream is reached by mutual TLS only, and the client has no certificate")
+        case .plainRefused:
+            Row(
+                "plain_refused", 503, .connectFailed, .never,
+                "the upstream insists on mutual TLS, and nobody serves that there")
         case .misdirected:
             Row("misdirected", 421, .noRoute, .never, "this connection was not made for that host")
         case .listenerChanged:

@@ -182,7 +182,7 @@ extension Worker {
             source = own
         }
         let isNode = source == .anyV6
-        guard let identity = identity(link, endpoint) else { return }
+        guard !refusesPlain(link, endpoint), let identity = identity(link, endpoint) else { return }
         link.it.isTunnelled = identity & TLSTable.tunnelMark != 0
         // The kernel will see the node dial, or a tunnel.
         if isNode || link.it.isTunnelled, !isAdmitted(link, endpoint.address) {
@@ -223,6 +223,17 @@ extension Worker {
             return
         }
         dial(link, pool)
+    }
+
+    /// The endpoint is not to be had in plain text, nor otherwise; and that is dealt with.
+    @inline(__always)
+    private func refusesPlain(_ link: Link, _ endpoint: Endpoint) -> Bool {
+        guard config(link).hasUnserved, config(link).snapshot.isUnserved(endpoint.address) else {
+            return false
+        }
+        let hasOthers = hasOtherEndpoints(link)
+        dialFailed(link, .denied(hasOthers: hasOthers, as: .plainRefused))
+        return true
     }
 
     /// `Pool.identity` of the connections that may take a request to an endpoint; `nil`: there are

@@ -20,6 +20,8 @@ final class WorkerConfig: Sendable {
     /// `nil`: the node has no identities, and nothing goes by tunnels.
     let peers: MeshPeers?
     var hasMesh: Bool { peers != nil }
+    /// Some endpoint may be `Snapshot.isUnserved`.
+    let hasUnserved: Bool
 
     /// What clients of services with affinity keep; `nil`: there are no such services.
     let affinities: AffinityTable?
@@ -42,6 +44,7 @@ final class WorkerConfig: Sendable {
         self.tls = tls
         self.gate = gate
         self.peers = peers
+        hasUnserved = !snapshot.unserved.isEmpty
         self.affinities = affinities
         self.quarantined = quarantined
     }

@@ -15,6 +15,9 @@ public struct TunnelPeers: Hashable, Sendable {
             nodes.filter { $0.labels[Self.agentLabel] != Self.agentAbsent }.map(\.name))
     }
 
+    /// Whether an agent of Malla's serves the node's pods.
+    public func hasAgent(_ node: String) -> Bool { nodes.contains(node) }
+
     public func speaksHBONE(_ workload: Workload) -> Bool {
         if workload.isRedirected { return true }
         return workload.isMeshed && nodes.contains(workload.node)

@@ -142,8 +142,21 @@ extension Snapshot {
         {
             return note("\(who): it goes by a tunnel", &trace)
         }
+        guard tunnelPeers.speaksHBONE(target) else {
+            return insist(source, of: who, &trace)
+        }
         trace.verdict = .denied
         note("\(who): plain text is reset (plain_refused)", &trace)
+    }
+
+    /// Nobody refuses anything at the target's node.
+    private func insist(_ source: Workload?, of who: String, _ trace: inout PolicyTrace) {
+        guard let source, isLocal(source) || tunnelPeers.hasAgent(source.node) else {
+            return note("\(who), and no agent is there to refuse plain text", &trace)
+        }
+        trace.verdict = .denied
+        note(
+            "\(who), and no tunnel leads there: reset at the client's node (plain_refused)", &trace)
     }
 
     private func note(_ text: String, _ trace: inout PolicyTrace) {

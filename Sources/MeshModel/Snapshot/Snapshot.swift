@@ -121,6 +121,9 @@ public final class Snapshot: Sendable {
     public let peerModes: PeerModes
     /// Who can be reached by HBONE.
     public let tunnelPeers: TunnelPeers
+    /// Pods elsewhere that insist on mutual TLS at some port and cannot have it: nobody there
+    /// refuses plain text for them, so this node does of what its pods open.
+    public let unserved: [IPAddress: WorkloadModes]
     /// Pod address to index into `mesh.workloads`.
     public let workloadsByAddress: [IPAddress: Int]
     public let podBlocks: PodBlocks
@@ -149,6 +152,7 @@ public final class Snapshot: Sendable {
         peerModes = previous.peerModes
         tunnelPeers = previous.tunnelPeers
         podBlocks = previous.podBlocks
+        unserved = previous.unserved
         workloadsByAddress = previous.workloadsByAddress
         firstPorts = previous.firstPorts
     }
@@ -175,6 +179,7 @@ public final class Snapshot: Sendable {
         peerModes = PeerModes(mesh.peerAuthentications, rootNamespace: mesh.rootNamespace)
         tunnelPeers = TunnelPeers(mesh.nodes)
         podBlocks = PodBlocks(mesh.nodes)
+        unserved = Self.unserved(mesh, node: node, peerModes, tunnelPeers)
         var captures: [SocketAddress: PortIndex] = [:]
         var inbounds: [IPAddress: PortIndex] = [:]
         for (index, port) in ports.enumerated() where port.isInbound {
@@ -196,6 +201,25 @@ public final class Snapshot: Sendable {
             for address in workload.addresses { byAddress[address] = index }
         }
         self.workloadsByAddress = byAddress
+    }
+
+    private static func unserved(
+        _ mesh: Mesh, node: String, _ modes: PeerModes, _ peers: TunnelPeers
+    ) -> [IPAddress: WorkloadModes] {
+        var unserved: [IPAddress: WorkloadModes] = [:]
+        if mesh.peerAuthentications.isEmpty { return unserved }
+        for pod in mesh.workloads
+        where pod.isMeshed && pod.node != node && !peers.speaksHBONE(pod) {
+            let modes = modes.modes(of: pod)
+            guard modes.insists else { continue }
+            for address in pod.addresses { unserved[address] = modes }
+        }
+        return unserved
+    }
+
+    /// Whether plain text to this port of a pod elsewhere is refused at its client's node.
+    public func isUnserved(_ target: SocketAddress) -> Bool {
+        unserved[target.address]?.mode(ofPort: target.port) == .strict
     }
 
     /// What the engine answers for at the address that a client dialled.

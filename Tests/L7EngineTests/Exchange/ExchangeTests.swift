@@ -63,6 +63,14 @@ struct ExchangeTests {
         #expect(Failure.deniedByPolicy.row.status == 403)
     }
 
+    @Test func `plain text to who insists on more is not sent, and is named`() {
+        let last = Exchange.Event.denied(hasOthers: false, as: .plainRefused)
+        #expect(run([.routed, last]) == [.dial, .reply(.plainRefused)])
+        let first = Exchange.Event.denied(hasOthers: true, as: .plainRefused)
+        #expect(run([.routed, first, .connected]) == [.dial, .dialAnew, .sendRequest])
+        #expect(Failure.plainRefused.row.status == 503)
+    }
+
     @Test func `what ends an exchange is known before it happens`() {
         var exchange = Exchange(attemptsMax: 2)
         _ = exchange.on(.routed)

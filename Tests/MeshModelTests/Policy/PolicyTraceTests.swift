@@ -288,4 +288,36 @@ struct PolicyTraceTests {
             ).first)
         #expect(trace.verdict == .allowed && trace.note == "it never leaves the pod")
     }
+
+    /// Nodes 1 and 2 have agents, 3 and 4 have none; `target` is on node 3.
+    @Test func `who insists without an agent is closed to the pods of nodes that have one`() throws
+    {
+        func address(_ node: UInt32) -> IPAddress { IPAddress(v4: 0x0a01_0000 | node << 8 | 1) }
+        var pods = (1...4).map { Self.pod("p\($0)", address($0)) }
+        for index in pods.indices { pods[index].node = "n\(index + 1)" }
+        var strict = PeerAuthentication(name: ObjectName("x", "all"), mode: .strict)
+        func verdicts(_ mode: MutualTLSMode) throws -> [PolicyTrace] {
+            strict.mode = mode
+            let nodes = (1...4).map {
+                Node(
+                    name: "n\($0)", addresses: [],
+                    labels: $0 > 2 ? ["malla.io/agent": "absent"] : [:])
+            }
+            let snapshot = SnapshotCompiler.compile(
+                Mesh(nodes: nodes, workloads: pods, peerAuthentications: [strict]), node: "n1",
+                version: 1)
+            return try [address(1), address(2), address(4), IPAddress(v4: 0xc000_0201)].flatMap {
+                try snapshot.trace(
+                    from: .address($0), to: .address(address(3)), transport: 6, port: 80,
+                    isHostAllowed: true, hasTunnels: true)
+            }
+        }
+        let found = try verdicts(.strict)
+        #expect(found.map(\.verdict) == [.denied, .denied, .allowed, .allowed])
+        #expect(found[0].note.hasSuffix("reset at the client's node (plain_refused)"))
+        #expect(found[3].note.hasSuffix("no agent is there to refuse plain text"))
+        for mode in [MutualTLSMode.permissive, .disable] {
+            #expect(try verdicts(mode).allSatisfy { $0.verdict == .allowed && $0.note.isEmpty })
+        }
+    }
 }
