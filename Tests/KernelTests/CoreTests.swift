@@ -34,7 +34,7 @@ struct CoreTests {
         #expect(KernelObject.tests(in: "policy_test").count >= 15)
         #expect(KernelObject.tests(in: "share_test").count >= 8)
         #expect(KernelObject.tests(in: "inbound_test").count >= 8)
-        #expect(KernelObject.tests(in: "mode_test").count >= 16)
+        #expect(KernelObject.tests(in: "mode_test").count >= 17)
     }
 
     private func expectZero(_ file: String, _ name: String) throws {

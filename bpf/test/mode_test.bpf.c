@@ -230,6 +230,37 @@ int what_a_pod_opens_to_a_peer_is_carried(struct __sk_buff *skb)
 	return 0;
 }
 
+__attribute__((noinline)) int put_exclusion(__u16 port)
+{
+	struct malla_exclude key = {.prefix_bits = 64, .endpoint = 1, .port_be = bpf_htons(port)};
+	__u32 any = MALLA_EXCLUDE_ANY;
+
+	return (int)bpf_map_update_elem(&malla_exclude, &key, &any, BPF_ANY);
+}
+
+SEC("tc")
+int what_a_pod_excludes_by_the_endpoint_is_plain_and_by_the_service_is_not(struct __sk_buff *skb)
+{
+	static struct packet syn;
+	static struct malla_end remote;
+	struct malla_endpoint_key slot = {.group = 3};
+
+	remote = end4(REMOTE, 5432);
+	put_insisting(0, 1);
+	put_peer();
+	put_service(MALLA_SERVICE_CAPTURED, 1);
+	bpf_map_update_elem(&malla_endpoint, &slot, &remote, BPF_ANY);
+	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS | MALLA_POD_EXCLUDES);
+	put_exclusion(80);
+	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	EXPECT(address_is_equal(&syn.flow.target, &remote.address));
+	put_exclusion(5432);
+	syn = packet_between(end4(POD, 40001), end4(SERVICE, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	return 0;
+}
+
 SEC("tc")
 int what_a_full_map_left_out_is_the_engines_and_never_plain_text(struct __sk_buff *skb)
 {
