@@ -296,6 +296,46 @@ struct TunnelRefusalTests {
         try eventually("refused in the handshake") { try mesh.handshakes("name_mismatch") == 1 }
     }
 
+    @Test func `a port that disables mutual TLS is dialled plainly, and serves tunnels`() throws {
+        let mesh = try Fixture()
+        defer { mesh.close() }
+        let (client, far) = (mesh.bed["client"], mesh.far)
+        let server = try far.start(
+            "ticker", ["/usr/bin/python3", "-c", PythonPrograms.ticker, "45000"])
+        try eventually("it listens") { server.text.contains("up") }
+        let stream = try client.start(
+            "stream", ["/usr/bin/python3", "-c", PythonPrograms.listener, far.v4, "45000"])
+        func goesOn() throws {
+            let before = stream.text.count
+            try eventually("it goes on\n\(mesh.logs)") { stream.text.count > before + 60 }
+        }
+        try goesOn()
+        let streams = "malla_tunnel_streams_total{side=\"downstream\"}"
+        #expect(try mesh.server.metric(streams) == 1)
+        try mesh.bed.configure(
+            "disable.yaml",
+            """
+            apiVersion: security.istio.io/v1
+            kind: PeerAuthentication
+            metadata: {name: plain, namespace: \(Testbed.space)}
+            spec: {selector: {matchLabels: {app: far}}, mtls: {mode: DISABLE}}
+
+            """)
+        let urls = ["http://\(far.v4):8080/", "http://10.96.0.1/", "http://10.96.0.2/"]
+        try eventually("what begins now is plain\n\(mesh.logs)") {
+            let before = try mesh.server.metric(streams)
+            let answers = try urls.map { try client.curl($0).status }
+            return try answers.allSatisfy { $0 == 200 } && mesh.server.metric(streams) == before
+        }
+        try goesOn()
+        let own = try mesh.authority.write(
+            try mesh.authority.issue("URI:\(Self.id("other"))"), "own")
+        let said = try mesh.bed["other"].run(mesh.peer(own, ["--authority", "\(far.v4):8080"]))
+        #expect(said.output.contains("\"status\": 200,"), "\(said)\n\(mesh.logs)")
+        try goesOn()
+        #expect(stream.exitStatus == nil, "\(mesh.logs)")
+    }
+
     @Test func `the tunnels' port is the agent's for pods of the mesh, and theirs for others`()
         throws
     {
