@@ -93,6 +93,8 @@ struct hbone_tunnel {
 	/* Bytes of blocks that its streams hold, and whom those of new streams are charged to. */
 	size_t held;
 	uint64_t *charged, *total;
+	/* Where bytes from the connection below and to it are counted; NULL: nowhere. */
+	uint64_t *received, *sent;
 	/* Streams that were for nothing, and SETTINGS. */
 	struct hbone_rate wasted, settings;
 

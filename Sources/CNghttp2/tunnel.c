@@ -137,6 +137,8 @@ int hbone_tunnel_flush(struct hbone_tunnel *tunnel)
 			return 0;
 		if (sent < 0)
 			return finish(tunnel, HBONE_END_BROKEN);
+		if (tunnel->sent)
+			*tunnel->sent += (uint64_t)sent;
 		tunnel->out_start += (size_t)sent;
 	}
 	tunnel->out_start = tunnel->out_end = 0;
@@ -456,6 +458,8 @@ int hbone_tunnel_receive(struct hbone_tunnel *tunnel, uint8_t *scratch, size_t r
 	if (count <= 0)
 		return finish(tunnel,
 			      count || tunnel->streams ? HBONE_END_BROKEN : HBONE_END_CLOSED);
+	if (tunnel->received)
+		*tunnel->received += (uint64_t)count;
 	used = nghttp2_session_mem_recv(tunnel->session, scratch, (size_t)count);
 	tunnel->has_work = 1;
 	if (used < 0)
@@ -487,6 +491,12 @@ void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_
 {
 	tunnel->charged = charged;
 	tunnel->total = total;
+}
+
+void hbone_tunnel_count(struct hbone_tunnel *tunnel, uint64_t *received, uint64_t *sent)
+{
+	tunnel->received = received;
+	tunnel->sent = sent;
 }
 
 int hbone_tunnel_relieve(struct hbone_tunnel *tunnel)

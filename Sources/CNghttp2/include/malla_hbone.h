@@ -90,6 +90,8 @@ struct hbone_stream *hbone_tunnel_next(struct hbone_tunnel *tunnel);
 /* Where what streams have received and nobody has read is counted, in bytes of memory: that of
  * streams begun from now on, and of all. Both outlive the tunnel and its streams. */
 void hbone_tunnel_charge(struct hbone_tunnel *tunnel, uint64_t *charged, uint64_t *total);
+/* Where its bytes are counted, frames and all, those below TLS not. Both outlive the tunnel. */
+void hbone_tunnel_count(struct hbone_tunnel *tunnel, uint64_t *received, uint64_t *sent);
 /* So much its streams hold now. */
 size_t hbone_tunnel_held(const struct hbone_tunnel *tunnel);
 

@@ -135,6 +135,11 @@ enum HandshakeSide: Int, CaseIterable {
         unsafe tunnels[tunnel.place] &+= UInt64(bitPattern: Int64(difference))
     }
 
+    /// For who counts a tunnel's bytes where they pass. Valid as long as the tally.
+    func word(_ tunnel: TunnelCount) -> UnsafeMutablePointer<UInt64> {
+        unsafe tunnels + tunnel.place
+    }
+
     func value(_ tunnel: TunnelCount) -> UInt64 {
         unsafe engine_load_acquire(tunnels + tunnel.place)
     }

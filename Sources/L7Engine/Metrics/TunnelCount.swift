@@ -15,7 +15,7 @@ enum StreamReset: Int, CaseIterable {
     }
 }
 
-/// - Units: tunnels, except `refused`, `streams` and `reset`, which are CONNECTs.
+/// - Units: tunnels, except `refused`, `streams` and `reset`, which are CONNECTs, and bytes.
 enum TunnelCount {
     /// A gauge.
     case open(HandshakeSide)
@@ -27,11 +27,15 @@ enum TunnelCount {
     case reset(HandshakeSide, StreamReset)
     /// Times that one was not read for what its streams held.
     case paused(HandshakeSide)
+    /// Bytes within TLS, frames and all.
+    case received(HandshakeSide)
+    case sent(HandshakeSide)
 
     private static let ends = TunnelEnd.allCases.count
 
     /// How many different ones there are.
-    static let places =
+    static let places = firstOfBytes + 4
+    private static let firstOfBytes =
         2 * (4 + ends + StreamReset.allCases.count) + TunnelRefusal.allCases.count
 
     var place: Int {
@@ -40,6 +44,8 @@ enum TunnelCount {
         case .opened(let side): 2 + side.rawValue
         case .streams(let side): 4 + side.rawValue
         case .paused(let side): 6 + side.rawValue
+        case .received(let side): Self.firstOfBytes + side.rawValue
+        case .sent(let side): Self.firstOfBytes + 2 + side.rawValue
         case .ended(let side, let end): 8 + side.rawValue * Self.ends + Int(end.rawValue)
         case .refused(let refusal):
             8 + 2 * Self.ends + (TunnelRefusal.allCases.firstIndex(of: refusal) ?? 0)
@@ -74,6 +80,10 @@ extension Exposition {
         }
         head("malla_tunnel_streams_total", "counter", "Connections carried, or asked to be.")
         bySide("malla_tunnel_streams_total") { .streams($0) }
+        head("malla_tunnel_received_bytes_total", "counter", "Bytes that came by HBONE.")
+        bySide("malla_tunnel_received_bytes_total") { .received($0) }
+        head("malla_tunnel_sent_bytes_total", "counter", "Bytes that left by HBONE.")
+        bySide("malla_tunnel_sent_bytes_total") { .sent($0) }
         head(
             "malla_tunnels_paused_total", "counter", "Times that a tunnel was not read for a while."
         )

@@ -62,6 +62,7 @@ extension Worker {
             return false
         }
         if carrier.it.isServer {
+            countBytes(of: carrier)
             chargeReceived(carrier, to: receiver(of: carrier))
             nameSource(of: carrier)
         }
@@ -122,6 +123,14 @@ extension Worker {
     func chargeReceived(_ carrier: Link, to account: Int32) {
         carrier.it.holder = account
         unsafe carrier.it.tunnel.charge(accounts.bufferBytes(account), streamBytes)
+    }
+
+    /// Its bytes, from the first on.
+    func countBytes(of carrier: Link) {
+        let side = side(carrier)
+        // Safe: the tally outlives its worker's tunnels.
+        unsafe carrier.it.tunnel.count(
+            received: tally.word(.received(side)), sent: tally.word(.sent(side)))
     }
 
     /// The pod that sends, where it has an account; else the one that should read: a Gateway, or a

@@ -180,6 +180,7 @@ extension Worker {
             endCarrier(carrier, .memory)
             return nil
         }
+        countBytes(of: carrier)
         chargeReceived(carrier, to: carrier.it.account)
         return carrier
     }

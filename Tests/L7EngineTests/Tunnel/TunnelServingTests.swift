@@ -95,6 +95,46 @@ struct TunnelServingTests {
         #expect(heard.all && ended.all && reset.all)
     }
 
+    @Test func `bytes of tunnels are counted at both ends, each way`() throws {
+        let answer = 50_000
+        let mesh = try TunnelMesh(Self.opaque()) { connection, _ in
+            var count = 0
+            while count < 1_000_000 {
+                let bytes = Loopback.receive(connection)
+                if bytes.isEmpty { break }
+                count += bytes.count
+            }
+            Loopback.send(connection, [UInt8](repeating: 9, count: answer))
+        }
+        defer { mesh.stop() }
+        func bytes(_ engine: Engine?, _ way: String, _ side: String) -> Int {
+            let name = "malla_tunnel_\(way)_bytes_total{side=\"\(side)\"} "
+            let lines = engine?.exposition().split(separator: "\n") ?? []
+            return lines.first { $0.hasPrefix(name) }.flatMap { Int($0.dropFirst(name.count)) }
+                ?? -1
+        }
+        let (client, server) = (mesh.client, mesh.server)
+        #expect(bytes(client, "sent", "upstream") == 0 && bytes(server, "sent", "downstream") == 0)
+        let link = Loopback.connect(mesh.port)
+        defer { close(link) }
+        Loopback.send(link, [UInt8](repeating: 7, count: 1_000_000))
+        #expect(Loopback.rest(link).count == answer)
+        // What one end has sent the other has received; frames add little.
+        for (from, to, way, back, count) in [
+            (client, server, "upstream", "downstream", 1_000_000),
+            (server, client, "downstream", "upstream", answer),
+        ] {
+            #expect(
+                Loopback.eventually {
+                    let sent = bytes(from, "sent", way)
+                    return sent >= count && sent == bytes(to, "received", back)
+                })
+            #expect(bytes(from, "sent", way) < count + 20_000, "\(bytes(from, "sent", way))")
+        }
+        #expect(bytes(client, "sent", "downstream") == 0)
+        #expect(bytes(server, "received", "upstream") == 0)
+    }
+
     @Test func `each direction ends by itself`() throws {
         let mesh = try TunnelMesh(Self.opaque()) { connection, _ in
             var count = 0

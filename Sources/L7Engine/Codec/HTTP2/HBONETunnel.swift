@@ -138,6 +138,11 @@ struct StreamNews: OptionSet, BitwiseCopyable {
         unsafe hbone_tunnel_charge(pointer, account, total)
     }
 
+    /// Where its bytes are counted: both words outlive it.
+    func count(
+        received: UnsafeMutablePointer<UInt64>, sent: UnsafeMutablePointer<UInt64>
+    ) { unsafe hbone_tunnel_count(pointer, received, sent) }
+
     /// Cuts off the stream that holds most of it; `false`: none holds any.
     func relieve() -> Bool { unsafe hbone_tunnel_relieve(pointer) != 0 }
 
