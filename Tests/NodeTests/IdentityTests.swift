@@ -56,6 +56,33 @@ struct IdentityTests {
         try checkWords(agents[0])
     }
 
+    @Test func `the age of a certificate grows, and falls when it is replaced`() throws {
+        let bed = try IdentityBed()
+        defer { bed.close() }
+        let agent = try bed.start("n1")
+        try agent.waitForCertificates(1)
+        let id = "spiffe://cluster.local/ns/shop/sa/n1"
+        func age() throws -> Int {
+            let name = "malla_certificate_age_seconds{identity=\"\(id)\"} "
+            let lines = try agent.get("/metrics").split(separator: "\n")
+            return try #require(
+                lines.first { $0.hasPrefix(name) }.flatMap { Int($0.dropFirst(name.count)) })
+        }
+        func serial() throws -> String? { try agent.certificates("workload").first?.serial }
+        // Of a certificate that lives for 12 s, and was the same before and behind the look.
+        var (oldest, youngest) = (0, Int.max)
+        var first: String?
+        try eventually("another one is young, when the first was older", within: 20) {
+            let before = try serial()
+            let now = try age()
+            guard before != nil, try serial() == before else { return false }
+            first = first ?? before
+            #expect((0...12).contains(now))
+            if before == first { oldest = max(oldest, now) } else { youngest = min(youngest, now) }
+            return oldest > 0 && youngest < oldest
+        }
+    }
+
     @Test func `the process with the keys cannot be dumped`() throws {
         let bed = try IdentityBed()
         defer { bed.close() }
