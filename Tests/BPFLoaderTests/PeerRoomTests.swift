@@ -29,6 +29,15 @@ struct PeerRoomTests {
         #expect(few.values.allSatisfy { $0 == Self.tunnelled })
     }
 
+    /// The engine, which a block leads to, tunnels for some pods only; such a row speaks for all.
+    @Test func `who insists and can be reached by no tunnel has a row before the others`() throws {
+        let strict = UInt32(MALLA_PEER_POD | MALLA_PEER_STRICT)
+        let (tunnel, insists) = (try address("10.3.0.1"), try address("10.3.0.2"))
+        let most = PeerRoom.fitting(
+            [tunnel: Self.tunnelled, insists: strict], room: 1, held: [tunnel: Self.tunnelled])
+        #expect(most == [insists: strict])
+    }
+
     @Test func `the blocks hold every address that is left out, and few others`() throws {
         #expect(PeerRoom.blocks(holding: []).isEmpty)
         let two = PeerRoom.blocks(holding: [try address("10.2.0.1"), try address("fd00:2::1")])

@@ -274,6 +274,8 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 		return verdict == MALLA_VERDICT_PASS ? MALLA_VERDICT_TRANSLATED : verdict;
 	}
 	verdict = from_pod_follow(sight, packet, way);
+	if (refuse_answers(verdict) && rewrite_target(way->skb, packet, service))
+		return MALLA_VERDICT_FAILED;
 	return verdict == MALLA_VERDICT_DIRECT || verdict == MALLA_VERDICT_PASS
 		   ? MALLA_VERDICT_TRANSLATED
 		   : verdict;

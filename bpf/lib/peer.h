@@ -23,7 +23,7 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 128);
+	__uint(max_entries, 256); /* old and new ones, and those of a load that broke off */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct malla_prefix);
 	__type(value, __u32); /* 1 */

@@ -383,6 +383,31 @@ int the_tunnel_to_what_a_full_map_left_out_is_no_connection_of_the_pods(struct _
 }
 
 SEC("tc")
+int the_reset_of_what_was_open_comes_from_the_service_too(struct __sk_buff *skb)
+{
+	static struct packet packet;
+	static struct malla_end remote, service;
+	struct malla_endpoint_key slot = {.group = 3};
+
+	remote = end4(REMOTE, 5432);
+	service = end4(SERVICE, 80);
+	put_insisting(0, 1);
+	put_pod(0);
+	put_far(0);
+	put_service(0, 1);
+	bpf_map_update_elem(&malla_endpoint, &slot, &remote, BPF_ANY);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	put_far(MALLA_PEER_STRICT);
+	put_generation(2, MALLA_SETTING_HBONE);
+	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
+	EXPECT(address_is_equal(&packet.flow.target, &service.address));
+	EXPECT(packet.flow.target_port_be == service.port_be);
+	return 0;
+}
+
+SEC("tc")
 int the_reset_of_what_is_not_carried_comes_from_the_service(struct __sk_buff *skb)
 {
 	static struct packet syn;

@@ -12,15 +12,21 @@ enum PeerRoom {
     /// others spare a connection the way through the node's stack.
     static func matters(_ flags: UInt32) -> Bool { flags & ~UInt32(MALLA_PEER_POD) != 0 }
 
-    /// Those that there is room for: first what matters, and of either what is held already.
+    /// No tunnel leads there: a block would stop those only whose connections tunnels carry.
+    private static func insists(_ flags: UInt32) -> Bool {
+        flags & UInt32(MALLA_PEER_STRICT | MALLA_PEER_MODES) != 0
+    }
+
+    /// Those that there is room for: first who insists on what cannot be had, then what matters, and
+    /// of each kind what is held already.
     static func fitting(
         _ wanted: [malla_address: UInt32], room: Int, held: [malla_address: UInt32]
     ) -> [malla_address: UInt32] {
         guard wanted.count > room else { return wanted }
-        var ranks: [[(malla_address, UInt32)]] = [[], [], [], []]
+        var ranks = [[(malla_address, UInt32)]](repeating: [], count: 6)
         for (address, flags) in wanted {
-            ranks[(matters(flags) ? 0 : 2) + (held[address] == nil ? 1 : 0)].append(
-                (address, flags))
+            let kind = insists(flags) ? 0 : matters(flags) ? 2 : 4
+            ranks[kind + (held[address] == nil ? 1 : 0)].append((address, flags))
         }
         return Dictionary(uniqueKeysWithValues: ranks.joined().prefix(room))
     }

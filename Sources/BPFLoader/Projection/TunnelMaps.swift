@@ -117,6 +117,11 @@ struct TunnelMaps: ~Copyable {
             try unlisted.set(row.key, to: row.value)
             heldUnlisted[row.key] = row.value
         }
+        // An old row that could not be replaced would speak for them.
+        for key in missing where heldPeers[key] != nil {
+            try peers.remove(key)
+            heldPeers[key] = nil
+        }
         staleUnlisted = closing.removals
         return isStrictNew
     }
