@@ -137,12 +137,15 @@ struct OutsideTests {
         try send(PacketBuilder.rst)
         #expect(try areReset() == [true, true])
         try send(PacketBuilder.ack)
-        #expect(try areReset() == [false, false], "the client goes on")
-        try send(PacketBuilder.rst | PacketBuilder.ack)
-        #expect(try areReset() == [true, true])
+        // It may have been the pod's own reset, which is still on its way to the client.
+        #expect(try areReset() == [false, true], "the client goes on")
         let seal = UInt32(MALLA_SEAL) | MALLA_HOOK_FROM_POD.rawValue
         _ = try object.pass("malla_back", packet: answer.frame, seal: seal)
-        #expect(try areReset() == [false, false], "the pod goes on")
+        #expect(try areReset() == [false, false], "the pod goes on, too")
+        // What was on its way when the client reset it says nothing of the client.
+        try send(PacketBuilder.rst | PacketBuilder.ack)
+        _ = try object.pass("malla_back", packet: answer.frame, seal: seal)
+        #expect(try areReset() == [true, false])
         // A true one is the last word.
         try send(PacketBuilder.rst)
         #expect(try areReset() == [true, true])

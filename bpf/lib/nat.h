@@ -124,18 +124,18 @@ static __always_inline int nat_serves(const struct malla_flow_key *flow)
 }
 
 /*
- * A reset, or what shows that there was none: both directions are marked, so that the answers' port
- * is free again too. Whoever receives a reset of another's making goes on, and so does the flow;
- * what was still on its way to an end that is gone draws one more.
+ * Both directions are marked, so that the answers' port is free again too. Who sends on was not
+ * reset, and takes its own mark off; a flow is over while either is marked, so that it takes both
+ * ends to say that somebody else had made the reset.
  */
-static __always_inline void nat_mark_reset(struct malla_snat *entry, int is_reset)
+static __always_inline void nat_mark_reset(struct malla_snat *entry)
 {
 	struct malla_flow_key answer = flow_reversed(&entry->becomes);
 	struct malla_snat *other = bpf_map_lookup_elem(&malla_snat, &answer);
 
-	entry->state = is_reset ? entry->state | NAT_RESET : entry->state & ~NAT_RESET;
+	entry->state |= NAT_RESET;
 	if (other)
-		other->state = is_reset ? other->state | NAT_RESET : other->state & ~NAT_RESET;
+		other->state |= NAT_RESET;
 }
 
 /*
@@ -149,9 +149,11 @@ static __always_inline void nat_note(struct malla_snat *entry, const struct pack
 
 	if (packet->is_icmp || packet->is_fragment)
 		return;
-	if (packet->flags & TCP_RST || (entry->state & NAT_RESET && !(packet->flags & TCP_SYN)))
-		nat_mark_reset(entry, packet->flags & TCP_RST);
+	if (packet->flags & TCP_RST)
+		nat_mark_reset(entry);
 	state = entry->state;
+	if (!(packet->flags & (TCP_RST | TCP_SYN)))
+		state &= ~NAT_RESET;
 	if (packet->flags & TCP_FIN)
 		state |= NAT_FINISHED;
 	if (packet->flags & TCP_ACK)
