@@ -36,13 +36,13 @@ extension Worker {
         _ link: Link, _ snapshot: Snapshot, _ range: Range<Int>, _ family: AddressFamily
     ) -> Int {
         var (found, highest, suits) = (-1, UInt64(0), false)
-        let isWeighted = snapshot.ports[Int(link.it.port)].weightTotal > 0
+        let isWeighted = snapshot.ports[Int(link.it.port)].isWeighted
         for index in range where isOpen(link, snapshot, index) {
             let isBetter = self.suits(link, snapshot, index, family)
             if suits, !isBetter { continue }
-            let end = snapshot.endpoints[index]
-            var draw = ClientAffinity.draw(link.it.peer.address, end.address)
-            if isWeighted { draw = Self.weighed(draw, end.weight) }
+            var draw = ClientAffinity.draw(
+                link.it.peer.address, snapshot.endpoints[index].address)
+            if isWeighted { draw = Self.weighed(draw, snapshot.endpoints[index].weight) }
             if found < 0 || isBetter != suits || draw > highest {
                 (found, highest, suits) = (index, draw, isBetter)
             }
@@ -55,14 +55,15 @@ extension Worker {
     ///
     /// - Source: weighted rendezvous hashing (Schindelhauer and Schomaker, 2005).
     static func weighed(_ draw: UInt64, _ weight: UInt16) -> UInt64 {
-        let share = (Double(draw >> 11) + 0.5) / 9_007_199_254_740_992
+        let share = (Double(draw >> 12) + 0.5) / 4_503_599_627_370_496
         return (Double(weight) / -log(share)).bitPattern
     }
 
     /// It is not known to be of no use for this request.
     private func isOpen(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
-        !wasTried(link, index)
-            && (link.it.isCaptured || isAdmitted(link, snapshot.endpoints[index].address))
+        let address = snapshot.endpoints[index].address
+        return !wasTried(link, index) && (link.it.isCaptured || isAdmitted(link, address))
+            && !isRefused(link, address)
     }
 
     /// An upstream takes the request: its endpoint is the client's from now on.

@@ -201,17 +201,24 @@ extension Worker {
             if own >= 0 { return own }
         }
         // The less busy of two that suit; a few throws of the dice, and only then a walk.
-        let weights = snapshot.ports[Int(link.it.port)].weightTotal
+        let size = UInt64(range.count)
+        let slot = Int(link.it.configSlot)
         var first = -1
-        for _ in 0..<8 {
-            let index = draw(snapshot, range, weights)
-            guard index != first, suits(link, snapshot, index, family) else { continue }
-            if first >= 0 { return lessBusy(link, snapshot, first, index) }
-            first = index
+        if snapshot.ports[Int(link.it.port)].isWeighted {
+            first = weighedOne(link, snapshot, range, family)
+        } else {
+            for _ in 0..<8 {
+                let index = range.lowerBound + Int(nextRandom() % size)
+                guard index != first, suits(link, snapshot, index, family) else { continue }
+                if first >= 0 {
+                    return configs[slot].busy[index] < configs[slot].busy[first] ? index : first
+                }
+                first = index
+            }
         }
         if first >= 0 { return first }
         // The family gives way before policies do.
-        let offset = Int(nextRandom() % UInt64(range.count))
+        let offset = Int(nextRandom() % size)
         var (admitted, untried) = (-1, range.lowerBound + offset)
         for step in 0..<range.count {
             let index = range.lowerBound + (offset + step) % range.count
@@ -222,33 +229,32 @@ extension Worker {
         return admitted >= 0 ? admitted : untried
     }
 
-    /// - Parameter weights: their sum; 0: all are alike.
-    @inline(__always)
-    private func draw(_ snapshot: Snapshot, _ range: Range<Int>, _ weights: UInt64) -> Int {
-        if weights == 0 { return range.lowerBound + Int(nextRandom() % UInt64(range.count)) }
-        var at = nextRandom() % weights
-        for index in range.dropLast() {
+    /// One that suits, by its weight among those that do; -1: none does. Who is busy does not
+    /// count: shares would not be what was asked for.
+    private func weighedOne(
+        _ link: Link, _ snapshot: Snapshot, _ range: Range<Int>, _ family: AddressFamily
+    ) -> Int {
+        var (found, total) = (-1, UInt64(0))
+        for index in range where suits(link, snapshot, index, family) {
             let weight = UInt64(snapshot.endpoints[index].weight)
-            if at < weight { return index }
-            at -= weight
+            total += weight
+            // The n-th takes the place of those before it as often as its weight is of all so far.
+            if total > 0, nextRandom() % total < weight { found = index }
         }
-        return range.upperBound - 1
-    }
-
-    /// Measured by their weights; the first one if they are as busy.
-    @inline(__always)
-    private func lessBusy(_ link: Link, _ snapshot: Snapshot, _ first: Int, _ second: Int) -> Int {
-        let slot = Int(link.it.configSlot)
-        let (one, other) = (configs[slot].busy[first], configs[slot].busy[second])
-        let weights = (snapshot.endpoints[first].weight, snapshot.endpoints[second].weight)
-        return other * Int32(weights.0) < one * Int32(weights.1) ? second : first
+        return found
     }
 
     @inline(__always)
     func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int, _ family: AddressFamily) -> Bool {
         let address = snapshot.endpoints[index].address
         return family.includes(address.address) && !wasTried(link, index)
-            && (link.it.isCaptured || isAdmitted(link, address))
+            && (link.it.isCaptured || isAdmitted(link, address)) && !isRefused(link, address)
+    }
+
+    /// It insists on mutual TLS, and cannot have it.
+    @inline(__always)
+    func isRefused(_ link: Link, _ address: SocketAddress) -> Bool {
+        config(link).hasUnserved && config(link).snapshot.isUnserved(address)
     }
 
     /// Whether an endpoint was not tried yet for this request.

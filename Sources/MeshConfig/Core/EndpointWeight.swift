@@ -21,14 +21,17 @@ enum EndpointWeight {
     /// By address, of pods that have another weight than 1.
     static func all(_ pods: [ConfigObject]) -> [IPAddress: UInt16] {
         var weights: [IPAddress: UInt16] = [:]
-        for pod in pods {
-            let annotations = pod.root["metadata"]?["annotations"]
-            guard let text = annotations?[Annotation.weight]?.text, let weight = weight(text),
-                weight != 1, Workload.absence(pod) == nil
-            else { continue }
-            for address in Workload.addresses(pod) { weights[address] = weight }
+        var isWeighted = false
+        for pod in pods where Workload.absence(pod) == nil {
+            let text = pod.root["metadata"]?["annotations"]?[Annotation.weight]?.text
+            let weight = text.flatMap(weight) ?? 1
+            if weight != 1 { isWeighted = true }
+            // Of two pods with one address the first one counts, as everywhere.
+            for address in Workload.addresses(pod) where weights[address] == nil {
+                weights[address] = weight
+            }
         }
-        return weights
+        return isWeighted ? weights : [:]
     }
 
     private static func weight(_ text: String) -> UInt16? {

@@ -24,7 +24,7 @@ extension Service {
             externalAddresses: external.compactMap { IPAddress($0) },
             loadBalancerAddresses: type == "LoadBalancer" && !isName
                 ? Self.ingress(object.root) : [],
-            traffic: ServiceTraffic(spec, type: type), ports: ports)
+            traffic: ServiceTraffic(spec, type: isName ? "ClusterIP" : type), ports: ports)
     }
 }
 

@@ -39,10 +39,8 @@ public struct Endpoint: Hashable, Sendable {
     /// New connections may be sent to it.
     var takesNew: Bool { isReady && weight > 0 }
 
-    /// The sum of their weights; 0: all have the same.
-    static func weightTotal(_ ends: ArraySlice<Endpoint>) -> UInt64 {
-        guard ends.contains(where: { $0.weight != ends[ends.startIndex].weight }) else { return 0 }
-        return ends.reduce(0) { $0 + UInt64($1.weight) }
+    static func areWeighted(_ ends: ArraySlice<Endpoint>) -> Bool {
+        ends.contains { $0.weight != ends[ends.startIndex].weight }
     }
 }
 

@@ -23,8 +23,8 @@ public struct SnapshotPort: Sendable {
     public let nodePort: UInt16?
     /// Those that EndpointChoice picks; empty unless `isDialled`.
     public internal(set) var endpoints: Range<Int>
-    /// The sum of their weights; 0: all have the same.
-    public internal(set) var weightTotal: UInt64 = 0
+    /// They differ in weight.
+    public internal(set) var isWeighted = false
     /// The engine dials its endpoints: it is captured, or was, or a route names it.
     public let isDialled: Bool
     /// L7: a route or policy names it, or it is declared as HTTP. Its connections go to the engine.

@@ -36,7 +36,7 @@ extension SnapshotCompiler {
                 endpoints += previous.endpoints[ports[index].endpoints]
             }
             ports[index].endpoints = first..<endpoints.count
-            ports[index].weightTotal = Endpoint.weightTotal(endpoints[first...])
+            ports[index].isWeighted = Endpoint.areWeighted(endpoints[first...])
         }
         return Snapshot(
             version: version, mesh: mesh, ports: ports, endpoints: endpoints, delta: delta,

@@ -130,7 +130,7 @@ public enum SnapshotCompiler {
                         application: port.application,
                         addresses: addresses, nodePort: port.nodePort,
                         endpoints: first..<endpoints.count,
-                        weightTotal: Endpoint.weightTotal(endpoints[first...]),
+                        isWeighted: Endpoint.areWeighted(endpoints[first...]),
                         isDialled: isDialled, isCaptured: isCaptured,
                         routeTable: routeTable, plainTable: plainTable, isTCPRouted: isTCPRouted,
                         affinitySeconds: service.traffic.affinitySeconds ?? 0))

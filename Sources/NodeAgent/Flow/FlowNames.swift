@@ -65,10 +65,13 @@ final class FlowNames: Sendable {
     private func labels(_ number: UInt32, _ address: IPAddress) -> [String] {
         let isUnmanaged = snapshot.isUnmanaged(address)
         guard let identity = identities[number] else {
-            return (isUnmanaged ? Agent.unmanagedName : Agent.reservedName(number))
+            let isWorld = [0, 2, 9, 10].contains(number)
+            return (isUnmanaged && isWorld ? Agent.unmanagedName : Agent.reservedName(number))
                 .map { ["reserved:" + $0] } ?? []
         }
-        return isUnmanaged ? Agent.unmanagedWords(identity) : identity.words
+        // What was a pod's when it happened stays the pod's.
+        guard isUnmanaged, identity.kind == .world else { return identity.words }
+        return Agent.unmanagedWords(identity)
     }
 
     // MARK: Who decided

@@ -124,6 +124,9 @@ struct FlowNamesTests {
             event.targetIdentity = number
             #expect(names.item(event, before: nil).targetLabels == labels)
         }
+        // It was a pod's, or the node's own, when the packet passed.
+        event.targetIdentity = 1
+        #expect(names.item(event, before: nil).targetLabels == ["reserved:host"])
     }
 
     @Test func `an admitted flow that no policy concerns says so`() {
