@@ -339,11 +339,11 @@ extension Worker {
     }
 
     /// Ends a carrier; its streams hear of it, and what they carried fails or is tried elsewhere.
-    func endCarrier(_ carrier: Link, _ why: TunnelEnd) {
+    func endCarrier(_ carrier: Link, _ why: TunnelEnd, wasRefused: Bool = false) {
         guard carrier.it.phase != .dead else { return }
         if carrier.it.phase == .handshaking, carrier.it.isServer { handshakeEnded(carrier) }
         let wasOpen = carrier.it.phase == .tunnel
-        let wasReached = carrier.it.isServer || carrier.it.phase != .connecting
+        let wasReached = wasRefused || carrier.it.isServer || carrier.it.phase != .connecting
         if wasOpen {
             tally.count(.open(side(carrier)), by: -1)
             noteEnded(carrier)

@@ -186,8 +186,9 @@ extension Worker {
     }
 
     func carrierConnected(_ carrier: Link) {
-        guard engine_socket_error(carrier.it.descriptor) == 0 else {
-            endCarrier(carrier, .connect)
+        let error = engine_socket_error(carrier.it.descriptor)
+        guard error == 0 else {
+            endCarrier(carrier, .connect, wasRefused: error == -ECONNREFUSED)
             return
         }
         carrier.it.phase = .handshaking

@@ -313,7 +313,10 @@ extension Worker {
             sent = unsafe send(link, first, firstCount, second, secondCount)
             if sent == firstCount + secondCount { return true }
             if sent == -Int(EAGAIN) { sent = 0 }
-            if sent < 0 { return false }
+            if sent < 0 {
+                noteReset(link, sent)
+                return false
+            }
         }
         var isHeld = true
         if sent < firstCount {
@@ -353,6 +356,7 @@ extension Worker {
         let sent = unsafe send(link, base + link.it.output.start, link.it.output.count, nil, 0)
         if sent == -Int(EAGAIN) { return }
         guard sent > 0 else {
+            noteReset(link, sent)
             broken(link)
             return
         }
@@ -360,6 +364,15 @@ extension Worker {
         guard link.it.output.isEmpty else { return }
         buffers.release(&link.it.output)
         flushed(link)
+    }
+
+    /// What the kernel told a send of a reset it does not tell the next receive, which would take
+    /// the end of what came before for that of the answer. Behind an orderly end it says EPIPE.
+    func noteReset(_ link: Link, _ sent: Int) {
+        guard sent == -Int(ECONNRESET), link.it.role == .upstream, link.it.phase != .tunnel else {
+            return
+        }
+        link.it.isBroken = true
     }
 
     /// The socket takes nothing any more: what it may have said before is read.

@@ -228,9 +228,7 @@ extension Worker {
     /// The endpoint is not to be had in plain text, nor otherwise; and that is dealt with.
     @inline(__always)
     private func refusesPlain(_ link: Link, _ endpoint: Endpoint) -> Bool {
-        guard config(link).hasUnserved, config(link).snapshot.isUnserved(endpoint.address) else {
-            return false
-        }
+        guard isRefused(link, endpoint.address) else { return false }
         let hasOthers = hasOtherEndpoints(link)
         dialFailed(link, .denied(hasOthers: hasOthers, as: .plainRefused))
         return true
@@ -308,6 +306,8 @@ extension Worker {
             // bind(2) and connect(2) say so: all ports towards this endpoint are taken.
             let isWithoutPort = result == -EADDRINUSE || result == -EADDRNOTAVAIL
             if isWithoutPort {
+                // Where the host has no address of the family, too.
+                if result == -EADDRNOTAVAIL { noteBroken(link, to.address) }
                 dialFailed(link, .portsUsedUp)
             } else {
                 if result != -ECONNREFUSED { noteBroken(link, to.address) }

@@ -9,6 +9,7 @@ extension Worker {
     func letGo(_ link: Link) {
         let slot = Int(link.it.configSlot)
         guard slot >= 0 else { return }
+        dismissStandBy(of: link)
         leaveEndpoint(link)
         link.it.configSlot = -1
         configs[slot].exchanges -= 1

@@ -1,8 +1,9 @@
 // A dial that takes long gets company: after a quarter of a second a second endpoint is dialled
 // too, and whichever connects first serves the request. The other goes on in case that one's
-// session fails, stands by when it connects meanwhile, and is else kept in its pool. The second is
-// of the other family where the service has endpoints of it (RFC 8305, Worker+Family); between pods
-// of one family this spares a client the time-out of one that is gone.
+// session fails, stands by when it connects meanwhile, and is else kept in its pool, or closed if a
+// session would have to begin on it. The second is of the other family where the service has
+// endpoints of it (RFC 8305, Worker+Family); between pods of one family this spares a client the
+// time-out of one that is gone.
 
 internal import CLinux
 internal import Glibc
@@ -11,7 +12,7 @@ internal import MeshModel
 extension Worker {
     /// When a dial is looked at first.
     func firstLook(_ link: Link, _ pool: PoolLink) -> UInt64 {
-        // One race a request, of three dials at most in all.
+        // One race a request.
         let isLate =
             !hasOtherEndpoints(link) || link.it.triedCount > 2 || !otherDial(of: link).isNone
         return now + (isLate ? limits.connectNanosecondsMax : limits.raceNanoseconds)
@@ -60,6 +61,15 @@ extension Worker {
         keepUnused(upstream)
     }
 
+    /// The client's exchange is over.
+    func dismissStandBy(of client: Link) {
+        let upstream = client.it.waiter
+        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.phase == .standingBy,
+            upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt
+        else { return }
+        dismiss(upstream)
+    }
+
     /// The dial that goes on beside the client's own, if there is one.
     func otherDial(of client: Link) -> Link {
         let upstream = client.it.waiter
@@ -88,11 +98,13 @@ extension Worker {
             upstream.it.waiter = .none
             standBy(other, for: client)
             attachAgain(client, upstream)
+            client.it.brokenFamily = .any
             // A session begins where TCP has won; the other goes on in case that it fails.
             if begin(upstream) { established(upstream) }
             return
         }
-        if waits, !other.isNone, other.it.phase == .handshaking {
+        // One that has ended already would be told of by no further event.
+        if waits, !other.isNone, other.it.phase == .handshaking, !upstream.it.isEnding {
             upstream.it.phase = .standingBy
             // That handshake began before, and is over by then.
             timers.arm(

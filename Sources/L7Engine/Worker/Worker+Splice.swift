@@ -115,7 +115,10 @@ extension Worker {
                 chargePipe(to, to.it.pipe.held)
                 return to.it.isWatched || watch(to)
             }
-            guard sent > 0 else { return false }
+            guard sent > 0 else {
+                noteReset(to, sent)
+                return false
+            }
             to.it.pipe.held -= sent
         }
         dropPipe(to)

@@ -1,4 +1,5 @@
 import AllocationCount
+import CLinux
 import Foundation
 import MeshModel
 import Synchronization
@@ -244,6 +245,31 @@ struct LengthlessTests {
             TimeoutTests.counts(gateway, "malla_requests_failed_total{reason=\"\(reason)\"} 1"))
         #expect(gateway.engine.exposition().contains("response_flags=\"\(flag)\""))
         #expect(gateway.engine.takeAccessLog().first?.contains("\"\(flag)\"") == true)
+    }
+
+    /// The kernel tells of a reset once: here the rest of the request's body hears of it.
+    @Test func `one that is reset while its request is still sent has no last chunk`() throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nfirst")
+        let origin = stepped.accepted(listener)
+        stepped.take { Loopback.isReadable(origin, milliseconds: 0) }
+        let links = stepped.worker.timers.all()
+        let link = try #require(links.first { $0.it.role == .downstream })
+        Loopback.send(origin, "HTTP/1.0 200 OK\r\n\r\npart")
+        Loopback.willReset(origin)
+        close(origin)
+        Loopback.send(client, "rest")
+
+        stepped.worker.dispatchStream(link, EPOLLIN.rawValue)
+        stepped.take { link.it.phase == .lingering || link.it.phase == .dead }
+
+        let answer = String(decoding: Loopback.rest(client), as: UTF8.self)
+        #expect(answer.hasPrefix("HTTP/1.1 200 OK\r\n"))
+        #expect(answer.hasSuffix("4\r\npart\r\n"), "\(answer)")
     }
 
     @Test(arguments: ["", "Connection: keep-alive\r\n"])

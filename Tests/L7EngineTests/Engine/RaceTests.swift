@@ -305,6 +305,42 @@ struct RaceTests {
         #expect(worker.dialsOpen == 1)
     }
 
+    @Test func `who has ended when it connects does not stand by`() throws {
+        let (hole, other) = (BlackHole(), BlackHole())
+        defer { withExtendedLifetime([hole, other]) {} }
+        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
+        defer {
+            close(client)
+            authority.remove()
+        }
+        let second = link.it.partner
+        stepped.worker.raceEnded(first)
+
+        // One event tells of both, and no other follows.
+        second.it.isEnding = true
+        second.it.canRead = true
+        stepped.worker.raceEnded(second)
+
+        #expect(second.it.phase == .dead)
+    }
+
+    @Test func `the client goes: who stands by for it is closed, too`() throws {
+        let (hole, other) = (BlackHole(), BlackHole())
+        defer { withExtendedLifetime([hole, other]) {} }
+        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
+        defer { authority.remove() }
+        let second = link.it.partner
+        stepped.worker.raceEnded(first)
+        stepped.worker.raceEnded(second)
+        try #require(second.it.phase == .standingBy)
+
+        engine_end_by_reset(client)
+        close(client)
+
+        #expect(stepped.take { second.it.phase == .dead })
+        #expect(stepped.worker.dialsOpen == 0)
+    }
+
     @Test func `the second is served: the first, connected meanwhile, is closed`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
