@@ -17,8 +17,8 @@ enum PeerRoom {
         flags & UInt32(MALLA_PEER_STRICT | MALLA_PEER_MODES) != 0
     }
 
-    /// Those that there is room for: first who insists on what cannot be had, then what matters, and
-    /// of each kind what is held already.
+    /// Those that there is room for: first who insists on what cannot be had, then what matters,
+    /// and of each kind what is held already.
     static func fitting(
         _ wanted: [malla_address: UInt32], room: Int, held: [malla_address: UInt32]
     ) -> [malla_address: UInt32] {
