@@ -35,6 +35,7 @@ struct FamilyTests {
             #expect(answer.status == 200, "\(service.name): \(answer.problem)\n\(agent.text)")
             #expect(answer.headers["x-client"] == client.v4)
         }
+        try Self.expectDatagrams(quiet.bed, agent, isIPv4: true)
         let outside = Curl.response(
             try quiet.bed.outside(["curl", "-sSi", "-m", "5", "http://\(node.v4)/"]))
         #expect(outside.headers["x-pod"] == "far", "\(outside)\n\(agent.text)")
@@ -73,12 +74,47 @@ struct FamilyTests {
             #expect(answer.status == 200, "\(service.name): \(answer.problem)\n\(agent.text)")
             #expect(answer.headers["x-client"] == client.v6)
         }
+        try Self.expectDatagrams(quiet.bed, agent, isIPv4: false)
         let outside = Curl.response(
             try quiet.bed.outside(["curl", "-sSi", "-m", "5", "http://[\(node.v6)]/"]))
         #expect(outside.headers["x-pod"] == "far", "\(outside)\n\(agent.text)")
         #expect(try node.metric("malla_datapath_problems") == 0, "\(agent.text)")
         #expect(!agent.text.contains("warning"), "\(agent.text)")
     }
+
+    /// UDP by services, and echo requests to the pods themselves.
+    private static func expectDatagrams(
+        _ bed: Testbed, _ agent: TestProcess, isIPv4: Bool
+    ) throws {
+        for (service, name) in [(SmallMesh.datagramNear, "near"), (SmallMesh.datagramFar, "far")] {
+            let pod = bed[name]
+            try pod.start("udp", ServiceTrafficTests.datagramServer)
+            let address = isIPv4 ? service.v4 : service.v6
+            try eventually("\(name) answers by UDP\n\(agent.text)") {
+                try bed["client"].run(ServiceTrafficTests.askDatagram + [address, "5300"]).output
+                    == "answer from \(name)\n"
+            }
+            let echo = try bed["client"].run(askEcho + [isIPv4 ? pod.v4 : pod.v6])
+            #expect(echo.output == "answered\n", "\(name): \(echo)\n\(agent.text)")
+        }
+    }
+
+    private static let askEcho = [
+        "/usr/bin/python3", "-c",
+        """
+        import socket, struct, sys
+        six = ":" in sys.argv[1]
+        s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_RAW, 58 if six else 1)
+        s.settimeout(5)
+        kind, sum = (128, 0) if six else (8, 0xffff - 0x0808)
+        s.sendto(struct.pack("!BBHHH", kind, 0, sum, 7, 1), (sys.argv[1], 0))
+        while True:
+            text = s.recv(2048)
+            if text[0 if six else 20] == (129 if six else 0):
+                print("answered")
+                break
+        """,
+    ]
 
     /// The bed's objects with IPv6 addresses only.
     private static func withoutIPv4(_ bed: Testbed) throws -> String {

@@ -2,7 +2,7 @@ import TestSupport
 import Testing
 
 /// Services that are names in DNS and nothing more, beside traffic of others.
-@Suite("Headless services and ExternalName are left alone (docs/configuration.md)", .serialized)
+@Suite("Services that are left alone: headless, ExternalName, SCTP", .serialized)
 struct NamesOnlyTests {
     private static let ports = "ports: [{name: tcp, port: 8080, targetPort: 8080, nodePort: 30081}]"
 
@@ -96,5 +96,18 @@ struct NamesOnlyTests {
         #expect(try mesh.node.malla("bpf", "services").output == before, "what was there is there")
         let outcome = try traffic.stop()
         #expect(outcome.faults.isEmpty && outcome.dials > 10, "\(outcome.faults.prefix(20))")
+    }
+
+    @Test func `a port of SCTP has no rows, and its service says so`() throws {
+        let mesh = try SmallMesh.running()
+        defer { mesh.close() }
+        try mesh.bed.configure(
+            "stream.yaml",
+            OpenMesh.service("stream", pods: ["near"], transport: "SCTP", at: 40))
+
+        try eventually("it says so: \(mesh.logs)") {
+            try mesh.node.malla("services").output.contains("SCTP is not served")
+        }
+        #expect(try !mesh.node.malla("bpf", "services").output.contains("/stream"))
     }
 }

@@ -47,7 +47,8 @@ final class PolicyMesh {
     private var probers: [TestProcess] = []
     private var generation = 0
 
-    init() throws {
+    /// - Parameter tunnels: with identities, so that TCP between the nodes goes by HBONE.
+    init(tunnels: Bool) throws {
         bed = try Testbed("n1: x-a, x-b, x-c, y-a, y-b; n2: y-c, z-a, z-b, z-c")
         for end in PolicyEnd.all {
             let path = "\(bed.directory)/\(end.pod).sock"
@@ -57,7 +58,9 @@ final class PolicyMesh {
         }
         try describe()
         for node in ["n1", "n2"] {
-            agents.append(try bed[node: node].start("agent", bed[node: node].agentArguments()))
+            let more = tunnels ? ["--ca", "\(bed.directory)/ca"] : []
+            agents.append(
+                try bed[node: node].start("agent", bed[node: node].agentArguments(more: more)))
         }
         for (node, agent) in zip(["n1", "n2"], agents) {
             try bed[node: node].waitUntilReady(agent, within: 60)

@@ -204,6 +204,9 @@ extension Agent {
         if datapath.datapath?.isShort(service, port: port.number, port.transport) ?? false {
             notes.append("not in force as a whole: malla status says why")
         }
+        if port.transport == .sctp {
+            notes.append("SCTP is not served: its packets are dropped (verdict sctp)")
+        }
         if application.isHTTP, !application.isSpoken {
             notes.append(
                 port.isCaptured
