@@ -152,6 +152,8 @@ struct IdentityTests {
         #expect(metrics.contains("malla_certificate_expiry_timestamp_seconds{identity=\"spiffe://"))
         #expect(metrics.contains("malla_authority_expiry_timestamp_seconds{trust_domain="))
         #expect(metrics.contains("malla_certificates_missing 0\n"))
+        let types = metrics.split(separator: "\n").filter { $0.hasPrefix("# TYPE ") }
+        #expect(Set(types).count == types.count)
     }
 }
 

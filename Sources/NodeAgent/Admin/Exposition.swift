@@ -1,8 +1,13 @@
 /// Prometheus' text format 0.0.4, one family after another.
 ///
-/// - Source: Prometheus exposition formats; HELP and TYPE before the samples of each family.
+/// - Source: Prometheus exposition formats; HELP and TYPE before the samples of each family, which
+///   stand in one group.
 struct Exposition {
-    private(set) var text = ""
+    /// Of each family all that is said.
+    private var families: [String] = []
+    private var places: [String: Int] = [:]
+
+    var text: String { families.joined() }
 
     enum Kind: String {
         case counter, gauge
@@ -14,7 +19,7 @@ struct Exposition {
         _ samples: [(labels: [(String, String)], value: UInt64)]
     ) {
         guard !samples.isEmpty else { return }
-        text += "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+        var text = ""
         for sample in samples {
             text += name
             if !sample.labels.isEmpty {
@@ -23,6 +28,7 @@ struct Exposition {
             }
             text += " \(sample.value)\n"
         }
+        add(name, kind, help, text)
     }
 
     mutating func family(_ name: String, _ kind: Kind, _ help: String, _ value: UInt64) {
@@ -31,18 +37,18 @@ struct Exposition {
 
     /// A gauge of a time.
     mutating func family(_ name: String, _ help: String, seconds: Duration) {
-        text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
-        text += "\(name) \(Self.text(seconds))\n"
+        add(name, .gauge, help, "\(name) \(Self.text(seconds))\n")
     }
 
     /// A gauge of several times, by one label.
     mutating func family(
         _ name: String, _ help: String, by label: String, _ times: [(value: String, Duration)]
     ) {
-        text += "# HELP \(name) \(help)\n# TYPE \(name) gauge\n"
+        var text = ""
         for (value, time) in times {
             text += "\(name){\(label)=\"\(Self.escaped(value))\"} \(Self.text(time))\n"
         }
+        add(name, .gauge, help, text)
     }
 
     private static func text(_ seconds: Duration) -> String {
@@ -51,9 +57,41 @@ struct Exposition {
             + String(1_000_000 + microseconds % 1_000_000).dropFirst()
     }
 
+    /// Adds another exposition. Samples of a family that is here already go to it, by its HELP.
     mutating func append(_ exposition: String) {
-        text += exposition
-        if !text.isEmpty, !text.hasSuffix("\n") { text += "\n" }
+        let marks = ["# HELP ".utf8, "# TYPE ".utf8]
+        var (name, isKnown) = ("", false)
+        var place = self.place(of: "")
+        for line in exposition.utf8.split(separator: UInt8(ascii: "\n")) {
+            let isHead = marks.contains { line.starts(with: $0) }
+            if isHead {
+                let found = String(Substring(line.dropFirst(7).prefix { $0 != 0x20 }))
+                if found != name {
+                    name = found
+                    isKnown = places[name] != nil
+                    place = self.place(of: name)
+                }
+            }
+            if isHead, isKnown { continue }
+            families[place].append(contentsOf: Substring(line))
+            families[place].append("\n")
+        }
+    }
+
+    private mutating func add(_ name: String, _ kind: Kind, _ help: String, _ samples: String) {
+        let place = self.place(of: name)
+        if families[place].isEmpty {
+            families[place] = "# HELP \(name) \(help)\n# TYPE \(name) \(kind.rawValue)\n"
+        }
+        families[place] += samples
+    }
+
+    /// Where the family stands; one that is new stands last.
+    private mutating func place(of name: String) -> Int {
+        if let place = places[name] { return place }
+        places[name] = families.count
+        families.append("")
+        return families.count - 1
     }
 
     /// A label's value: backslash, quote and line feed are escaped.

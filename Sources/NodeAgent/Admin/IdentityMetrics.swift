@@ -16,7 +16,7 @@ extension Agent {
             })
         out.family(
             "malla_certificate_expiry_timestamp_seconds", .gauge,
-            "When a workload's certificate ends, Unix time.",
+            "When a workload's certificate ends, or the first of a listener's chain, Unix time.",
             held.map { ([("identity", $0.key.description)], UInt64(max(0, $0.value.notAfter))) })
         out.family(
             "malla_certificates_missing", .gauge,

@@ -37,6 +37,45 @@ struct ExpositionTests {
         #expect(out.text.isEmpty)
     }
 
+    @Test func `a family that the engine has, too, stands once`() {
+        let name = "malla_certificate_expiry_timestamp_seconds"
+        var out = Exposition()
+        out.family(name, .gauge, "Of workloads.", [([("identity", "spiffe://a")], 1)])
+        out.family("malla_agent_ready", .gauge, "Whether it is.", 1)
+        out.append(
+            """
+            # HELP malla_workers Worker threads.
+            # TYPE malla_workers gauge
+            malla_workers 2
+            # HELP \(name) Of listeners.
+            # TYPE \(name) gauge
+            \(name){namespace="shop",secret="tls"} 3
+            # HELP malla_tunnels Tunnels.
+            # TYPE malla_tunnels gauge
+            malla_tunnels 4
+            """)
+        out.family(name, .gauge, "Of others.", [([], 5)])
+
+        #expect(
+            out.text == """
+                # HELP \(name) Of workloads.
+                # TYPE \(name) gauge
+                \(name){identity="spiffe://a"} 1
+                \(name){namespace="shop",secret="tls"} 3
+                \(name) 5
+                # HELP malla_agent_ready Whether it is.
+                # TYPE malla_agent_ready gauge
+                malla_agent_ready 1
+                # HELP malla_workers Worker threads.
+                # TYPE malla_workers gauge
+                malla_workers 2
+                # HELP malla_tunnels Tunnels.
+                # TYPE malla_tunnels gauge
+                malla_tunnels 4
+
+                """)
+    }
+
     @Test(arguments: [("a\"b", "a\\\"b"), ("a\\b", "a\\\\b"), ("a\nb", "a\\nb"), ("ä", "ä")])
     func `label values are escaped`(_ value: String, _ escaped: String) {
         #expect(Exposition.escaped(value) == escaped)
