@@ -11,7 +11,7 @@ enum CertificateChecks {
 
     static func all(_ items: [CertificateItem], identity: String) -> [CheckItem] {
         guard identity != "none" else {
-            return [.ok("certificates", "no source of identity (--ca, --svids)")]
+            return [.ok("certificates", "no source of identity (--ca, --svids, --workload-api)")]
         }
         return [
             workloads(items.filter { $0.type == "workload" }),
@@ -66,27 +66,44 @@ enum CertificateChecks {
 
     static func authorities(_ items: [CertificateItem]) -> CheckItem {
         let name = "authorities"
-        guard let first = items.min(by: { $0.remainingSeconds < $1.remainingSeconds }) else {
+        let inOrder = items.sorted { $0.remainingSeconds < $1.remainingSeconds }
+        guard let first = inOrder.first else {
             return .fail(name, "none: nobody is believed", remedy: "see the agent's log")
         }
-        let remedy =
+        // One does not hide another.
+        var found = inOrder.compactMap { about($0, among: items) }
+        if let stale = items.first(where: { !$0.message.isEmpty }) {
+            found.append(
+                .warn(
+                    name, "\(stale.identity): \(stale.message)",
+                    remedy: "until it is mended what was good before goes on (docs/identity.md)"))
+        }
+        guard !found.isEmpty else {
+            return .ok(name, "\(items.count) root(s), the first ends in \(duration(first))")
+        }
+        let text = found.map(\.message).joined(separator: "; ")
+        var remedies: [String] = []
+        for item in found where !remedies.contains(item.remedy) { remedies.append(item.remedy) }
+        let remedy = remedies.joined(separator: "; ")
+        return found.contains { $0.status == "FAIL" }
+            ? .fail(name, text, remedy: remedy) : .warn(name, text, remedy: remedy)
+    }
+
+    /// What is to be said of one root; `nil`: it is good for long still.
+    private static func about(_ item: CertificateItem, among all: [CertificateItem]) -> CheckItem? {
+        guard item.remainingSeconds < authoritySeconds else { return nil }
+        let name = "authorities"
+        let renew =
             "make a new root, put it into every bundle beside the old one, then sign with "
             + "it (docs/identity.md)"
-        if first.remainingSeconds <= 0 {
-            let others = items.contains { $0.identity == first.identity && $0.remainingSeconds > 0 }
-            let text = "a root of \(first.identity) ended at \(first.notAfter)"
-            return others
-                ? .warn(name, text + "; others are valid", remedy: "take it out of the bundle")
-                : .fail(name, text, remedy: remedy)
+        if item.remainingSeconds > 0 {
+            let text = "a root of \(item.identity) ends in \(duration(item))"
+            return .warn(name, text, remedy: renew)
         }
-        if let stale = items.first(where: { !$0.message.isEmpty }) {
-            return .warn(
-                name, "\(stale.identity): \(stale.message)",
-                remedy: "until it is mended what was good before goes on (docs/identity.md)")
-        }
-        let left = Status.duration(seconds: first.remainingSeconds)
-        return first.remainingSeconds < authoritySeconds
-            ? .warn(name, "a root of \(first.identity) ends in \(left)", remedy: remedy)
-            : .ok(name, "\(items.count) root(s), the first ends in \(left)")
+        let text = "a root of \(item.identity) ended at \(item.notAfter)"
+        let others = all.contains { $0.identity == item.identity && $0.remainingSeconds > 0 }
+        return others
+            ? .warn(name, text + " (others are valid)", remedy: "take it out of the bundle")
+            : .fail(name, text, remedy: renew)
     }
 }

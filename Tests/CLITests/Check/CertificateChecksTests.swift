@@ -44,6 +44,16 @@ struct CertificateChecksTests {
             "others"
         ),
         (
+            "over, with another that ends soon",
+            [("spiffe://a", 5 * 86_400), ("spiffe://a", -1)], "WARN",
+            "(others are valid); a root of spiffe://a ends in 5d"
+        ),
+        (
+            "over, and the only one of another domain, too",
+            [("spiffe://a", -2), ("spiffe://a", 300_000_000), ("spiffe://b", -1)], "FAIL",
+            "(others are valid); a root of spiffe://b ended"
+        ),
+        (
             "over, of another domain", [("spiffe://a", -1), ("spiffe://b", 300_000_000)], "FAIL",
             "spiffe://a"
         ),
@@ -59,6 +69,25 @@ struct CertificateChecksTests {
             })
         #expect(found.status == status)
         #expect(found.message.contains(words), "\(found)")
+        #expect((found.status == "OK") == found.remedy.isEmpty)
+    }
+
+    @Test func `a root that is over hides neither another's end nor what cannot be used`() {
+        func root(_ seconds: Int, _ message: String = "") -> CertificateItem {
+            CertificateItem(
+                type: "authority", identity: "spiffe://a", remainingSeconds: seconds,
+                state: "valid", message: message)
+        }
+        let found = CertificateChecks.authorities([
+            root(-1, "ca.key cannot be read"), root(86_400),
+        ])
+        #expect(found.status == "WARN")
+        for words in ["others are valid", "ends in 1d", "ca.key cannot be read"] {
+            #expect(found.message.contains(words), "\(found)")
+        }
+        for words in ["take it out", "make a new root", "until it is mended"] {
+            #expect(found.remedy.contains(words), "\(found)")
+        }
     }
 
     @Test(arguments: [(8 * 86_400, "OK"), (6 * 86_400, "WARN"), (-1, "FAIL")])
@@ -84,7 +113,11 @@ struct CertificateChecksTests {
     }
 
     @Test func `without a source of identity nothing is wrong`() {
-        #expect(CertificateChecks.all([], identity: "none").map(\.status) == ["OK"])
+        let none = CertificateChecks.all([], identity: "none")
+        #expect(none.map(\.status) == ["OK"])
+        for option in ["--ca", "--svids", "--workload-api"] {
+            #expect(none[0].message.contains(option))
+        }
         #expect(CertificateChecks.all([], identity: "files in a").map(\.status) == ["OK", "FAIL"])
     }
 
