@@ -147,6 +147,13 @@ final class TunnelMesh {
     static func counts(_ engine: Engine?, _ line: String) -> Bool {
         Loopback.eventually { engine?.exposition().contains(line + "\n") ?? false }
     }
+
+    /// What an engine's metrics say of a series; -1: nothing.
+    static func value(_ engine: Engine?, _ series: String) -> Int {
+        let lines = engine?.exposition().split(separator: "\n") ?? []
+        return lines.first { $0.hasPrefix(series + " ") }
+            .flatMap { Int($0.dropFirst(series.count + 1)) } ?? -1
+    }
 }
 
 /// The other kind of peer: a program in Python.

@@ -108,10 +108,7 @@ struct TunnelServingTests {
         }
         defer { mesh.stop() }
         func bytes(_ engine: Engine?, _ way: String, _ side: String) -> Int {
-            let name = "malla_tunnel_\(way)_bytes_total{side=\"\(side)\"} "
-            let lines = engine?.exposition().split(separator: "\n") ?? []
-            return lines.first { $0.hasPrefix(name) }.flatMap { Int($0.dropFirst(name.count)) }
-                ?? -1
+            TunnelMesh.value(engine, "malla_tunnel_\(way)_bytes_total{side=\"\(side)\"}")
         }
         let (client, server) = (mesh.client, mesh.server)
         #expect(bytes(client, "sent", "upstream") == 0 && bytes(server, "sent", "downstream") == 0)
@@ -291,8 +288,9 @@ struct TunnelServingTests {
         let late = Loopback.connect(mesh.port)
         defer { close(late) }
         #expect(Loopback.ending(late) == ECONNRESET)
-        #expect(
-            mesh.client.exposition().contains("malla_requests_shed_total{reason=\"tunnels\"}"))
+        // The line is there from the beginning.
+        let shed = "malla_requests_shed_total{reason=\"tunnels\"}"
+        #expect(Loopback.eventually { TunnelMesh.value(mesh.client, shed) > 0 })
     }
 
     @Test func `the pod's port is closed: the client's node learns it before it sends`() throws {
