@@ -67,6 +67,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var needsMore = false
     /// Its session is a stream of `carrier`; it has no socket.
     var isStream = false
+    /// A stream's carrier that never connected: `connect`, or `timeout`.
+    var unreached = TunnelEnd.none
     /// Goes to the address that was dialled, whatever services say of it.
     var isDirect = false
     /// Downstream: what serves it is reached by a tunnel.

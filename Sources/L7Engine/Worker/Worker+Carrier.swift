@@ -343,6 +343,9 @@ extension Worker {
         guard carrier.it.phase != .dead else { return }
         if carrier.it.phase == .handshaking, carrier.it.isServer { handshakeEnded(carrier) }
         let wasOpen = carrier.it.phase == .tunnel
+        // Whatever else ends it, another one may connect.
+        let isUnreached = carrier.it.phase == .connecting && (why == .connect || why == .timeout)
+        let unreached = isUnreached ? why : .none
         let wasReached = wasRefused || carrier.it.isServer || carrier.it.phase != .connecting
         if wasOpen {
             tally.count(.open(side(carrier)), by: -1)
@@ -357,7 +360,7 @@ extension Worker {
             // What it has still to say, a GOAWAY for one.
             if wasOpen, why != .broken { _ = carrier.it.tunnel.flush() }
             carrier.it.tunnel.abort()
-            release(carrier, wasReached: wasReached)
+            release(carrier, unreached, wasReached: wasReached)
             carrier.it.tunnel.free()
             carrier.it.tunnel = .none
         }
@@ -379,12 +382,13 @@ extension Worker {
     }
 
     /// The streams of a carrier that has ended live on until their owners have read what came.
-    private func release(_ carrier: Link, wasReached: Bool) {
+    private func release(_ carrier: Link, _ unreached: TunnelEnd, wasReached: Bool) {
         while let stream = carrier.it.tunnel.next() {
             _ = stream.news()
             let owner = stream.owner
             if owner.isNone { continue }
             owner.it.carrier = .none
+            owner.it.unreached = unreached
             if !wasReached, !owner.it.partner.isNone {
                 noteBroken(owner.it.partner, carrier.it.peer.address)
             }

@@ -69,6 +69,7 @@ extension Worker {
         let refusal = isStream ? HBONEStream(link.it.session).status : 0
         let carrier = link.it.carrier
         let isLeaving = isStream && (carrier.isNone || takesNothingNew(carrier))
+        let unreached = link.it.unreached
         close(link)
         let hasOthers = hasOtherEndpoints(client)
         switch refusal {
@@ -77,6 +78,9 @@ extension Worker {
         case TunnelRefusal.unavailable.rawValue where !isLeaving:
             // By a good tunnel: the pod did not take the connection.
             dialFailed(client, .connectFailed(isLate: false, isLast: !hasOthers))
+        case _ where unreached != .none:
+            // There was no handshake: nobody took the tunnel's TCP.
+            connectFailed(of: client, isLate: unreached == .timeout)
         default:
             // A tunnel may have ended under a stream that another would carry.
             let isLast = !isStream && !hasOthers

@@ -304,6 +304,34 @@ struct TunnelServingTests {
                 mesh.client, "malla_requests_failed_total{reason=\"connect_failed\"} 1"))
     }
 
+    @Test(arguments: [("connect", "connect_failed"), ("timeout", "connect_timeout")])
+    func `nobody takes tunnels at the pod's address: that is no failed handshake`(
+        _ end: String, _ reason: String
+    ) throws {
+        var options = TunnelMesh.Options()
+        options.hasServer = false
+        options.limits.connectNanosecondsMax = 300_000_000
+        let mesh = try TunnelMesh(options, Self.answer)
+        var sockets: [Int32] = []
+        defer {
+            for socket in sockets { close(socket) }
+            mesh.stop()
+        }
+        if end == "timeout" {
+            // A queue that is full: the kernel does not answer.
+            sockets.append(Loopback.listen(backlog: 0, port: 15_008, host: mesh.pod.v4).descriptor)
+            for _ in 0..<4 {
+                sockets.append(Loopback.connect(to: mesh.pod.v4, 15_008, waits: false))
+            }
+        }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+        let failed = "malla_requests_failed_total{reason="
+        #expect(TunnelMesh.counts(mesh.client, failed + "\"\(reason)\"} 1"))
+        #expect(TunnelMesh.value(mesh.client, failed + "\"upstream_tls\"}") == 0)
+        let ended = "malla_tunnels_ended_total{side=\"upstream\",reason=\"\(end)\"}"
+        #expect(TunnelMesh.value(mesh.client, ended) == 1)
+    }
+
     @Test func `without a certificate nothing goes in plain text`() throws {
         var options = TunnelMesh.Options()
         options.clientID = nil

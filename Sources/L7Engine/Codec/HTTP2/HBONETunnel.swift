@@ -9,7 +9,7 @@ internal import CNghttp2
 internal import MeshModel
 
 /// How a tunnel ended: the label of a metric.
-enum TunnelEnd: UInt8, CaseIterable {
+enum TunnelEnd: UInt8, CaseIterable, BitwiseCopyable {
     case none, closed, broken, protocolError, flood, memory
     // Ours.
     /// The peer did not prove to be whom we want, or is nobody that we may believe.
