@@ -211,9 +211,7 @@ struct TerminationTests {
         }
     }
 
-    @Test func `a session is resumed by its ticket, also after the key that sealed it is old`()
-        throws
-    {
+    @Test func `a session is resumed by its ticket`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
