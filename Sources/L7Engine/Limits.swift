@@ -9,6 +9,8 @@ struct Limits: Sendable {
     var receiveBytesMax = 64 * 1024
     /// A request's or response's head. Envoy: 60 KiB; HAProxy: 16 KiB.
     var headBytesMax = 32 * 1024
+    /// The same with what filters add: with one receive behind it, it must fit where bytes wait.
+    var rewrittenHeadBytesMax = 64 * 1024
     /// The target of a request's first line. nginx: 8 KiB with its line.
     var targetBytesMax = 16 * 1024
     /// Fields in a head. Envoy: 100.
@@ -177,6 +179,9 @@ struct Limits: Sendable {
     init() {
         precondition(headBytesMax < receiveBytesMax, "a head fits in one receive")
         precondition(pendingBytesMax >= receiveBytesMax + headBytesMax, "what was read can be held")
+        precondition(
+            pendingBytesMax >= receiveBytesMax + rewrittenHeadBytesMax,
+            "what filters have made of it can be held")
         precondition(resendBytesMax < pendingBytesMax, "a request kept is a request held")
     }
 }

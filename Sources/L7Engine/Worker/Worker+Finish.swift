@@ -166,6 +166,10 @@ extension Worker {
         if !edits.lines.isEmpty { writer.append(table.text, edits.lines) }
         writeConnection(link)
         writer.append("\r\n")
+        guard !isHeadTooLarge else {
+            perform(link.it.exchange.on(.failed(.tooLarge)), link)
+            return
+        }
         // The exchange ends here without having begun to dial.
         sendReply(link)
     }

@@ -13,7 +13,7 @@ extension Worker {
         link.it.wantsUpgrade = head.wantsUpgrade && !head.isConnect
         let rule = table.rules[Int(match.rule)]
         unsafe writeRequest(link, base, rule, match, table)
-        guard !writer.isOver else {
+        guard !isHeadTooLarge else {
             perform(link.it.exchange.on(.failed(.tooLarge)), link)
             return
         }
@@ -26,6 +26,9 @@ extension Worker {
         perform(link.it.exchange.on(.routed), link)
         isStaged = false
     }
+
+    /// With what filters add, the head in the writer is longer than one that may be sent.
+    var isHeadTooLarge: Bool { writer.isOver || writer.count > limits.rewrittenHeadBytesMax }
 
     /// RFC 9110 section 9.2.2; methods have a case (section 9.1).
     private func isIdempotent(_ base: UnsafePointer<UInt8>, _ method: ByteRange) -> Bool {

@@ -139,10 +139,6 @@ extension Worker {
             perform(client.it.exchange.on(.upstreamInvalid), client)
             return -1
         }
-        _ = client.it.exchange.on(.responseStarted)
-        buffers.release(&client.it.request)
-        client.it.status = UInt16(head.status)
-        client.it.answerStarted = true
         link.it.keepsAlive = !head.closes && (head.minor == 1 || head.keepsAlive)
         if link.it.framing.kind == .untilClose {
             link.it.keepsAlive = false
@@ -155,6 +151,15 @@ extension Worker {
         // An answer before the request's end: what still comes of it is not worth waiting for.
         if client.it.phase == .body { client.it.keepsAlive = false }
         unsafe writeResponse(client, base)
+        guard !isHeadTooLarge else {
+            // The same.
+            perform(client.it.exchange.on(.failed(.tooLarge)), client)
+            return -1
+        }
+        _ = client.it.exchange.on(.responseStarted)
+        buffers.release(&client.it.request)
+        client.it.status = UInt16(head.status)
+        client.it.answerStarted = true
         client.it.sentBytes = 0
         if link.it.framing.encodes {
             unsafe writeChunk(client, base + head.end, kept)
@@ -165,7 +170,7 @@ extension Worker {
         link.it.pool.it.expectsLarge = head.contentLength > Int64(2 * limits.spliceBytesMin)
         client.it.isHeldBack = isLarge && link.it.canRead
         if link.it.framing.isDone, !client.it.keepsAlive { endWithNext(client) }
-        guard !writer.isOver, unsafe sendWritten(client, base + head.end, kept) else {
+        guard unsafe sendWritten(client, base + head.end, kept) else {
             perform(client.it.exchange.on(.downstreamGone), client)
             return -1
         }

@@ -59,6 +59,102 @@ struct FilterTests {
         }
     }
 
+    /// So many fields of 4 KiB each.
+    private static func fields(_ name: String, _ count: Int) -> HTTPRouteFilter.HeaderModifier {
+        let value = String(repeating: "v", count: 4096)
+        return .init(set: (0..<count).map { .init(name: "X-\(name)-\($0)", value: value) })
+    }
+
+    /// A rule and its backend, each with so many of them, for the request or for its answer.
+    private static func long(
+        _ rule: Int, _ backend: Int, _ make: (HTTPRouteFilter.HeaderModifier) -> [HTTPRouteFilter]
+    ) -> HTTPRouteRule {
+        HTTPRouteRule(
+            filters: make(fields("Rule", rule)),
+            backends: [
+                RouteBackend(
+                    target: .service(0, port: 0), filters: make(fields("Backend", backend)))
+            ])
+    }
+
+    /// Fields of the rule and of its backend; the worker's block for heads has 160 KiB.
+    static let tooMany: [(Int, Int)] = [(10, 10), (25, 25), (50, 0), (0, 50)]
+
+    @Test(arguments: tooMany, [true, false])
+    func `a head that filters make too large is 500, and nobody gets a part of it`(
+        _ count: (Int, Int), _ isOfAnswer: Bool
+    ) throws {
+        let origin = Origin.echo("told")
+        let rule = Self.long(count.0, count.1) {
+            isOfAnswer ? [.responseHeaders($0)] : [.requestHeaders($0)]
+        }
+        let gateway = try Gateway(origins: [origin.port], rules: [rule])
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+
+        // The client's connection goes on, the upstream's does not.
+        for _ in 0..<2 {
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            let answer = Loopback.message(client)
+            #expect(answer.hasPrefix("HTTP/1.1 500 Internal Server Error\r\nServer: malla\r\n"))
+            #expect(answer.contains("\nreason: rewritten_head\n"), "\(answer.prefix(200))")
+            #expect(!answer.contains("told") && !answer.contains("vvvv"))
+        }
+
+        let reason = "malla_requests_failed_total{reason=\"rewritten_head\"} 2"
+        #expect(TimeoutTests.counts(gateway, reason))
+        #expect(TimeoutTests.counts(gateway, "malla_connections_active 1"))
+        let tally = gateway.engine.tallies[0]
+        #expect(tally.value(Failure.downstreamGone) == 0)
+        #expect(tally.value(.dials) == (isOfAnswer ? 2 : 0))
+        #expect(tally.value(.reuses) == 0)
+        var lines: [String] = []
+        _ = Loopback.eventually {
+            lines += gateway.engine.takeAccessLog()
+            return lines.count >= 2
+        }
+        #expect(lines.count == 2)
+        for line in lines {
+            #expect(line.contains("\"flags\":\"UO\"") && line.contains("rewritten_head"), "\(line)")
+        }
+    }
+
+    @Test func `a redirect that filters make too large is 500`() throws {
+        let redirect = HTTPRouteFilter.redirect(.init(hostname: "b.example"))
+        let gateway = try Gateway(
+            origins: [],
+            rules: [HTTPRouteRule(filters: [.responseHeaders(Self.fields("Rule", 50)), redirect])])
+        defer { gateway.stop() }
+
+        let answer = gateway.get()
+
+        #expect(answer.hasPrefix("HTTP/1.1 500 "))
+        #expect(answer.contains("\nreason: rewritten_head\n") && !answer.contains("b.example"))
+    }
+
+    @Test func `heads that filters make large pass, with a body behind them in one piece`() throws {
+        let origin = Origin.echo()
+        let rule = Self.long(7, 7) { [.requestHeaders($0), .responseHeaders($0)] }
+        let gateway = try Gateway(origins: [origin.port], rules: [rule])
+        defer { gateway.stop() }
+        let body = String(repeating: "b", count: 60_000)
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+
+        // The first waits for a dial, the second does not.
+        for _ in 0..<2 {
+            Loopback.send(
+                client,
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \(body.utf8.count)\r\n\r\n" + body)
+            let answer = Loopback.message(client)
+            #expect(answer.hasPrefix("HTTP/1.1 200 OK\r\n"))
+            #expect(answer.ranges(of: "\r\nX-Rule-6: vvvv").count == 2)
+            #expect(answer.ranges(of: "\r\nX-Backend-6: vvvv").count == 2)
+            #expect(answer.hasSuffix("\r\n\r\n" + body))
+        }
+    }
+
     @Test(arguments: [
         ("/prefix/a?q=1", "GET /new/a?q=1 HTTP/1.1"), ("/prefix", "GET /new HTTP/1.1"),
         ("/prefix/", "GET /new/ HTTP/1.1"), ("/root/a", "GET /a HTTP/1.1"),
