@@ -147,7 +147,7 @@ struct Limits: Sendable {
     /// A connection without a request.
     var idleNanosecondsMax: UInt64 = 300_000_000_000
     /// How often an exchange is looked at. A client that sends a body, or whom an answer waits for,
-    /// must have moved `slowBytesMin` since the last time; one that streams, anything.
+    /// must have moved `slowBytesMin` since the last time; one that is between chunks, anything.
     var checkNanoseconds: UInt64 = 60_000_000_000
     /// 68 bytes a second.
     var slowBytesMin = 4096

@@ -19,6 +19,8 @@ struct BodyFraming: BitwiseCopyable {
     private(set) var refusal = Refusal.chunk
     private var state = ChunkState.size
     private var digits: UInt8 = 0
+    /// The chunk that is under way was so when `isOwing` was asked last.
+    private var wasUnderWay = false
     /// Bytes of the length or of the chunk that are still to come.
     private var remaining: UInt64 = 0
     /// Bytes of extensions in the whole body, then bytes of trailers.
@@ -90,6 +92,15 @@ struct BodyFraming: BitwiseCopyable {
         case .untilClose: isDone || encodes ? 0 : .max
         case .none, .chunked: 0
         }
+    }
+
+    /// Whether the sender owes what it had begun when this was asked last: the rest of a length, of
+    /// a chunk from its size line on, or of the trailers. Between chunks it may rest.
+    mutating func isOwing() -> Bool {
+        guard kind == .chunked else { return kind == .length }
+        let owes = wasUnderWay
+        wasUnderWay = state != .size
+        return owes
     }
 
     private mutating func advanceChunks(
@@ -174,6 +185,7 @@ struct BodyFraming: BitwiseCopyable {
         case .dataLineFeed:
             state = .size
             digits = 0
+            wasUnderWay = false
             return byte == 10
         case .trailerStart, .trailerName, .trailer, .trailerLineFeed, .lastLineFeed:
             return trailerStep(byte)

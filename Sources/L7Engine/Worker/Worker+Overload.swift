@@ -279,11 +279,11 @@ extension Worker {
         timers.arm(link, at: now + limits.lingerNanosecondsMax)
     }
 
-    /// Whether the client sends its body: all of a known length at a least rate, others at all.
+    /// Whether the client sends its body: what it has begun at a least rate, and else at all.
     private func isSending(_ link: Link) -> Bool {
         let received = link.it.receivedBytes &- link.it.bodySeen
         link.it.bodySeen = link.it.receivedBytes
-        let least = link.it.framing.kind == .length ? limits.slowBytesMin : 1
+        let least = link.it.framing.isOwing() ? limits.slowBytesMin : 1
         return received >= UInt64(least)
     }
 }

@@ -51,6 +51,47 @@ struct BodyFramingTests {
         #expect(whole.isDone == (row.end >= 0))
     }
 
+    /// What came before one look and between it and the next, and whether that one finds a debt.
+    static let looks: [(before: String, between: String, owes: Bool)] = [
+        ("", "", false), ("", "5", false), ("5\r\nhello\r\n", "", false),
+        ("5", "", true), ("5;a", "b", true), ("5\r\nhe", "l", true), ("5\r\nhello", "", true),
+        ("5\r\nhello\r", "", true), ("0\r\n", "X: y", true), ("0\r\nX: y", "y", true),
+        ("5\r\nhe", "llo\r\n", false), ("5\r\nhe", "llo\r\n5\r\nhe", false),
+        ("5\r\nhello\r\n", "5\r\nhe", false),
+    ]
+
+    @Test(arguments: looks)
+    func `a chunk is owed from its size line on, and nothing between two`(
+        _ row: (before: String, between: String, owes: Bool)
+    ) {
+        var framing = BodyFraming.chunked()
+        func take(_ text: String) {
+            let bytes = Array(text.utf8)
+            // Safe: the pointer stays inside the closure.
+            unsafe bytes.withUnsafeBufferPointer {
+                guard let base = $0.baseAddress else { return }
+                let stop = unsafe framing.advance(base, 0, bytes.count)
+                #expect(stop == bytes.count)
+            }
+        }
+
+        take(row.before)
+        let first = framing.isOwing()
+        take(row.between)
+        let second = framing.isOwing()
+
+        #expect(!first)
+        #expect(second == row.owes)
+    }
+
+    @Test func `a length is owed until its end`() {
+        var framing = BodyFraming(length: 5)
+        for _ in 0..<2 {
+            let owes = framing.isOwing()
+            #expect(owes)
+        }
+    }
+
     @Test func `a length ends where it says`() {
         var framing = BodyFraming(length: 5)
         let bytes = Array("helloGET".utf8)

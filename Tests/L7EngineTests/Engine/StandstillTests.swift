@@ -97,6 +97,51 @@ struct ContinueTests {
     }
 }
 
+@Suite("A body in chunks may rest between them, and not in one", .serialized)
+struct ChunkPaceTests {
+    /// What a client sends in the first minute and in the second, and whether it may go on.
+    static let minutes: [(first: String, second: String, goesOn: Bool)] = [
+        ("5\r\nhello\r\n", "1\r\nx\r\n", true), ("5\r\nhello\r\n", "5\r\nhe", true),
+        ("5\r\nhe", "llo\r\n", true), ("5\r\nhe", "llo\r\n5\r\nhe", true),
+        ("ffff\r\n", String(repeating: "x", count: 4096), true),
+        ("5\r\nhello\r\n", "", false), ("5\r\nhe", "l", false), ("5;", "a", false),
+        ("ffff\r\n", String(repeating: "x", count: 4095), false), ("0\r\nX: y", "y", false),
+    ]
+
+    @Test(arguments: minutes)
+    func `what has begun comes as fast as a body of known length`(
+        _ row: (first: String, second: String, goesOn: Bool)
+    ) throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        let upstream = stepped.accepted(listener)
+        defer { close(upstream) }
+        #expect(stepped.take { Loopback.isReadable(upstream, milliseconds: 0) })
+        let worker = stepped.worker
+        let link = try #require(
+            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
+
+        var sent: UInt64 = 0
+        for (minute, text) in [row.first, row.second].enumerated() {
+            Loopback.send(client, text)
+            sent += UInt64(text.utf8.count)
+            #expect(stepped.take { link.it.receivedBytes == sent })
+            worker.now += worker.limits.checkNanoseconds
+            worker.check(link)
+            #expect(link.it.exchange.isActive == (minute == 0 || row.goesOn))
+        }
+
+        if !row.goesOn {
+            let answer = Loopback.message(client)
+            #expect(answer.hasPrefix("HTTP/1.1 408 ") && answer.contains("reason: body_timeout"))
+        }
+    }
+}
+
 @Suite("A complete answer that its client does not take", .serialized)
 struct RestTests {
     enum End: CaseIterable { case keepsAlive, closes, isHalfClosed }
