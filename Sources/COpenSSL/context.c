@@ -36,9 +36,14 @@ struct tls_ticket_keys {
 	unsigned int sealing; /* counts up; modulo KEYS it is the place */
 };
 
+/* Of what separates sessions: TLSStore's (whose the listener is, what it asks of clients), zeros
+ * where that is short, then the hash of the name. */
+enum { IDENTITY_BYTES = 16, NAME_HASH_BYTES = 8 };
+
 /* What our callbacks find at a context. */
 struct extra {
 	struct tls_ticket_keys *keys;
+	uint8_t identity[IDENTITY_BYTES];
 	tls_choose choose;
 	void (*release)(void *argument);
 	void *argument;
@@ -200,6 +205,20 @@ static int select_protocol(SSL *session, const unsigned char **out, unsigned cha
 	return SSL_TLSEXT_ERR_OK;
 }
 
+/* A session is resumed for the name that it was begun for, and for no other (RFC 6066 section 3):
+ * OpenSSL does not look. FNV-1a tells names apart, no more. */
+static int bind_name(SSL *ssl, const char *name)
+{
+	uint8_t identity[IDENTITY_BYTES + NAME_HASH_BYTES];
+	uint64_t hash = 0xcbf29ce484222325;
+
+	for (; name && *name; name++)
+		hash = (hash ^ (uint8_t)*name) * 0x100000001b3;
+	memcpy(identity, extra_of(SSL_get_SSL_CTX(ssl))->identity, IDENTITY_BYTES);
+	memcpy(identity + IDENTITY_BYTES, &hash, sizeof(hash));
+	return SSL_set_session_id_context(ssl, identity, sizeof(identity));
+}
+
 /* Set for every context, because the second hello of a handshake is the chosen one's. */
 static int on_hello(SSL *ssl, int *alert, void *argument)
 {
@@ -229,6 +248,10 @@ static int on_hello(SSL *ssl, int *alert, void *argument)
 		SSL_clear_options(ssl, SSL_OP_NO_TICKET);
 		SSL_set_options(ssl, SSL_CTX_get_options(chosen) & SSL_OP_NO_TICKET);
 	}
+	if (bind_name(ssl, session->name) != 1) {
+		*alert = SSL_AD_INTERNAL_ERROR;
+		return SSL_CLIENT_HELLO_ERROR;
+	}
 	return SSL_CLIENT_HELLO_SUCCESS;
 }
 
@@ -239,6 +262,11 @@ SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uin
 
 	if (!context)
 		return NULL;
+	if (identity_bytes > IDENTITY_BYTES) {
+		SSL_CTX_free(context);
+		return NULL;
+	}
+	memcpy(extra_of(context)->identity, identity, identity_bytes);
 	extra_of(context)->keys = keys;
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
 	/* Sent by tls_offer_ticket, in one piece with the first answer. */

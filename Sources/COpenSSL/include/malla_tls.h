@@ -101,7 +101,8 @@ struct tls_ticket_keys *tls_ticket_keys_new(void);
 /* A new key seals from now on; the two before still open what they sealed. */
 int tls_ticket_keys_rotate(struct tls_ticket_keys *keys);
 
-/* minimum: TLS1_2_VERSION or TLS1_3_VERSION. `identity` separates the sessions of listeners. */
+/* minimum: TLS1_2_VERSION or TLS1_3_VERSION. `identity` separates the sessions of listeners: 16
+ * bytes at most. */
 SSL_CTX *tls_server_context(int minimum, struct tls_ticket_keys *keys, const uint8_t *identity,
 			    unsigned int identity_bytes);
 int tls_context_use(SSL_CTX *context, const uint8_t *chain, size_t chain_bytes, const uint8_t *key,

@@ -228,6 +228,44 @@ struct TerminationTests {
         #expect(gateway.handshakes(.downstream, .resumed) == 2)
     }
 
+    /// Names of each certificate of a listener.
+    static let onOneListener = [
+        ["DNS:*.corp.example"], ["DNS:a.corp.example", "DNS:b.corp.example"],
+    ]
+
+    @Test(arguments: ["-tls1_3", "-tls1_2"], onOneListener)
+    func `a session is resumed for the name that it was begun for, in any case, and no other`(
+        _ version: String, _ certificates: [String]
+    ) throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let pairs = try certificates.enumerated().map {
+            try authority.issue($0.element).certificate("c\($0.offset)")
+        }
+        let gateway = try SecureGateway(
+            [.init(hostname: nil, certificates: pairs)], origin: origin.port)
+        defer { gateway.stop() }
+        let session = authority.directory.appendingPathComponent("session").path
+        let request = "GET / HTTP/1.1\r\nHost: a.corp.example\r\nConnection: close\r\n\r\n"
+        func client(_ name: [String], _ options: String...) -> String {
+            gateway.client(name + [version] + options, input: request)
+        }
+
+        let first = client(["-servername", "a.corp.example"], "-sess_out", session)
+        #expect(first.contains("\nNew, "), "\(first)")
+        for name in ["a.corp.example", "A.corp.example"] {
+            let again = client(["-servername", name], "-sess_in", session)
+            #expect(again.contains("\nReused, "), "\(name): \(again)")
+            #expect(again.contains("HTTP/1.1 200 OK"), "\(name): \(again)")
+        }
+        for other in [["-servername", "b.corp.example"], ["-noservername"]] {
+            let answer = client(other, "-sess_in", session)
+            #expect(answer.contains("\nNew, "), "\(other): \(answer)")
+        }
+        #expect(gateway.handshakes(.downstream, .resumed) == 2)
+    }
+
     @Test func `a changed certificate is served to new connections while old ones go on`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
