@@ -399,7 +399,7 @@ extension Worker {
     /// The upstream can take the request.
     func established(_ upstream: Link) {
         let link = upstream.it.partner
-        if hasStandBy(link) { dismiss(otherDial(of: link)) }
+        dismissStandBy(of: link)
         countUpstream(upstream, -1)
         upstream.it.phase = .head
         countUpstream(upstream, 1)

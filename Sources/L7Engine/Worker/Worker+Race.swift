@@ -54,29 +54,30 @@ extension Worker {
         return !other.isNone && other.it.phase == .standingBy
     }
 
-    /// The client is served by the other dial of its race.
-    func dismiss(_ upstream: Link) {
-        upstream.it.waiter.it.waiter = .none
+    /// The client is served by the other dial of its race, or its exchange is over.
+    func dismissStandBy(of client: Link) {
+        let upstream = raced(by: client)
+        guard !upstream.isNone, upstream.it.phase == .standingBy else { return }
+        client.it.waiter = .none
         upstream.it.waiter = .none
         keepUnused(upstream)
     }
 
-    /// The client's exchange is over.
-    func dismissStandBy(of client: Link) {
-        let upstream = client.it.waiter
-        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.phase == .standingBy,
-            upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt
-        else { return }
-        dismiss(upstream)
-    }
-
     /// The dial that goes on beside the client's own, if there is one.
     func otherDial(of client: Link) -> Link {
-        let upstream = client.it.waiter
-        guard !upstream.isNone, upstream.it.role == .upstream,
+        let upstream = raced(by: client)
+        guard !upstream.isNone,
             upstream.it.phase == .connecting || upstream.it.phase == .standingBy,
-            upstream.it.waiter == client, upstream.it.waiterSince == client.it.startedAt,
             client.it.exchange.isDialing
+        else { return .none }
+        return upstream
+    }
+
+    /// What a race has put beside the client's own dial. The records may be others' by now.
+    private func raced(by client: Link) -> Link {
+        let upstream = client.it.waiter
+        guard !upstream.isNone, upstream.it.role == .upstream, upstream.it.waiter == client,
+            upstream.it.waiterSince == client.it.startedAt
         else { return .none }
         return upstream
     }
