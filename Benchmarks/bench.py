@@ -144,6 +144,19 @@ def report(scenario: Scenario, rounds: dict[str, list[measure.Round]], goals: di
     return {"own_us": own, "whole_us": whole, "failed": failed, "missed": missed}
 
 
+def conclude(results: dict[str, dict]) -> int:
+    """Says which goals were missed; the exit status."""
+    missed = [line for result in results.values() for line in result["missed"]]
+    print("\n".join(f"missed: {line}" for line in missed) or "every goal held")
+    if any(result["failed"] for result in results.values()):
+        return 2
+    return 1 if missed else 0
+
+
+def goals() -> dict[str, dict]:
+    return json.loads(pathlib.Path(__file__).with_name("goals.json").read_text())
+
+
 def into_own_namespace() -> None:
     """Loopback of our own, with a congestion control that does not pace (others do on loopback)."""
     if os.geteuid() != 0 or "MALLA_BENCH_INSIDE" in os.environ:
@@ -183,18 +196,13 @@ def main() -> int:
             print(f"left out {peer.name}: {missing}")
             continue
         chosen.append(peer)
-    goals = json.loads(pathlib.Path(__file__).with_name("goals.json").read_text())
     results = {}
     for scenario in SCENARIOS:
         if not options.scenario or scenario.name in options.scenario:
-            results[scenario.name] = report(scenario, run(scenario, chosen, options), goals)
+            results[scenario.name] = report(scenario, run(scenario, chosen, options), goals())
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
-    missed = [line for result in results.values() for line in result["missed"]]
-    print("\n".join(f"missed: {line}" for line in missed) or "every goal held")
-    if any(result["failed"] for result in results.values()):
-        return 2
-    return 1 if missed else 0
+    return conclude(results)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
  * floor.c - copies bytes between pairs of sockets without reading them: the least that a proxy
  * with one upstream connection a downstream connection can cost on this machine.
  *
- * floor PORT BACKEND_PORT, both on 127.0.0.1. One thread, level-triggered epoll.
+ * floor ADDRESS PORT BACKEND_ADDRESS BACKEND_PORT. One thread, level-triggered epoll.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,11 +18,11 @@ enum { CHUNK = 65536, SOCKETS = 65536 };
 static int partner[SOCKETS];
 static char chunk[CHUNK];
 
-static struct sockaddr_in local(const char *port)
+static struct sockaddr_in at(const char *address, const char *port)
 {
 	struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
 
-	name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	name.sin_addr.s_addr = inet_addr(address);
 	return name;
 }
 
@@ -78,10 +78,11 @@ int main(int count, char **arguments)
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int set = epoll_create1(EPOLL_CLOEXEC), on = 1;
 
-	if (count != 3)
-		return fprintf(stderr, "usage: floor PORT BACKEND_PORT\n"), 64;
-	name = local(arguments[1]);
-	backend = local(arguments[2]);
+	if (count != 5)
+		return fputs("usage: floor ADDRESS PORT BACKEND_ADDRESS BACKEND_PORT\n", stderr),
+		       64;
+	name = at(arguments[1], arguments[2]);
+	backend = at(arguments[3], arguments[4]);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(listener, (struct sockaddr *)&name, sizeof(name)) || listen(listener, 4096))
 		return perror("floor"), 71;

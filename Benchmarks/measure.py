@@ -24,10 +24,10 @@ def family(process: int) -> list[int]:
     return members
 
 
-def processor_us(process: int) -> float:
+def processor_us(process: int | None) -> float:
     """User and system time of a process's family so far, in microseconds."""
     ticks = 0
-    for member in family(process):
+    for member in family(process) if process else []:
         try:
             fields = pathlib.Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -68,16 +68,24 @@ class Round:
     slowest: str  # 99th percentile, as wrk prints it
 
 
-def load(scenario, port: int, seconds: int) -> tuple[int, int, float, str]:
-    """Runs wrk on processor 0; answers requests, failures, requests a second, 99th percentile."""
+@dataclasses.dataclass
+class Place:
+    """Where wrk runs, as what stands before its name, and the address that it asks."""
+
+    before: tuple[str, ...] = ("taskset", "-c", "0")
+    address: str = "127.0.0.1"
+
+
+def load(scenario, port: int, seconds: int, place: Place) -> tuple[int, int, float, str]:
+    """Runs wrk; answers requests, failures, requests a second, 99th percentile."""
     scheme = "https" if scenario.tls else "http"
-    command = ["taskset", "-c", "0", "wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds}s"]
+    command = [*place.before, "wrk", "-t1", f"-c{scenario.connections}", f"-d{seconds}s"]
     command += ["--latency"] + (["-H", "Connection: close"] if scenario.closes else [])
     if scenario.host:
         command += ["-H", f"Host: {scenario.host}"]
     for number in range(scenario.fields):
         command += ["-H", f"x-field-{number}: {'v' * 48}"]
-    command.append(f"{scheme}://127.0.0.1:{port}{scenario.path}")
+    command.append(f"{scheme}://{place.address}:{port}{scenario.path}")
     text = subprocess.run(
         command, check=True, capture_output=True, text=True, timeout=seconds + 30
     ).stdout
@@ -95,10 +103,12 @@ def load(scenario, port: int, seconds: int) -> tuple[int, int, float, str]:
     return requests, failed, rate, slowest.group(1) if slowest else "-"
 
 
-def measure(scenario, process: int, port: int, seconds: int) -> Round:
-    """One round: what the proxy and the machine spent while wrk ran."""
+def measure(
+    scenario, process: int | None, port: int, seconds: int, place: Place = Place()
+) -> Round:
+    """One round: what the proxy, if there is one, and the machine spent while wrk ran."""
     own, whole = processor_us(process), machine_us()
-    requests, failed, rate, slowest = load(scenario, port, seconds)
+    requests, failed, rate, slowest = load(scenario, port, seconds, place)
     own, whole = processor_us(process) - own, machine_us() - whole
     divisor = max(requests, 1)
     return Round(requests, failed, own / divisor, whole / divisor, rate, slowest)

@@ -27,7 +27,7 @@ def certificate(work: pathlib.Path) -> None:
     (work / "server.pem").write_text(both)
 
 
-def backend(work: pathlib.Path) -> list[str]:
+def backend(work: pathlib.Path, address: str = "127.0.0.1") -> list[str]:
     """nginx, one worker, answering every path of the scenarios."""
     files = work / "files"
     files.mkdir()
@@ -42,7 +42,7 @@ http {{
   access_log off; sendfile on; tcp_nopush on; default_type text/plain;
   keepalive_requests 1000000000; keepalive_timeout 900; open_file_cache max=16;
   server {{
-    listen 127.0.0.1:{BACKEND_PORT} backlog=4096;
+    listen {address}:{BACKEND_PORT} backlog=4096;
     root {files};
     location = /small {{ return 200 "{'m' * 100}"; }}
   }}
@@ -53,10 +53,16 @@ http {{
 
 
 class Peer:
-    """One proxy: its name, its port, and the command that runs it for a scenario."""
+    """One proxy: its name, its port, and the command that runs it for a scenario.
+
+    It listens on `address`, and its backend is at the port `BACKEND_PORT` of `backend`.
+    """
 
     name = ""
     port = 0
+
+    def __init__(self, address: str = "127.0.0.1", backend: str = "127.0.0.1"):
+        self.address, self.backend = address, backend
 
     def command(self, scenario, work: pathlib.Path, hosts: list[str]) -> list[str] | None:
         """The command in the foreground; None: it cannot do this scenario."""
@@ -76,7 +82,7 @@ class Floor(Peer):
         source = pathlib.Path(__file__).with_name("floor.c")
         program = work / "floor"
         subprocess.run(["cc", "-O2", "-o", program, source], check=True, timeout=60)
-        return [str(program), str(self.port), str(BACKEND_PORT)]
+        return [str(program), self.address, str(self.port), self.backend, str(BACKEND_PORT)]
 
     def missing(self):
         return None if shutil.which("cc") else "no C compiler: apt-get install gcc"
@@ -89,6 +95,7 @@ class HAProxy(Peer):
         table = work / "haproxy.map"
         table.write_text("".join(f"{host} backend\n" for host in hosts))
         secure = f" ssl crt {work}/server.pem ssl-min-ver TLSv1.3" if scenario.tls else ""
+        choice = f"use_backend %[req.hdr(host),lower,map({table},backend)]" if hosts else ""
         conf = work / "haproxy.cfg"
         conf.write_text(
             f"""
@@ -103,11 +110,11 @@ defaults
   timeout server 60s
   timeout connect 5s
 frontend front
-  bind 127.0.0.1:{self.port}{secure}
-  use_backend %[req.hdr(host),lower,map({table},backend)]
+  bind {self.address}:{self.port}{secure}
+  {choice}
   default_backend backend
 backend backend
-  server one 127.0.0.1:{BACKEND_PORT}
+  server one {self.backend}:{BACKEND_PORT}
 """
         )
         return ["haproxy", "-db", "-f", str(conf)]
@@ -140,6 +147,7 @@ class Envoy(Peer):
             chain["transport_socket"] = {"name": "tls", "typed_config": self.tls(types, work)}
         most = 100_000
         limits = {"max_connections": most, "max_pending_requests": most, "max_requests": most}
+        upstream = self.at(self.backend, BACKEND_PORT)
         cluster = {
             "name": "backend",
             "type": "STATIC",
@@ -147,11 +155,11 @@ class Envoy(Peer):
             "load_assignment": {
                 "cluster_name": "backend",
                 "endpoints": [
-                    {"lb_endpoints": [{"endpoint": {"address": self.address(BACKEND_PORT)}}]}
+                    {"lb_endpoints": [{"endpoint": {"address": upstream}}]}
                 ],
             },
         }
-        listener = {"address": self.address(self.port), "filter_chains": [chain]}
+        listener = {"address": self.at(self.address, self.port), "filter_chains": [chain]}
         conf = work / "envoy.json"
         conf.write_text(
             json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
@@ -160,8 +168,8 @@ class Envoy(Peer):
         return [self.program(), "-c", str(conf), *options]
 
     @staticmethod
-    def address(port):
-        return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    def at(address, port):
+        return {"socket_address": {"address": address, "port_value": port}}
 
     @staticmethod
     def tls(types, work):
@@ -234,8 +242,10 @@ class Malla(Peer):
             yield self.thing("gateway.networking.k8s.io/v1", "HTTPRoute", name, spec=spec)
 
     @staticmethod
-    def thing(version, kind, name, labels=None, **fields):
-        meta = {"name": name, "namespace": "bench"} | ({"labels": labels} if labels else {})
+    def thing(version, kind, name, labels=None, annotations=None, **fields):
+        meta = {"name": name} | ({"labels": labels} if labels else {})
+        meta |= {} if kind == "Node" else {"namespace": "bench"}
+        meta |= {"annotations": annotations} if annotations else {}
         # JSON is YAML.
         return json.dumps({"apiVersion": version, "kind": kind, "metadata": meta} | fields) + "\n"
 
