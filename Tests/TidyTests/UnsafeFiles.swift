@@ -17,7 +17,7 @@ enum UnsafeFiles {
         "Sources/L7Engine/": ["Engine"],
         "Sources/L7Engine/Codec/": ["BodyFraming", "FirstBytes", "MessageHead"],
         "Sources/L7Engine/Codec/HTTP1/": [
-            "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
+            "Authority", "FieldReader", "HTTP1Parser", "PathNormalForm", "RequestTarget", "Scan",
         ],
         "Sources/L7Engine/Codec/HTTP2/": ["HBONETunnel"],
         "Sources/L7Engine/Exchange/": ["ForwardedFields", "RequestID", "UpgradeOffer"],

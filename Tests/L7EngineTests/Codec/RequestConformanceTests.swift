@@ -1,6 +1,7 @@
 // Requests of RFC 9112 and RFC 9110, accepted or refused with their own reason: every row in one
 // piece and split at every byte.
 
+import Glibc
 import MeshModel
 import Testing
 
@@ -347,7 +348,11 @@ struct HostConformanceTests {
         [
             "", "a", "A.b-c_d~e", "a:80", "a:", "a:0", "a:65535", "127.0.0.1", "127.0.0.1:8080",
             "[::1]", "[::1]:80",
-            "[2001:db8::1.2.3.4]", "a.",
+            "[2001:db8::1.2.3.4]", "a.", "a_b.c", "_dns.a", "-a", "a-.b", "1.2.3.4.",
+            "1.2.3.4.:80", "255.255.255.255", "0.0.0.0", "1", "1.2.3", "1.2.3.4.5", "1.2.3.999a",
+            "1.2.3.x", "a.999", "0x7f.1", "1a.b", "xn--bcher-kva.a", "[::]", "[1::]",
+            "[1:2:3:4:5:6:7:8]", "[::2:3:4:5:6:7:8]", "[1:2:3:4:5:6:7::]",
+            "[1:2:3:4:5:6:1.2.3.4]", "[::ffff:1.2.3.4]:443", "[ABCD:ef01::]",
         ].map {
             Case("host \"\($0)\"", "GET / HTTP/1.1\r\nHost: \($0)\r\n\r\n")
         }
@@ -356,7 +361,12 @@ struct HostConformanceTests {
             "a:000000", ":80", ":",
             "[::1", "::1", "[]", "[]:80", "[::1]x", "[::1]:x", "[g::]", "[::1%25eth0]", "a?b",
             "a#b", "a\\b", "a%41",
-            "a\tb", "http://a", "*", "é", "a;b", "a'b",
+            "a\tb", "http://a", "*", "é", "a;b", "a'b", "a..b", ".a", ".", "..", "a..", ".:80",
+            "1..2", "1.2.3.4..", "1.2.3.999", "1.2.3.256:80", "999.2.3.4.", "01.2.3.4", "1.2.3.04",
+            "1.2.3.00", "[:::]", "[1:2]", "[1:2:3:4:5:6:7:8:9]", "[1:2:3:4:5:6:7:8::]",
+            "[1:2:3:4::5:6:7:8]", "[1::2::3]", "[12345::]", "[:1::]", "[1:]", "[::1:]",
+            "[::1.2.3]", "[::1.2.3.256]", "[::1.2.3.4.]", "[1.2.3.4]", "[1:2:3:4:5:6:7:1.2.3.4]",
+            "[1.2.3.4::]", "[::]a", "[::]:65536", "[v1.a]",
         ].map {
             Case("host \"\($0)\"", "GET / HTTP/1.1\r\nHost: \($0)\r\n\r\n", .hostInvalid)
         } + [
@@ -390,4 +400,24 @@ struct HostConformanceTests {
 
     @Test(arguments: hosts)
     func `a host`(row: Case) { row.judge() }
+
+    @Test func `an address in brackets is one where inet_pton says so`() {
+        let pieces = [
+            ":", ":", "::", "1", "0", "ab", "ffff", "1:2", "1:2:3:", ".", "1.2.3.4", "255", "256",
+            "04", "g",
+        ]
+        var random = FuzzMutator(seed: 4711)
+        var addresses = 0
+        for _ in 0..<50_000 {
+            let text = (0...random.next(7)).map { _ in pieces[random.next(pieces.count)] }.joined()
+            var bytes = in6_addr()
+            // Safe: the call writes sixteen bytes.
+            let isOne = unsafe inet_pton(AF_INET6, text, &bytes) == 1
+            let reading = Reading.of(Array("GET / HTTP/1.1\r\nHost: [\(text)]\r\n\r\n".utf8))
+
+            #expect((reading.result == .complete) == isOne, "[\(text)]")
+            addresses += isOne ? 1 : 0
+        }
+        #expect(addresses > 1000)
+    }
 }

@@ -49,6 +49,7 @@ enum FuzzCheck: String, CaseIterable {
             precondition(segment != "." && segment != "..", "no dot segment")
         }
         precondition(reading.authority.hasPrefix(reading.host), "the host is the authority's")
+        precondition(!reading.host.contains(".."), "no empty label in a host")
         // The head as it would be written anew: the same request, and nothing hidden in it.
         var text = reading.method + " " + path
         if let query = reading.query { text += "?" + query }

@@ -3,9 +3,6 @@
 internal import MeshModel
 
 enum RequestTarget {
-    /// Bytes of a host's name, without the dot at its end.
-    static var hostBytesMax: Int { HostLabels.nameBytesMax }
-
     /// Splits the target into `head`; answers why it is refused, `nil` if it is not.
     static func read(
         _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange, _ head: inout MessageHead
@@ -26,8 +23,8 @@ enum RequestTarget {
             refusal = unsafe absolute(base, target, &head)
         }
         if let refusal { return refusal }
-        guard let host = unsafe hostOnly(base, head.authority) else { return .hostInvalid }
-        head.host = unsafe withoutDot(base, host)
+        guard let host = unsafe Authority.host(base, head.authority) else { return .hostInvalid }
+        head.host = unsafe Authority.withoutDot(base, host)
         return nil
     }
 
@@ -88,7 +85,7 @@ enum RequestTarget {
     private static func connect(
         _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange, _ head: inout MessageHead
     ) -> Refusal? {
-        guard let host = unsafe hostOnly(base, target), !host.isEmpty,
+        guard let host = unsafe Authority.host(base, target), !host.isEmpty,
             target.upper - host.upper > 1
         else { return .target }
         if head.minor == 1, !head.hasHost { return .hostMissing }
@@ -96,7 +93,7 @@ enum RequestTarget {
         if head.contentLength >= 0 || head.isChunked { return .connectMethod }
         head.isConnect = true
         head.authority = target
-        head.host = unsafe withoutDot(base, host)
+        head.host = unsafe Authority.withoutDot(base, host)
         return nil
     }
 
@@ -131,63 +128,5 @@ enum RequestTarget {
             return false
         }
         return true
-    }
-
-    /// The host of `host[:port]`; `nil`: no such thing.
-    static func hostOnly(
-        _ base: UnsafeMutablePointer<UInt8>, _ authority: ByteRange
-    ) -> ByteRange? {
-        var index = authority.lower
-        if index < authority.upper, unsafe base[index] == 0x5b {
-            index += 1
-            while index < authority.upper, unsafe base[index] != 0x5d {
-                let byte = unsafe base[index]
-                guard hexDigit(byte) != nil || byte == 0x3a || byte == 0x2e else { return nil }
-                index += 1
-            }
-            // The shortest is `[::]`.
-            guard index < authority.upper, index - authority.lower >= 3 else { return nil }
-            index += 1
-        } else {
-            while index < authority.upper, unsafe base[index] != 0x3a {
-                guard unsafe isHostByte(base[index]) else { return nil }
-                index += 1
-            }
-            // A port of nothing.
-            guard index > authority.lower || authority.isEmpty else { return nil }
-        }
-        let host = ByteRange(authority.lower, index)
-        guard unsafe isShort(base, host) else { return nil }
-        guard index < authority.upper else { return host }
-        guard unsafe base[index] == 0x3a, authority.upper - index <= 6 else { return nil }
-        var port = 0
-        for at in index + 1..<authority.upper {
-            let digit = unsafe base[at] &- 48
-            guard digit < 10 else { return nil }
-            port = port * 10 + Int(digit)
-        }
-        return port <= 65535 ? host : nil
-    }
-
-    /// A name with the root's dot is the same name, of routes as of certificates.
-    private static func withoutDot(
-        _ base: UnsafePointer<UInt8>, _ host: ByteRange
-    ) -> ByteRange {
-        guard host.count > 1, unsafe base[host.upper - 1] == 0x2e else { return host }
-        return ByteRange(host.lower, host.upper - 1)
-    }
-
-    /// Whether it can be a name in DNS. The dot at the end of one does not count.
-    ///
-    /// - Source: RFC 1035 section 2.3.4: 255 octets with the length of each label and the root's.
-    private static func isShort(_ base: UnsafePointer<UInt8>, _ host: ByteRange) -> Bool {
-        if host.count <= hostBytesMax { return true }
-        guard host.count == hostBytesMax + 1 else { return false }
-        return unsafe base[host.upper - 1] == 0x2e
-    }
-
-    private static func isHostByte(_ byte: UInt8) -> Bool {
-        byte &- 48 < 10 || (byte | 0x20) &- 97 < 26 || byte == 0x2d || byte == 0x2e || byte == 0x5f
-            || byte == 0x7e
     }
 }
