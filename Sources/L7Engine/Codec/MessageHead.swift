@@ -101,6 +101,8 @@ struct FieldDrop: OptionSet, BitwiseCopyable {
     /// HTTP/2 behind our back: never passed on.
     var upgradesToHTTP2 = false
     var hasHost = false
+    /// The target is an absolute form with the scheme `https`.
+    var namesHTTPS = false
     var expects = false
     /// `TE: trailers`.
     var takesTrailers = false

@@ -129,10 +129,11 @@ extension Worker {
         unsafe _ = engine_send(link.it.descriptor, writer.base, writer.count)
     }
 
-    /// Whether the certificate that the client saw holds for the host it asks for: one listener may
-    /// have several (RFC 9110 section 15.5.20).
+    /// Whether the client saw a certificate where it asks for `https`, and whether that holds for
+    /// the host it asks for: one listener may have several (RFC 9110 sections 7.4 and 15.5.20).
     @inline(__always)
     func isCovered(_ link: Link, _ request: RequestHead) -> Bool {
+        if head.namesHTTPS, !link.it.hasTLS { return false }
         guard let session = unsafe link.it.session.pointer, !link.it.isCaptured else { return true }
         // In range: the parser made it of these bytes.
         let host = unsafe UnsafeRawPointer(request.bytes.pointer + request.host.lower)

@@ -124,6 +124,19 @@ struct EngineTests {
         #expect(gateway.engine.exposition().contains("malla_upstream_retries_total 4"))
     }
 
+    @Test(arguments: [("http", 200), ("HTTP", 200), ("https", 421), ("HTTPS", 421)])
+    func `what is https is not answered without TLS`(scheme: String, status: Int) throws {
+        let origin = Origin.echo()
+        let gateway = try Gateway(
+            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        defer { gateway.stop() }
+
+        let answer = gateway.get("\(scheme)://shop.example/a")
+
+        #expect(answer.hasPrefix("HTTP/1.1 \(status) "), "\(answer)")
+        #expect(answer.contains("reason: misdirected") == (status == 421), "\(answer)")
+    }
+
     @Test func `failures have their status`() throws {
         let (closed, port) = Loopback.listen()
         close(closed)

@@ -183,6 +183,12 @@ struct TerminationTests {
             let answer = gateway.curl("a.example", authority, ["-H", "Host: \(host)"])
             #expect(answer.hasSuffix("\n" + status), "\(host): \(answer)")
         }
+        // Either scheme may be asked for by TLS (RFC 9110 section 7.4 forbids the reverse).
+        for scheme in ["https", "http"] {
+            let target = "\(scheme)://a.example:\(gateway.port)/"
+            let answer = gateway.curl("a.example", authority, ["--request-target", target])
+            #expect(answer.hasSuffix("\n200"), "\(target): \(answer)")
+        }
     }
 
     @Test func `a Host that the connection's certificate does not hold for is misdirected`() throws

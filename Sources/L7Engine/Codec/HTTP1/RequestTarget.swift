@@ -56,13 +56,14 @@ enum RequestTarget {
         return nil
     }
 
-    /// `http://authority/path?query`. The authority must be what `Host` says.
+    /// `http://authority/path?query`, or `https`. The authority must be what `Host` says.
     private static func absolute(
         _ base: UnsafeMutablePointer<UInt8>, _ target: ByteRange, _ head: inout MessageHead
     ) -> Refusal? {
         guard let authority = unsafe authorityOfAbsolute(base, target) else { return .target }
         if head.hasHost, unsafe !isSame(base, authority, head.authority) { return .hostConflict }
         head.authority = authority
+        head.namesHTTPS = authority.lower - target.lower == 8
         let start = authority.upper
         if start < target.upper, unsafe base[start] == 0x2f {
             return unsafe origin(base, start, target.upper, &head)
