@@ -17,11 +17,16 @@ public struct AccountItem: Codable, Sendable, Equatable {
     public var bufferBytes: UInt64
     /// Requests and connections that a limit turned away.
     public var shed: UInt64
+    /// Refused unread: two crashes of the engine named it.
+    public var quarantined: Bool
+    /// An engine that starts after it serves the workload again. RFC 3339, UTC; empty if it is not
+    /// quarantined, or nobody knows.
+    public var quarantinedUntil: String
 
     public init(
         namespace: String, workload: String, cpuMilliseconds: Double, requests: UInt64,
         receivedBytes: UInt64, sentBytes: UInt64, connections: UInt64, bufferBytes: UInt64,
-        shed: UInt64
+        shed: UInt64, quarantined: Bool = false, quarantinedUntil: String = ""
     ) {
         self.namespace = namespace
         self.workload = workload
@@ -32,5 +37,7 @@ public struct AccountItem: Codable, Sendable, Equatable {
         self.connections = connections
         self.bufferBytes = bufferBytes
         self.shed = shed
+        self.quarantined = quarantined
+        self.quarantinedUntil = quarantinedUntil
     }
 }

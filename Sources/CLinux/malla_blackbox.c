@@ -25,7 +25,15 @@ struct malla_blackbox {
 	} slots[MALLA_BLACKBOX_WORKERS] __attribute__((aligned(64)));
 	/* By account. */
 	struct malla_blackbox_name names[MALLA_BLACKBOX_NAMES];
+	/* By place in `suspects`. Last, and within the page that `names` ends in: the page of a
+	 * supervisor that knows nothing of it has zeros there. */
+	uint64_t until_ms[MALLA_BLACKBOX_SUSPECTS];
 };
+
+_Static_assert(offsetof(struct malla_blackbox, until_ms) % 4096 &&
+		   offsetof(struct malla_blackbox, until_ms) / 4096 ==
+		       (sizeof(struct malla_blackbox) - 1) / 4096,
+	       "the last page is the one that names end in");
 
 static struct malla_blackbox *watched;
 static struct sigaction after[65];
@@ -89,11 +97,12 @@ void malla_blackbox_set_name(struct malla_blackbox *box, uint32_t account, const
 }
 
 void malla_blackbox_set_suspect(struct malla_blackbox *box, uint32_t place, const char *text,
-				size_t count)
+				size_t count, uint64_t until_ms)
 {
 	if (place >= MALLA_BLACKBOX_SUSPECTS)
 		return;
 	set(&box->suspects[place], text, count);
+	box->until_ms[place] = until_ms;
 	if (box->suspect_count <= place)
 		box->suspect_count = place + 1;
 }
@@ -114,6 +123,11 @@ const char *malla_blackbox_suspect(const struct malla_blackbox *box, uint32_t pl
 		return "";
 	*count = strnlen(box->suspects[place].text, MALLA_BLACKBOX_NAME_BYTES);
 	return box->suspects[place].text;
+}
+
+uint64_t malla_blackbox_until(const struct malla_blackbox *box, uint32_t place)
+{
+	return place < MALLA_BLACKBOX_SUSPECTS ? box->until_ms[place] : 0;
 }
 
 static void trapped(int signal)

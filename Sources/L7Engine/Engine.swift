@@ -197,7 +197,7 @@ public final class Engine: Sendable {
     private func adopt(
         _ snapshot: Snapshot, _ sockets: [[Int32]], _ adoption: inout Adoption
     ) -> [UInt64] {
-        let suspects = blackBox?.suspects ?? []
+        let suspects = quarantined
         // Names, numbers and TLS do not depend on endpoints.
         var base = adoption.base
         if base == nil || base?.shape !== snapshot.shape {
@@ -309,9 +309,13 @@ public final class Engine: Sendable {
             + Exposition.text(ofCertificates: adoption.withLock { $0.store.expiries })
     }
 
-    /// What each workload cost, summed over the workers: `malla top`.
+    /// What each workload cost, summed over the workers, and who is quarantined: `malla top`.
     public func accounts() -> [AccountTotals] {
-        accountNumbers.withLock { Exposition.accounts(accountTables, $0) }
+        let now = Int64(Worker.monotonic() / 1_000_000)
+        return accountNumbers.withLock {
+            Exposition.accounts(
+                accountTables, $0, quarantine: blackBox?.suspects ?? [], at: now)
+        }
     }
 
     /// Tunnels that are open, or ended within the last five minutes.
@@ -320,7 +324,7 @@ public final class Engine: Sendable {
     public func tunnels(at now: Int64) -> [TunnelRecord] { register.all(at: now) }
 
     /// Workloads that are not served, because the engine has died twice of serving them.
-    public var quarantined: [String] { blackBox?.suspects ?? [] }
+    public var quarantined: [String] { blackBox?.suspects.map(\.name) ?? [] }
 
     /// Fills `bytes` from its beginning with access log lines since the last call, each with its
     /// line end; what does not fit is for the next call. Allocates for what is

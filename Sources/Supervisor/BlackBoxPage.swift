@@ -9,14 +9,16 @@ internal import Glibc
     private let page: OpaquePointer
 
     /// `nil`: the system gives no memory; the child runs without.
-    init?(suspects: [String]) {
+    init?(suspects: [Suspect]) {
         let descriptor = Descriptor(adopting: malla_blackbox_create())
         guard descriptor.number >= 0, let page = unsafe malla_blackbox_map(descriptor.number) else {
             return nil
         }
-        for (place, name) in suspects.enumerated() {
+        for (place, suspect) in suspects.enumerated() {
+            let name = suspect.name
             // The text outlives the call, which copies it.
-            unsafe malla_blackbox_set_suspect(page, UInt32(place), name, name.utf8.count)
+            unsafe malla_blackbox_set_suspect(
+                page, UInt32(place), name, name.utf8.count, UInt64(max(0, suspect.until)))
         }
         self.descriptor = descriptor
         unsafe self.page = page

@@ -31,7 +31,7 @@ final class ChildProcess {
 
     /// Starts `path` with these arguments behind the program's name.
     static func start(
-        _ path: String, _ arguments: [String], suspects: [String], at time: Int64
+        _ path: String, _ arguments: [String], suspects: [Suspect], at time: Int64
     ) throws(SupervisorError) -> ChildProcess {
         let (ours, theirs) = try ControlSocket.pair()
         let end = Descriptor(adopting: theirs)

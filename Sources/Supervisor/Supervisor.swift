@@ -439,8 +439,9 @@ public struct Supervisor: ~Copyable {
         let before = suspects.quarantined(at: now())
         suspects.crashed(names, at: now())
         log("it served \(names.joined(separator: ", ")) when it crashed")
-        for name in suspects.quarantined(at: now()) where !before.contains(name) {
-            log("\(name) is quarantined: two crashes named it")
+        for suspect in suspects.quarantined(at: now())
+        where !before.contains(where: { $0.name == suspect.name }) {
+            log("\(suspect.name) is quarantined: two crashes named it")
         }
     }
 

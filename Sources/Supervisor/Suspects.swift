@@ -1,3 +1,9 @@
+/// A workload that a child which starts now does not serve; one that starts after `until` does.
+struct Suspect: Equatable {
+    let name: String
+    let until: Int64
+}
+
 /// Which workloads the engine has died of serving, as a value: told of each crash, answers who is
 /// not to be served for now.
 ///
@@ -21,14 +27,20 @@ struct Suspects: Equatable {
     }
 
     /// Named by two crashes of the last hour, in the order of the first.
-    func quarantined(at time: Int64) -> [String] {
-        var counts: [String: Int] = [:]
+    func quarantined(at time: Int64) -> [Suspect] {
+        var times: [String: [Int64]] = [:]
         var order: [String] = []
         for crash in crashes where time - crash.time <= Self.memory {
-            if counts[crash.name] == nil { order.append(crash.name) }
-            counts[crash.name, default: 0] += 1
+            if times[crash.name] == nil { order.append(crash.name) }
+            times[crash.name, default: []].append(crash.time)
         }
-        return order.filter { counts[$0, default: 0] >= Self.crashesMax }
+        return order.compactMap { name in
+            // Too few are left once this one is forgotten.
+            guard let one = times[name]?.suffix(Self.crashesMax), one.count == Self.crashesMax,
+                let first = one.first
+            else { return nil }
+            return Suspect(name: name, until: first + Self.memory)
+        }
     }
 
     static func == (one: Suspects, other: Suspects) -> Bool {

@@ -40,6 +40,12 @@ struct QuarantineTests {
         #expect(try node.metric("malla_accounts_quarantined") == 1)
         let status = try node.malla("status")
         #expect(status.output.contains("quarantined: ") && status.output.contains("evil"))
+        let top = try node.malla("top").output.split(separator: "\n")
+        for (name, isOut) in [("evil", true), ("good", false)] {
+            let line = try #require(top.first { $0.contains(" \(name) ") }, "\(top)")
+            let hasEnd = line.hasSuffix("Z") && line.contains("  20")
+            #expect(hasEnd == isOut, "\(line)")
+        }
         #expect(agent.text.contains("quarantined: two crashes named it"))
     }
 

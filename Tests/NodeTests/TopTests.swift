@@ -37,13 +37,13 @@ struct TopTests {
         #expect(
             rows[0] == [
                 "NAMESPACE", "WORKLOAD", "CPU MS", "REQUESTS", "RECEIVED", "SENT", "CONNECTIONS",
-                "BUFFERS", "SHED",
+                "BUFFERS", "SHED", "QUARANTINED UNTIL",
             ])
         #expect(
             rows.dropFirst().map { Array($0.prefix(2)) } == [["bed", "client"], ["bed", "near"]])
         for row in rows.dropFirst() {
             let numbers = row.dropFirst(2).compactMap { Int($0) }
-            try #require(numbers.count == 7, "\(row)")
+            try #require(numbers.count == 7 && row.last == "-", "\(row)")
             let label = "{workload=\"\(row[1])\",namespace=\"bed\"}"
             // Bytes, not kilobytes: what was sent, and what the metrics say.
             #expect(numbers[2] == numbers[1] * 1000)

@@ -8,7 +8,9 @@ struct Top: ParsableCommand {
         discussion: """
             Every connection is charged to the workload that opened it, since the agent began; \
             `unknown` are clients outside of the mesh. CPU is time on the engine's workers, \
-            BUFFERS what is held now because somebody does not read, SHED what a limit turned away.
+            BUFFERS what is held now because somebody does not read, SHED what a limit turned away. \
+            A workload that two crashes of the engine named is refused; the first engine that \
+            starts after QUARANTINED UNTIL serves it again.
 
             EXAMPLES
               malla top
@@ -32,6 +34,7 @@ struct Top: ParsableCommand {
                 .init("NAMESPACE"), .init("WORKLOAD"), .init("CPU MS", .right),
                 .init("REQUESTS", .right), .init("RECEIVED", .right), .init("SENT", .right),
                 .init("CONNECTIONS", .right), .init("BUFFERS", .right), .init("SHED", .right),
+                .init("QUARANTINED UNTIL"),
             ],
             rows: items.map { item in
                 [
@@ -39,7 +42,13 @@ struct Top: ParsableCommand {
                     Cell(item.requests), Cell(item.receivedBytes), Cell(item.sentBytes),
                     Cell(item.connections), Cell(item.bufferBytes),
                     Cell(String(item.shed), item.shed == 0 ? .plain : .doubtful),
+                    quarantine(item),
                 ]
             })
+    }
+
+    private static func quarantine(_ item: AccountItem) -> Cell {
+        guard item.quarantined else { return "" }
+        return Cell(item.quarantinedUntil.isEmpty ? "unknown" : item.quarantinedUntil, .bad)
     }
 }

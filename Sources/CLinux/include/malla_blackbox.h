@@ -25,11 +25,14 @@ void malla_blackbox_unmap(struct malla_blackbox *box);
 /* The name of an account, cut to what fits. */
 void malla_blackbox_set_name(struct malla_blackbox *box, uint32_t account, const char *text,
 			     size_t count);
+/* until_ms: on CLOCK_MONOTONIC; a child that starts after it serves the account again. */
 void malla_blackbox_set_suspect(struct malla_blackbox *box, uint32_t place, const char *text,
-				size_t count);
+				size_t count, uint64_t until_ms);
 /* Where the text is; its length goes to *count, whatever the child wrote. */
 const char *malla_blackbox_name(const struct malla_blackbox *box, uint32_t account, size_t *count);
 const char *malla_blackbox_suspect(const struct malla_blackbox *box, uint32_t place, size_t *count);
+/* 0: the supervisor has not said. */
+uint64_t malla_blackbox_until(const struct malla_blackbox *box, uint32_t place);
 
 /* From now on a trap of any thread that called `malla_blackbox_thread` is noted, and then ends the
  * process at once; with SWIFT_BACKTRACE in the environment, after Swift's backtrace. */

@@ -88,7 +88,8 @@ struct AccountNumbers: Sendable {
 
     /// By number, for the black box.
     var names: [String] {
-        (0..<Self.outsideCount).map { "outside/group-\($0)" }
-            + holders.map(\.name)
+        (0..<Int(Self.outsideCount)).map(Self.outsideName) + holders.map(\.name)
     }
+
+    static func outsideName(_ number: Int) -> String { "outside/group-\(number)" }
 }

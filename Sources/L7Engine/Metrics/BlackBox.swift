@@ -1,6 +1,14 @@
 internal import CLinux
 internal import Glibc
 
+/// A workload that is not served, because the engine has died of serving it.
+struct Quarantine: Equatable {
+    /// Of the account.
+    let name: String
+    /// On CLOCK_MONOTONIC; 0: nobody has said. A child that starts after it serves it again.
+    let untilMilliseconds: UInt64
+}
+
 /// The engine's side of the black box: whom each worker serves now, and whom not to serve because
 /// the engine has died of serving it.
 ///
@@ -8,21 +16,24 @@ internal import Glibc
 /// - Threads: each worker writes its own slot; names are written by `Engine.adopt`'s thread.
 @safe final class BlackBox: @unchecked Sendable {
     private let page: OpaquePointer
-    /// Names of the accounts that two crashes have named.
-    let suspects: [String]
+    /// Accounts that two crashes have named.
+    let suspects: [Quarantine]
 
     /// `nil`: the page cannot be mapped; the engine works without.
     init?(descriptor: Int32) {
         guard let page = unsafe malla_blackbox_map(descriptor) else { return nil }
         unsafe self.page = page
-        var suspects: [String] = []
+        var suspects: [Quarantine] = []
         let count = unsafe malla_blackbox_suspects(page)
         for place in 0..<count {
             var count = 0
             // The call answers text of `count` bytes inside of the page.
             let text = unsafe malla_blackbox_suspect(page, place, &count)
             let bytes = (0..<count).map { unsafe UInt8(bitPattern: text![$0]) }
-            suspects.append(String(decoding: bytes, as: UTF8.self))
+            suspects.append(
+                Quarantine(
+                    name: String(decoding: bytes, as: UTF8.self),
+                    untilMilliseconds: unsafe malla_blackbox_until(page, place)))
         }
         self.suspects = suspects
     }

@@ -18,14 +18,42 @@ public struct AccountTotals: Sendable, Equatable {
     public var pipeBytes: UInt64 = 0
     /// Requests and connections that a limit turned away.
     public var shed: UInt64 = 0
+    /// The engine has died of serving it, and does not serve it.
+    public var isQuarantined = false
+    /// Until an engine that starts serves it again; below 0: the next one does; nil: not known.
+    public var quarantineMilliseconds: Int64?
+}
+
+extension AccountTotals {
+    /// Of an account that is quarantined, before anything is added to it.
+    fileprivate init(_ quarantine: Quarantine, at now: Int64) {
+        let parts = quarantine.name.split(separator: "/", maxSplits: 1)
+        self.init(workload: String(parts.last ?? ""), namespace: String(parts.first ?? ""))
+        isQuarantined = true
+        if quarantine.untilMilliseconds > 0 {
+            quarantineMilliseconds = Int64(clamping: quarantine.untilMilliseconds) - now
+        }
+    }
 }
 
 extension Exposition {
-    /// Every account that was ever used, those outside of the mesh first.
-    static func accounts(_ tables: [Accounts], _ numbers: AccountNumbers) -> [AccountTotals] {
+    /// Every account that was ever used, those outside of the mesh first, and every one that is
+    /// quarantined; such a one of clients outside by itself.
+    ///
+    /// - Parameter now: milliseconds on CLOCK_MONOTONIC.
+    static func accounts(
+        _ tables: [Accounts], _ numbers: AccountNumbers, quarantine: [Quarantine] = [],
+        at now: Int64 = 0
+    ) -> [AccountTotals] {
         var outside = AccountTotals(workload: "unknown", namespace: "unknown")
+        var refused = quarantine.map { AccountTotals($0, at: now) }
         for number in 0..<Int(AccountNumbers.outsideCount) {
-            for table in tables { add(table, number, to: &outside) }
+            let name = quarantine.isEmpty ? "" : AccountNumbers.outsideName(number)
+            if let place = quarantine.firstIndex(where: { $0.name == name }) {
+                for table in tables { add(table, number, to: &refused[place]) }
+            } else {
+                for table in tables { add(table, number, to: &outside) }
+            }
         }
         // Versions of one workload have accounts of their own and are one line here.
         var places: [ObjectName: Int] = [:]
@@ -35,15 +63,18 @@ extension Exposition {
             let place = places[name] ?? sums.count
             if place == sums.count {
                 places[name] = place
+                let known = refused.firstIndex {
+                    $0.workload == name.name && $0.namespace == name.namespace
+                }
                 sums.append(
-                    AccountTotals(
-                        workload: holder.source.workload, namespace: holder.source.namespace))
+                    known.map { refused.remove(at: $0) }
+                        ?? AccountTotals(workload: name.name, namespace: name.namespace))
             }
             let number = Int(AccountNumbers.outsideCount) + index
             for table in tables { add(table, number, to: &sums[place]) }
             if let table = tables.first { add(holder.base, table, -1, to: &sums[place]) }
         }
-        return sums.filter { $0.cpuNanoseconds > 0 || $0.shed > 0 }
+        return (sums + refused).filter { $0.cpuNanoseconds > 0 || $0.shed > 0 || $0.isQuarantined }
     }
 
     private static func add(_ table: Accounts, _ index: Int, to sum: inout AccountTotals) {

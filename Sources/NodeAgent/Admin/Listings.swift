@@ -73,13 +73,18 @@ extension Agent {
 
     /// What cost most comes first.
     func accountItems() -> [AccountItem] {
-        engine.accounts().sorted { $0.cpuNanoseconds > $1.cpuNanoseconds }.map { account in
+        let now = Date()
+        return engine.accounts().sorted { $0.cpuNanoseconds > $1.cpuNanoseconds }.map { account in
             AccountItem(
                 namespace: account.namespace, workload: account.workload,
                 cpuMilliseconds: Double(account.cpuNanoseconds / 1000) / 1000,
                 requests: account.requests, receivedBytes: account.receivedBytes,
                 sentBytes: account.sentBytes, connections: account.connections,
-                bufferBytes: account.bufferBytes, shed: account.shed)
+                bufferBytes: account.bufferBytes, shed: account.shed,
+                quarantined: account.isQuarantined,
+                quarantinedUntil: account.quarantineMilliseconds.map {
+                    now.addingTimeInterval((Double($0) / 1000).rounded()).ISO8601Format()
+                } ?? "")
         }
     }
 

@@ -350,17 +350,28 @@ struct WrongQuestionTests {
             AccountItem(
                 namespace: "unknown", workload: "unknown", cpuMilliseconds: 0.4, requests: 7,
                 receivedBytes: 0, sentBytes: 70, connections: 0, bufferBytes: 0, shed: 0))
+        for until in ["2026-11-23T04:10:31Z", ""] {
+            listing.items.append(
+                AccountItem(
+                    namespace: "shop", workload: "cart", cpuMilliseconds: 0, requests: 0,
+                    receivedBytes: 0, sentBytes: 0, connections: 0, bufferBytes: 0, shed: 1,
+                    quarantined: true, quarantinedUntil: until))
+        }
         let agent = try FakeAgent([AdminAPI.accounts.path: FakeAgent.json(Output.json(listing))])
         defer { agent.stop() }
 
         let all = try Program.run(["top", "--socket", agent.path])
         #expect(
             all.output == """
-                NAMESPACE  WORKLOAD  CPU MS  REQUESTS  RECEIVED    SENT  CONNECTIONS  BUFFERS  SHED
-                shop       web           12       300      4096  900000            3    65536     2
-                unknown    unknown        0         7         0      70            0        0     0
+                NAMESPACE  WORKLOAD  CPU MS  REQUESTS  RECEIVED    SENT  CONNECTIONS  BUFFERS  SHED  QUARANTINED UNTIL
+                shop       web           12       300      4096  900000            3    65536     2  -
+                unknown    unknown        0         7         0      70            0        0     0  -
+                shop       cart           0         0         0       0            0        0     1  2026-11-23T04:10:31Z
+                shop       cart           0         0         0       0            0        0     1  unknown
 
                 """)
+        let json = try Program.run(["top", "-o", "json", "--socket", agent.path]).output
+        #expect(json.contains("\"quarantinedUntil\" : \"2026-11-23T04:10:31Z\""), "\(json)")
         let one = try Program.run(["top", "-n", "unknown", "--socket", agent.path])
         #expect(one.output.split(separator: "\n").count == 2)
         let none = try Program.run(["top", "-n", "nobody", "--socket", agent.path])

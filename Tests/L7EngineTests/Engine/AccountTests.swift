@@ -110,6 +110,41 @@ struct AccountTests {
         #expect(second.map(\.it.isReady) == [true, true, true])
     }
 
+    @Test func `who is quarantined is listed, with what it cost or nothing, and until when`() throws
+    {
+        let accounts = Accounts(count: 512)
+        for number: Int32 in [1, 7, AccountNumbers.outsideCount] {
+            accounts[number].cycles = 1 << 40
+            accounts[number].requests = UInt64(number)
+        }
+        var numbers = AccountNumbers()
+        var mesh = Mesh()
+        mesh.workloads = [
+            .client("shop", "web", "127.0.0.1"), .client("shop", "cart", "127.0.0.2"),
+        ]
+        _ = numbers.follow(
+            SnapshotCompiler.compile(mesh, node: "n", version: 1), max: 64,
+            isFree: { _, _ in true }, words: { _ in Accounts.none })
+
+        let totals = Exposition.accounts(
+            [accounts], numbers,
+            quarantine: [
+                Quarantine(name: "shop/cart", untilMilliseconds: 9_000),
+                Quarantine(name: "outside/group-7", untilMilliseconds: 1_000),
+                Quarantine(name: "shop/gone", untilMilliseconds: 0),
+            ], at: 4_000)
+
+        let lines = totals.map {
+            "\($0.namespace)/\($0.workload) \($0.requests) \($0.isQuarantined) "
+                + "\($0.quarantineMilliseconds.map { String($0) } ?? "-")"
+        }
+        #expect(
+            lines == [
+                "unknown/unknown 1 false -", "shop/web 256 false -", "shop/cart 0 true 5000",
+                "outside/group-7 7 true -3000", "shop/gone 0 true -",
+            ])
+    }
+
     @Test func `blocks are charged to the account that is served`() throws {
         let worker = try worker(Limits())
         var buffer = ByteBuffer()

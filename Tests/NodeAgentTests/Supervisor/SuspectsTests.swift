@@ -2,6 +2,7 @@
 
 import Testing
 
+@testable import L7Engine
 @testable import Supervisor
 
 @Suite("Suspects (two crashes of an hour that name a workload)")
@@ -13,7 +14,7 @@ struct SuspectsTests {
         #expect(suspects.quarantined(at: 1_000) == [])
         suspects.crashed(["shop/cart"], at: 2_000)
 
-        #expect(suspects.quarantined(at: 2_000) == ["shop/cart"])
+        #expect(suspects.quarantined(at: 2_000).map(\.name) == ["shop/cart"])
     }
 
     @Test func `a crash is forgotten after an hour`() {
@@ -21,8 +22,22 @@ struct SuspectsTests {
         suspects.crashed(["shop/cart"], at: 0)
         suspects.crashed(["shop/cart"], at: 3_000_000)
 
-        #expect(suspects.quarantined(at: 3_600_000) == ["shop/cart"])
+        #expect(suspects.quarantined(at: 3_600_000).map(\.name) == ["shop/cart"])
         #expect(suspects.quarantined(at: 3_600_001) == [])
+    }
+
+    @Test func `its end is an hour after the crash before its last`() {
+        var suspects = Suspects()
+        for time: Int64 in [0, 1_000_000, 3_000_000] {
+            suspects.crashed(["shop/cart"], at: time)
+        }
+
+        let until = suspects.quarantined(at: 3_000_000).map(\.until)
+        #expect(until == [4_600_000])
+        for time in until {
+            #expect(suspects.quarantined(at: time).map(\.until) == until)
+            #expect(suspects.quarantined(at: time + 1) == [])
+        }
     }
 
     @Test func `nobody is named by a crash of nobody, and no more than a thousand are kept`() {
@@ -37,12 +52,30 @@ struct SuspectsTests {
     }
 
     @Test func `the page of a child that served nobody names nobody`() {
-        guard let page = BlackBoxPage(suspects: ["shop/cart"]) else {
+        guard let page = BlackBoxPage(suspects: [Suspect(name: "shop/cart", until: 1)]) else {
             Issue.record("there is a page")
             return
         }
         let served = page.served()
 
         #expect(served == [])
+    }
+
+    @Test func `the engine reads who is quarantined, and until when`() throws {
+        let suspects = [
+            Suspect(name: "shop/cart", until: 3_600_000),
+            Suspect(name: "outside/group-7", until: 9),
+        ]
+        guard let page = BlackBoxPage(suspects: suspects) else {
+            Issue.record("there is a page")
+            return
+        }
+        let box = try #require(BlackBox(descriptor: page.descriptor.number))
+
+        #expect(
+            box.suspects == [
+                Quarantine(name: "shop/cart", untilMilliseconds: 3_600_000),
+                Quarantine(name: "outside/group-7", untilMilliseconds: 9),
+            ])
     }
 }
