@@ -174,7 +174,9 @@ static __always_inline int inbound_answers_known(const struct packet *packet)
 /*
  * The rest of a connection between two ends of which there is no entry, in the direction `stream`:
  * what was opened in plain text still is, and the pod that was dialled may insist on mutual TLS
- * since. Like `inbound`. For the verifier.
+ * since. Like `inbound`. Of a list only the port that was dialled counts, which `stream` has asked
+ * the sockets for; where it can only guess (a server behind an ephemeral port that listens no more)
+ * the rest is refused rather than let through. For the verifier.
  */
 __attribute__((noinline)) int inbound_rests(struct __sk_buff *skb, struct packet *packet, int way)
 {

@@ -464,6 +464,36 @@ int the_rest_of_a_plain_connection_is_plain_text_too(struct __sk_buff *skb)
 	return 0;
 }
 
+/* Of a list's ports only the one that was dialled counts. */
+SEC("tc")
+int a_client_at_a_port_of_its_own_pods_list_is_no_server(struct __sk_buff *skb)
+{
+	static struct malla_end server;
+	static struct malla_pod value = {.interface = OTHER_INTERFACE,
+					 .endpoint = 2,
+					 .flags = MALLA_POD_MESHED | MALLA_POD_MODES,
+					 .netns = 1};
+	static struct packet packet;
+
+	server = end4(SERVER, 0);
+	put_insisting(0, 1);
+	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	put_mode(40000, MALLA_MODE_STRICT);
+	put_far(MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
+	put_far_mode(40000, MALLA_MODE_STRICT);
+	/* A pod elsewhere has dialled from that port; then somebody dials it there. */
+	packet = packet_between(end4(SERVER, 8080), end4(REMOTE, 40000), TCP_ACK);
+	packet.hook = MALLA_HOOK_FROM_POD;
+	EXPECT(inbound_rests(skb, &packet, STREAM_BACK) == INBOUND_NOT);
+	EXPECT(inbound_rests(skb, &packet, STREAM_FORTH) == MALLA_VERDICT_PLAIN_REFUSED);
+	/* The same of a pod here. */
+	packet = packet_between(end4(REMOTE, 8080), end4(SERVER, 40000), TCP_ACK);
+	packet.hook = MALLA_HOOK_UPLINK;
+	EXPECT(inbound_rests(skb, &packet, STREAM_BACK) == INBOUND_NOT);
+	EXPECT(inbound_rests(skb, &packet, STREAM_FORTH) == MALLA_VERDICT_PLAIN_REFUSED);
+	return 0;
+}
+
 SEC("tc")
 int what_the_engine_answers_on_is_what_it_was_when_its_entry_comes_back(struct __sk_buff *skb)
 {
