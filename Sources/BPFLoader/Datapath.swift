@@ -99,6 +99,8 @@ public final class Datapath {
     var services: ServiceRows
     private var stale: StaleEndpoints
     private var staleSockets: [StaleSocket] = []
+    /// `KernelRows.changes` by which known flows are judged.
+    private var changesJudged: UInt32 = 0
     private var hasApplied = false
     /// The last one that is in force without a problem that applying again might mend.
     private(set) var inForce: Snapshot?
@@ -317,10 +319,16 @@ public final class Datapath {
 
     /// Known flows are judged anew where rows have changed.
     private func project(_ desired: MapRows) throws(BPFError) -> [ApplyProblem] {
-        let before = rows.changes
-        let problems = try rows.apply(desired)
-        if rows.changes != before { try countGeneration() }
-        return problems
+        do throws(BPFError) {
+            let problems = try rows.apply(desired)
+            if rows.changes != changesJudged { try countGeneration() }
+            changesJudged = rows.changes
+            return problems
+        } catch {
+            // By the rows that are in force; again once all are.
+            judgeAgain()
+            throw error
+        }
     }
 
     private func countGeneration() throws(BPFError) {
@@ -330,19 +338,6 @@ public final class Datapath {
 
     /// What was judged by rows that were wrong is judged anew.
     func judgeAgain() { try? countGeneration() }
-
-    /// Whether the local pod that has this address is in the kernel's map; packets of one that is
-    /// not are dropped as not ready.
-    public func isInForce(podAt address: IPAddress) -> Bool {
-        rows.current.pods[malla_address(address)] != nil
-    }
-
-    /// Whether something of a service's port did not fit into the maps.
-    public func isShort(
-        _ service: ObjectName, port: UInt16, _ transport: TransportProtocol
-    ) -> Bool {
-        services.isShort(service, port: port, transport)
-    }
 
     /// Sockets whose endpoints went since the last call; the caller resets them.
     public func takeStaleSockets() -> [StaleSocket] {

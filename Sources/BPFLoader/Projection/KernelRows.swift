@@ -17,6 +17,8 @@ struct KernelRows: ~Copyable {
     private(set) var current = MapRows()
     /// How often pods or policies have changed: flows judged before are judged anew.
     private(set) var changes: UInt32 = 0
+    /// The last `apply` was broken off: some of its rows are in force.
+    private var isBroken = false
     var podRound = RowRound<malla_address>()
 
     /// Opens the maps and reads what an agent before this one left in them.
@@ -54,16 +56,31 @@ struct KernelRows: ~Copyable {
 
     /// Makes the kernel hold `rows`. Rows for which a map has no room are left out and named; what
     /// was there before goes on working.
+    ///
+    /// - Throws: what the kernel said of anything else. What is in force by then counts as a
+    ///   change, and so does the next one that comes to its end, however little it writes.
     mutating func apply(_ rows: MapRows) throws(BPFError) -> [ApplyProblem] {
+        if isBroken {
+            policies.startOver()
+            changes &+= 1
+        }
+        isBroken = true
+        defer { if isBroken { changes &+= 1 } }
+        let refused = try passes(rows)
+        isBroken = false
+        return refused.problems
+    }
+
+    private mutating func passes(_ rows: MapRows) throws(BPFError) -> FullMaps {
         var refused = try pass(rows)
-        if refused.isEmpty { return [] }
+        if refused.isEmpty { return refused }
         // A full map may have room now that what is gone is taken out.
         refused = try pass(rows)
         policies.count(refused)
         tunnels.count(refused)
         pods.refused += refused.rows(of: pods.name)
         exclusions.refused += refused.rows(of: exclusions.name)
-        return refused.problems
+        return refused
     }
 
     private mutating func pass(_ rows: MapRows) throws(BPFError) -> FullMaps {

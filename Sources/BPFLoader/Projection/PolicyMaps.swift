@@ -75,6 +75,13 @@ struct PolicyMaps: ~Copyable {
             sets: Set(heldRows.keys).union(heldSets.keys))
     }
 
+    /// After a `write` without its `remove`: what was stale then may be wanted by now.
+    mutating func startOver() {
+        (staleRows, staleSets, staleIdentities) = ([], [], [])
+        inForce = [:]
+        last = nil
+    }
+
     /// Writes what is new. Answers whether anything was to be done.
     mutating func write(
         _ policy: CompiledPolicy, _ refused: inout FullMaps

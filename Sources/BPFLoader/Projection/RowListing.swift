@@ -36,6 +36,19 @@ public struct PolicyEntry: Sendable, Equatable {
 }
 
 extension Datapath {
+    /// Whether the local pod that has this address is in the kernel's map; packets of one that is
+    /// not are dropped as not ready.
+    public func isInForce(podAt address: IPAddress) -> Bool {
+        rows.current.pods[malla_address(address)] != nil
+    }
+
+    /// Whether something of a service's port did not fit into the maps.
+    public func isShort(
+        _ service: ObjectName, port: UInt16, _ transport: TransportProtocol
+    ) -> Bool {
+        services.isShort(service, port: port, transport)
+    }
+
     public func identityEntries() -> [IdentityEntry] {
         rows.policies.heldIdentities.map { key, row in
             let address = IPAddress(key.address)

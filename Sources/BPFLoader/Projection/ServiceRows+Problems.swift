@@ -4,6 +4,19 @@ internal import CMallaABI
 internal import MeshModel
 
 extension ServiceRows {
+    /// Whether the port is not in force as a whole, in either family.
+    func isShort(_ service: ObjectName, port: UInt16, _ transport: TransportProtocol) -> Bool {
+        [true, false].contains { isIPv4 in
+            shortFronts.contains(
+                FrontName(
+                    owner: service, isHostPort: false, port: port, transport: transport,
+                    isIPv4: isIPv4))
+        }
+    }
+
+    /// Whose the row of this key is; `nil`: an agent's before this one, or nobody's.
+    func owner(of key: malla_end) -> FrontName? { rows[key]?.owner }
+
     /// Names a few: the log's line must stay readable with ten thousand services.
     func full(_ map: String, _ ports: [String]) -> ApplyProblem {
         let more = ports.count > 5 ? " and \(ports.count - 5) more" : ""

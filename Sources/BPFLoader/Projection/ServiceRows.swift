@@ -10,12 +10,12 @@ internal import MeshModel
 struct ServiceRows: ~Copyable {
     private(set) var maps: ServiceMaps
     /// By key: the row, and whose it is (`nil`: an agent's before this one).
-    private var rows: [malla_end: (row: malla_service, owner: FrontName?)] = [:]
+    private(set) var rows: [malla_end: (row: malla_service, owner: FrontName?)] = [:]
     /// Groups of which nobody has claimed the number yet: left by an agent before this one.
     private var adopted: [UInt32: GroupRows] = [:]
     private var fronts: [FrontName: Front] = [:]
     /// Those that are not in force as a whole.
-    private var shortFronts: Set<FrontName> = []
+    private(set) var shortFronts: Set<FrontName> = []
     /// Those that serve somebody outside.
     private var outerFronts: Set<FrontName> = []
     /// Those of them that lead where this node has no address to dial from.
@@ -30,6 +30,8 @@ struct ServiceRows: ~Copyable {
     private var alive: [malla_end: UInt32] = [:]
     /// What the last `apply` brought about, as far as there was room.
     private var last: Snapshot?
+    /// What an `apply` that was broken off has found gone: the next one tells of it.
+    private var owed = Outcome()
     private var round = RowRound<FrontName>()
     private var near: [malla_address: UInt32] = [:]
     private var node = malla_node()
@@ -106,19 +108,6 @@ struct ServiceRows: ~Copyable {
         alive.keys.filter { addresses.contains($0.address) }
     }
 
-    /// Whether the port is not in force as a whole, in either family.
-    func isShort(_ service: ObjectName, port: UInt16, _ transport: TransportProtocol) -> Bool {
-        [true, false].contains { isIPv4 in
-            shortFronts.contains(
-                FrontName(
-                    owner: service, isHostPort: false, port: port, transport: transport,
-                    isIPv4: isIPv4))
-        }
-    }
-
-    /// Whose the row of this key is; `nil`: an agent's before this one, or nobody's.
-    func owner(of key: malla_end) -> FrontName? { rows[key]?.owner }
-
     /// Those whose endpoints differ in weight, by number.
     var weightedGroups: [UInt32: GroupRows] {
         let groups = fronts.values.filter(\.plan.isWeighted).flatMap { [$0.cluster, $0.local] }
@@ -143,6 +132,21 @@ struct ServiceRows: ~Copyable {
     ///   a comparison of each port with what it was.
     mutating func apply(_ snapshot: Snapshot) throws(BPFError) -> Outcome {
         var outcome = Outcome()
+        (outcome.gone, outcome.left) = (owed.gone, owed.left)
+        do throws(BPFError) {
+            try apply(snapshot, &outcome)
+        } catch {
+            owed = outcome
+            throw error
+        }
+        owed = Outcome()
+        outcome.gone.removeAll { alive[$0] != nil }
+        return outcome
+    }
+
+    private mutating func apply(
+        _ snapshot: Snapshot, _ outcome: inout Outcome
+    ) throws(BPFError) {
         let missing = MissingSources(snapshot)
         if let delta = snapshot.delta, snapshot.follows(last), shortFronts.isEmpty {
             let ports = delta.ports.filter { snapshot.ports[$0].transport != .sctp }
@@ -168,8 +172,6 @@ struct ServiceRows: ~Copyable {
             outcome.problems.append(full(map, ports.sorted()))
         }
         try placeNode(snapshot)
-        outcome.gone.removeAll { alive[$0] != nil }
-        return outcome
     }
 
     private mutating func applyAny(
@@ -284,8 +286,8 @@ extension ServiceRows {
             try placeGroups(front, old, claimed, &outcome)
             try placeRows(front, claimed, name, &outcome)
         } catch {
-            guard error.isMapFull else { throw error }
             front.isShort = true
+            guard error.isMapFull else { throw error }
             if isLast {
                 let map = maps.refused.count(error)
                 outcome.short[map, default: []].insert("\(name.owner):\(name.port)")

@@ -2,6 +2,8 @@ internal import AdminAPI
 internal import Foundation
 
 extension Agent {
+    var startMilliseconds: Int { Int(startDuration / .milliseconds(1)) }
+
     /// What the admin server says at `path`; `/livez` it says by itself, and
     /// `/readyz` once it knows.
     func answer(_ path: String, _ query: String) -> AdminAnswer {

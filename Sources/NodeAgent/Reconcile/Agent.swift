@@ -248,8 +248,6 @@ final class Agent {
         try openAdmin()
     }
 
-    var startMilliseconds: Int { Int(startDuration / .milliseconds(1)) }
-
     private func openAdmin() throws {
         let address = options.admin.socket
         let (errno, sockets) = link.open(
@@ -427,7 +425,8 @@ final class Agent {
     private func apply(_ snapshot: Snapshot) {
         // Rules are known before they decide.
         flows.follow(snapshot)
-        datapath.apply(snapshot)
+        // What the engine has dialled meanwhile, and is denied, is ended.
+        if datapath.apply(snapshot) { engine.policiesAreApplied() }
         if let loaded = datapath.datapath {
             flows.know(loaded.podsByInterface)
             flows.start(loaded)

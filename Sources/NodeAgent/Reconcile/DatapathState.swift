@@ -13,6 +13,8 @@ struct DatapathState {
     /// What of the last `apply` is not in force.
     private(set) var problems: [ApplyProblem] = []
     private(set) var appliesFailed: UInt64 = 0
+    /// The last `apply` failed.
+    private var hasRefused = false
 
     init(_ mode: DatapathMode, _ options: DatapathOptions) {
         self.mode = mode
@@ -68,14 +70,19 @@ struct DatapathState {
     }
 
     /// Brings the snapshot into force, as far as the kernel lets us.
-    mutating func apply(_ snapshot: Snapshot) {
-        guard let datapath else { return }
+    ///
+    /// - Returns: whether the kernel has judged by older rows until now, because it refused newer.
+    mutating func apply(_ snapshot: Snapshot) -> Bool {
+        guard let datapath else { return false }
+        defer { hasRefused = !failure.isEmpty }
         do throws(BPFError) {
             problems = try datapath.apply(snapshot)
             failure = ""
+            return hasRefused
         } catch {
             appliesFailed += 1
             failure = "the datapath refused the configuration: \(error)"
+            return false
         }
     }
 }
