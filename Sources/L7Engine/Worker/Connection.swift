@@ -71,7 +71,7 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var unreached = TunnelEnd.none
     /// Goes to the address that was dialled, whatever services say of it.
     var isDirect = false
-    /// Downstream: what serves it is reached by a tunnel.
+    /// Downstream: what serves it has been reached by a tunnel; a dial alone proves nobody.
     var isTunnelled = false
 
     var input = ByteBuffer()

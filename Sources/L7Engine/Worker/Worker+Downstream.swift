@@ -166,6 +166,7 @@ extension Worker {
         link.it.bodySeen = 0
         link.it.endpoint = -1
         link.it.destination = 0
+        link.it.isTunnelled = false
         link.it.hasLetGo = false
         timers.arm(link, at: now + limits.checkNanoseconds)
     }

@@ -169,6 +169,7 @@ extension Worker {
     /// A pooled connection if there is a good one (and `anew` does not forbid it), else a new one.
     func obtain(_ link: Link, anew: Bool) {
         let anew = anew || link.it.isOpaque
+        link.it.isTunnelled = false
         guard var endpoint = link.it.isDirect ? ownEndpoint(link) : pickEndpoint(link) else {
             dialFailed(link, .failed(.noEndpoints))
             return
@@ -186,15 +187,13 @@ extension Worker {
         }
         let isNode = source == .anyV6
         guard !refusesPlain(link, endpoint), let identity = identity(link, endpoint) else { return }
-        link.it.isTunnelled = identity & TLSTable.tunnelMark != 0
+        let isTunnelled = identity & TLSTable.tunnelMark != 0
         // The kernel will see the node dial, or a tunnel.
-        if isNode || link.it.isTunnelled, !isAdmitted(link, endpoint.address) {
+        if isNode || isTunnelled, !isAdmitted(link, endpoint.address) {
             dialFailed(link, .denied(hasOthers: hasOtherEndpoints(link)))
             return
         }
-        if link.it.isTunnelled, !link.it.isCaptured,
-            ForwardedElement.isClient(link.it.peer.address)
-        {
+        if isTunnelled, !link.it.isCaptured, ForwardedElement.isClient(link.it.peer.address) {
             // The pod's node judges for whom a stream is opened: it is one client's.
             source = link.it.peer.address
         }
@@ -221,6 +220,7 @@ extension Worker {
             upstream.it.deadline = .max
             upstream.it.wasReused = true
             attach(link, upstream)
+            link.it.isTunnelled = isTunnelled
             tally.count(.reuses)
             perform(link.it.exchange.on(.connected), link)
             return
@@ -399,6 +399,7 @@ extension Worker {
     /// The upstream can take the request.
     func established(_ upstream: Link) {
         let link = upstream.it.partner
+        link.it.isTunnelled = upstream.it.isStream
         dismissStandBy(of: link)
         countUpstream(upstream, -1)
         upstream.it.phase = .head

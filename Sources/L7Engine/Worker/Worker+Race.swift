@@ -132,7 +132,6 @@ extension Worker {
         client.it.waiter = upstream
         upstream.it.endpoint = client.it.endpoint
         upstream.it.destination = client.it.destination
-        upstream.it.isTunnelled = client.it.isTunnelled
     }
 
     /// It is the client's again, and so is what was chosen with it.
@@ -140,7 +139,6 @@ extension Worker {
         leaveEndpoint(client)
         returnToEndpoint(client, upstream.it.endpoint)
         client.it.destination = upstream.it.destination
-        client.it.isTunnelled = upstream.it.isTunnelled
         client.it.upstreamPeer = upstream.it.pool.it.endpoint
         upstream.it.endpoint = -1
         attach(client, upstream)

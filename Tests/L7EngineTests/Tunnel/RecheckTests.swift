@@ -248,4 +248,27 @@ struct RecheckTests {
             #expect(text.contains("connection_security_policy=\"mutual_tls\""), "\(text)")
         }
     }
+
+    /// Whose tunnel cannot be had has met nobody, be it for TCP, for TLS or behind both.
+    @Test(arguments: ["nobody", "another", "no pod"])
+    func `Istio's labels name nobody where there was no connection`(_ why: String) throws {
+        var options = TunnelMesh.Options()
+        options.hasServer = why != "nobody"
+        if why == "another" { options.serverID = TunnelMesh.clientID }
+        let mesh = try TunnelMesh(options, TunnelServingTests.answer)
+        defer { mesh.stop() }
+        if why == "no pod" { mesh.closePod() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+        var text = ""
+        _ = Loopback.eventually {
+            let line = mesh.client.exposition().split(separator: "\n").first {
+                $0.hasPrefix("istio_requests_total{reporter=\"source\"")
+            }
+            text = String(line ?? "")
+            return !text.isEmpty
+        }
+        #expect(text.contains("response_code=\"503\""), "\(text)")
+        #expect(text.contains("destination_principal=\"unknown\""), "\(text)")
+        #expect(text.contains("connection_security_policy=\"none\""), "\(text)")
+    }
 }
