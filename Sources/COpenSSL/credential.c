@@ -191,6 +191,18 @@ int64_t malla_credential_expiry(const uint8_t *pem, size_t bytes)
 	return first;
 }
 
+int64_t malla_credential_begin(const uint8_t *chain, size_t bytes)
+{
+	BIO *bio = BIO_new_mem_buf(chain, (int)bytes);
+	X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, no_password, NULL) : NULL;
+	int64_t begin = certificate ? seconds(X509_get0_notBefore(certificate)) : 0;
+
+	X509_free(certificate);
+	BIO_free(bio);
+	ERR_clear_error();
+	return begin;
+}
+
 static size_t put(const char *text, size_t length, char *out, size_t used, size_t room)
 {
 	/* A name with a line feed or a NUL is nobody's. */

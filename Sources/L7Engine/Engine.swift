@@ -304,9 +304,10 @@ public final class Engine: Sendable {
         let (accounts, shortage) = accountNumbers.withLock { numbers in
             (Exposition.accounts(accountTables, numbers), numbers.shortage)
         }
+        let now = Int64(time(nil))
         return Exposition.text(tallies, names: names)
             + Exposition.text(ofAccounts: accounts, shortage: shortage)
-            + Exposition.text(ofCertificates: adoption.withLock { $0.store.expiries })
+            + Exposition.text(ofCertificates: adoption.withLock { $0.store.lives }, at: now)
     }
 
     /// What each workload cost, summed over the workers, and who is quarantined: `malla top`.

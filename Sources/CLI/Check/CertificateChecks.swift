@@ -10,13 +10,46 @@ enum CertificateChecks {
     static let signerSeconds = 7 * 86_400
 
     static func all(_ items: [CertificateItem], identity: String) -> [CheckItem] {
+        let ofGateways = gateways(items.filter { $0.type == "gateway" })
         guard identity != "none" else {
-            return [.ok("certificates", "no source of identity (--ca, --svids, --workload-api)")]
+            let none = "no source of identity (--ca, --svids, --workload-api)"
+            return [.ok("certificates", none)] + ofGateways
         }
         return [
             workloads(items.filter { $0.type == "workload" }),
             authorities(items.filter { $0.type == "authority" }),
-        ] + signers(items.filter { $0.type == "signer" })
+        ] + signers(items.filter { $0.type == "signer" }) + ofGateways
+    }
+
+    /// Nothing where no listener of this node shows a certificate.
+    static func gateways(_ items: [CertificateItem]) -> [CheckItem] {
+        let name = "Gateway certificates"
+        let inOrder = items.sorted { $0.remainingSeconds < $1.remainingSeconds }
+        guard let first = inOrder.first else { return [] }
+        // One does not hide another.
+        let found = inOrder.filter { $0.state != "valid" }.map { item in
+            let says =
+                switch item.state {
+                case "expired": "ended at \(item.notAfter)"
+                case "not-yet-valid": "is not valid before \(item.notBefore)"
+                default: "ends in \(duration(item))"
+                }
+            let names = item.names.isEmpty ? "" : " for \(item.names.joined(separator: ", "))"
+            return "Secret \(item.identity)\(names) \(says) "
+                + "(\(item.listeners.joined(separator: ", ")))"
+        }
+        guard !found.isEmpty else {
+            let text = "\(items.count) valid, the first ends in \(duration(first))"
+            return [.ok(name, text)]
+        }
+        let text = found.joined(separator: "; ")
+        let remedy = "renew it and put it into its Secret; open connections go on"
+        let isBad = items.contains { ["expired", "not-yet-valid"].contains($0.state) }
+        return [
+            isBad
+                ? .fail(name, text + ": clients refuse it", remedy: remedy)
+                : .warn(name, text, remedy: remedy)
+        ]
     }
 
     static func workloads(_ items: [CertificateItem]) -> CheckItem {

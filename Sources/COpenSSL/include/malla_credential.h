@@ -25,6 +25,9 @@ int malla_authorities_check(const uint8_t *bundle, size_t bytes, int64_t now,
  * none that can be read. */
 int64_t malla_credential_expiry(const uint8_t *pem, size_t bytes);
 
+/* When the life of a chain's first certificate begins, the same. */
+int64_t malla_credential_begin(const uint8_t *chain, size_t bytes);
+
 /* The DNS names of a chain's first certificate, each followed by a line feed; the common name
  * where there is none. Answers the bytes written, at most `room`. */
 size_t malla_credential_names(const uint8_t *chain, size_t bytes, char *out, size_t room);

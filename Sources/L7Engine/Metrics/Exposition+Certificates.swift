@@ -1,18 +1,29 @@
-// When certificates of listeners expire, as Prometheus text.
+// How old certificates of listeners are and when they expire, as Prometheus text.
 
 internal import MeshModel
 
 extension Exposition {
-    /// - Parameter expiries: seconds since 1970.
-    static func text(ofCertificates expiries: [Certificate: Int64]) -> String {
-        guard !expiries.isEmpty else { return "" }
-        let metric = "malla_certificate_expiry_timestamp_seconds"
-        var out = "# HELP \(metric) When the first certificate of a listener's chain expires.\n"
-        out += "# TYPE \(metric) gauge\n"
-        let rows = expiries.map { ($0.key.name, $0.value) }.sorted { $0.0 < $1.0 }
-        for (name, at) in rows {
-            out += "\(metric){namespace=\"\(name.namespace)\",secret=\"\(name.name)\"} \(at)\n"
+    /// - Parameters:
+    ///   - lives: seconds since 1970.
+    ///   - now: the same.
+    static func text(ofCertificates lives: [Certificate: Range<Int64>], at now: Int64) -> String {
+        guard !lives.isEmpty else { return "" }
+        let rows = lives.map { ($0.key.name, $0.value) }.sorted { $0.0 < $1.0 }
+        var out = ""
+        func family(_ metric: String, _ help: String, _ value: (Range<Int64>) -> Int64) {
+            out += "# HELP \(metric) \(help)\n# TYPE \(metric) gauge\n"
+            for (name, life) in rows {
+                out += "\(metric){namespace=\"\(name.namespace)\",secret=\"\(name.name)\"}"
+                out += " \(value(life))\n"
+            }
         }
+        family(
+            "malla_certificate_age_seconds", "How long ago a listener's certificate began."
+        ) { max(0, now - $0.lowerBound) }
+        family(
+            "malla_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a listener's chain expires."
+        ) { $0.upperBound }
         return out
     }
 }

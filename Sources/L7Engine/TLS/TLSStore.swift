@@ -63,8 +63,9 @@ struct TLSStore {
     }
 
     let tickets = TicketKeys()
-    /// When each certificate of the snapshot's listeners expires, seconds since 1970.
-    private(set) var expiries: [Certificate: Int64] = [:]
+    /// Of each certificate of the snapshot's listeners: when it begins, and when the first of its
+    /// chain ends, after which clients trust it no more; seconds since 1970.
+    private(set) var lives: [Certificate: Range<Int64>] = [:]
     private var contexts: [ServerKey: TLSContext] = [:]
     /// Each with the contexts that it uses.
     private var servers: [SocketKey: (server: TLSServer, contexts: [ServerKey])] = [:]
@@ -76,9 +77,9 @@ struct TLSStore {
         var table = TLSTable()
         table.tickets = tickets
         let old = self
-        (contexts, servers, clients, expiries) = ([:], [:], [:], [:])
+        (contexts, servers, clients, lives) = ([:], [:], [:], [:])
         for certificate in snapshot.mesh.certificates {
-            expiries[certificate] = old.expiries[certificate] ?? Self.expiry(certificate)
+            lives[certificate] = old.lives[certificate] ?? Self.life(certificate)
         }
         for socket in snapshot.gatewaySockets {
             table.servers.append(server(of: socket, snapshot.mesh, old))
@@ -262,10 +263,11 @@ struct TLSStore {
         return Set(text.lowercased().split(separator: "\n").map(String.init)).sorted()
     }
 
-    /// Of the chain's first certificate to expire: then clients stop trusting it.
-    private static func expiry(_ certificate: Certificate) -> Int64 {
-        // Safe: the call reads the array.
-        unsafe malla_credential_expiry(certificate.chain, certificate.chain.count)
+    private static func life(_ certificate: Certificate) -> Range<Int64> {
+        // Safe: the calls read the array.
+        let begin = unsafe malla_credential_begin(certificate.chain, certificate.chain.count)
+        let end = unsafe malla_credential_expiry(certificate.chain, certificate.chain.count)
+        return min(begin, end)..<end
     }
 
     // MARK: Clients

@@ -6,8 +6,13 @@ internal import SwiftASN1
 internal import X509
 
 extension Agent {
-    /// Workloads by identity, then the roots of every trust domain.
+    /// Workloads by identity, the roots of every trust domain, then Gateways by Secret.
     func certificateItems() -> [CertificateItem] {
+        let ofGateways = snapshot.map { CertificateItem.gateways($0, at: Moment.now.wall) } ?? []
+        return identityItems() + ofGateways
+    }
+
+    private func identityItems() -> [CertificateItem] {
         guard let identities = identity.identities else { return [] }
         var pods: [SPIFFEID: [String]] = [:]
         for workload in snapshot?.mesh.workloads ?? []
@@ -109,11 +114,11 @@ extension CertificateItem {
             pem: Self.pem([der]))
     }
 
-    private static func time(_ seconds: Int64) -> String {
+    static func time(_ seconds: Int64) -> String {
         Date(timeIntervalSince1970: Double(seconds)).ISO8601Format()
     }
 
-    private static func pem(_ chain: [[UInt8]]) -> String {
+    static func pem(_ chain: [[UInt8]]) -> String {
         chain.map { PEMDocument(type: "CERTIFICATE", derBytes: $0).pemString + "\n" }.joined()
     }
 }

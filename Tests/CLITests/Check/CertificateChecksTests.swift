@@ -123,11 +123,54 @@ struct CertificateChecksTests {
 
     @Test func `the table says what failed beneath it`() {
         let lines = Certs.lines(Sample.certificates.items, colour: false)
-        #expect(lines.count == 5)
+        #expect(lines.count == 8)
         #expect(lines[0].hasPrefix("IDENTITY"))
         #expect(lines[1].contains("0a1b2c3d4e5f6071 ") && lines[1].hasSuffix("due"))
         #expect(
-            lines[4] == "spiffe://cluster.local/ns/shop/sa/cart: ca.crt has expired: replace it")
+            lines[7] == "spiffe://cluster.local/ns/shop/sa/cart: ca.crt has expired: replace it")
         #expect(Certs.lines([], colour: false) == ["No certificates found."])
+    }
+
+    @Test func `what Gateways show has a table of its own, by Secret`() {
+        let items = Sample.certificates.items.filter { $0.type == "gateway" }
+        let lines = Certs.lines(items, colour: false)
+        #expect(lines.count == 2)
+        #expect(lines[0].hasPrefix("SECRET") && lines[0].contains("LISTENERS"))
+        #expect(
+            lines[1].split(separator: " ", omittingEmptySubsequences: true).map(String.init) == [
+                "shop/edge-tls", "shop.example,*.shop.example", "05", "2026-12-30T00:00:00Z",
+                "38d4h", "CN=Example", "CA", "shop/edge", "web", "valid",
+            ], "\(lines[1])")
+        let all = Certs.lines(Sample.certificates.items, colour: false)
+        #expect(all[3].isEmpty && all[4].hasPrefix("SECRET"))
+    }
+
+    static let gateways: [(String, [(String, Int)], [String], String)] = [
+        ("no listener of HTTPS", [], [], ""),
+        ("all well", [("valid", 5_000_000), ("valid", 90_000)], ["OK"], "2 valid, the first"),
+        ("one ends soon", [("valid", 5_000_000), ("due", 86_400)], ["WARN"], "ends in 1d"),
+        ("one is over", [("valid", 5_000_000), ("expired", -5)], ["FAIL"], "ended at 2026"),
+        (
+            "one is over, one ends soon", [("due", 86_400), ("expired", -5)], ["FAIL"],
+            "; Secret shop/edge-tls for shop.example, *.shop.example ends in 1d (shop/edge web)"
+        ),
+    ]
+
+    @Test(arguments: gateways) func `certificates that Gateways show`(
+        _ rule: String, _ rows: [(String, Int)], _ statuses: [String], _ words: String
+    ) {
+        let items = rows.map { state, seconds in
+            CertificateItem(
+                type: "gateway", identity: "shop/edge-tls", notAfter: "2026-12-30T00:00:00Z",
+                remainingSeconds: seconds, state: state,
+                names: ["shop.example", "*.shop.example"], listeners: ["shop/edge web"])
+        }
+        // With a source of identity or without one.
+        let found = CertificateChecks.all(items, identity: "none").dropFirst()
+        #expect(found.map(\.status) == statuses)
+        #expect(found.allSatisfy { $0.message.contains(words) }, "\(found)")
+        #expect(found.allSatisfy { ($0.status == "OK") == $0.remedy.isEmpty })
+        let others = CertificateChecks.all(items, identity: "files in a").dropFirst(2)
+        #expect(Array(others) == Array(found))
     }
 }

@@ -46,6 +46,13 @@ enum Sample {
             notAfter: "2036-11-21T14:00:00Z", remainingSeconds: 315_360_000, state: "valid",
             revocationLists: 1,
             pem: "-----BEGIN CERTIFICATE-----\nMQA=\n-----END CERTIFICATE-----\n"),
+        CertificateItem(
+            type: "gateway", identity: "shop/edge-tls", serial: "05", issuer: "CN=Example CA",
+            notBefore: "2026-10-01T00:00:00Z", notAfter: "2026-12-30T00:00:00Z",
+            remainingSeconds: 3_300_000, state: "valid",
+            names: ["shop.example", "*.shop.example"],
+            listeners: ["shop/edge web"],
+            pem: "-----BEGIN CERTIFICATE-----\nMgA=\n-----END CERTIFICATE-----\n"),
     ])
 
     static let endpoints = AdminAPI.endpoints.listing([

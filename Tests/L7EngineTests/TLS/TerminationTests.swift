@@ -139,6 +139,12 @@ struct TerminationTests {
             "malla_certificate_expiry_timestamp_seconds"
             + "{namespace=\"shop\",secret=\"web-tls\"} 3155760000\n"
         #expect(gateway.engine.exposition().contains(line))
+        // From 2020 on, too.
+        let age = gateway.engine.exposition().split(separator: "\n").first {
+            $0.hasPrefix("malla_certificate_age_seconds{namespace=\"shop\",secret=\"web-tls\"} ")
+        }
+        let seconds = try #require(age?.split(separator: " ").last.flatMap { Int($0) })
+        #expect(abs(Int(time(nil)) - seconds - 1_577_836_800) < 60)
     }
 
     @Test func `a client that knows RSA only gets the RSA certificate`() throws {
