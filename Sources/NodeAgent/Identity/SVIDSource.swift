@@ -26,6 +26,8 @@ struct SVIDFailure: Error, Hashable {
         case signing
         /// The source has none for this identity.
         case missing
+        /// The source refuses to be asked at all: it is no such source, or asked wrongly.
+        case refused
     }
 
     var reason: Reason

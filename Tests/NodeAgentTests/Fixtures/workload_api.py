@@ -3,7 +3,7 @@
 
 Arguments: the Unix socket, and a JSON file that is read again whenever it changes:
   {"svids": [{"id": ID, "chain": PEM, "key": PEM, "bundle": PEM}], "crl": [PEM],
-   "federated": {ID: PEM}, "deny": false}
+   "federated": {ID: PEM}, "deny": false, "abort": name of a gRPC status}
 Every open stream gets a message with each change. Ends with its parent.
 """
 import base64
@@ -71,12 +71,15 @@ def fetch(request, context):
     if ("workload.spiffe.io", "true") not in context.invocation_metadata():
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "security header missing from request")
     assert request == b"", request
+    print("call", flush=True)
     last = None
     while context.is_active():
         text = open(sys.argv[2]).read()
         if text != last:
             last = text
             said = json.loads(text)
+            if said.get("abort"):
+                context.abort(grpc.StatusCode[said["abort"]], "not this call")
             if said.get("deny"):
                 context.abort(grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
             yield response(said)

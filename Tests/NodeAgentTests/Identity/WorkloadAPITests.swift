@@ -132,6 +132,76 @@ struct WorkloadAPITests {
         try bed.turn(until: "it is called again") { _ in bed.said.contains("call 2") }
     }
 
+    /// SPIFFE Workload Endpoint, appendix A.
+    @Test(arguments: ["INVALID_ARGUMENT", "UNIMPLEMENTED"])
+    func `a server that refuses the call is told of, and called again when it is another`(
+        _ status: String
+    ) throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.makeCertificates()
+        try bed.say(svids: ["cart": "cart"])
+        try bed.startServer()
+        try bed.turn(until: "it has answered") { $0.credentials.svids.count == 1 }
+        try bed.say(more: "\"abort\": \"\(status)\"")
+        try bed.turn(until: "it is told") { $0.bundleFailure?.reason == .refused }
+        #expect(bed.identities.bundleFailure?.message.contains("not this call") == true)
+        #expect(bed.identities.credentials.svids.count == 1, "what came before stays")
+        #expect(bed.identities.counts.failures[.refused] == 1)
+        let wait = bed.connection.state.retryAt - .now
+        #expect(wait > .seconds(WorkloadAPIConnection.refusedSeconds - 60))
+        #expect(!bed.connection.state.isOpen)
+        let calls = bed.said.split(separator: "\n").count { $0 == "call" }
+        #expect(calls == 1)
+
+        bed.stopServer()
+        try bed.say(svids: ["web": "web"])
+        try bed.startServer()
+        let web = try AuthorityDirectory.id("web")
+        try bed.turn(until: "the one in its place is called") {
+            $0.credentials.svids[web] != nil && $0.bundleFailure == nil
+        }
+    }
+
+    @Test func `what was withdrawn before the stream broke, or the agent looked, is not kept`()
+        throws
+    {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.makeCertificates()
+        let (cart, web) = (try AuthorityDirectory.id(), try AuthorityDirectory.id("web"))
+        try bed.say(svids: ["cart": "cart", "web": "web"])
+        try bed.startServer()
+        try bed.turn(until: "both are there") { $0.credentials.svids.count == 2 }
+        try bed.say(svids: ["cart": "cart"])
+        try eventually("it has come", within: 40) {
+            bed.connection.state.message?.svids.count == 1
+        }
+        bed.stopServer()
+        try eventually("the stream is broken", within: 40) { bed.connection.state.failure != nil }
+        try bed.turn(until: "one is taken away") { $0.credentials.svids[web] == nil }
+        #expect(bed.identities.credentials.svids[cart] != nil)
+    }
+
+    /// A key that is another's spoils the message; that it names `web` no more is plain.
+    @Test func `what a message that is refused does not name is not kept either`() throws {
+        let bed = try WorkloadAPIBed()
+        defer { bed.close() }
+        try bed.makeCertificates()
+        let (cart, web) = (try AuthorityDirectory.id(), try AuthorityDirectory.id("web"))
+        try bed.say(svids: ["cart": "cart", "web": "web"])
+        try bed.startServer()
+        try bed.turn(until: "both are there") { $0.credentials.svids.count == 2 }
+        try bed.say(svids: ["cart": "next"], key: "cart")
+        try bed.turn(until: "one is taken away") { $0.credentials.svids[web] == nil }
+        #expect(bed.identities.credentials.svids[cart] != nil)
+        // None at all is an answer, too.
+        try bed.say()
+        try bed.turn(until: "nothing is left") { $0.credentials.svids.isEmpty }
+        bed.stopServer()
+        #expect(bed.identities.entries[cart]?.failure?.reason == .missing)
+    }
+
     @Test(arguments: [
         ("/run/spire/api.sock", "/run/spire/api.sock"), ("unix:/a/b", "/a/b"),
         ("unix:///a/b", "/a/b"),
@@ -188,6 +258,8 @@ struct WorkloadAPITests {
 /// A server of gRPC's own in Python, and identities that ask it.
 private final class WorkloadAPIBed {
     let directory: AuthorityDirectory
+    /// Of the source that `identities` have.
+    let connection: WorkloadAPIConnection
     var identities: Identities
     private var server: TestProcess?
 
@@ -195,8 +267,10 @@ private final class WorkloadAPIBed {
 
     init() throws {
         directory = try AuthorityDirectory()
-        identities = Identities(
-            WorkloadAPI(endpoint: "unix://\(directory.path)/api.sock", trustDomain: .standard))
+        let source = WorkloadAPI(
+            endpoint: "unix://\(directory.path)/api.sock", trustDomain: .standard)
+        connection = source.connection
+        identities = Identities(source)
         identities.follow([ObjectName("shop", "cart"), ObjectName("shop", "web")])
     }
 

@@ -1,4 +1,5 @@
 internal import CLinux
+internal import Foundation
 internal import Glibc
 internal import L7Engine
 internal import MeshModel
@@ -38,7 +39,13 @@ struct WorkloadAPI: SVIDSource {
 
     func hasAnswered() -> Bool {
         let state = connection.turn()
-        return state.message != nil || state.isAnswered || state.failure?.reason == .missing
+        return state.message != nil || state.isAnswered || state.denial != nil || state.isRefused
+    }
+
+    /// What came before stays meanwhile.
+    var refused: [SVIDFailure] {
+        guard state.message != nil, state.isRefused, let failure = state.failure else { return [] }
+        return [failure]
     }
 
     var warnings: [String] {
@@ -46,7 +53,8 @@ struct WorkloadAPI: SVIDSource {
         let foreign = message.svids.filter { $0.id.trustDomain != trustDomain }.map {
             "the Workload API gives \($0.id), which is not of --trust-domain \(trustDomain)"
         }
-        return (state.failure.map { [$0.message + "; what came before stays"] } ?? []) + foreign
+        let failure = state.isRefused ? nil : state.failure
+        return (failure.map { [$0.message + "; what came before stays"] } ?? []) + foreign
     }
 
     mutating func bundles(at now: Int64) throws(SVIDFailure) -> [TrustBundle] {
@@ -61,8 +69,12 @@ struct WorkloadAPI: SVIDSource {
         if let found = state.message?.svids.first(where: { $0.id == id }) {
             return found.isSame(as: current) ? nil : found
         }
-        throw state.failure
-            ?? SVIDFailure(.missing, "the Workload API gives no certificate for \(id)")
+        // What the last message does not name is withdrawn, whatever became of the stream since.
+        guard state.message == nil else {
+            throw SVIDFailure(.missing, "the Workload API gives no certificate for \(id)")
+        }
+        throw state.denial ?? state.failure
+            ?? SVIDFailure(.missing, "the Workload API has not answered yet")
     }
 }
 
@@ -75,6 +87,12 @@ final class WorkloadAPIConnection: Sendable {
         var message: WorkloadAPIMessage?
         /// Why there is nothing newer; `nil` once a message came.
         var failure: SVIDFailure?
+        /// That the server had no identity for us, when it last said anything.
+        var denial: SVIDFailure?
+        /// It has refused the call itself, which another try would not mend.
+        var isRefused: Bool { failure?.reason == .refused }
+        /// Of the socket that was called last.
+        var mark: SocketMark?
         var isOpen = false
         /// A message, or why there is none, came by the connection that is open.
         var isAnswered = false
@@ -84,6 +102,12 @@ final class WorkloadAPIConnection: Sendable {
     }
 
     static let retrySecondsMax = 30
+    /// A server that refuses the call is another's bug, or another program: it is called again when
+    /// its socket is another, or so rarely that it costs nobody anything.
+    ///
+    /// - Deviates: SPIFFE Workload Endpoint, appendix A: "do not retry". Nobody would start the
+    ///   agent anew because a server was mended in place.
+    static let refusedSeconds = 300
     /// A server says at once what it has, so one that says nothing is asked anew.
     static let answerSecondsMax = 10
 
@@ -103,7 +127,12 @@ final class WorkloadAPIConnection: Sendable {
     /// Connects unless it is or has just tried; answers what is known.
     func turn() -> State {
         let mayConnect = shared.guarded.withLock { state in
-            guard !state.isOpen, .now >= state.retryAt else { return false }
+            guard !state.isOpen else { return false }
+            let mark = SocketMark(of: socket)
+            guard .now >= state.retryAt || state.isRefused && mark != state.mark else {
+                return false
+            }
+            state.mark = mark
             state.isOpen = true
             state.isAnswered = false
             return true
@@ -152,6 +181,19 @@ final class WorkloadAPIConnection: Sendable {
     }
 }
 
+/// Tells a socket from another that was made in its place.
+struct SocketMark: Equatable {
+    private var number: Int?
+    private var made: Date?
+
+    /// Of none: what all are that are not there.
+    init(of path: String) {
+        let found = try? FileManager.default.attributesOfItem(atPath: path)
+        number = found?[.systemFileNumber] as? Int
+        made = found?[.modificationDate] as? Date
+    }
+}
+
 extension WorkloadAPIConnection {
     /// On the event loop of a channel that speaks HTTP/2.
     fileprivate static func call(
@@ -189,10 +231,12 @@ private final class Shared: Sendable {
     func took(_ bytes: [UInt8]) {
         defer { engine_ring(bell) }
         let read: Result<WorkloadAPIMessage, SVIDFailure>
+        var named: Set<String>?
         do throws(SVIDFailure) {
             read = .success(try WorkloadAPIMessage(bytes))
         } catch {
             read = .failure(error)
+            named = WorkloadAPIMessage.names(in: bytes)
         }
         // At once: who hears that it has answered finds what it said.
         guarded.withLock { state in
@@ -200,10 +244,13 @@ private final class Shared: Sendable {
             switch read {
             case .success(let message):
                 state.message = message
-                state.failure = nil
+                (state.failure, state.denial) = (nil, nil)
                 state.attempts = 0
-            // What cannot be used changes nothing; the next message may be better.
-            case .failure(let failure): state.failure = failure
+            // What cannot be used changes nothing, but what it names no more is withdrawn; the next
+            // message may be better.
+            case .failure(let failure):
+                state.failed(failure)
+                if let named { state.message?.keep(named) }
             }
         }
     }
@@ -214,12 +261,24 @@ private final class Shared: Sendable {
         guarded.withLock { state in
             guard state.isOpen else { return }
             state.isOpen = false
-            state.failure = failure
+            state.failed(failure)
+            if state.isRefused {
+                state.retryAt = .now + .seconds(WorkloadAPIConnection.refusedSeconds)
+                return
+            }
             let wait = min(1 << min(state.attempts, 5), WorkloadAPIConnection.retrySecondsMax)
             state.retryAt = .now + .milliseconds(wait * Int.random(in: 500...1_000))
             state.attempts += 1
-            // Who denies every identity takes them away; a connection that broke does not.
-            if failure.reason == .missing { state.message = nil }
         }
+    }
+}
+
+extension WorkloadAPIConnection.State {
+    /// Who denies every identity takes them away; a connection that broke does not.
+    fileprivate mutating func failed(_ failure: SVIDFailure) {
+        self.failure = failure
+        guard failure.reason == .missing else { return }
+        message = nil
+        denial = failure
     }
 }

@@ -23,6 +23,30 @@ struct WorkloadAPIMessage {
         }
     }
 
+    /// The identities that a message names, be they usable or not; `nil`: it cannot be read.
+    static func names(in bytes: [UInt8]) -> Set<String>? {
+        var names: Set<String> = []
+        var reader = ProtobufReader(bytes[...])
+        do throws(ProtobufReader.Malformed) {
+            while let (number, field) = try reader.next() {
+                guard number == 1, case .bytes(let value) = field else { continue }
+                var svid = ProtobufReader(value)
+                while let (part, name) = try svid.next() {
+                    guard part == 1, case .bytes(let text) = name else { continue }
+                    names.insert(String(decoding: text, as: UTF8.self))
+                }
+            }
+        } catch {
+            return nil
+        }
+        return names
+    }
+
+    /// Leaves no others than these.
+    mutating func keep(_ names: Set<String>) {
+        svids.removeAll { !names.contains($0.id.description) }
+    }
+
     private mutating func read(_ bytes: [UInt8]) throws {
         var roots: [TrustDomain: [[UInt8]]] = [:]
         var lists: [[UInt8]] = []

@@ -161,8 +161,16 @@ final class WorkloadAPIStream: ChannelInboundHandler {
         let text =
             "the Workload API answers gRPC status \(code)"
             + (message.isEmpty ? "" : ": \(message.prefix(200))")
-        // 7 is PERMISSION_DENIED: nobody registered this agent.
-        end(SVIDFailure(code == "7" ? .missing : .unreadable, text), context)
+        switch code {
+        // INVALID_ARGUMENT, UNIMPLEMENTED.
+        case "3", "12":
+            let minutes = WorkloadAPIConnection.refusedSeconds / 60
+            let next = "; it is called again after \(minutes) min, or when its socket is another"
+            end(SVIDFailure(.refused, text + next), context)
+        // PERMISSION_DENIED: nobody registered this agent.
+        case "7": end(SVIDFailure(.missing, text), context)
+        default: end(SVIDFailure(.unreadable, text), context)
+        }
     }
 
     private func end(_ failure: SVIDFailure, _ context: ChannelHandlerContext) {
