@@ -58,4 +58,44 @@ struct PeerRoomTests {
             #expect(!blocks.contains { $0.contains(other) }, "\(other) in \(blocks)")
         }
     }
+
+    /// Nodes and pods share a network, and every fifth address is a node's.
+    @Test func `no block takes a node for a pod`() throws {
+        var wanted: [malla_address: UInt32] = [:]
+        var nodes: Set<malla_address> = []
+        for number in 1...250 {
+            let one = try address("10.2.0.\(number)")
+            if number % 5 == 0 { nodes.insert(one) } else { wanted[one] = Self.tunnelled }
+        }
+        nodes.insert(try address("192.0.2.1"))
+        var room = PeerRoom()
+        for size in [1, 20, 80, 120, 199] {
+            let plan = room.plan(wanted, nodes: nodes, room: size, held: [:])
+            #expect(plan.rows.count <= size)
+            let blocks = plan.blocks.map { IPPrefix($0) }
+            func isWithin(_ one: malla_address) -> Bool {
+                blocks.contains { $0.contains(IPAddress(one)) }
+            }
+            #expect(wanted.allSatisfy { plan.rows[$0.key] == $0.value || isWithin($0.key) })
+            let taken = nodes.filter { isWithin($0) && plan.rows[$0] != 0 }
+            // All but where there is no room for as many nodes.
+            #expect(taken.count == max(0, nodes.filter(isWithin).count - size), "\(size)")
+            #expect(plan.rows.filter { nodes.contains($0.key) }.allSatisfy { isWithin($0.key) })
+            #expect(plan.leftOut == wanted.count - plan.rows.count { $0.value != 0 })
+        }
+        let all = room.plan(wanted, nodes: nodes, room: 200, held: [:])
+        #expect(all == PeerRoom.Plan(rows: wanted))
+    }
+
+    @Test func `pods that are the same are ranked once`() throws {
+        var wanted: [malla_address: UInt32] = [:]
+        for number in 1...9 { wanted[try address("10.2.0.\(number)")] = Self.tunnelled }
+        var room = PeerRoom()
+        let first = room.plan(wanted, nodes: [], room: 4, held: [:])
+        #expect(room.plan(wanted, nodes: [], room: 4, held: first.rows) == first)
+        #expect(room.rankings == 1)
+        wanted[try address("10.2.0.10")] = Self.plain
+        #expect(room.plan(wanted, nodes: [], room: 4, held: first.rows).rows == first.rows)
+        #expect(room.rankings == 2)
+    }
 }

@@ -17,9 +17,9 @@ struct malla_mode_key {
 };
 MALLA_ABI_SIZE(struct malla_mode_key, 8);
 
-/* malla_peer: the address of a pod elsewhere to this. */
+/* malla_peer: the address of a pod elsewhere to this; of a node within a block of pods to 0. */
 #define MALLA_PEER_HBONE 1 /* tunnels to it end at its node */
-#define MALLA_PEER_POD	 2 /* every row: it is a pod of another node */
+#define MALLA_PEER_POD	 2 /* every row of a pod */
 /* No tunnels lead to it, and it insists on mutual TLS: as MALLA_POD_STRICT, MALLA_POD_MODES. */
 #define MALLA_PEER_STRICT 4
 #define MALLA_PEER_MODES  8

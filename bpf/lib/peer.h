@@ -19,7 +19,7 @@ struct {
 /*
  * Blocks that hold every pod to which tunnels lead and for which malla_peer had no room. What opens
  * towards the rest of such a block is the engine's too, which knows who is a pod: nothing that may
- * need a tunnel passes it.
+ * need a tunnel passes it. Nodes within have rows in malla_peer that say that they are no pods.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -59,6 +59,15 @@ __attribute__((noinline)) int put_unlisted(__u32 bits)
 	return (int)bpf_map_update_elem(&malla_unlisted, &key, &one, BPF_ANY);
 }
 
+/* A node, whose address is within that block. */
+__attribute__((noinline)) int put_node(void)
+{
+	struct malla_end node = end4(REMOTE + 2, 0);
+	__u32 flags = 0;
+
+	return (int)bpf_map_update_elem(&malla_peer, &node.address, &flags, BPF_ANY);
+}
+
 /* The engine is gone. A function of its own, as in expect.h. */
 __attribute__((noinline)) int put_absent(__u32 flags)
 {
@@ -276,6 +285,11 @@ int what_a_full_map_left_out_is_the_engines_and_never_plain_text(struct __sk_buf
 	/* A row of its own says more than its block. */
 	put_far(0);
 	packet = packet_between(end4(POD, 40001), end4(REMOTE, 5432), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	packet = packet_between(end4(POD, 40003), end4(REMOTE + 2, 6443), TCP_SYN);
+	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
+	put_node();
+	packet.flow.source_port_be = bpf_htons(40004);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	packet = packet_between(end4(POD, 40002), end4(REMOTE + 1, 5432), TCP_SYN);
 	put_absent(MALLA_SETTING_HBONE);

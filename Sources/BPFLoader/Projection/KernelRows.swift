@@ -73,9 +73,9 @@ struct KernelRows: ~Copyable {
 
     private mutating func passes(_ rows: MapRows) throws(BPFError) -> FullMaps {
         var refused = try pass(rows)
-        if refused.isEmpty { return refused }
         // A full map may have room now that what is gone is taken out.
-        refused = try pass(rows)
+        if refused.mayFit { refused = try pass(rows) }
+        if refused.isEmpty { return refused }
         policies.count(refused)
         tunnels.count(refused)
         pods.refused += refused.rows(of: pods.name)
@@ -96,31 +96,12 @@ struct KernelRows: ~Copyable {
         if try tunnels.write(rows, &wanted, &refused) { hasNewPolicies = true }
         // Before the pods that they are of: what a pod excludes is never captured.
         let excluded = MapChange(from: current.exclusions, to: rows.exclusions)
-        for row in excluded.writes {
-            do throws(BPFError) {
-                try exclusions.set(row.key, to: row.value)
-                current.exclusions[row.key] = row.value
-            } catch {
-                try refused.take(
-                    error, map: exclusions.name, entriesMax: exclusions.entriesMax)
-            }
-        }
+        _ = try excluded.add(to: exclusions, &current.exclusions, &refused)
         let change = MapChange(from: current.pods, to: wanted)
-        for row in change.writes {
-            do throws(BPFError) {
-                try pods.set(row.key, to: row.value)
-                current.pods[row.key] = row.value
-            } catch { try refused.take(error, map: pods.name, entriesMax: pods.entriesMax) }
-        }
-        for key in change.removals {
-            try pods.remove(key)
-            current.pods[key] = nil
-        }
+        _ = try change.add(to: pods, &current.pods, &refused)
+        try change.takeOut(of: pods, &current.pods)
         try place(wanted)
-        for key in excluded.removals {
-            try exclusions.remove(key)
-            current.exclusions[key] = nil
-        }
+        try excluded.takeOut(of: exclusions, &current.exclusions)
         try tunnels.remove()
         try policies.remove()
         if hasNewPolicies || !change.isEmpty { changes &+= 1 }
@@ -141,6 +122,8 @@ extension KernelRows {
 /// Rows that a full map did not take, by map.
 struct FullMaps {
     private var counts: [String: (rows: Int, entriesMax: UInt32)] = [:]
+    /// Some may find room once what is gone is taken out.
+    private(set) var mayFit = false
 
     var isEmpty: Bool { counts.isEmpty }
 
@@ -150,6 +133,12 @@ struct FullMaps {
     }
 
     mutating func add(_ rows: Int, map: String, entriesMax: UInt32) {
+        leave(rows, map: map, entriesMax: entriesMax)
+        mayFit = true
+    }
+
+    /// More than the map holds, whatever is taken out.
+    mutating func leave(_ rows: Int, map: String, entriesMax: UInt32) {
         counts[map, default: (0, entriesMax)].rows += rows
     }
 

@@ -25,6 +25,32 @@ extension MapChange where Key: BitwiseCopyable, Value: BitwiseCopyable {
             try map.set(row.key, to: row.value)
             held[row.key] = row.value
         }
+        try takeOut(of: map, &held)
+    }
+
+    /// Writes what is new; `held` follows row by row.
+    ///
+    /// - Returns: for what a full map has no room.
+    func add(
+        to map: borrowing BPFMap<Key, Value>, _ held: inout [Key: Value], _ refused: inout FullMaps
+    ) throws(BPFError) -> [Key] {
+        var missing: [Key] = []
+        for row in writes {
+            do throws(BPFError) {
+                try map.set(row.key, to: row.value)
+                held[row.key] = row.value
+            } catch {
+                try refused.take(error, map: map.name, entriesMax: map.entriesMax)
+                missing.append(row.key)
+            }
+        }
+        return missing
+    }
+
+    /// Takes out what is gone; `held` follows row by row.
+    func takeOut(
+        of map: borrowing BPFMap<Key, Value>, _ held: inout [Key: Value]
+    ) throws(BPFError) {
         for key in removals {
             try map.remove(key)
             held[key] = nil

@@ -13,6 +13,8 @@ struct MapRows {
     var modes: [malla_mode_key: UInt32] = [:]
     /// Pods of other nodes, whether tunnels lead to them, and where plain text must not.
     var peers: [malla_address: UInt32] = [:]
+    /// Addresses of nodes, which are no pods' however many pods are around them.
+    var nodes: Set<malla_address> = []
     /// Its rows are made by PolicyMaps, set by set; `nil` in what was read from the kernel.
     var policy: CompiledPolicy?
     /// What of the snapshot could not be said in rows.
@@ -80,6 +82,8 @@ extension MapRows {
 
     private mutating func reach(_ snapshot: Snapshot, hasTunnels: Bool) {
         var profiles = PortProfiles()
+        let ofNodes = snapshot.mesh.nodes.flatMap { $0.addresses + $0.externalAddresses }
+        nodes = Set(ofNodes.map { malla_address($0) })
         for workload in snapshot.mesh.workloads where !snapshot.isLocal(workload) {
             var flags = UInt32(MALLA_PEER_POD)
             if hasTunnels, isTunnelled(workload, snapshot) { flags |= UInt32(MALLA_PEER_HBONE) }

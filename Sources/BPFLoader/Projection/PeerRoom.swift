@@ -4,9 +4,73 @@
 internal import CMallaABI
 internal import MeshModel
 
-enum PeerRoom {
+/// - Owns: what it has decided last, as long as the map is too small.
+struct PeerRoom {
     /// Of malla_unlisted, which holds those before and those after at once.
     static let blocksMax = 64
+
+    struct Plan: Equatable {
+        /// Pods, and of nodes those that stand within a block.
+        var rows: [malla_address: UInt32]
+        /// What has no row, and would need one.
+        var blocks: Set<malla_prefix> = []
+        var leftOut = 0
+    }
+
+    private struct Question: Equatable {
+        var wanted: [malla_address: UInt32]
+        var nodes: Set<malla_address>
+        var room: Int
+    }
+
+    private var last: (question: Question, plan: Plan)?
+    /// How often pods were ranked.
+    private(set) var rankings = 0
+
+    /// The same answer to the same question; else what is held already goes first.
+    ///
+    /// - Parameters:
+    ///   - nodes: connections to these addresses are never the engine's for being in a block.
+    ///   - room: rows of malla_peer.
+    mutating func plan(
+        _ wanted: [malla_address: UInt32], nodes: Set<malla_address>, room: Int,
+        held: [malla_address: UInt32]
+    ) -> Plan {
+        guard wanted.count > room else {
+            last = nil
+            return Plan(rows: wanted)
+        }
+        let question = Question(wanted: wanted, nodes: nodes, room: room)
+        if let last, last.question == question { return last.plan }
+        rankings += 1
+        var plan = Self.plan(wanted, room: room, held: held)
+        let others = nodes.filter { wanted[$0] == nil }
+        if !Self.within(plan.blocks, others).isEmpty {
+            // Room for all: with fewer rows the blocks are larger, and hold more of them.
+            plan = Self.plan(wanted, room: max(0, room - others.count), held: held)
+            for node in Self.within(plan.blocks, others).prefix(room) { plan.rows[node] = 0 }
+        }
+        last = (question, plan)
+        return plan
+    }
+
+    private static func plan(
+        _ wanted: [malla_address: UInt32], room: Int, held: [malla_address: UInt32]
+    ) -> Plan {
+        let rows = fitting(wanted, room: room, held: held)
+        let missing = wanted.filter { matters($1) && rows[$0] == nil }.map(\.key)
+        return Plan(
+            rows: rows, blocks: blocks(holding: missing), leftOut: wanted.count - rows.count)
+    }
+
+    private static func within(
+        _ blocks: Set<malla_prefix>, _ addresses: Set<malla_address>
+    ) -> [malla_address] {
+        let blocks = blocks.map { IPPrefix($0) }
+        return addresses.filter { address in
+            blocks.contains { $0.contains(IPAddress(address)) }
+        }
+    }
 
     /// Something is decided by the row; without one that it should have the engine decides. All
     /// others spare a connection the way through the node's stack.

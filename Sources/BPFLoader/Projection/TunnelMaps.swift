@@ -14,9 +14,11 @@ struct TunnelMaps: ~Copyable {
     private(set) var heldModes: [malla_mode_key: UInt32] = [:]
     private(set) var heldPeers: [malla_address: UInt32] = [:]
     private(set) var heldUnlisted: [malla_prefix: UInt32] = [:]
-    private var staleModes: [malla_mode_key] = []
-    private var stalePeers: [malla_address] = []
-    private var staleUnlisted: [malla_prefix] = []
+    private(set) var room = PeerRoom()
+    // Of which the rows that are gone are in force until `remove`.
+    private var modeChange = MapChange<malla_mode_key, UInt32>(from: [:], to: [:])
+    private var peerChange = MapChange<malla_address, UInt32>(from: [:], to: [:])
+    private var unlistedChange = MapChange<malla_prefix, UInt32>(from: [:], to: [:])
     private var modeRound = RowRound<malla_mode_key>()
     private var peerRound = RowRound<malla_address>()
 
@@ -47,26 +49,17 @@ struct TunnelMaps: ~Copyable {
     mutating func write(
         _ rows: MapRows, _ pods: inout [malla_address: malla_pod], _ refused: inout FullMaps
     ) throws(BPFError) -> Bool {
-        let change = MapChange(from: heldModes, to: rows.modes)
-        var closed: Set<UInt32> = []
-        for row in change.writes {
-            do throws(BPFError) {
-                try modes.set(row.key, to: row.value)
-                heldModes[row.key] = row.value
-            } catch {
-                try refused.take(error, map: modes.name, entriesMax: modes.entriesMax)
-                closed.insert(row.key.endpoint)
-            }
-        }
-        staleModes = change.removals
+        modeChange = MapChange(from: heldModes, to: rows.modes)
+        let isModeNew = !modeChange.isEmpty
+        let closed = Set(try modeChange.add(to: modes, &heldModes, &refused).map(\.endpoint))
         if !closed.isEmpty {
             for (address, pod) in pods where closed.contains(pod.endpoint) {
                 pods[address]?.flags &= ~UInt32(MALLA_POD_MODES)
                 pods[address]?.flags |= UInt32(MALLA_POD_STRICT)
             }
         }
-        let isReachNew = try reach(closing(rows.peers, closed), &refused)
-        return isReachNew || !change.isEmpty
+        let isReachNew = try reach(closing(rows.peers, closed), rows.nodes, &refused)
+        return isReachNew || isModeNew
     }
 
     /// Those elsewhere whose modes did not fit insist at all their ports, too.
@@ -85,35 +78,29 @@ struct TunnelMaps: ~Copyable {
 
     /// - Returns: whether somebody insists on mutual TLS who did not, or the reverse.
     private mutating func reach(
-        _ wanted: [malla_address: UInt32], _ refused: inout FullMaps
+        _ wanted: [malla_address: UInt32], _ nodes: Set<malla_address>, _ refused: inout FullMaps
     ) throws(BPFError) -> Bool {
-        let fitting = PeerRoom.fitting(wanted, room: Int(peers.entriesMax), held: heldPeers)
-        if fitting.count < wanted.count {
-            refused.add(
-                wanted.count - fitting.count, map: peers.name, entriesMax: peers.entriesMax)
+        let plan = room.plan(wanted, nodes: nodes, room: Int(peers.entriesMax), held: heldPeers)
+        if plan.leftOut > 0 {
+            refused.leave(plan.leftOut, map: peers.name, entriesMax: peers.entriesMax)
         }
-        let change = MapChange(from: heldPeers, to: fitting)
+        peerChange = MapChange(from: heldPeers, to: plan.rows)
         let strict = UInt32(MALLA_PEER_STRICT | MALLA_PEER_MODES)
-        let isStrictNew = change.writes.contains { row in
+        let isStrictNew = peerChange.writes.contains { row in
             let flags = row.value | (heldPeers[row.key] ?? 0)
             return flags & strict != 0
         }
-        for row in change.writes {
-            do throws(BPFError) {
-                try peers.set(row.key, to: row.value)
-                heldPeers[row.key] = row.value
-            } catch {
-                try refused.take(error, map: peers.name, entriesMax: peers.entriesMax)
-            }
-        }
-        stalePeers = change.removals
+        let isWhole = try peerChange.add(to: peers, &heldPeers, &refused).isEmpty
         let missing =
-            refused.rows(of: peers.name) == 0
-            ? [] : wanted.filter { PeerRoom.matters($1) && heldPeers[$0] != $1 }.map(\.key)
-        var blocks: [malla_prefix: UInt32] = [:]
-        for block in PeerRoom.blocks(holding: missing) { blocks[block] = 1 }
-        let closing = MapChange(from: heldUnlisted, to: blocks)
-        for row in closing.writes {
+            isWhole && plan.leftOut == 0
+            ? []
+            : wanted.filter { key, flags in
+                PeerRoom.matters(flags) && (plan.rows[key] == nil || heldPeers[key] != flags)
+            }.map(\.key)
+        let blocks = isWhole ? plan.blocks : PeerRoom.blocks(holding: missing)
+        unlistedChange = MapChange(
+            from: heldUnlisted, to: Dictionary(uniqueKeysWithValues: blocks.map { ($0, 1) }))
+        for row in unlistedChange.writes {
             try unlisted.set(row.key, to: row.value)
             heldUnlisted[row.key] = row.value
         }
@@ -122,27 +109,14 @@ struct TunnelMaps: ~Copyable {
             try peers.remove(key)
             heldPeers[key] = nil
         }
-        staleUnlisted = closing.removals
         return isStrictNew
     }
 
-    /// Takes out what `write` found to be stale.
+    /// Takes out what `write` found to be gone.
     mutating func remove() throws(BPFError) {
-        for key in staleModes {
-            try modes.remove(key)
-            heldModes[key] = nil
-        }
-        staleModes = []
-        for key in stalePeers {
-            try peers.remove(key)
-            heldPeers[key] = nil
-        }
-        stalePeers = []
-        for key in staleUnlisted {
-            try unlisted.remove(key)
-            heldUnlisted[key] = nil
-        }
-        staleUnlisted = []
+        try modeChange.takeOut(of: modes, &heldModes)
+        try peerChange.takeOut(of: peers, &heldPeers)
+        try unlistedChange.takeOut(of: unlisted, &heldUnlisted)
     }
 
     mutating func count(_ refused: FullMaps) {
