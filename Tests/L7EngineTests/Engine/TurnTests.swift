@@ -137,6 +137,99 @@ struct TurnTests {
         #expect(stepped.message(client).hasSuffix("real"))
     }
 
+    /// The server's end of a pooled connection, which has served one request.
+    private func pooled(
+        _ stepped: SteppedWorker, _ client: Int32, _ listener: Int32
+    ) throws -> Int32 {
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        let server = stepped.accepted(listener)
+        #expect(stepped.message(server).hasPrefix("GET / "))
+        Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        #expect(stepped.message(client).hasSuffix("ok"))
+        try #require(stepped.take { stepped.pooled.count == 1 })
+        return server
+    }
+
+    /// A request with a body, as far as it is there.
+    private func ask(_ client: Int32, _ method: String, _ part: String) {
+        Loopback.send(
+            client, "\(method) /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n\(part)")
+    }
+
+    /// Whether that part of the body comes, while the worker takes turns.
+    private func takes(_ stepped: SteppedWorker, _ server: Int32, _ part: String) -> Bool {
+        var text = ""
+        return stepped.take {
+            text += waiting(server)
+            return text.hasPrefix("P") && text.hasSuffix("\r\n\r\n" + part)
+        }
+    }
+
+    private func end(_ connection: Int32, byReset: Bool) {
+        if byReset { engine_end_by_reset(connection) }
+        close(connection)
+    }
+
+    /// how the server ends its connection, how much of the body is there
+    @Test(arguments: [false, true], ["body", "bo", ""])
+    func `a POST is not lost on a pooled connection that its server has closed meanwhile`(
+        byReset: Bool, part: String
+    ) throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        let first = try pooled(stepped, client, listener)
+
+        // Between two turns, the request first.
+        ask(client, "POST", part)
+        end(first, byReset: byReset)
+        let second = stepped.accepted(listener)
+        defer { close(second) }
+        Loopback.send(client, String("body".dropFirst(part.count)))
+        #expect(takes(stepped, second, "body"))
+        Loopback.send(second, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
+
+        #expect(stepped.message(client).hasSuffix("real"))
+        // None of it had been sent: that is no second attempt.
+        #expect(stepped.worker.tally.value(.retries) == 0)
+        #expect(stepped.worker.tally.value(.dials) == 2)
+    }
+
+    /// method, how much of the body the server has got, whether it is sent again
+    @Test(arguments: [
+        ("POST", "body", false), ("POST", "bo", false), ("PUT", "bo", false),
+        ("PUT", "body", true),
+    ])
+    func `what a pooled connection has taken in part is sent again only if it is safe`(
+        method: String, part: String, isSentAgain: Bool
+    ) throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        let first = try pooled(stepped, client, listener)
+
+        ask(client, method, part)
+        #expect(takes(stepped, first, part))
+        end(first, byReset: false)
+
+        if isSentAgain {
+            let second = stepped.accepted(listener)
+            defer { close(second) }
+            #expect(takes(stepped, second, part))
+            Loopback.send(second, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
+            #expect(stepped.message(client).hasSuffix("real"))
+        } else {
+            #expect(stepped.message(client).hasPrefix("HTTP/1.1 503 "))
+            #expect(!Loopback.isReadable(listener, milliseconds: 0))
+        }
+        #expect(stepped.worker.tally.value(.retries) == (isSentAgain ? 1 : 0))
+        #expect(stepped.worker.tally.value(.dials) == (isSentAgain ? 2 : 1))
+    }
+
     @Test func `a stream that stays open does not hold every configuration since`() throws {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
