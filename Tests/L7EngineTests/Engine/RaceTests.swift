@@ -225,120 +225,111 @@ struct RaceTests {
         expectWaits(link, for: second, holes[1].port, worker)
     }
 
-    /// Two dials to servers that want TLS; the first is connected and has its handshake.
-    private func handshaking(_ second: UInt16, _ hole: BlackHole) throws -> (
-        SteppedWorker, TestAuthority, (Int32, Link, Link)
-    ) {
-        let authority = try TestAuthority()
-        let stepped = try SteppedWorker(
-            [hole.port, second],
-            backend: OriginationTests.policy([.host("a.example")], .bundle(authority.bundle))
-        ) { $0.raceNanoseconds = 20_000_000 }
-        return (stepped, authority, try race(stepped, hole.port))
+    /// Two dials to servers that want TLS and never answer; the first is connected and has its
+    /// handshake.
+    private final class Handshaking {
+        let stepped: SteppedWorker
+        private let client: Int32
+        private var isClientThere = true
+        let link: Link
+        let first: Link
+        let second: Link
+        /// Where the second is dialled, of two.
+        let port: UInt16
+        private let holes: [BlackHole]
+        private let authority: TestAuthority
+        var worker: Worker { stepped.worker }
+
+        init(_ tests: RaceTests, holes count: Int = 2) throws {
+            let holes = (0..<count).map { _ in BlackHole() }
+            authority = try TestAuthority()
+            stepped = try SteppedWorker(
+                holes.map(\.port),
+                backend: OriginationTests.policy([.host("a.example")], .bundle(authority.bundle))
+            ) { $0.raceNanoseconds = 20_000_000 }
+            (client, link, first) = try tests.race(stepped, holes[0].port)
+            second = link.it.partner
+            port = holes[1].port
+            self.holes = holes
+            stepped.worker.raceEnded(first)
+            try #require(link.it.partner == first && first.it.phase == .handshaking)
+        }
+
+        func endClient() {
+            engine_end_by_reset(client)
+            close(client)
+            isClientThere = false
+        }
+
+        deinit {
+            if isClientThere { close(client) }
+            authority.remove()
+        }
     }
 
     @Test func `both have connected and the first's handshake fails: the second serves`() throws {
-        let (hole, other) = (BlackHole(), BlackHole())
-        defer { withExtendedLifetime([hole, other]) {} }
-        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
-        defer {
-            close(client)
-            authority.remove()
-        }
-        let worker = stepped.worker
-        let second = link.it.partner
-        worker.raceEnded(first)
-        try #require(link.it.partner == first && first.it.phase == .handshaking)
+        let both = try Handshaking(self)
+        defer { withExtendedLifetime(both) {} }
 
         // As if both had answered by now.
-        worker.raceEnded(second)
-        try #require(second.it.phase == .standingBy)
-        worker.handshakeFailed(first, isLate: false)
+        both.worker.raceEnded(both.second)
+        try #require(both.second.it.phase == .standingBy)
+        both.worker.handshakeFailed(both.first, isLate: false)
 
-        try #require(link.it.partner == second && second.it.phase == .handshaking)
-        #expect(port(link, worker) == other.port)
-        #expect(link.it.exchange.isDialing && link.it.waiter.isNone)
-        #expect(busy(link, worker).reduce(0, +) == 1)
-        #expect(worker.dialsOpen == 1)
+        try #require(both.link.it.partner == both.second && both.second.it.phase == .handshaking)
+        #expect(port(both.link, both.worker) == both.port)
+        #expect(both.link.it.exchange.isDialing && both.link.it.waiter.isNone)
+        #expect(busy(both.link, both.worker).reduce(0, +) == 1)
+        #expect(both.worker.dialsOpen == 1)
     }
 
     @Test func `both have connected and the first's handshake fails: no third is dialled`() throws {
-        let authority = try TestAuthority()
-        defer { authority.remove() }
-        let holes = (0..<3).map { _ in BlackHole() }
-        defer { withExtendedLifetime(holes) {} }
-        let stepped = try SteppedWorker(
-            holes.map(\.port),
-            backend: OriginationTests.policy([.host("a.example")], .bundle(authority.bundle))
-        ) { $0.raceNanoseconds = 20_000_000 }
-        let worker = stepped.worker
-        let (client, link, first) = try race(stepped, holes[0].port)
-        defer { close(client) }
-        let second = link.it.partner
-        worker.raceEnded(first)
-        worker.raceEnded(second)
-        let dials = worker.tally.value(.dials)
+        let both = try Handshaking(self, holes: 3)
+        defer { withExtendedLifetime(both) {} }
+        both.worker.raceEnded(both.second)
+        let dials = both.worker.tally.value(.dials)
 
-        worker.handshakeFailed(first, isLate: false)
+        both.worker.handshakeFailed(both.first, isLate: false)
 
-        #expect(link.it.partner == second && second.it.phase == .handshaking)
-        #expect(worker.tally.value(.dials) == dials)
+        #expect(both.link.it.partner == both.second && both.second.it.phase == .handshaking)
+        #expect(both.worker.tally.value(.dials) == dials)
     }
 
     @Test func `who stands by and is reset meanwhile is not waited for`() throws {
-        let (hole, other) = (BlackHole(), BlackHole())
-        defer { withExtendedLifetime([hole, other]) {} }
-        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
-        defer {
-            close(client)
-            authority.remove()
-        }
-        let worker = stepped.worker
-        let second = link.it.partner
-        worker.raceEnded(first)
-        worker.raceEnded(second)
+        let both = try Handshaking(self)
+        defer { withExtendedLifetime(both) {} }
+        both.worker.raceEnded(both.second)
 
-        worker.dispatchStream(second, EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
+        both.worker.dispatchStream(both.second, EPOLLIN.rawValue | EPOLLRDHUP.rawValue)
 
-        #expect(second.it.phase == .dead)
-        #expect(worker.otherDial(of: link).isNone && link.it.partner == first)
-        #expect(worker.dialsOpen == 1)
+        #expect(both.second.it.phase == .dead)
+        #expect(
+            both.worker.otherDial(of: both.link).isNone && both.link.it.partner == both.first)
+        #expect(both.worker.dialsOpen == 1)
     }
 
     @Test func `who has ended when it connects does not stand by`() throws {
-        let (hole, other) = (BlackHole(), BlackHole())
-        defer { withExtendedLifetime([hole, other]) {} }
-        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
-        defer {
-            close(client)
-            authority.remove()
-        }
-        let second = link.it.partner
-        stepped.worker.raceEnded(first)
+        let both = try Handshaking(self)
+        defer { withExtendedLifetime(both) {} }
 
         // One event tells of both, and no other follows.
-        second.it.isEnding = true
-        second.it.canRead = true
-        stepped.worker.raceEnded(second)
+        both.second.it.isEnding = true
+        both.second.it.canRead = true
+        both.worker.raceEnded(both.second)
 
-        #expect(second.it.phase == .dead)
+        #expect(both.second.it.phase == .dead)
     }
 
     @Test func `the client goes: who stands by for it is closed, too`() throws {
-        let (hole, other) = (BlackHole(), BlackHole())
-        defer { withExtendedLifetime([hole, other]) {} }
-        let (stepped, authority, (client, link, first)) = try handshaking(other.port, hole)
-        defer { authority.remove() }
-        let second = link.it.partner
-        stepped.worker.raceEnded(first)
-        stepped.worker.raceEnded(second)
-        try #require(second.it.phase == .standingBy)
+        let both = try Handshaking(self)
+        defer { withExtendedLifetime(both) {} }
+        both.worker.raceEnded(both.second)
+        try #require(both.second.it.phase == .standingBy)
 
-        engine_end_by_reset(client)
-        close(client)
+        both.endClient()
 
-        #expect(stepped.take { second.it.phase == .dead })
-        #expect(stepped.worker.dialsOpen == 0)
+        #expect(both.stepped.take { both.second.it.phase == .dead })
+        #expect(both.worker.dialsOpen == 0)
     }
 
     @Test func `the second is served: the first, connected meanwhile, is closed`() throws {
