@@ -239,6 +239,16 @@ int what_a_pod_opens_to_a_peer_is_carried(struct __sk_buff *skb)
 	return 0;
 }
 
+/* A service whose one endpoint is at the remote pod. */
+__attribute__((noinline)) int put_far_service(__u32 flags)
+{
+	struct malla_end remote = end4(REMOTE, 5432);
+	struct malla_endpoint_key slot = {.group = 3};
+
+	put_service(flags, 1);
+	return (int)bpf_map_update_elem(&malla_endpoint, &slot, &remote, BPF_ANY);
+}
+
 __attribute__((noinline)) int put_exclusion(__u16 port)
 {
 	struct malla_exclude key = {.prefix_bits = 64, .endpoint = 1, .port_be = bpf_htons(port)};
@@ -251,19 +261,15 @@ SEC("tc")
 int what_a_pod_excludes_by_the_endpoint_is_plain_and_by_the_service_is_not(struct __sk_buff *skb)
 {
 	static struct packet syn;
-	static struct malla_end remote;
-	struct malla_endpoint_key slot = {.group = 3};
 
-	remote = end4(REMOTE, 5432);
 	put_insisting(0, 1);
 	put_peer();
-	put_service(MALLA_SERVICE_CAPTURED, 1);
-	bpf_map_update_elem(&malla_endpoint, &slot, &remote, BPF_ANY);
+	put_far_service(MALLA_SERVICE_CAPTURED);
 	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS | MALLA_POD_EXCLUDES);
 	put_exclusion(80);
 	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
-	EXPECT(address_is_equal(&syn.flow.target, &remote.address));
+	EXPECT(syn.flow.target.words_be[3] == bpf_htonl(REMOTE));
 	put_exclusion(5432);
 	syn = packet_between(end4(POD, 40001), end4(SERVICE, 80), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
@@ -396,28 +402,30 @@ int the_tunnel_to_what_a_full_map_left_out_is_no_connection_of_the_pods(struct _
 	return 0;
 }
 
+static __always_inline int comes_from_service(const struct packet *packet)
+{
+	struct malla_end service = end4(SERVICE, 80);
+
+	return address_is_equal(&packet->flow.target, &service.address) &&
+	       packet->flow.target_port_be == service.port_be;
+}
+
 SEC("tc")
 int the_reset_of_what_was_open_comes_from_the_service_too(struct __sk_buff *skb)
 {
 	static struct packet packet;
-	static struct malla_end remote, service;
-	struct malla_endpoint_key slot = {.group = 3};
 
-	remote = end4(REMOTE, 5432);
-	service = end4(SERVICE, 80);
 	put_insisting(0, 1);
 	put_pod(0);
 	put_far(0);
-	put_service(0, 1);
-	bpf_map_update_elem(&malla_endpoint, &slot, &remote, BPF_ANY);
+	put_far_service(0);
 	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
 	put_far(MALLA_PEER_STRICT);
 	put_generation(2, MALLA_SETTING_HBONE);
 	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
-	EXPECT(address_is_equal(&packet.flow.target, &service.address));
-	EXPECT(packet.flow.target_port_be == service.port_be);
+	EXPECT(comes_from_service(&packet));
 	return 0;
 }
 
@@ -425,21 +433,15 @@ SEC("tc")
 int the_reset_of_what_is_not_carried_comes_from_the_service(struct __sk_buff *skb)
 {
 	static struct packet syn;
-	static struct malla_end remote, service;
-	struct malla_endpoint_key slot = {.group = 3};
 
-	remote = end4(REMOTE, 5432);
-	service = end4(SERVICE, 80);
 	put_insisting(0, 1);
 	put_peer();
-	put_service(0, 1);
-	bpf_map_update_elem(&malla_endpoint, &slot, &remote, BPF_ANY);
+	put_far_service(0);
 	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
 	put_absent(MALLA_SETTING_HBONE);
 	syn = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_ENGINE_REFUSED);
-	EXPECT(address_is_equal(&syn.flow.target, &service.address));
-	EXPECT(syn.flow.target_port_be == service.port_be);
+	EXPECT(comes_from_service(&syn));
 	return 0;
 }
 
