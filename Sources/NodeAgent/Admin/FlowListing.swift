@@ -65,7 +65,7 @@ extension Agent {
         _ prefix: String, _ number: UInt32, _ identity: PolicyIdentity?
     ) -> IPCacheItem {
         IPCacheItem(
-            prefix: prefix, identity: number, name: "reserved:unmanaged",
+            prefix: prefix, identity: number, name: Self.unmanagedName,
             labels: identity.map(Self.unmanagedWords) ?? [])
     }
 
@@ -139,12 +139,12 @@ extension Agent {
     }
 
     private func unmanaged(_ address: IPAddress) -> String? {
-        snapshot?.isUnmanaged(address) == true ? "reserved:unmanaged" : nil
+        snapshot?.isUnmanaged(address) == true ? Self.unmanagedName : nil
     }
 
     /// Of an address of the nodes' blocks that no Pod is known to have: policies know it by its
     /// address, as the world.
-    static let unmanagedName: String? = reserved[3]
+    static let unmanagedName = "reserved:unmanaged"
 
     static func unmanagedWords(_ identity: PolicyIdentity) -> [String] {
         ["unmanaged"] + identity.words.dropFirst()

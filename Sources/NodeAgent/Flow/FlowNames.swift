@@ -66,8 +66,8 @@ final class FlowNames: Sendable {
         let isUnmanaged = snapshot.isUnmanaged(address)
         guard let identity = identities[number] else {
             let isWorld = [0, 2, 9, 10].contains(number)
-            return (isUnmanaged && isWorld ? Agent.unmanagedName : Agent.reservedName(number))
-                .map { ["reserved:" + $0] } ?? []
+            if isUnmanaged, isWorld { return [Agent.unmanagedName] }
+            return Agent.reservedName(number).map { ["reserved:" + $0] } ?? []
         }
         // What was a pod's when it happened stays the pod's.
         guard isUnmanaged, identity.kind == .world else { return identity.words }
