@@ -187,6 +187,8 @@ public final class Datapath {
         links = AttachedLinks(directory: directory.links, older: older)
         pins = directory
         self.cgroup = cgroup
+        // By it the agent before knows that what differs from now on is no fault.
+        try self.object.pinProgram(Self.witness, directory: directory.programs)
         try describeNode()
         try attachFixed()
         // When they are in force: until then the pins are those of the agent before.

@@ -202,4 +202,35 @@ struct TakeoverTests {
         #expect(more.text.contains("workers"), "\(more.text)")
         #expect(agent.exitStatus == nil)
     }
+
+    /// The next one waits 5 s for a Workload API that is not there, and has attached its programs.
+    @Test func `an agent repairs nothing of what the one has changed that is to take its place`()
+        throws
+    {
+        let quiet = try SmallMesh.bed()
+        defer { quiet.bed.close() }
+        let node = quiet.bed[node: "n1"]
+        let agent = try node.start(
+            "agent",
+            node.agentArguments(more: ["--workload-api", "\(quiet.bed.directory)/none.sock"]))
+        try eventually("it serves: \(agent.text)", within: 30) { try node.serving() != 0 }
+        let before = try node.serving()
+        agent.signal(SIGUSR2)
+        try eventually("the next one serves: \(agent.text)", within: 30) {
+            let now = try node.serving()
+            return now != before && now != 0
+        }
+        try eventually("and looks itself") {
+            try node.metric("malla_verifications_total") >= 2
+        }
+        #expect(!agent.text.contains("repaired: "), "\(agent.text)")
+        #expect(try node.metric("malla_repairs_total") == 0)
+
+        // Who is left alone verifies again.
+        try Command.shell(
+            "bpftool link detach pinned \(node.bpffs)/malla/v*/link/cgroup_connect4")
+        try eventually("it is repaired: \(agent.text)", within: 8) {
+            try node.metric("malla_repairs_total{what=\"link\"}") == 1
+        }
+    }
 }

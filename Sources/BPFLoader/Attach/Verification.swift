@@ -44,6 +44,21 @@ extension Datapath {
     static let rowsLooked = 128
     static let frontsLooked = 32
 
+    /// Whether another agent is about to serve, or serves: it has pinned its programs in place of
+    /// ours, and what it changes is not broken.
+    public var isSucceeded: Bool {
+        guard let pinned = object.pinnedProgram(Self.witness, directory: pins.programs) else {
+            return false
+        }
+        return pinned != object.statistics(ofProgram: Self.witness)?.id
+    }
+
+    /// The other agent has never come to serve: our programs are pinned again, for `verify`.
+    public func resume() { try? object.pinPrograms(directory: pins.programs) }
+
+    /// Every agent has it.
+    static let witness = "malla_from_pod"
+
     /// Looks at what the kernel runs and repairs what another program broke.
     ///
     /// - Complexity: a system call a link, a few for all, and some hundreds for rows.

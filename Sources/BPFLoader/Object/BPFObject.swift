@@ -167,6 +167,25 @@ internal import Glibc
         }
     }
 
+    /// Pins one program in place of the one that is pinned there by its name.
+    func pinProgram(_ name: String, directory: String) throws(BPFError) {
+        try PinDirectory.replace(program(name), at: "\(directory)/\(name)")
+    }
+
+    /// The id of the program that is pinned there by the name; `nil`: none is.
+    func pinnedProgram(_ name: String, directory: String) -> UInt32? {
+        let opened = unsafe bpf_obj_get("\(directory)/\(name)")
+        guard opened >= 0 else { return nil }
+        let descriptor = Descriptor(adopting: opened)
+        var kernel = bpf_prog_info()
+        var bytes = UInt32(MemoryLayout<bpf_prog_info>.size)
+        // No pointers are passed in: the kernel fills numbers only.
+        guard unsafe bpf_obj_get_info_by_fd(descriptor.number, &kernel, &bytes) == 0 else {
+            return nil
+        }
+        return kernel.id
+    }
+
     /// Pins the programs that are not pinned there; how many were not.
     func pinMissingPrograms(directory: String) throws(BPFError) -> Int {
         var count = 0

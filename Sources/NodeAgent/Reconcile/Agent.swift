@@ -361,7 +361,7 @@ final class Agent {
         tickState()
         if datapath.mode == .on { verify() }
         // What is in force stays so: `verify` looks after it, and what it finds is applied there.
-        let isDue = datapath.isShort && ticks % Self.repairTicks == 0
+        let isDue = datapath.isOwed || datapath.isShort && ticks % Self.repairTicks == 0
         let isLacking = datapath.problems.contains { !$0.isWaiting }
         guard datapath.mode == .on, isDue || isLacking, let snapshot else { return }
         if datapath.datapath == nil {
@@ -375,7 +375,7 @@ final class Agent {
     /// Compares what the kernel runs with what it should run. Repairs it; until then a packet of a
     /// pod without its program has no way to a captured service.
     private func verify() {
-        guard datapath.datapath != nil else { return }
+        guard datapath.datapath != nil, !datapath.isYielded() else { return }
         let now = Date()
         let addresses = Datapath.hostAddresses()
         if addresses != hostAddresses {

@@ -15,6 +15,10 @@ struct DatapathState {
     private(set) var appliesFailed: UInt64 = 0
     /// The last `apply` failed.
     private var hasRefused = false
+    /// The last `apply` was left to another agent, whose datapath it is.
+    private(set) var isOwed = false
+    /// Since when that has been so.
+    private var succeeded: ContinuousClock.Instant?
 
     init(_ mode: DatapathMode, _ options: DatapathOptions) {
         self.mode = mode
@@ -69,11 +73,31 @@ struct DatapathState {
         }
     }
 
+    /// How long another agent may take from its first program to serving; then it is taken for
+    /// dead, and what it has changed is put right.
+    private static let successorMax = Duration.seconds(60)
+
+    /// Whether the datapath is another agent's, who is about to take this one's place: what it has
+    /// changed there stays.
+    mutating func isYielded() -> Bool {
+        guard let datapath, datapath.isSucceeded else {
+            succeeded = nil
+            return false
+        }
+        let since = succeeded ?? .now
+        succeeded = since
+        guard ContinuousClock.now - since > Self.successorMax else { return true }
+        datapath.resume()
+        succeeded = nil
+        return false
+    }
+
     /// Brings the snapshot into force, as far as the kernel lets us.
     ///
     /// - Returns: whether the kernel has judged by older rows until now, because it refused newer.
     mutating func apply(_ snapshot: Snapshot) -> Bool {
-        guard let datapath else { return false }
+        isOwed = datapath != nil && isYielded()
+        guard let datapath, !isOwed else { return false }
         defer { hasRefused = !failure.isEmpty }
         do throws(BPFError) {
             problems = try datapath.apply(snapshot)
