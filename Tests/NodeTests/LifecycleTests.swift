@@ -157,7 +157,7 @@ struct LifecycleTests {
         """
 
     /// All that a node has of Malla's.
-    private struct Traces: Equatable {
+    struct Traces: Equatable {
         /// Without the numbers of interfaces.
         var pins: [String] = []
         /// Programs at the node's cgroup and below.

@@ -249,4 +249,232 @@ struct RepairTests {
             endpoints.output.contains("\"repairs\" : 1")
                 || endpoints.output.contains("\"repairs\":1"))
     }
+
+    /// Hooks of sockets, by what their pins are called, and the programs there.
+    private static let socketHooks = [
+        "cgroup_connect4": "malla_connect4", "cgroup_connect6": "malla_connect6",
+        "cgroup_sendmsg4": "malla_sendmsg4", "cgroup_sendmsg6": "malla_sendmsg6",
+        "cgroup_recvmsg4": "malla_recvmsg4", "cgroup_recvmsg6": "malla_recvmsg6",
+        "cgroup_getpeername4": "malla_peername4", "cgroup_getpeername6": "malla_peername6",
+    ]
+    /// Guards, and what is at uplinks; an interface's number is behind it.
+    private static let packetHooks = [
+        "back_": "malla_back", "to_pod_guard_": "malla_guard",
+        "from_engine_guard_": "malla_guard_eng", "uplink_": "malla_uplink",
+        "outside_": "malla_outside", "leaving_": "malla_leaving",
+    ]
+
+    /// The pins of all of these, with the programs: the pods' guards for each pod of the node.
+    private static func lone(_ mesh: SmallMesh.Running) throws -> [(pin: String, program: String)] {
+        let pins = try Command.shell("ls \(mesh.node.bpffs)/malla/v*/link").split(separator: "\n")
+        let found = pins.compactMap { pin -> (pin: String, program: String)? in
+            let hook = socketHooks[String(pin)]
+            let other = packetHooks.first { pin.hasPrefix($0.key) }?.value
+            return (hook ?? other).map { (String(pin), $0) }
+        }
+        // Two pods have two guards each.
+        #expect(found.count == socketHooks.count + packetHooks.count + 2, "\(pins)")
+        return found
+    }
+
+    /// Requests to each host and port of its arguments until a file is there, by a connection that
+    /// is kept and by new ones; what is not answered with 200 is a fault.
+    private static let asker = """
+        import http.client, os, sys, threading, time
+        stop, places = sys.argv[1], [word.split(",") for word in sys.argv[2:]]
+        def say(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+        def ask(host, port, keeps):
+            link = None
+            while not os.path.exists(stop):
+                try:
+                    link = link or http.client.HTTPConnection(host, int(port), timeout=20)
+                    link.request("GET", "/")
+                    answer = link.getresponse()
+                    answer.read()
+                    say(answer.status if answer.status == 200 else "fault: %d" % answer.status)
+                except Exception as error:
+                    say("fault:", host, port, keeps, repr(error))
+                    keeps = False
+                if not keeps:
+                    link.close()
+                    link = None
+                time.sleep(0.03)
+        for host, port in places:
+            for keeps in True, False: threading.Thread(target=ask, args=(host, port, keeps)).start()
+        """
+
+    /// `near` needs the engine for whatever dials it, and so does `client` for services of HTTP.
+    private static func closed() throws -> SmallMesh.Running {
+        try SmallMesh.running { bed in
+            try EngineAbsence.close("client", bed)
+            let plain = "malla.io/interface: lxc-near"
+            let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
+            #expect(text.contains(plain))
+            try bed.configure(
+                "bed.yaml", text.replacing(plain, with: plain + ", malla.io/inbound: l7"))
+            try bed.configure("open.yaml", OpenMesh.service("open", pods: ["far"], at: 90))
+        }
+    }
+
+    /// Who needs the engine: the client by services, others by the pod's own address.
+    private static func startAskers(_ mesh: SmallMesh.Running) throws -> [TestProcess] {
+        let near = mesh.bed["near"]
+        let program = ["/usr/bin/python3", "-uc", asker, mesh.bed.directory + "/stop-asking"]
+        let service = ["\(SmallMesh.engineNear.v4),80", "\(SmallMesh.engineNear.v6),80"]
+        let pod = ["\(near.v4),8080", "\(near.v6),8080"]
+        let askers = [
+            try mesh.client.start("asker", program + service),
+            try mesh.bed["far"].start("asker", program + pod),
+            try mesh.bed.startOutside("asker", program + pod),
+        ]
+        for asker in askers {
+            try eventually("requests are answered: \(asker.text)") {
+                asker.text.split(separator: "\n").count > 20
+            }
+        }
+        return askers
+    }
+
+    /// Traffic that needs no engine, between the client and the other node.
+    private static func startDirect(_ mesh: SmallMesh.Running) throws -> SteadyTraffic {
+        typealias Call = SteadyTraffic.Call
+        let (far, stream) = (mesh.bed["far"], SmallMesh.kernelFar)
+        let datagrams = SmallMesh.datagramFar
+        return try SteadyTraffic(
+            mesh.bed, servers: ["far"],
+            [
+                (
+                    .pod("client"),
+                    [
+                        Call(.echo, far.v4), Call(.echo, far.v6), Call(.stream, far.v4, 9001),
+                        Call(.stream, far.v6, 9001), Call(.dial, stream.v4, 80),
+                        Call(.dial, stream.v6, 80), Call(.datagram, datagrams.v4, datagrams.port),
+                        Call(.datagram, datagrams.v6, datagrams.port),
+                    ]
+                )
+            ])
+    }
+
+    /// The peer's address as a program in the pod is told it: of a connection to a service of TCP,
+    /// and of an answer of one of UDP.
+    private static let peers = """
+        import socket, sys
+        for host in sys.argv[1], sys.argv[2]:
+            print(socket.create_connection((host, 80), 5).getpeername()[0])
+        for host in sys.argv[3], sys.argv[4]:
+            s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+            s.settimeout(5)
+            s.sendto(b"x", (host, 5300))
+            print(s.recvfrom(99)[1][0])
+        """
+
+    /// What the server has served is what the engine has sent it.
+    private static func expectNothingPast(
+        _ mesh: SmallMesh.Running, _ before: (requests: Double, served: Int)
+    ) throws {
+        var (through, seen) = (0.0, 0)
+        do {
+            try eventually("as many as by the engine") {
+                seen = try mesh.quiet.near.requests() - before.served
+                through = try mesh.node.metric("malla_requests_total") - before.requests
+                return seen > 100 && Double(seen) == through
+            }
+        } catch {
+            Issue.record("\(seen) requests at the server, \(through) by the engine")
+        }
+    }
+
+    @Test
+    func `programs that are taken off one by one are put back, and none is missed meanwhile`()
+        throws
+    {
+        let mesh = try Self.closed()
+        defer { mesh.close() }
+        let lone = try Self.lone(mesh)
+        let intact = try LifecycleTests.Traces(mesh.node)
+        let before = (
+            requests: try mesh.node.metric("malla_requests_total"),
+            served: try mesh.quiet.near.requests()
+        )
+        let direct = try Self.startDirect(mesh)
+        let askers = try Self.startAskers(mesh)
+        let services = [SmallMesh.kernelFar, SmallMesh.datagramFar].flatMap { [$0.v4, $0.v6] }
+        for (number, each) in lone.enumerated() {
+            try Self.detach(mesh, each.pin)
+            try eventually("\(each.pin) is repaired\n\(mesh.logs)", within: Self.patience) {
+                try Self.repairs(mesh, "link") == Double(number + 1)
+            }
+            try eventually("and the log says it: \(each)\n\(mesh.logs)") {
+                mesh.agents[0].text.split(separator: "\n").contains {
+                    $0.contains("repaired: ") && $0.contains("\(each.program) at ")
+                        && $0.contains("was detached")
+                }
+            }
+            let now = try LifecycleTests.Traces(mesh.node)
+            #expect(now == intact, "\(each): \(now)")
+        }
+        let told = try mesh.client.run(["/usr/bin/python3", "-c", Self.peers] + services)
+        #expect(told.output.split(separator: "\n").map(String.init) == services, "\(told)")
+        for host in [mesh.node.v4, "[\(mesh.node.v6)]"] {
+            let answer = try mesh.bed.outside(OpenMesh.ask + ["http://\(host):30169/"])
+            #expect(Curl.response(answer).status == 200, "\(answer)")
+        }
+
+        let outcome = try direct.stop()
+        #expect(outcome.faults.isEmpty, "\(outcome.faults.prefix(20))\n\(mesh.logs)")
+        #expect(outcome.asked == outcome.echoes + outcome.datagrams && outcome.asked > 1000)
+        try Command.shell("touch \(mesh.bed.directory)/stop-asking")
+        for asker in askers {
+            #expect(asker.wait(seconds: 30) == 0)
+            let faults = asker.text.split(separator: "\n").filter { $0 != "200" }
+            #expect(faults.isEmpty, "\(asker.log): \(faults.prefix(10))")
+        }
+        try Self.expectNothingPast(mesh, before)
+        let status = try mesh.node.malla("status").output
+        #expect(status.contains("REPAIRED") && status.contains("link"), "\(status)")
+        #expect(try mesh.node.metric("malla_datapath_problems") == 0)
+    }
+
+    @Test
+    func `while guards, hooks of sockets and uplinks are off, who needs the engine is closed`()
+        throws
+    {
+        let mesh = try Self.closed()
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        // Whoever is behind the uplink guards it.
+        let lone = try Self.lone(mesh).filter { !$0.pin.hasPrefix("outside_") }
+        let direct = try Self.startDirect(mesh)
+        let askers = try Self.startAskers(mesh)
+
+        // Nobody repairs for as long as it is tried, and nobody serves.
+        let child = try #require(mesh.node.child(of: mesh.agents[0]))
+        kill(child, SIGSTOP)
+        let served = try mesh.quiet.near.requests()
+        for each in lone { try Self.detach(mesh, each.pin) }
+        for url in SmallMesh.engineNear.urls {
+            #expect(try mesh.client.curl(url, seconds: 1).status == 0, "\(url)")
+        }
+        for url in ["http://\(near.v4):8080/", "http://[\(near.v6)]:8080/"] {
+            #expect(try mesh.bed["far"].curl(url, seconds: 1).status == 0, "\(url)")
+            let outside = try mesh.bed.outside(["curl", "-sSi", "-m", "1", url])
+            #expect(Curl.response(outside).status == 0, "\(url)")
+        }
+        #expect(try mesh.quiet.near.requests() == served, "past the engine")
+        kill(child, SIGCONT)
+
+        try eventually("all are repaired: \(mesh.logs)", within: Self.patience) {
+            try Self.repairs(mesh, "link") == Double(lone.count)
+        }
+        for asker in askers {
+            let before = asker.text.split(separator: "\n").count { $0 == "200" }
+            try eventually("requests are answered again: \(asker.text.suffix(300))") {
+                asker.text.split(separator: "\n").count { $0 == "200" } > before + 10
+            }
+        }
+        let outcome = try direct.stop()
+        #expect(outcome.faults.isEmpty, "\(outcome.faults.prefix(20))\n\(mesh.logs)")
+        try Command.shell("touch \(mesh.bed.directory)/stop-asking")
+        #expect(try mesh.node.metric("malla_datapath_problems") == 0)
+    }
 }

@@ -116,10 +116,13 @@ public final class Testbed {
     }
 
     /// Starts a program there; its output goes to `log-outside-LABEL.txt`.
-    public func startOutside(_ label: String, _ arguments: [String]) throws -> TestProcess {
+    ///
+    /// - Parameter part: a pod or a node, to be in its namespace, but in no cgroup of its node.
+    public func startOutside(
+        _ label: String, _ arguments: [String], in part: String = Topology.fabric
+    ) throws -> TestProcess {
         let log = "\(directory)/log-outside-\(label).txt"
-        let chain = Chain.entering(
-            namespace: namespace(Topology.fabric), cgroup: cgroup, arguments)
+        let chain = Chain.entering(namespace: namespace(part), cgroup: cgroup, arguments)
         return TestProcess(
             pid: try Command.start(chain, output: log, errors: log), log: log)
     }
