@@ -223,7 +223,7 @@ public final class Datapath {
         let left =
             isFirst
             ? services.maps.dialledEnds.union(flows.translatedEnds)
-                .filter { !services.isAlive($0) } : []
+                .filter { !services.ends.isAlive($0) } : []
         end(outcome.gone + left, outcome.left)
     }
 
@@ -349,8 +349,8 @@ public final class Datapath {
 
     private func end(_ gone: [malla_end], _ left: LeftEnds) {
         let whole = stale.take(
-            gone: gone, isUsed: { services.isAlive($0) }, pods: podAddresses,
-            used: { services.aliveEnds(at: $0) })
+            gone: gone, ends: services.ends, pods: podAddresses,
+            isNodes: { services.isNodes($0) })
         let ended = EndedEnds(whole: whole, left: left)
         guard !ended.isEmpty else { return }
         staleSockets += services.maps.takeSockets(to: ended)

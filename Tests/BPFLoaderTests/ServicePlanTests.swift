@@ -108,23 +108,6 @@ struct ServicePlanTests {
         #expect(input.plan(isIPv4: false).rows.isEmpty)
     }
 
-    @Test func `TCP to a pod that went while no agent ran is over at the first look`() {
-        func end(_ address: String, _ transport: TransportProtocol) -> malla_end {
-            malla_end(SocketAddress(IPAddress(address)!, 8080), transport)
-        }
-        let pods = Set(["10.1.0.1", "10.1.0.2"].map { malla_address(IPAddress($0)!) })
-        var stale = StaleEndpoints(pods: pods)
-        let gone = [
-            end("10.1.0.1", .tcp), end("10.1.0.2", .tcp), end("10.1.0.2", .udp),
-            end("192.0.2.1", .tcp),
-        ]
-        let ended = stale.take(
-            gone: gone, isUsed: { _ in false }, pods: [malla_address(IPAddress("10.1.0.2")!)],
-            used: { _ in [] })
-        // The second pod is there, if out of use; the last address was never known as a pod's.
-        #expect(ended == [gone[0], gone[2]])
-    }
-
     @Test func `an endpoint keeps its slot while it stays, and no slot is empty`() {
         let ends = (1...5).map { Self.end("10.1.0.\($0)") }
         let before = GroupRows(id: 1).with(ends)

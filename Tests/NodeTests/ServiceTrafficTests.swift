@@ -357,18 +357,77 @@ struct ServiceTrafficTests {
         #expect(client.exitStatus == nil, "\(client.text.suffix(200))")
     }
 
+    @Test func `TCP by a service to what is no pod's ends once none lists it, direct TCP does not`()
+        throws
+    {
+        func slices(_ conditions: String, of service: String = "web") -> String {
+            Self.slices(Topology.outsideV4, Topology.outsideV6, conditions, of: service)
+        }
+        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"])) { bed in
+            try bed.configure("slices.yaml", slices("ready: true"))
+            try bed.configure("other.yaml", OpenMesh.service("other", pods: [], at: 2))
+            _ = try bed.startOutside("machine", Self.machine)
+        }
+        defer { mesh.close() }
+        let (v4, v6) = (Topology.outsideV4, Topology.outsideV6)
+        let seen = try ["10.96.0.1", "fd00:96::1"].map {
+            try mesh.bed["client"].start("tcp-\($0)", Self.patientConnection + [$0])
+        }
+        let direct = try [v4, v6].map {
+            try mesh.bed["client"].start("direct-\($0)", Self.patientConnection + [$0, "8080"])
+        }
+        let unseen = try mesh.unseen(Self.patientConnection)
+        func said() -> [String] { (seen + direct).map(\.text) + unseen.map { Command.text($0) } }
+        func answers() -> [Int] { said().map { $0.components(separatedBy: "x-pod: none").count } }
+        func allGoOn(_ why: String) throws {
+            let before = answers()
+            try eventually("\(why): \(said())\n\(mesh.logs)") {
+                zip(answers(), before).allSatisfy { $0 > $1 + 2 }
+            }
+        }
+        try allGoOn("all are connected")
+
+        try mesh.bed.configure(
+            "slices.yaml", slices("ready: false, serving: false, terminating: true"))
+        func asks(_ address: String) throws -> String? {
+            try mesh.bed["client"].curl("http://\(address)/").headers["x-pod"]
+        }
+        try eventually("nobody new is sent there") { try asks("10.96.0.1") == nil }
+        try allGoOn("it drains")
+        try mesh.bed.configure("slices.yaml", slices("ready: true", of: "other"))
+        try eventually("the other service has it") { try asks("10.96.0.2") == "none" }
+        try allGoOn("another service lists it")
+
+        mesh.bed.unconfigure("slices.yaml")
+        try eventually("they are reset: \(said())\n\(mesh.logs)") {
+            seen.allSatisfy { $0.text.contains("ECONNABORTED") }
+                && unseen.allSatisfy { Command.text($0).contains("ECONNRESET") }
+        }
+        let before = direct.map { $0.text.components(separatedBy: "x-pod: none").count }
+        try eventually("what dialled the machine itself goes on: \(said())") {
+            zip(direct, before).allSatisfy {
+                $0.text.components(separatedBy: "x-pod: none").count > $1 + 2
+            }
+        }
+        #expect(direct.allSatisfy { $0.exitStatus == nil && !$0.text.contains("ECONN") })
+    }
+
     /// The pod is web's only endpoint.
-    private static func slices(_ pod: TestPod) -> String {
-        [("IPv4", pod.v4), ("IPv6", pod.v6)].map { family, address in
+    private static func slices(_ pod: TestPod) -> String { slices(pod.v4, pod.v6, "ready: true") }
+
+    private static func slices(
+        _ v4: String, _ v6: String, _ conditions: String, of service: String = "web"
+    ) -> String {
+        [("IPv4", v4), ("IPv6", v6)].map { family, address in
             """
             apiVersion: discovery.k8s.io/v1
             kind: EndpointSlice
             metadata:
-              name: web-\(family.lowercased())
+              name: \(service)-\(family.lowercased())
               namespace: \(Testbed.space)
-              labels: {kubernetes.io/service-name: web}
+              labels: {kubernetes.io/service-name: \(service)}
             addressType: \(family)
-            endpoints: [{addresses: ["\(address)"], conditions: {ready: true}}]
+            endpoints: [{addresses: ["\(address)"], conditions: {\(conditions)}}]
             ports: [{name: tcp, port: 8080, protocol: TCP}]
             """
         }.joined(separator: "\n---\n") + "\n"
@@ -418,12 +477,27 @@ struct ServiceTrafficTests {
             except OSError as e: print(errno.errorcode[e.errno])
         """,
     ]
-    /// Asks five times a second over one connection.
+    /// Answers each request that comes in one packet.
+    private static let machine = [
+        "/usr/bin/python3", "-c",
+        """
+        import asyncio
+        async def serve(reader, writer):
+            while await reader.read(65536):
+                writer.write(b"HTTP/1.1 200 OK\\r\\nx-pod: none\\r\\ncontent-length: 0\\r\\n\\r\\n")
+            writer.close()
+        async def main():
+            await asyncio.start_server(serve, ["0.0.0.0", "::"], 8080)
+            await asyncio.Event().wait()
+        asyncio.run(main())
+        """,
+    ]
+    /// Asks five times a second over one connection; to port 80, if to no other.
     static let patientConnection = [
         "/usr/bin/python3", "-u", "-c",
         """
         import errno, socket, sys, time
-        s = socket.create_connection((sys.argv[1], 80))
+        s = socket.create_connection((sys.argv[1], int((sys.argv + ["80"])[2])))
         s.settimeout(3)
         try:
             while True:

@@ -26,8 +26,7 @@ struct ServiceRows: ~Copyable {
     /// Of host ports, by the last snapshot that was looked at as a whole.
     private var hostProblems: [ApplyProblem] = []
     private var nextGroup: UInt32 = 1
-    /// How many ports an endpoint stands behind.
-    private var alive: [malla_end: UInt32] = [:]
+    private(set) var ends = ListedEnds()
     /// What the last `apply` brought about, as far as there was room.
     private var last: Snapshot?
     /// What an `apply` that was broken off has found gone: the next one tells of it.
@@ -61,7 +60,7 @@ struct ServiceRows: ~Copyable {
         fileprivate var short: [String: Set<String>] = [:]
         /// Keys that somebody else has, who may give them away yet.
         fileprivate var conflicts: [FrontName: [Conflict]] = [:]
-        /// Endpoints that stand behind nothing any more.
+        /// Endpoints that stand behind nothing any more, or only listed.
         var gone: [malla_end] = []
         /// Endpoints of UDP that stand behind one port less, whatever else they stand behind.
         var left = LeftEnds()
@@ -100,13 +99,8 @@ struct ServiceRows: ~Copyable {
         near = addresses
     }
 
-    /// Whether the endpoint stands behind some port, were it only to drain.
-    func isAlive(_ end: malla_end) -> Bool { alive[end] != nil }
-
-    /// Those of these addresses that are.
-    func aliveEnds(at addresses: Set<malla_address>) -> [malla_end] {
-        alive.keys.filter { addresses.contains($0.address) }
-    }
+    /// Whether a node has the address, this one or another.
+    func isNodes(_ address: malla_address) -> Bool { near[address] != nil }
 
     /// Those whose endpoints differ in weight, by number.
     var weightedGroups: [UInt32: GroupRows] {
@@ -140,7 +134,7 @@ struct ServiceRows: ~Copyable {
             throw error
         }
         owed = Outcome()
-        outcome.gone.removeAll { alive[$0] != nil }
+        outcome.gone.removeAll { ends.isAlive($0) }
         return outcome
     }
 
@@ -271,7 +265,7 @@ extension ServiceRows {
         let old = fronts[name]
         if plan.rows.isEmpty, old == nil { return true }
         let front = Front(input: input, plan: plan)
-        countAlive(old?.plan, plan, &outcome)
+        outcome.gone += ends.count(old?.plan, plan)
         outcome.left.note(old?.plan, plan, keys: old?.keys ?? [])
         let claimed = claim(plan, name, &outcome)
         front.keys = claimed.map(\.key)
@@ -296,19 +290,6 @@ extension ServiceRows {
         }
         try clear(old, front, &outcome)
         return true
-    }
-
-    private mutating func countAlive(
-        _ old: ServicePlan?, _ new: ServicePlan?, _ outcome: inout Outcome
-    ) {
-        let before = (old?.alive ?? []).map { malla_end($0.address, old?.transport ?? .tcp) }
-        let after = (new?.alive ?? []).map { malla_end($0.address, new?.transport ?? .tcp) }
-        for end in after { alive[end, default: 0] += 1 }
-        for end in before {
-            let count = (alive[end] ?? 1) - 1
-            alive[end] = count > 0 ? count : nil
-            if count == 0 { outcome.gone.append(end) }
-        }
     }
 
     /// The rows of the plan whose keys nobody has who goes before it. Of others it takes them, who
@@ -478,7 +459,7 @@ extension ServiceRows {
         guard let front = fronts.removeValue(forKey: name) else { return }
         shortFronts.remove(name)
         outerFronts.remove(name)
-        countAlive(front.plan, nil, &outcome)
+        outcome.gone += ends.count(front.plan, nil)
         outcome.left.note(front.plan, nil, keys: front.keys)
         for key in front.keys where rows[key]?.owner == nil { try remove(key, &outcome) }
         for group in [front.cluster, front.local] {

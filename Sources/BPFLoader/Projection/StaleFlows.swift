@@ -21,9 +21,11 @@ public struct StaleSocket: Sendable, Hashable {
 /// UDP has no connections of its own: a socket goes elsewhere as soon as its endpoint is out of
 /// use (kube-proxy forgets its flows likewise). TCP lives on as long as the pod does, so that it
 /// may drain; once the pod is no more, nobody would ever answer. Of a pod and its EndpointSlice
-/// entry either may go first.
+/// entry either may go first. What is no pod's (a machine outside of the cluster) drains as long
+/// as it is listed; at a node's address may be a pod of the node's own network, which nobody sees
+/// here: as long as the node is there.
 struct StaleEndpoints {
-    /// Out of use, and of pods that still are.
+    /// Out of use, and of pods, or nodes, that still are.
     private var lingering: Set<malla_end> = []
     /// In use, though their pods are gone: somebody may dial them yet.
     private var orphaned: Set<malla_end> = []
@@ -36,31 +38,40 @@ struct StaleEndpoints {
     /// The endpoints whose sockets and flows are to be ended now.
     ///
     /// - Parameters:
-    ///   - gone: out of use since the last call.
-    ///   - used: the endpoints in use at these addresses.
+    ///   - gone: out of use, or listed nowhere any more, since the last call.
+    ///   - ends: the endpoints of now.
     mutating func take(
-        gone: [malla_end], isUsed: (malla_end) -> Bool, pods: Set<malla_address>,
-        used: (Set<malla_address>) -> [malla_end]
+        gone: [malla_end], ends: ListedEnds, pods: Set<malla_address>,
+        isNodes: (malla_address) -> Bool
     ) -> Set<malla_end> {
         // The same set, where nothing but endpoints has changed, is known to be at once.
         let left = pods == podsBefore ? [] : podsBefore.subtracting(pods)
         defer { podsBefore = pods }
         var ended = Set(gone.filter { $0.protocol == TransportProtocol.udp.number })
-        let streams = gone.filter { $0.protocol == TransportProtocol.tcp.number }
-        lingering.formUnion(
-            streams.filter { pods.contains($0.address) || left.contains($0.address) })
-        for end in lingering where isUsed(end) { lingering.remove(end) }
-        for end in lingering where !pods.contains(end.address) {
+        func lives(_ address: malla_address) -> Bool {
+            pods.contains(address) || isNodes(address)
+        }
+        for end in gone where end.protocol == TransportProtocol.tcp.number {
+            if lives(end.address) || left.contains(end.address) {
+                lingering.insert(end)
+            } else if !ends.isListed(end) {
+                ended.insert(end)
+            }
+        }
+        for end in lingering where ends.isAlive(end) { lingering.remove(end) }
+        for end in lingering where !lives(end.address) {
             lingering.remove(end)
             ended.insert(end)
         }
         for end in orphaned where pods.contains(end.address) { orphaned.remove(end) }
-        for end in orphaned where !isUsed(end) {
+        for end in orphaned where !ends.isAlive(end) {
             orphaned.remove(end)
             ended.insert(end)
         }
         guard !left.isEmpty else { return ended }
-        let orphans = used(left).filter { $0.protocol == TransportProtocol.tcp.number }
+        let orphans = ends.alive(at: left).filter {
+            $0.protocol == TransportProtocol.tcp.number
+        }
         orphaned.formUnion(orphans)
         return ended.union(orphans)
     }
