@@ -104,6 +104,38 @@ struct DropPointTests {
         #expect(events.first?.target.port == 80 && events.first?.source.port == 40000)
     }
 
+    /// The kernel gives nobody who dials by IPv4 to a socket that takes IPv6 alone (EAFNOSUPPORT).
+    @Test func `and so does what fails because the kernel refuses a call`() throws {
+        let object = try Self.object()
+        var flow = malla_flow()
+        flow.kind = MALLA_FLOW_CAPTURED.rawValue
+        flow.timeout_ticks = UInt32(Int32.max)
+        try object.put("malla_flow", HookTests.lookupKey, flow)
+        var setting = malla_setting()
+        (setting.listeners, setting.node_cookie) = (1, .max)
+        try object.put("malla_setting", UInt32(0), setting)
+        let listener = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(listener) }
+        // One number, which outlives the call.
+        var isOnly: Int32 = 1
+        let size = socklen_t(MemoryLayout<Int32>.size)
+        #expect(
+            unsafe setsockopt(listener, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &isOnly, size) == 0)
+        #expect(listen(listener, 8) == 0)
+        try object.put("malla_listen", UInt32(0), UInt64(listener))
+
+        for _ in 0..<2 {
+            let found = try object.run("malla_listener", context: HookTests.lookupContext())
+            #expect(found.answer == 0, "dropped, which is a reset")
+        }
+
+        #expect(try HookTests.count(object, MALLA_HOOK_TO_LISTENER, MALLA_VERDICT_FAILED) == 2)
+        let events = try Self.events(object)
+        #expect(events.map(\.hook) == ["to_listener"], "told once")
+        #expect(events.first?.verdict == "failed" && events.first?.outcome == .denied)
+        #expect(events.first?.target.port == 80 && events.first?.source.port == 40000)
+    }
+
     /// A node that serves a node port without endpoints, has a pod that needs the engine, and holds
     /// all that it does not know.
     private static func object() throws -> KernelObject {

@@ -271,16 +271,10 @@ struct HookTests {
             try object.run("malla_listener", context: lookup).answer == drop, "nothing captured it")
         #expect(try count(MALLA_VERDICT_NO_FLOW) == 1)
 
-        // As the kernel's programs order it: the greater end is the source.
-        let key = malla_flow_key(
-            source: malla_address(bytes: [10, 1, 0, 10]),
-            target: malla_address(bytes: [10, 96, 0, 1]),
-            source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
-            protocol: 6, pad: (0, 0, 0))
         var flow = malla_flow()
         flow.kind = MALLA_FLOW_CAPTURED.rawValue
         flow.timeout_ticks = UInt32(Int32.max)
-        try object.put("malla_flow", key, flow)
+        try object.put("malla_flow", Self.lookupKey, flow)
         #expect(try object.run("malla_listener", context: lookup).answer == drop, "no listener")
         #expect(try count(MALLA_VERDICT_NO_LISTENER) == 1)
 
@@ -296,6 +290,12 @@ struct HookTests {
         #expect(try count(MALLA_VERDICT_ASSIGNED) == 1)
         #expect(found.context.prefix(8).contains { $0 != 0 }, "the selected socket's cookie")
     }
+
+    /// Of the tuple below, as the kernel's programs order it: the greater end is the source.
+    static let lookupKey = malla_flow_key(
+        source: malla_address(bytes: [10, 1, 0, 10]), target: malla_address(bytes: [10, 96, 0, 1]),
+        source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
+        protocol: 6, pad: (0, 0, 0))
 
     /// struct bpf_sk_lookup of 10.1.0.10:40000 to 10.96.0.1:80, byte by byte: its first field is
     /// a union with a pointer.
