@@ -80,7 +80,8 @@ struct PolicyGenerator {
         let third = chance(0.5) ? 1 : 2
         var ports: [NamedPort] = []
         for name in Self.names where chance(0.5) {
-            ports.append(NamedPort(name, chance(0.7) ? .tcp : .udp, pick(Self.ports)))
+            let transport: TransportProtocol = chance(0.7) ? .tcp : chance(0.7) ? .udp : .sctp
+            ports.append(NamedPort(name, transport, pick(Self.ports)))
         }
         return Workload(
             name: ObjectName(pick(Self.spaces), "p\(index)"), serviceAccount: "s", node: node,
@@ -158,8 +159,8 @@ struct PolicyGenerator {
 
     private static let blocks = [
         "0.0.0.0/0", "10.0.0.0/8", "10.77.0.0/16", "10.77.1.0/24", "10.77.1.4/31", "10.76.0.0/24",
-        "10.76.0.2/32", "192.0.2.0/24", "192.0.2.128/25", "::/0", "fd00::/8", "fd00:77:1::/48",
-        "2001:db8::/32", "2001:db8::1/128",
+        "10.76.0.1/32", "10.76.0.2/32", "192.0.2.0/24", "192.0.2.128/25", "::/0", "fd00::/8",
+        "fd00:76::/64", "fd00:76::1/128", "fd00:77:1::/48", "2001:db8::/32", "2001:db8::1/128",
     ].compactMap { IPPrefix($0) }
 
     private mutating func selector() -> LabelSelector {
@@ -180,7 +181,7 @@ struct PolicyGenerator {
     }
 
     private mutating func port(_ isClusterWide: Bool) -> PolicyPort {
-        let transport: TransportProtocol = chance(0.6) ? .tcp : .udp
+        let transport: TransportProtocol = chance(0.5) ? .tcp : chance(0.6) ? .udp : .sctp
         switch count(0...4) {
         case 0: return PolicyPort(isClusterWide ? nil : transport, .named(pick(Self.names)))
         case 1 where !isClusterWide: return PolicyPort(transport, .any)
@@ -203,15 +204,17 @@ struct PolicyGenerator {
         guard !local.isEmpty else { return nil }
         let own = address(pick(local), isIPv4)
         let other: IPAddress
-        switch count(0...9) {
+        switch count(0...10) {
         case 0...5: other = address(pick(mesh.workloads), isIPv4)
+        case 10: other = v4(isIPv4 ? "10.76.0.1" : "fd00:76::1")
         case 6: other = v4(isIPv4 ? "10.76.0.2" : "fd00:76::2")
         case 7: other = v4(isIPv4 ? "192.0.2.\(count(1...254))" : "2001:db8::\(count(1...9))")
         case 8: other = v4(isIPv4 ? "10.77.\(count(1...3)).\(count(100...200))" : "fd00:77:9::1")
         default: other = v4(isIPv4 ? "198.51.100.7" : "2620::7")
         }
-        let transport: UInt8 = chance(0.55) ? 6 : chance(0.8) ? 17 : isIPv4 ? 1 : 58
-        let hasPort = transport == 6 || transport == 17
+        let transport: UInt8 =
+            chance(0.55) ? 6 : chance(0.7) ? 17 : chance(0.3) ? 132 : isIPv4 ? 1 : 58
+        let hasPort = transport == 6 || transport == 17 || transport == 132
         let port = chance(0.8) ? pick(Self.ports) : UInt16.random(in: 1...65535, using: &random)
         let isOut = chance(0.5)
         return PolicyPacket(

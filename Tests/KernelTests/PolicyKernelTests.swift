@@ -24,6 +24,7 @@ struct PolicyKernelTests {
         var allowed = 0
         var sets = 0
         var round = 0
+        var ofNode: [Bool: Int] = [:]
         var differences: [String] = []
         while sets < 500, differences.count < 5 {
             round += 1
@@ -31,17 +32,20 @@ struct PolicyKernelTests {
             let next = SnapshotCompiler.compile(
                 mesh, node: PolicyGenerator.node, version: UInt64(round), after: snapshot)
             snapshot = next
-            let problems = try kernel.apply(next)
+            let isHostAllowed = round % 2 == 0
+            let problems = try kernel.apply(next, isHostAllowed: isHostAllowed)
             try #require(problems.isEmpty, "\(problems)")
             // Without a pod here there is nothing to judge.
             guard mesh.workloads.contains(where: { $0.node == PolicyGenerator.node }) else {
                 continue
             }
             sets += 1
-            let model = PolicyModel(mesh: mesh)
+            let model = PolicyModel(mesh: mesh, isHostAllowed: isHostAllowed)
             for _ in 0..<200 {
                 guard let packet = generator.packet(mesh) else { continue }
-                let expected = model.allows(packet, nodes: [PolicyGenerator.node])
+                // The kernel refuses SCTP, whatever policies say of it.
+                let isSCTP = packet.transport == TransportProtocol.sctp.number
+                let expected = !isSCTP && model.allows(packet, nodes: [PolicyGenerator.node])
                 let found = try kernel.allows(packet, next)
                 packets += 1
                 if expected { allowed += 1 }
@@ -49,8 +53,9 @@ struct PolicyKernelTests {
                     differences.append(
                         "round \(round): \(packet): kernel \(found), model \(expected)")
                 }
-                if packets % 10 == 0 {
-                    let traced = try Self.traceAllows(packet, next)
+                if packet.isOfNode { ofNode[expected, default: 0] += 1 }
+                if packets % 10 == 0, !isSCTP {
+                    let traced = try Self.traceAllows(packet, next, isHostAllowed)
                     if traced != found {
                         differences.append(
                             "round \(round): \(packet): kernel \(found), trace \(traced)")
@@ -62,14 +67,15 @@ struct PolicyKernelTests {
         #expect(differences == [], "seed \(seed)")
         #expect(packets == 100_000 && sets == 500)
         #expect(allowed > packets / 5 && allowed < packets * 4 / 5, "both answers are common")
+        #expect(ofNode.count == 2 && ofNode.values.allSatisfy { $0 > packets / 100 }, "\(ofNode)")
     }
 
     private static func traceAllows(
-        _ packet: PolicyPacket, _ snapshot: Snapshot
+        _ packet: PolicyPacket, _ snapshot: Snapshot, _ isHostAllowed: Bool
     ) throws -> Bool {
         let traces = try snapshot.trace(
             from: .address(packet.source), to: .address(packet.target),
-            transport: packet.transport, port: packet.port, isHostAllowed: false)
+            transport: packet.transport, port: packet.port, isHostAllowed: isHostAllowed)
         // The kernel of this node leaves the pods of the other one to that one's.
         return traces.flatMap { [$0.egress, $0.ingress] }.compactMap(\.self)
             .filter { snapshot.isLocal(snapshot.mesh.workloads[$0.workload]) }
@@ -104,11 +110,12 @@ final class PolicyKernel {
     }
 
     /// The rows of the snapshot, as the agent writes them; every pod has an interface of its own.
-    func apply(_ snapshot: Snapshot) throws -> [ApplyProblem] {
+    func apply(_ snapshot: Snapshot, isHostAllowed: Bool) throws -> [ApplyProblem] {
         var desired = MapRows(snapshot, interfaces: ["lo": 0], after: rows.current)
         for (key, row) in desired.pods { desired.pods[key]?.interface = 100 + row.endpoint }
         let problems = try rows.apply(desired)
         setting.generation &+= 1
+        setting.flags = isHostAllowed ? UInt32(MALLA_SETTING_HOST_ALLOWED) : 0
         try settings.set(0, to: setting)
         return problems
     }
@@ -156,6 +163,8 @@ final class PolicyKernel {
             switch packet.transport {
             case 6: ports + [0, 0, 0, 1, 0, 0, 0, 0, 0x50, PacketBuilder.syn, 16, 0, 0, 0, 0, 0]
             case 17: ports + [0, 12, 0, 0, 1, 2, 3, 4]
+            // An INIT chunk's beginning.
+            case 132: ports + [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 20]
             default: [isIPv4 ? 8 : 128, 0, 0, 0] + two(serial) + [0, 1]
             }
         func raw(_ address: IPAddress) -> [UInt8] {

@@ -8,15 +8,22 @@ internal import MeshModel
 struct PolicyPacket: CustomStringConvertible {
     var source: IPAddress
     var target: IPAddress
-    /// TCP, UDP, or another protocol without ports.
+    /// TCP, UDP, SCTP, or another protocol without ports.
     var transport: UInt8
     var port: UInt16
 
     var description: String { "\(source) -> \(target) protocol \(transport) port \(port)" }
+
+    /// The generator's own node has one of its ends.
+    var isOfNode: Bool {
+        [source, target].contains { ["10.76.0.1", "fd00:76::1"].contains($0.description) }
+    }
 }
 
 struct PolicyModel {
     let mesh: Mesh
+    /// Whether a node reaches its own pods whatever their policies say.
+    var isHostAllowed = false
 
     /// Whether both ends' policies let the packet pass. Only pods of `nodes` are judged.
     func allows(_ packet: PolicyPacket, nodes: Set<String>) -> Bool {
@@ -29,9 +36,15 @@ struct PolicyModel {
             return false
         }
         if let target, nodes.contains(target.node) {
+            if isHostAllowed, isOwn(packet.source, of: nodes) { return true }
             return allows(packet, subject: target, .ingress)
         }
         return true
+    }
+
+    /// Whether one of the nodes has the address.
+    private func isOwn(_ address: IPAddress, of nodes: Set<String>) -> Bool {
+        mesh.nodes.contains { nodes.contains($0.name) && $0.addresses.contains(address) }
     }
 
     func pod(_ address: IPAddress) -> Workload? {
