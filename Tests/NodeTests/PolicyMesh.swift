@@ -102,7 +102,8 @@ final class PolicyMesh {
         try bed.configure("mesh.yaml", objects.joined(separator: "\n---\n") + "\n")
     }
 
-    /// Puts these policies in place of those before, and waits until both agents have them.
+    /// Puts these policies in place of those before, and waits until both agents have them in
+    /// force, with all that was described before.
     func enforce(_ policies: [String]) throws {
         generation += 1
         let marker =
