@@ -3,6 +3,7 @@
 #include "malla_blackbox.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +22,18 @@ struct malla_blackbox {
 	/* The account that is served now, plus one; 0: none. Each on a cache line of its own. */
 	struct {
 		uint64_t account;
-		uint64_t padding[7];
+		uint64_t pulse;	 /* goes up with each turn of the worker */
+		uint64_t thread; /* whose turns they are; 0: none yet */
+		uint64_t padding[5];
 	} slots[MALLA_BLACKBOX_WORKERS] __attribute__((aligned(64)));
 	/* By account. */
 	struct malla_blackbox_name names[MALLA_BLACKBOX_NAMES];
-	/* By place in `suspects`. Last, and within the page that `names` ends in: the page of a
-	 * supervisor that knows nothing of it has zeros there. */
+	/* What came later, within the page that `names` ends in: the page of a supervisor that knows
+	 * nothing of it has zeros there, and a child of the next version, which a supervisor of this
+	 * one starts, finds the rest where it looks for it. By place in `suspects`. */
 	uint64_t until_ms[MALLA_BLACKBOX_SUSPECTS];
+	/* The sign of life of the agent's own thread. */
+	uint64_t agent_pulse;
 };
 
 _Static_assert(offsetof(struct malla_blackbox, until_ms) % 4096 &&
@@ -68,6 +74,24 @@ void malla_blackbox_unmap(struct malla_blackbox *box)
 uint64_t *malla_blackbox_slot(struct malla_blackbox *box, uint32_t worker)
 {
 	return &box->slots[worker % MALLA_BLACKBOX_WORKERS].account;
+}
+
+uint64_t *malla_blackbox_pulse(struct malla_blackbox *box, uint32_t worker)
+{
+	return &box->slots[worker % MALLA_BLACKBOX_WORKERS].pulse;
+}
+
+uint64_t *malla_blackbox_agent_pulse(struct malla_blackbox *box)
+{
+	return &box->agent_pulse;
+}
+
+int malla_blackbox_thread_of(const struct malla_blackbox *box, uint32_t worker)
+{
+	uint64_t thread = __atomic_load_n(&box->slots[worker % MALLA_BLACKBOX_WORKERS].thread,
+					  __ATOMIC_RELAXED);
+
+	return thread <= INT_MAX ? (int)thread : 0;
 }
 
 uint32_t malla_blackbox_suspects(const struct malla_blackbox *box)
@@ -155,4 +179,7 @@ void malla_blackbox_watch(struct malla_blackbox *box)
 void malla_blackbox_thread(uint32_t worker)
 {
 	own_worker = worker + 1;
+	if (watched)
+		__atomic_store_n(&watched->slots[worker % MALLA_BLACKBOX_WORKERS].thread,
+				 (uint64_t)gettid(), __ATOMIC_RELAXED);
 }

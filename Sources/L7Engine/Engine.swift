@@ -169,6 +169,9 @@ public final class Engine: Sendable {
         for mailbox in mailboxes { mailbox.post { $0.dialsAnew = true } }
     }
 
+    /// The agent's own thread lives: to be called by it alone, every few seconds.
+    public func agentLives() { blackBox?.agentLives() }
+
     /// Whether every worker has taken the last configuration.
     public var hasAdopted: Bool {
         let numbers = adoption.withLock { $0.numbers }

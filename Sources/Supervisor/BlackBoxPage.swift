@@ -26,11 +26,24 @@ internal import Glibc
 
     deinit { unsafe malla_blackbox_unmap(page) }
 
+    /// What goes up with each sign of life of a worker, and its thread; 0: it has none yet.
+    func pulse(ofWorker worker: UInt32) -> (count: UInt64, thread: Int32) {
+        unsafe (
+            malla_blackbox_count(malla_blackbox_pulse(page, worker)),
+            malla_blackbox_thread_of(page, worker)
+        )
+    }
+
+    var agentPulse: UInt64 { unsafe malla_blackbox_count(malla_blackbox_agent_pulse(page)) }
+
     /// Whom a child that is dead served: the worker that trapped, else every worker.
     func served() -> [String] {
         let trapped = unsafe malla_blackbox_trapped(page)
-        let workers =
-            trapped > 0 ? [trapped - 1] : Array(0..<UInt32(MALLA_BLACKBOX_WORKERS))
+        return served(
+            by: trapped > 0 ? [trapped - 1] : Array(0..<UInt32(MALLA_BLACKBOX_WORKERS)))
+    }
+
+    func served(by workers: [UInt32]) -> [String] {
         var names: [String] = []
         for worker in workers {
             // A child that went mad may have written any number: the calls check it.

@@ -12,6 +12,8 @@ public struct Inheritance: Sendable {
     public var engineInterface: UInt32
     /// Children that died before this one.
     public var restarts: UInt32
+    /// Those of them that hung and were killed.
+    public var hangs: UInt32
     /// How long ago the supervisor started this child, when it said so; microseconds.
     public var ageMicroseconds: Int64
     /// The black box.
@@ -47,7 +49,7 @@ public final class ChildLink {
         return Inheritance(
             unixSocket: first, engineNamespace: handed.count > offset ? handed[offset] : nil,
             capturedListeners: Array(handed.dropFirst(offset + 1)),
-            engineInterface: message.number, restarts: message.count,
+            engineInterface: message.number, restarts: message.count, hangs: message.hangs,
             ageMicroseconds: Int64(message.code), blackBox: offset == 2 ? handed[1] : nil)
     }
 

@@ -16,12 +16,17 @@ final class ChildProcess {
     var hasServed = false
     /// When it is killed, for it was told to end.
     var killAt: Int64?
+    var heartbeat: Heartbeat
+    /// Why it was killed before its time: it hangs.
+    var hang: Heartbeat.Finding?
     /// Processes of the node that the kernel had killed for want of memory when it began.
     let memoryKills: UInt64
 
     init(
-        pid: pid_t, control: consuming ControlSocket, box: consuming BlackBoxPage?, startedAt: Int64
+        pid: pid_t, control: consuming ControlSocket, box: consuming BlackBoxPage?,
+        workers: Int, startedAt: Int64
     ) {
+        heartbeat = Heartbeat(workers: workers)
         self.pid = pid
         self.control = control
         self.box = box
@@ -31,7 +36,7 @@ final class ChildProcess {
 
     /// Starts `path` with these arguments behind the program's name.
     static func start(
-        _ path: String, _ arguments: [String], suspects: [Suspect], at time: Int64
+        _ path: String, _ arguments: [String], workers: Int, suspects: [Suspect], at time: Int64
     ) throws(SupervisorError) -> ChildProcess {
         let (ours, theirs) = try ControlSocket.pair()
         let end = Descriptor(adopting: theirs)
@@ -42,7 +47,8 @@ final class ChildProcess {
         let started = unsafe malla_spawn(path, block, list.count, end.number)
         guard started > 0 else { throw .refused(doing: "start the agent", errno: -started) }
         return ChildProcess(
-            pid: started, control: control, box: BlackBoxPage(suspects: suspects), startedAt: time)
+            pid: started, control: control, box: BlackBoxPage(suspects: suspects),
+            workers: workers, startedAt: time)
     }
 
     var boxNumber: Int32? {
@@ -59,6 +65,16 @@ final class ChildProcess {
         killAt = time
     }
 
+    /// Whether it hangs, by what it shows of itself; to be asked every second.
+    func findHang(max: Int64, at time: Int64) -> Heartbeat.Finding? {
+        guard killAt == nil, hang == nil else { return nil }
+        return switch box {
+        case .some(let box):
+            heartbeat.look(box, of: pid, max: max, at: time, hasServed: hasServed)
+        case .none: nil
+        }
+    }
+
     /// It was told to end, and has less time now.
     func hasten(killAt time: Int64) {
         guard let due = killAt, due > time else { return }
@@ -66,10 +82,14 @@ final class ChildProcess {
         killAt = time
     }
 
-    /// Whom it served when `signal` ended it: by a trap, or for want of memory. Another signal
-    /// comes from people and says nothing of whom it served.
+    /// Whom it served when `signal` ended it: by a trap, for want of memory, or because it hung.
+    /// Another signal comes from people and says nothing of whom it served.
     func served(whenEndedBy signal: Int32) -> [String] {
-        switch signal {
+        if let hang {
+            guard let worker = hang.worker, !hang.isStopped else { return [] }
+            return box?.served(by: [worker]) ?? []
+        }
+        return switch signal {
         case SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGABRT: box?.served() ?? []
         case SIGKILL where Self.memoryKills() > memoryKills: box?.served() ?? []
         default: []

@@ -83,6 +83,17 @@ public struct ControlMessage: Equatable, Sendable {
     public var isDual: Bool { flags & 1 == 1 }
     public var purpose: Purpose { Purpose(rawValue: flags >> 1) ?? .gateway }
 
+    /// `inheritance`: children that were killed because they hung; the first four bytes of
+    /// `address`.
+    var hangs: UInt32 {
+        get { address.prefix(4).reduce(0) { $0 << 8 | UInt32($1) } }
+        set {
+            for index in 0..<4 {
+                address[index] = UInt8(truncatingIfNeeded: newValue >> (24 - 8 * UInt32(index)))
+            }
+        }
+    }
+
     /// Of a network namespace: the first eight bytes of `address`.
     var cookie: UInt64 { address.prefix(8).reduce(0) { $0 << 8 | UInt64($1) } }
 

@@ -14,6 +14,8 @@ public struct SupervisorOptions: Sendable {
     public var hasDatapath: Bool
     /// The child's command line behind its name.
     public var childArguments: [String]
+    /// How long a worker may give no sign of life before the child is killed; 0: for ever.
+    public var silenceMaxMilliseconds: Int64
     /// Take everything over from the agent that runs with the same socket.
     public var takesOver: Bool
     /// What a new child runs: the program's file, which an upgrade replaces.
@@ -24,7 +26,8 @@ public struct SupervisorOptions: Sendable {
 
     public init(
         statePath: String, socketPath: String, workers: Int, hasDatapath: Bool,
-        childArguments: [String], engineSlot: PinnedWord? = nil, takesOver: Bool = false,
+        childArguments: [String], engineSlot: PinnedWord? = nil,
+        silenceMaxMilliseconds: Int64 = 10_000, takesOver: Bool = false,
         programPath: String = "/proc/self/exe"
     ) {
         self.statePath = statePath
@@ -33,6 +36,7 @@ public struct SupervisorOptions: Sendable {
         self.hasDatapath = hasDatapath
         self.childArguments = childArguments
         self.engineSlot = engineSlot
+        self.silenceMaxMilliseconds = silenceMaxMilliseconds
         self.takesOver = takesOver
         self.programPath = programPath
     }
@@ -66,6 +70,8 @@ public struct Supervisor: ~Copyable {
     static let slotMilliseconds: Int64 = 2_000
     /// How long nobody is let in at the door who cannot be.
     static let doorRestMilliseconds: Int64 = 1_000
+    /// Between two looks whether the child lives.
+    static let lookMilliseconds: Int64 = 1_000
 
     private let options: SupervisorOptions
     private let log: (String) -> Void
@@ -87,6 +93,8 @@ public struct Supervisor: ~Copyable {
     private var doorRestsUntil: Int64?
     private var isStopping = false
     private var nextStart: Int64? = 0
+    private var looksAt: Int64 = 0
+    private var hangs: UInt32 = 0
     /// When the engine's slot is cleared; `nil` while a child serves or once it is clear.
     private var clearSlotAt: Int64?
     private var outcome: SupervisorError?
@@ -157,8 +165,8 @@ public struct Supervisor: ~Copyable {
 
     private func start(_ path: String) throws(SupervisorError) -> ChildProcess {
         try ChildProcess.start(
-            path, options.childArguments, suspects: suspects.quarantined(at: now()),
-            at: microseconds())
+            path, options.childArguments, workers: options.workers,
+            suspects: suspects.quarantined(at: now()), at: microseconds())
     }
 
     /// SIGUSR2: the next child beside this one, of the program as it is on the disk now.
@@ -191,7 +199,8 @@ public struct Supervisor: ~Copyable {
             events.append(pollfd(fd: number, events: Int16(POLLIN), revents: 0))
         }
         let kills = leaving.compactMap(\.killAt).min()
-        let due = [nextStart, kills, clearSlotAt, doorDue].compactMap { $0 }.min()
+        let looks = isWatching ? looksAt : nil
+        let due = [nextStart, kills, clearSlotAt, doorDue, looks].compactMap { $0 }.min()
         let wait = due.map { max(0, min(60_000, $0 - now())) } ?? -1
         // The array outlives the call, which fills in as many records.
         _ = unsafe poll(&events, nfds_t(events.count), Int32(wait))
@@ -291,9 +300,10 @@ public struct Supervisor: ~Copyable {
         if let box = child.boxNumber { descriptors.append(box) }
         descriptors += held.engineNumbers?.descriptors ?? []
         let age = Int32(clamping: microseconds() - child.startedAt)
-        let message = ControlMessage(
+        var message = ControlMessage(
             .inheritance, number: held.engineNumbers?.interface ?? 0, count: restarts.count,
             port: child.boxNumber == nil ? 0 : 1, code: age)
+        message.hangs = hangs
         send(message, descriptors, to: child)
     }
 
@@ -421,7 +431,8 @@ public struct Supervisor: ~Copyable {
             return
         }
         let wait = restarts.died(afterMilliseconds: now() - one.startedAt / 1_000)
-        clearSlotAt = clearSlotAt ?? now() + Self.slotMilliseconds
+        // Who hung has not served for longer than that.
+        if one.hang == nil { clearSlotAt = clearSlotAt ?? now() + Self.slotMilliseconds }
         if let next {
             log("the agent (pid \(one.pid)) \(how); pid \(next.pid) takes its place")
             child = next
@@ -445,7 +456,30 @@ public struct Supervisor: ~Copyable {
         }
     }
 
+    private var isWatching: Bool { options.silenceMaxMilliseconds > 0 && child != nil }
+
+    /// A child that hangs is as good as dead: killed, and the next one is started.
+    private mutating func watchChild() {
+        let time = now()
+        guard isWatching, time >= looksAt else { return }
+        looksAt = time + Self.lookMilliseconds
+        for one in [child, next].compactMap({ $0 }) {
+            guard let hang = one.findHang(max: options.silenceMaxMilliseconds, at: time) else {
+                continue
+            }
+            one.hang = hang
+            hangs &+= 1
+            log("the agent (pid \(one.pid)): \(hang.text): killed")
+            // First: what dials meanwhile goes the way that its pod chose.
+            if one === child, !held.isPredecessorServing, setEngineSlot(0) {
+                log("the engine's slot is cleared")
+            }
+            kill(one.pid, SIGKILL)
+        }
+    }
+
     private mutating func passDeadlines() {
+        watchChild()
         let time = now()
         for one in leaving {
             guard let due = one.killAt, time >= due else { continue }

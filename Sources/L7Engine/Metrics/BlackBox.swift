@@ -50,15 +50,33 @@ struct Quarantine: Equatable {
     }
 
     func slot(_ worker: Int) -> BlackBoxSlot {
-        unsafe BlackBoxSlot(malla_blackbox_slot(page, UInt32(worker)))
+        unsafe BlackBoxSlot(
+            malla_blackbox_slot(page, UInt32(worker)),
+            pulse: malla_blackbox_pulse(page, UInt32(worker)))
     }
+
+    /// The agent's own thread lives.
+    func agentLives() { unsafe malla_blackbox_bump(malla_blackbox_agent_pulse(page)) }
 }
 
 /// One worker's word in the page, or a word of nobody's.
 @safe struct BlackBoxSlot: @unchecked Sendable {
     private let word: UnsafeMutablePointer<UInt64>
+    private let pulse: UnsafeMutablePointer<UInt64>?
 
-    init(_ word: UnsafeMutablePointer<UInt64>) { unsafe self.word = word }
+    init(_ word: UnsafeMutablePointer<UInt64>, pulse: UnsafeMutablePointer<UInt64>? = nil) {
+        unsafe self.word = word
+        unsafe self.pulse = pulse
+    }
+
+    /// Milliseconds between two signs of life at most; `nil`: nobody looks.
+    var restMax: Int32? { unsafe pulse == nil ? nil : 1_000 }
+
+    /// The worker lives: one store a turn.
+    @inline(__always)
+    func beat() {
+        if let pulse = unsafe pulse { unsafe malla_blackbox_bump(pulse) }
+    }
 
     /// Where there is no page.
     static func blank() -> BlackBoxSlot {

@@ -183,6 +183,8 @@ internal import MeshModel
         if !unwatched.first.isNone, wait < 0 || wait > 5 { wait = 5 }
         // What a flood has left is given back by the second.
         if buffers.keepsMuch, wait < 0 || wait > 1000 { wait = 1000 }
+        slot.beat()
+        if let rest = slot.restMax, wait < 0 || wait > rest { wait = rest }
         let count = unsafe engine_wait(set, events, Int32(Self.eventsMax), wait)
         isToldAll = count < Self.eventsMax
         tick()

@@ -19,6 +19,9 @@ extension Agent {
             "malla_agent_restarts_total", .counter, "Agent processes that died and were replaced.",
             UInt64(inheritance.restarts))
         out.family(
+            "malla_agent_hangs_total", .counter,
+            "Those of them that gave no sign of life and were killed.", UInt64(inheritance.hangs))
+        out.family(
             "malla_accounts_quarantined", .gauge,
             "Workloads that are refused, because two crashes of the engine named them.",
             UInt64(engine.quarantined.count))

@@ -35,7 +35,21 @@ struct Run: ParsableCommand {
                 + "drains and ends when this one serves."))
     var takeover: Bool = false
 
+    @Option(
+        name: .customLong("child-silence"),
+        help: ArgumentHelp(
+            "How long a thread that serves may give no sign of life before the process that does "
+                + "the work is killed and started again, 2 to 3600; 0: for ever.",
+            valueName: "seconds"))
+    var childSilence: UInt32 = 10
+
     @OptionGroup var options: AgentOptions
+
+    func validate() throws {
+        guard childSilence == 0 || (2...3_600).contains(childSilence) else {
+            throw ValidationError("--child-silence takes 2 to 3600, or 0, not \(childSilence)")
+        }
+    }
 
     func run() throws {
         let logger = Log.start("supervisor")
@@ -71,7 +85,8 @@ struct Run: ParsableCommand {
             statePath: options.state, socketPath: options.socket, workers: options.workerCount,
             hasDatapath: options.datapath == .on,
             childArguments: ["child", "--supervisor", "\(getpid())"] + options.arguments,
-            engineSlot: options.datapath == .on ? word : nil, takesOver: takeover,
+            engineSlot: options.datapath == .on ? word : nil,
+            silenceMaxMilliseconds: Int64(childSilence) * 1_000, takesOver: takeover,
             programPath: Self.programPath)
     }
 

@@ -223,6 +223,7 @@ final class Agent {
             var event = pollfd(fd: questions.descriptor, events: Int16(POLLIN), revents: 0)
             // One record, which outlives the call.
             _ = unsafe poll(&event, 1, Self.tickMilliseconds)
+            engine.agentLives()
             answer()
         }
     }
@@ -274,6 +275,7 @@ final class Agent {
     // MARK: The loop
 
     private func waitForEvents() {
+        engine.agentLives()
         var events = [
             pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
             pollfd(fd: questions.descriptor, events: Int16(POLLIN), revents: 0),
@@ -575,11 +577,9 @@ final class Agent {
         flows.stop()
         logger.notice("draining, at most \(seconds) s")
         if isReplaced { letGoOfListeners(seconds: seconds) }
-        let engine = self.engine
-        let questions = self.questions
         let done = Done()
         // Probes are answered meanwhile.
-        Thread.detachNewThread {
+        Thread.detachNewThread { [engine, questions] in
             engine.drain(seconds: seconds, accepts: !isReplaced)
             done.set()
             questions.wake()
