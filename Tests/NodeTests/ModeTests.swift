@@ -97,7 +97,9 @@ struct ModeTests {
     }
 
     /// `far` on a node that the Node object says has no agent, and which has none.
-    private static func agentless(more: [String]) throws -> SmallMesh.Running {
+    static func agentless(
+        _ configure: (Testbed) throws -> Void = { _ in }
+    ) throws -> SmallMesh.Running {
         let quiet = try SmallMesh.bed { bed in
             let file = "\(bed.configuration)/bed.yaml"
             let text = try Command.shell("cat \(file)")
@@ -105,10 +107,11 @@ struct ModeTests {
             #expect(text.contains(plain))
             let absent = "metadata: {name: n2, labels: {malla.io/agent: absent}}"
             try bed.configure("bed.yaml", text.replacing(plain, with: absent))
+            try configure(bed)
         }
         let node = quiet.bed[node: "n1"]
         let agent = try node.start(
-            "agent", node.agentArguments(more: ["--ca", "\(quiet.bed.directory)/ca"] + more))
+            "agent", node.agentArguments(more: ["--ca", "\(quiet.bed.directory)/ca"]))
         try node.waitUntilReady(agent)
         return SmallMesh.Running(quiet: quiet, agents: [agent])
     }
@@ -119,7 +122,7 @@ struct ModeTests {
 
     @Test func `a pod that insists on a node without an agent is not dialled in plain text`() throws
     {
-        let mesh = try Self.agentless(more: [])
+        let mesh = try Self.agentless()
         defer { mesh.close() }
         let (far, client) = (mesh.bed["far"], mesh.client)
         let direct = ["http://\(far.v4):8080/", "http://[\(far.v6)]:8080/"]

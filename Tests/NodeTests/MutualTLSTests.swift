@@ -7,7 +7,7 @@ import Testing
 struct MutualTLSTests {
     static let marker = "plain-text-marker-7041"
     private static let control = "plain-text-control-9355"
-    private static let id = "spiffe://cluster.local/ns/\(Testbed.space)/sa/"
+    static let id = "spiffe://cluster.local/ns/\(Testbed.space)/sa/"
 
     static func running(
         more: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }

@@ -1,0 +1,111 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `client` and `near` on a node with an agent, `far` on one without; what serves tunnels there
+/// shares no code with the agent.
+@Suite("Pods of a node without an agent (docs/identity.md, Who insists on mutual TLS)", .serialized)
+struct AmbientPeerTests {
+    private static let plainMarker = "plain-text-marker-2290"
+    private static let id = MutualTLSTests.id
+
+    /// Writes or takes away what Istio's CNI agent says of pods that ztunnel serves.
+    private static func annotate(_ isRedirected: Bool, _ bed: Testbed) throws {
+        let plain = "annotations: {malla.io/interface: lxc-far}"
+        let redirected =
+            "annotations: {malla.io/interface: lxc-far, ambient.istio.io/redirection: enabled}"
+        let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
+        let (from, to) = isRedirected ? (plain, redirected) : (redirected, plain)
+        #expect(text.contains(from))
+        try bed.configure("bed.yaml", text.replacing(from, with: to))
+    }
+
+    /// Serves tunnels at the pod's own address: connects what comes by them to the pod's server.
+    private static func ztunnel(_ pod: TestPod, _ authority: TestAuthority) throws -> TestProcess {
+        let files = try authority.write(try authority.issue("URI:\(id)\(pod.name)"), "ztunnel")
+        let server = try pod.start(
+            "ztunnel",
+            [
+                "/usr/bin/python3",
+                Binaries.repository + "/Tests/L7EngineTests/Tunnel/hbone_peer.py", "server",
+                "\(pod.v4):15008", "--ca", authority.file, "--cert", files.chain,
+                "--key", files.key, "--connect", "127.0.0.1:8080",
+            ])
+        try eventually("it listens: \(server.text)") { server.text.contains("listening") }
+        return server
+    }
+
+    @Test
+    func `a pod is dialled by HBONE where Istio serves it, and in plain text where it does not`()
+        throws
+    {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        // The operator's own authority, so that the test can sign as it does.
+        let mesh = try ModeTests.agentless { bed in
+            try Command.shell(
+                """
+                mkdir -m 700 \(bed.directory)/ca
+                cp \(authority.directory.path)/ca.crt \(authority.directory.path)/ca.key \
+                  \(bed.directory)/ca/
+                chmod 600 \(bed.directory)/ca/*
+                """)
+        }
+        defer { mesh.close() }
+        let (client, far) = (mesh.client, mesh.bed["far"])
+        try eventually("certificates") { try mesh.node.metric("malla_certificates_missing") == 0 }
+        let ztunnel = try Self.ztunnel(far, authority)
+        let (capture, file) = try MutualTLSTests.captured(mesh)
+        let direct = "http://\(far.v4):8080"
+        let urls = [direct, SmallMesh.kernelFar.urls[0], SmallMesh.engineFar.urls[0]]
+        func ask(_ url: String, _ marker: String) throws -> Response {
+            try client.curl("-H", "x-marker: \(marker)", url + "/" + marker, seconds: 5)
+        }
+
+        for url in urls {
+            let answer = try ask(url, Self.plainMarker)
+            #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
+            #expect(answer.headers["x-client"] == client.v4, "\(url): \(answer)")
+        }
+        #expect(ztunnel.text.split(separator: "\n").count == 1, "\(ztunnel.text)")
+
+        try Self.annotate(true, mesh.bed)
+        try eventually("it is dialled by HBONE\n\(mesh.logs)\n\(ztunnel.text)") {
+            try ask(direct, "first").headers["x-client"] == "127.0.0.1"
+        }
+        for url in urls {
+            let answer = try ask(url, MutualTLSTests.marker)
+            #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
+            // By who serves tunnels there.
+            #expect(answer.headers["x-client"] == "127.0.0.1", "\(url): \(answer)")
+        }
+        #expect(ztunnel.text.contains("\"peer\": \"\(Self.id)client\""), "\(ztunnel.text)")
+        let named = "\"authority\": \"\(far.v4):8080\", \"method\": \"CONNECT\""
+        #expect(ztunnel.text.components(separatedBy: named).count > urls.count, "\(ztunnel.text)")
+        // The other pod of the configuration is what it was.
+        #expect(try client.curl(SmallMesh.engineNear.urls[0]).headers["x-client"] == client.v4)
+
+        // Never in plain text instead.
+        let served = try mesh.quiet.far.requests()
+        ztunnel.stop()
+        for url in urls {
+            let answer = try ask(url, MutualTLSTests.marker)
+            #expect(answer.status != 200, "\(url): \(answer)")
+        }
+        #expect(try mesh.quiet.far.requests() == served)
+
+        try Self.annotate(false, mesh.bed)
+        for url in urls {
+            try eventually("\(url) is plain again\n\(mesh.logs)") {
+                try ask(url, Self.plainMarker).headers["x-client"] == client.v4
+            }
+        }
+        try eventually("the capture has all of it") {
+            try !Command.run(["grep", "-c", "-a", Self.plainMarker, file]).output.hasPrefix("0")
+        }
+        capture.signal(2)
+        #expect(capture.wait(seconds: 10) == 0)
+        let found = try Command.run(["grep", "-c", "-a", MutualTLSTests.marker, file])
+        #expect(found.output == "0\n", "\(found)")
+    }
+}
