@@ -9,8 +9,11 @@ struct MutualTLSTests {
     private static let control = "plain-text-control-9355"
     static let id = "spiffe://cluster.local/ns/\(Testbed.space)/sa/"
 
+    /// - Parameter isFromFiles: certificates are in a directory for each node, which `configure`
+    ///   makes; else the agents share an authority.
     static func running(
-        more: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }
+        more: [String] = [], isFromFiles: Bool = false,
+        _ configure: (Testbed) throws -> Void = { _ in }
     ) throws -> SmallMesh.Running {
         let bed = try Testbed("n1: client, near; n2: far")
         let near = try bed["near"].serve()
@@ -18,9 +21,13 @@ struct MutualTLSTests {
             marker, locations: "location /who { return 200 \"$http_x_forwarded_client_cert\"; }")
         try bed.describe(SmallMesh.services)
         try configure(bed)
-        let more = ["--ca", "\(bed.directory)/ca"] + more
-        let agents = try ["n1", "n2"].map {
-            try bed[node: $0].start("agent", bed[node: $0].agentArguments(more: more))
+        let agents = try ["n1", "n2"].map { name in
+            let source =
+                isFromFiles
+                ? ["--svids", CertificateFileTests.directory(bed, name)]
+                : ["--ca", "\(bed.directory)/ca"]
+            return try bed[node: name].start(
+                "agent", bed[node: name].agentArguments(more: source + more))
         }
         for (name, agent) in zip(["n1", "n2"], agents) {
             try bed[node: name].waitUntilReady(agent)
@@ -294,7 +301,7 @@ struct MutualTLSTests {
         #expect(stream.exitStatus == nil, "\(mesh.logs)")
     }
 
-    private static func pace(_ rate: String, seconds: String) -> [String] {
+    static func pace(_ rate: String, seconds: String) -> [String] {
         [
             Binaries.pace, rate, "16", seconds, SmallMesh.engineFar.v4, "80", "/",
         ]
