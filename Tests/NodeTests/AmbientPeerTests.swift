@@ -35,14 +35,9 @@ struct AmbientPeerTests {
         return server
     }
 
-    @Test
-    func `a pod is dialled by HBONE where Istio serves it, and in plain text where it does not`()
-        throws
-    {
-        let authority = try TestAuthority()
-        defer { authority.remove() }
-        // The operator's own authority, so that the test can sign as it does.
-        let mesh = try ModeTests.agentless { bed in
+    /// The operator's own authority, so that the test can sign as it does.
+    private static func running(_ authority: TestAuthority) throws -> SmallMesh.Running {
+        try ModeTests.agentless { bed in
             try Command.shell(
                 """
                 mkdir -m 700 \(bed.directory)/ca
@@ -51,6 +46,26 @@ struct AmbientPeerTests {
                 chmod 600 \(bed.directory)/ca/*
                 """)
         }
+    }
+
+    /// What is between the pods was seen, and nothing of what was to be sent in a tunnel.
+    private static func expectOnlyPlain(_ capture: TestProcess, _ file: String) throws {
+        try eventually("the capture has all of it") {
+            try !Command.run(["grep", "-c", "-a", plainMarker, file]).output.hasPrefix("0")
+        }
+        capture.signal(2)
+        #expect(capture.wait(seconds: 10) == 0)
+        let found = try Command.run(["grep", "-c", "-a", MutualTLSTests.marker, file])
+        #expect(found.output == "0\n", "\(found)")
+    }
+
+    @Test
+    func `a pod is dialled by HBONE where Istio serves it, and in plain text where it does not`()
+        throws
+    {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let mesh = try Self.running(authority)
         defer { mesh.close() }
         let (client, far) = (mesh.client, mesh.bed["far"])
         try eventually("certificates") { try mesh.node.metric("malla_certificates_missing") == 0 }
@@ -100,12 +115,6 @@ struct AmbientPeerTests {
                 try ask(url, Self.plainMarker).headers["x-client"] == client.v4
             }
         }
-        try eventually("the capture has all of it") {
-            try !Command.run(["grep", "-c", "-a", Self.plainMarker, file]).output.hasPrefix("0")
-        }
-        capture.signal(2)
-        #expect(capture.wait(seconds: 10) == 0)
-        let found = try Command.run(["grep", "-c", "-a", MutualTLSTests.marker, file])
-        #expect(found.output == "0\n", "\(found)")
+        try Self.expectOnlyPlain(capture, file)
     }
 }

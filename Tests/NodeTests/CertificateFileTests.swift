@@ -31,21 +31,25 @@ struct CertificateFileTests {
             """)
     }
 
+    private static func running(_ authority: TestAuthority) throws -> SmallMesh.Running {
+        try MutualTLSTests.running(isFromFiles: true) { bed in
+            for (node, pods) in pods {
+                try Command.shell(
+                    """
+                    mkdir -m 700 \(directory(bed, node))
+                    cp \(authority.file) \(directory(bed, node))/ca.crt
+                    """)
+                for pod in pods { try give(pod, on: node, authority, bed) }
+            }
+        }
+    }
+
     @Test func `they serve mutual TLS, and one that is replaced is shown without a request lost`()
         throws
     {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let mesh = try MutualTLSTests.running(isFromFiles: true) { bed in
-            for (node, pods) in Self.pods {
-                try Command.shell(
-                    """
-                    mkdir -m 700 \(Self.directory(bed, node))
-                    cp \(authority.file) \(Self.directory(bed, node))/ca.crt
-                    """)
-                for pod in pods { try Self.give(pod, on: node, authority, bed) }
-            }
-        }
+        let mesh = try Self.running(authority)
         defer { mesh.close() }
         let (client, far) = (mesh.client, mesh.bed["far"])
         let marker = MutualTLSTests.marker
