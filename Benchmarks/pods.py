@@ -1,7 +1,7 @@
 """Nodes and pods made of network namespaces, for measurements that loopback cannot show.
 
 Every name begins with the stage's prefix; all of it is removed at the end, and before the beginning
-what a run that crashed has left.
+what a run that crashed has left, but for the files in its folder.
 """
 
 import os
@@ -38,6 +38,7 @@ class Stage:
 
     def __enter__(self):
         self.remove()
+        self.unmount_earlier()
         try:
             self.build()
         except BaseException:
@@ -102,6 +103,15 @@ class Stage:
                 folder.rmdir()
         for name in [*self.nodes, *self.pods]:
             subprocess.run(["ip", "netns", "del", self.prefix + name], capture_output=True)
+
+    def unmount_earlier(self) -> None:
+        """What is mounted in the folders of earlier runs, whose names end otherwise."""
+        kind = self.work.name.rpartition("-")[0] + "-"
+        for line in pathlib.Path("/proc/mounts").read_text().splitlines():
+            at, system = pathlib.Path(line.split()[1]), line.split()[2]
+            is_ours = at.parent.name.startswith(kind) and at.name.startswith("bpffs-")
+            if is_ours and system == "bpf":
+                subprocess.run(["umount", at], capture_output=True)
 
     def inside(self, name: str) -> list[str]:
         """Of a command: it keeps the mounts, which `ip netns exec` does not."""

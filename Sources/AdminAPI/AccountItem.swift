@@ -40,4 +40,23 @@ public struct AccountItem: Codable, Sendable, Equatable {
         self.quarantined = quarantined
         self.quarantinedUntil = quarantinedUntil
     }
+
+    /// What came later an older agent does not say.
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        func read<Value: Decodable>(_ key: CodingKeys) throws -> Value {
+            try fields.decode(Value.self, forKey: key)
+        }
+        namespace = try read(.namespace)
+        workload = try read(.workload)
+        cpuMilliseconds = try read(.cpuMilliseconds)
+        requests = try read(.requests)
+        receivedBytes = try read(.receivedBytes)
+        sentBytes = try read(.sentBytes)
+        connections = try read(.connections)
+        bufferBytes = try read(.bufferBytes)
+        shed = try read(.shed)
+        quarantined = try fields.decodeIfPresent(Bool.self, forKey: .quarantined) ?? false
+        quarantinedUntil = try fields.decodeIfPresent(String.self, forKey: .quarantinedUntil) ?? ""
+    }
 }

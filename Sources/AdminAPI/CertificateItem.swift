@@ -33,8 +33,8 @@ public struct CertificateItem: Codable, Sendable, Equatable {
     public var pods: [String]
     /// Gateways of this node that show it to pods of other nodes, the same.
     public var gateways: [String]
-    /// For whom a Gateway's certificate is: DNS names, IP addresses, URIs; without any of these the
-    /// subject's common name.
+    /// For whom a Gateway's certificate is: DNS names, IP addresses, URIs; without any of these its
+    /// subject.
     public var names: [String]
     /// Listeners of this node that show it, `namespace/gateway listener`.
     public var listeners: [String]
@@ -66,5 +66,29 @@ public struct CertificateItem: Codable, Sendable, Equatable {
         self.listeners = listeners
         self.revocationLists = revocationLists
         self.pem = pem
+    }
+
+    /// What came later an older agent does not say.
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        func read<Value: Decodable>(_ key: CodingKeys) throws -> Value {
+            try fields.decode(Value.self, forKey: key)
+        }
+        type = try read(.type)
+        identity = try read(.identity)
+        serial = try read(.serial)
+        issuer = try read(.issuer)
+        notBefore = try read(.notBefore)
+        notAfter = try read(.notAfter)
+        remainingSeconds = try read(.remainingSeconds)
+        renewAt = try read(.renewAt)
+        state = try read(.state)
+        message = try read(.message)
+        pods = try read(.pods)
+        gateways = try read(.gateways)
+        revocationLists = try read(.revocationLists)
+        pem = try read(.pem)
+        names = try fields.decodeIfPresent([String].self, forKey: .names) ?? []
+        listeners = try fields.decodeIfPresent([String].self, forKey: .listeners) ?? []
     }
 }

@@ -102,6 +102,8 @@ public final class Datapath {
     /// `KernelRows.changes` by which known flows are judged.
     private var changesJudged: UInt32 = 0
     private var hasApplied = false
+    /// What was connected to before the first `apply`, until it is compared with what is to be.
+    private var leftOver: Set<malla_end>?
     /// The last one that is in force without a problem that applying again might mend.
     private(set) var inForce: Snapshot?
     /// What the last `apply` that looked at all could not do, but for services.
@@ -197,38 +199,41 @@ public final class Datapath {
 
     /// Attaches to the pods' interfaces and reconciles the maps: writes before removals.
     ///
+    /// - Parameter isKept: it is what an agent before this one kept of the configuration. What it
+    ///   does not list may be new, and is left alone.
     /// - Throws: what concerns all; what concerns one pod, service or map is in the answer.
     /// - Complexity: what changed, where that is endpoints and nothing else, and all was in force
     ///   before; else linear in pods and services.
-    public func apply(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
+    public func apply(
+        _ snapshot: Snapshot, isKept: Bool = false
+    ) throws(BPFError) -> [ApplyProblem] {
         let isNext = snapshot.follows(inForce)
         inForce = nil
         attachDuration = .zero
         if isNext {
-            try applyServices(snapshot)
+            try applyServices(snapshot, isKept)
         } else {
-            others = try applyAll(snapshot)
+            others = try applyAll(snapshot, isKept)
         }
         let problems = others + serviceProblems
         if problems.allSatisfy(\.isWaiting) { inForce = snapshot }
         return problems
     }
 
-    private func applyServices(_ snapshot: Snapshot) throws(BPFError) {
+    private func applyServices(_ snapshot: Snapshot, _ isKept: Bool) throws(BPFError) {
         let outcome = try services.apply(snapshot)
         serviceProblems = outcome.problems
         // What went while no agent ran is found by what is connected to it yet.
-        let isFirst = !hasApplied
-        hasApplied = true
-        let left =
-            isFirst
-            ? services.maps.dialledEnds.union(flows.translatedEnds)
-                .filter { !services.ends.isAlive($0) } : []
+        let before = leftOver ?? services.maps.dialledEnds.union(flows.translatedEnds)
+        let left = isKept ? [] : before.filter { !services.ends.isAlive($0) }
+        leftOver = isKept ? before : []
         end(outcome.gone + left, outcome.left)
     }
 
     /// What it could not do, but for services.
-    private func applyAll(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
+    private func applyAll(
+        _ snapshot: Snapshot, _ isKept: Bool
+    ) throws(BPFError) -> [ApplyProblem] {
         var problems: [ApplyProblem] = []
         var wanted = fixed
         let all = NetworkLink.all()
@@ -243,7 +248,7 @@ public final class Datapath {
                 MapRows(
                     snapshot, interfaces: byName.mapValues(\.index), namespaces: ids,
                     after: rows.current, hasTunnels: options.capturesHBONE))
-            try applyServices(snapshot)
+            try applyServices(snapshot, isKept)
         }
         if isFirst { try upgrade(isDone: false) }
         defer { hurry = nil }
@@ -280,12 +285,13 @@ public final class Datapath {
             hasTunnels: options.capturesHBONE)
         problems += desired.problems
         problems += try project(desired)
-        if !isFirst { try applyServices(snapshot) }
+        if !isFirst { try applyServices(snapshot, isKept) }
         try hold(snapshot, interfaces, &wanted, &problems)
         let left = links.others(than: wanted)
         if !left.isEmpty { hasten() }
         try links.remove(left)
         if isFirst { try upgrade(isDone: true) }
+        hasApplied = true
         return problems
     }
 

@@ -28,9 +28,9 @@ struct malla_blackbox {
 	} slots[MALLA_BLACKBOX_WORKERS] __attribute__((aligned(64)));
 	/* By account. */
 	struct malla_blackbox_name names[MALLA_BLACKBOX_NAMES];
-	/* What came later, within the page that `names` ends in: the page of a supervisor that knows
-	 * nothing of it has zeros there, and a child of the next version, which a supervisor of this
-	 * one starts, finds the rest where it looks for it. By place in `suspects`. */
+	/* What came later, within the page that `names` ends in: the page of a supervisor that
+	 * knows nothing of it has zeros there, and a child of the next version, which a supervisor
+	 * of this one starts, finds the rest where it looks for it. By place in `suspects`. */
 	uint64_t until_ms[MALLA_BLACKBOX_SUSPECTS];
 	/* The sign of life of the agent's own thread. */
 	uint64_t agent_pulse;

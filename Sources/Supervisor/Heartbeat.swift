@@ -46,7 +46,8 @@ struct Heartbeat {
             return Finding(
                 worker: UInt32(index), isStopped: state == .isStopped, milliseconds: silent)
         }
-        guard hasServed else { return nil }
+        // A child of a program that knows nothing of it shows none.
+        guard hasServed, page.agentPulse > 0 else { return nil }
         let silent = agent.look(page.agentPulse, after: elapsed) { Self.sight(process, process) }
         guard silent >= max + Self.agentMore else { return nil }
         return Finding(worker: nil, isStopped: false, milliseconds: silent)

@@ -35,7 +35,7 @@ struct Silence: Equatable {
     }
 
     /// A look that comes later counts as this much: then nobody had the processor, not even we.
-    static let lookMax: Int64 = 2_000
+    static let lookMax: Int64 = 1_500
 
     /// It may compute for as long as it likes: the agent's own thread, over a large configuration.
     var mayCompute = false

@@ -469,12 +469,11 @@ public struct Supervisor: ~Copyable {
             }
             one.hang = hang
             hangs &+= 1
-            log("the agent (pid \(one.pid)): \(hang.text): killed")
             // First: what dials meanwhile goes the way that its pod chose.
-            if one === child, !held.isPredecessorServing, setEngineSlot(0) {
-                log("the engine's slot is cleared")
-            }
+            let isCleared = one === child && !held.isPredecessorServing && setEngineSlot(0)
             kill(one.pid, SIGKILL)
+            log("the agent (pid \(one.pid)): \(hang.text): killed")
+            if isCleared { log("the engine's slot is cleared") }
         }
     }
 

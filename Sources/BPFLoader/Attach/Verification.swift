@@ -44,13 +44,11 @@ extension Datapath {
     static let rowsLooked = 128
     static let frontsLooked = 32
 
-    /// Whether another agent is about to serve, or serves: it has pinned its programs in place of
-    /// ours, and what it changes is not broken.
-    public var isSucceeded: Bool {
-        guard let pinned = object.pinnedProgram(Self.witness, directory: pins.programs) else {
-            return false
-        }
-        return pinned != object.statistics(ofProgram: Self.witness)?.id
+    /// The program of another agent that is about to serve, or serves: it has pinned its own in
+    /// place of ours, and what it changes is not broken. `nil`: ours is pinned, or none.
+    public var successor: UInt32? {
+        let pinned = object.pinnedProgram(Self.witness, directory: pins.programs)
+        return pinned == object.statistics(ofProgram: Self.witness)?.id ? nil : pinned
     }
 
     /// The other agent has never come to serve: our programs are pinned again, for `verify`.

@@ -180,11 +180,18 @@ struct PolicyMaps: ~Copyable {
             return isShared.0 != isShared.1
                 ? isShared.1 : left.key.prefix_bits > right.key.prefix_bits
         }
-        for row in writes { try policies.set(row.key, to: row.value) }
-        rowCount += added
-        var now = held
-        for row in writes { now[row.key] = row.value }
-        heldRows[set.number] = now
+        for row in writes {
+            do throws(BPFError) {
+                try policies.set(row.key, to: row.value)
+            } catch {
+                // What is written so far is known: whatever comes next takes it out again.
+                try refused.take(error, map: policies.name, entriesMax: policies.entriesMax)
+                if held.isEmpty { missing.insert(set.number) }
+                return false
+            }
+            let before = heldRows[set.number, default: [:]].updateValue(row.value, forKey: row.key)
+            if before == nil { rowCount += 1 }
+        }
         staleRows += change.removals
         let record = malla_set(set)
         if heldSets[set.number] != record {

@@ -131,6 +131,12 @@ struct ServiceRows: ~Copyable {
             try apply(snapshot, &outcome)
         } catch {
             owed = outcome
+            // Nothing that stands half way is taken for placed.
+            last = nil
+            for (name, front) in fronts {
+                front.isShort = true
+                shortFronts.insert(name)
+            }
             throw error
         }
         owed = Outcome()

@@ -23,8 +23,14 @@ enum AgentChecks {
         if let stats = try? client.list(AdminAPI.bpfStats).items.first {
             items.append(maps(stats.maps))
         }
-        if let certificates = try? client.list(AdminAPI.certificates).items {
+        do {
+            let certificates = try client.list(AdminAPI.certificates).items
             items += CertificateChecks.all(certificates, identity: status.identity)
+        } catch {
+            items.append(
+                .warn(
+                    "certificates", "not looked at: \(client.describe(error))",
+                    remedy: "see the agent's log; take malla of the agent's version"))
         }
         return items
     }

@@ -25,31 +25,40 @@ enum CertificateChecks {
     static func gateways(_ items: [CertificateItem]) -> [CheckItem] {
         let name = "Gateway certificates"
         let inOrder = items.sorted { $0.remainingSeconds < $1.remainingSeconds }
-        guard let first = inOrder.first else { return [] }
+        guard !inOrder.isEmpty else { return [] }
         // One does not hide another.
-        let found = inOrder.filter { $0.state != "valid" }.map { item in
-            let says =
-                switch item.state {
-                case "expired": "ended at \(item.notAfter)"
-                case "not-yet-valid": "is not valid before \(item.notBefore)"
-                default: "ends in \(duration(item))"
-                }
-            let names = item.names.isEmpty ? "" : " for \(item.names.joined(separator: ", "))"
-            return "Secret \(item.identity)\(names) \(says) "
-                + "(\(item.listeners.joined(separator: ", ")))"
-        }
+        let found = inOrder.filter { $0.state != "valid" || !$0.message.isEmpty }
         guard !found.isEmpty else {
-            let text = "\(items.count) valid, the first ends in \(duration(first))"
-            return [.ok(name, text)]
+            let first = inOrder.first { !$0.notAfter.isEmpty }
+            let ends = first.map { ", the first ends in \(duration($0))" } ?? ""
+            return [.ok(name, "\(items.count) valid\(ends)")]
         }
-        let text = found.joined(separator: "; ")
-        let remedy = "renew it and put it into its Secret; open connections go on"
+        let text = found.map(ofGateway).joined(separator: "; ")
+        let remedy =
+            found.contains { $0.state != "valid" }
+            ? "renew it and put it into its Secret; open connections go on"
+            : "see with `openssl x509 -text` what its Secret holds"
         let isBad = items.contains { ["expired", "not-yet-valid"].contains($0.state) }
         return [
             isBad
                 ? .fail(name, text + ": clients refuse it", remedy: remedy)
                 : .warn(name, text, remedy: remedy)
         ]
+    }
+
+    /// What is to be said of one that a Gateway shows.
+    private static func ofGateway(_ item: CertificateItem) -> String {
+        var says: [String] = []
+        switch item.state {
+        case "valid": break
+        case "expired": says.append("ended at \(item.notAfter)")
+        case "not-yet-valid": says.append("is not valid before \(item.notBefore)")
+        default: says.append("ends in \(duration(item))")
+        }
+        if !item.message.isEmpty { says.append("has \(item.message)") }
+        let names = item.names.isEmpty ? "" : " for \(item.names.joined(separator: ", "))"
+        return "Secret \(item.identity)\(names) \(says.joined(separator: " and ")) "
+            + "(\(item.listeners.joined(separator: ", ")))"
     }
 
     static func workloads(_ items: [CertificateItem]) -> CheckItem {

@@ -79,7 +79,7 @@ struct TLSStore {
         let old = self
         (contexts, servers, clients, lives) = ([:], [:], [:], [:])
         for certificate in snapshot.mesh.certificates {
-            lives[certificate] = old.lives[certificate] ?? Self.life(certificate)
+            lives[certificate] = old.lives[certificate] ?? certificate.life
         }
         for socket in snapshot.gatewaySockets {
             table.servers.append(server(of: socket, snapshot.mesh, old))
@@ -261,13 +261,6 @@ struct TLSStore {
             }
         }
         return Set(text.lowercased().split(separator: "\n").map(String.init)).sorted()
-    }
-
-    private static func life(_ certificate: Certificate) -> Range<Int64> {
-        // Safe: the calls read the array.
-        let begin = unsafe malla_credential_begin(certificate.chain, certificate.chain.count)
-        let end = unsafe malla_credential_expiry(certificate.chain, certificate.chain.count)
-        return min(begin, end)..<end
     }
 
     // MARK: Clients

@@ -37,10 +37,17 @@ extension CertificateItem {
                 type: "gateway", identity: shown.name.description, state: "valid",
                 message: "a certificate that this command cannot read", listeners: listeners,
                 pem: Self.pem(chain))
+            // OpenSSL, which shows it, can read what swift-certificates cannot.
+            let life = shown.life
+            guard !life.isEmpty else { return }
+            (notBefore, notAfter) = (Self.time(life.lowerBound), Self.time(life.upperBound))
+            remainingSeconds = Int(life.upperBound - now)
+            state = Self.state(from: life.lowerBound, to: life.upperBound, at: now)
             return
         }
         let begin = leaf.notBeforeSeconds
-        let end = read.map { $0.notAfterSeconds }.min() ?? 0
+        // Whom clients believe nobody knows here: all that leads on counts but roots.
+        let end = SVIDCertificate.end(of: leaf, in: chain, below: [])
         self.init(
             type: "gateway", identity: shown.name.description, serial: leaf.serialText,
             issuer: leaf.issuer.description, notBefore: Self.time(begin),

@@ -428,7 +428,7 @@ final class Agent {
         // Rules are known before they decide.
         flows.follow(snapshot)
         // What the engine has dialled meanwhile, and is denied, is ended.
-        if datapath.apply(snapshot) { engine.policiesAreApplied() }
+        if datapath.apply(snapshot, isKept: !reader.hasRead) { engine.policiesAreApplied() }
         if let loaded = datapath.datapath {
             flows.know(loaded.podsByInterface)
             flows.start(loaded)
@@ -480,7 +480,7 @@ final class Agent {
         if new.delta?.isEngines ?? true { serve(new) }
         let served = ContinuousClock.now
         apply(new)
-        if new.delta == nil { engine.policiesAreApplied() }
+        if new.delta == nil, !datapath.isOwed { engine.policiesAreApplied() }
         times.engine = served - begun
         times.attach = datapath.datapath?.attachDuration ?? .zero
         times.maps = .now - served - times.attach

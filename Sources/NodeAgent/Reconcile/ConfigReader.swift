@@ -10,6 +10,7 @@ internal import Synchronization
 final class ConfigReader: Sendable {
     private let store: Mutex<ConfigStore>
     private let watch: Mutex<DirectoryWatch>
+    private let isRead = Atomic<Bool>(false)
     /// `DirectoryWatch.pollable`.
     let pollable: Int32
 
@@ -54,7 +55,9 @@ final class ConfigReader: Sendable {
     private func reload() -> Result<ConfigResult, ConfigError> {
         store.withLock { store in
             do throws(ConfigError) {
-                return .success(try store.reload { self.isBeingWritten($0) })
+                let result = try store.reload { self.isBeingWritten($0) }
+                isRead.store(true, ordering: .relaxed)
+                return .success(result)
             } catch {
                 return .failure(error)
             }
@@ -73,6 +76,9 @@ final class ConfigReader: Sendable {
     }
 
     // MARK: What is in force
+
+    /// Whether the directory was ever read: else it is what an earlier agent kept of it.
+    var hasRead: Bool { isRead.load(ordering: .relaxed) }
 
     var objectCount: Int { store.withLock { $0.inForce.objectCount } }
 

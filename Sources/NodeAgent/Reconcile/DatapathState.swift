@@ -17,8 +17,10 @@ struct DatapathState {
     private var hasRefused = false
     /// The last `apply` was left to another agent, whose datapath it is.
     private(set) var isOwed = false
-    /// Since when that has been so.
-    private var succeeded: ContinuousClock.Instant?
+    /// That other agent's program, and since when it has been there.
+    private var succeeded: (program: UInt32, since: ContinuousClock.Instant)?
+    /// Once it was true, another agent may take over; until then this one takes over itself.
+    private var hasApplied = false
 
     init(_ mode: DatapathMode, _ options: DatapathOptions) {
         self.mode = mode
@@ -80,13 +82,15 @@ struct DatapathState {
     /// Whether the datapath is another agent's, who is about to take this one's place: what it has
     /// changed there stays.
     mutating func isYielded() -> Bool {
-        guard let datapath, datapath.isSucceeded else {
+        guard let datapath, let program = datapath.successor else {
             succeeded = nil
             return false
         }
-        let since = succeeded ?? .now
-        succeeded = since
-        guard ContinuousClock.now - since > Self.successorMax else { return true }
+        // Each of them has its time.
+        if succeeded?.program != program { succeeded = (program, .now) }
+        if hasApplied, let succeeded, ContinuousClock.now - succeeded.since <= Self.successorMax {
+            return true
+        }
         datapath.resume()
         succeeded = nil
         return false
@@ -94,15 +98,19 @@ struct DatapathState {
 
     /// Brings the snapshot into force, as far as the kernel lets us.
     ///
-    /// - Returns: whether the kernel has judged by older rows until now, because it refused newer.
-    mutating func apply(_ snapshot: Snapshot) -> Bool {
+    /// - Parameter isKept: see `Datapath.apply`.
+    /// - Returns: whether the kernel has judged by older rows until now, because it refused newer,
+    ///   or because another agent was about to take over.
+    mutating func apply(_ snapshot: Snapshot, isKept: Bool) -> Bool {
+        let wasOwed = isOwed
         isOwed = datapath != nil && isYielded()
         guard let datapath, !isOwed else { return false }
         defer { hasRefused = !failure.isEmpty }
         do throws(BPFError) {
-            problems = try datapath.apply(snapshot)
+            problems = try datapath.apply(snapshot, isKept: isKept)
             failure = ""
-            return hasRefused
+            hasApplied = true
+            return hasRefused || wasOwed
         } catch {
             appliesFailed += 1
             failure = "the datapath refused the configuration: \(error)"

@@ -145,6 +145,15 @@ struct CertificateChecksTests {
         #expect(all[3].isEmpty && all[4].hasPrefix("SECRET"))
     }
 
+    @Test func `one that cannot be read is warned of, and is not the first to end`() {
+        let odd = CertificateItem(
+            type: "gateway", identity: "shop/odd", state: "valid", message: "a thing",
+            listeners: ["shop/edge web"])
+        let found = CertificateChecks.gateways([odd] + Sample.certificates.items.suffix(1))
+        #expect(found.map(\.status) == ["WARN"])
+        #expect(found.map(\.message) == ["Secret shop/odd has a thing (shop/edge web)"])
+    }
+
     static let gateways: [(String, [(String, Int)], [String], String)] = [
         ("no listener of HTTPS", [], [], ""),
         ("all well", [("valid", 5_000_000), ("valid", 90_000)], ["OK"], "2 valid, the first"),

@@ -37,6 +37,28 @@ struct SchemaTests {
         #expect(back == Sample.services)
     }
 
+    @Test func `what an older agent does not say is none`() throws {
+        let certificate = """
+            {"type": "workload", "identity": "a", "serial": "", "issuer": "", "notBefore": "",
+             "notAfter": "", "remainingSeconds": 1, "renewAt": "", "state": "valid", "message": "",
+             "pods": [], "gateways": ["b"], "revocationLists": 0, "pem": ""}
+            """
+        #expect(
+            try JSONDecoder().decode(CertificateItem.self, from: Data(certificate.utf8))
+                == CertificateItem(
+                    type: "workload", identity: "a", remainingSeconds: 1, state: "valid",
+                    gateways: ["b"]))
+        let account = """
+            {"namespace": "a", "workload": "b", "cpuMilliseconds": 0.5, "requests": 1,
+             "receivedBytes": 2, "sentBytes": 3, "connections": 4, "bufferBytes": 5, "shed": 6}
+            """
+        #expect(
+            try JSONDecoder().decode(AccountItem.self, from: Data(account.utf8))
+                == AccountItem(
+                    namespace: "a", workload: "b", cpuMilliseconds: 0.5, requests: 1,
+                    receivedBytes: 2, sentBytes: 3, connections: 4, bufferBytes: 5, shed: 6))
+    }
+
     @Test func `a field that this version does not know is passed over`() throws {
         let text = try Output.json(Sample.versions)
             .replacingOccurrences(of: "\"component\"", with: "\"colour\" : 1, \"component\"")

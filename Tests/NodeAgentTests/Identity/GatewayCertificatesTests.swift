@@ -26,8 +26,10 @@ struct GatewayCertificatesTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let life = 86_400
-        let many = try authority.issue(
+        var many = try authority.issue(
             "DNS:shop.example,DNS:*.shop.example,IP:192.0.2.1,IP:2001:db8::1")
+        // A root that is sent, too, and ends in two days: clients have their own.
+        many.chain += authority.bundle
         var mesh = Mesh(nodes: [Node(name: "n1", addresses: [IPAddress("10.0.0.1")!])])
         mesh.certificates = [
             Self.certificate(many, "many"),
@@ -70,5 +72,20 @@ struct GatewayCertificatesTests {
         #expect(text.contains("BEGIN CERTIFICATE") && !text.contains("PRIVATE"))
         let secret = String(decoding: many.key, as: UTF8.self).split(separator: "\n")[1]
         #expect(!text.replacingOccurrences(of: "\\/", with: "/").contains(secret))
+    }
+
+    @Test func `one that cannot be read here ends when OpenSSL says`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        var odd = try authority.issue("DNS:a", isExpired: true)
+        odd.chain += Array("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n".utf8)
+        var mesh = Mesh(nodes: [Node(name: "n1", addresses: [IPAddress("10.0.0.1")!])])
+        mesh.certificates = [Self.certificate(odd, "odd")]
+        mesh.listeners = [Self.listener("a", [0])]
+        let snapshot = SnapshotCompiler.compile(mesh, node: "n1", version: 1)
+        let items = CertificateItem.gateways(snapshot, at: Int64(Date().timeIntervalSince1970))
+        #expect(items.map(\.state) == ["expired"])
+        #expect(items.map(\.notAfter) == ["2020-01-02T00:00:00Z"])
+        #expect(items.allSatisfy { $0.remainingSeconds < 0 && !$0.message.isEmpty })
     }
 }

@@ -155,6 +155,11 @@ struct WorkloadAPITests {
         #expect(calls == 1)
 
         bed.stopServer()
+        try bed.turn(until: "it is found gone") { _ in
+            bed.connection.state.failure?.reason == .unreadable
+        }
+        _ = bed.identities.turn(.now)
+        #expect(bed.identities.bundleFailure?.reason == .refused, "nothing is well again")
         try bed.say(svids: ["web": "web"])
         try bed.startServer()
         let web = try AuthorityDirectory.id("web")

@@ -1,7 +1,7 @@
 // `host[:port]` of `Host` and of targets (RFC 3986 section 3.2, RFC 9110 section 7.2).
 //
 // Narrower than a `reg-name`: a name that DNS can hold, with the underscores and tildes that are
-// sent, and no name that some resolvers take for an address. Looked at once, byte by byte.
+// sent, and no dotted quad that is not everybody's address. Looked at once, byte by byte.
 
 internal import MeshModel
 

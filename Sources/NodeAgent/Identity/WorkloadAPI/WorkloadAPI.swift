@@ -44,8 +44,8 @@ struct WorkloadAPI: SVIDSource {
 
     /// What came before stays meanwhile.
     var refused: [SVIDFailure] {
-        guard state.message != nil, state.isRefused, let failure = state.failure else { return [] }
-        return [failure]
+        guard state.message != nil, let refusal = state.refusal else { return [] }
+        return [refusal]
     }
 
     var warnings: [String] {
@@ -89,7 +89,10 @@ final class WorkloadAPIConnection: Sendable {
         var failure: SVIDFailure?
         /// That the server had no identity for us, when it last said anything.
         var denial: SVIDFailure?
-        /// It has refused the call itself, which another try would not mend.
+        /// That a server refused the call, until one says what it has, or that it has nothing: one
+        /// that is gone since is no better.
+        var refusal: SVIDFailure?
+        /// It has refused the call itself just now, which another try would not mend.
         var isRefused: Bool { failure?.reason == .refused }
         /// Of the socket that was called last.
         var mark: SocketMark?
@@ -188,7 +191,9 @@ struct SocketMark: Equatable {
 
     /// Of none: what all are that are not there.
     init(of path: String) {
-        let found = try? FileManager.default.attributesOfItem(atPath: path)
+        // The attributes would be a link's own.
+        let target = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+        let found = try? FileManager.default.attributesOfItem(atPath: target)
         number = found?[.systemFileNumber] as? Int
         made = found?[.modificationDate] as? Date
     }
@@ -244,7 +249,7 @@ private final class Shared: Sendable {
             switch read {
             case .success(let message):
                 state.message = message
-                (state.failure, state.denial) = (nil, nil)
+                (state.failure, state.denial, state.refusal) = (nil, nil, nil)
                 state.attempts = 0
             // What cannot be used changes nothing, but what it names no more is withdrawn; the next
             // message may be better.
@@ -277,8 +282,10 @@ extension WorkloadAPIConnection.State {
     /// Who denies every identity takes them away; a connection that broke does not.
     fileprivate mutating func failed(_ failure: SVIDFailure) {
         self.failure = failure
+        if failure.reason == .refused { refusal = failure }
         guard failure.reason == .missing else { return }
         message = nil
         denial = failure
+        refusal = nil
     }
 }
