@@ -104,6 +104,7 @@ public final class Datapath {
     private var hasApplied = false
     /// What was connected to before the first `apply`, until it is compared with what is to be.
     private var leftOver: Set<malla_end>?
+    private var isKept = false
     /// The last one that is in force without a problem that applying again might mend.
     private(set) var inForce: Snapshot?
     /// What the last `apply` that looked at all could not do, but for services.
@@ -209,18 +210,19 @@ public final class Datapath {
     ) throws(BPFError) -> [ApplyProblem] {
         let isNext = snapshot.follows(inForce)
         inForce = nil
+        self.isKept = isKept
         attachDuration = .zero
         if isNext {
-            try applyServices(snapshot, isKept)
+            try applyServices(snapshot)
         } else {
-            others = try applyAll(snapshot, isKept)
+            others = try applyAll(snapshot)
         }
         let problems = others + serviceProblems
         if problems.allSatisfy(\.isWaiting) { inForce = snapshot }
         return problems
     }
 
-    private func applyServices(_ snapshot: Snapshot, _ isKept: Bool) throws(BPFError) {
+    private func applyServices(_ snapshot: Snapshot) throws(BPFError) {
         let outcome = try services.apply(snapshot)
         serviceProblems = outcome.problems
         // What went while no agent ran is found by what is connected to it yet.
@@ -231,9 +233,7 @@ public final class Datapath {
     }
 
     /// What it could not do, but for services.
-    private func applyAll(
-        _ snapshot: Snapshot, _ isKept: Bool
-    ) throws(BPFError) -> [ApplyProblem] {
+    private func applyAll(_ snapshot: Snapshot) throws(BPFError) -> [ApplyProblem] {
         var problems: [ApplyProblem] = []
         var wanted = fixed
         let all = NetworkLink.all()
@@ -248,7 +248,7 @@ public final class Datapath {
                 MapRows(
                     snapshot, interfaces: byName.mapValues(\.index), namespaces: ids,
                     after: rows.current, hasTunnels: options.capturesHBONE))
-            try applyServices(snapshot, isKept)
+            try applyServices(snapshot)
         }
         if isFirst { try upgrade(isDone: false) }
         defer { hurry = nil }
@@ -285,13 +285,12 @@ public final class Datapath {
             hasTunnels: options.capturesHBONE)
         problems += desired.problems
         problems += try project(desired)
-        if !isFirst { try applyServices(snapshot, isKept) }
+        if !isFirst { try applyServices(snapshot) }
         try hold(snapshot, interfaces, &wanted, &problems)
         let left = links.others(than: wanted)
         if !left.isEmpty { hasten() }
         try links.remove(left)
         if isFirst { try upgrade(isDone: true) }
-        hasApplied = true
         return problems
     }
 
@@ -323,6 +322,7 @@ public final class Datapath {
             setting.flags &= ~UInt32(MALLA_SETTING_JOINS)
             try settings.set(0, to: setting)
         }
+        hasApplied = true
     }
 
     /// Known flows are judged anew where rows have changed.
