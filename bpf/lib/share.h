@@ -3,7 +3,8 @@
  * share.h - what each endpoint holds of the flow table. Its flows stand in a ring in the order in
  * which they were opened. While it is below its quota the hand passes over what still lives; at the
  * quota the first that is not in use makes room, else the oldest under the hand: a flood of one
- * pod's takes only that pod's flows, its own unanswered ones first.
+ * pod's takes only that pod's flows, its own unanswered ones first. One in use is taken last: of
+ * what is translated packet by packet nothing could tell the rest where it goes.
  */
 #pragma once
 #include "lib/conntrack.h"
@@ -35,6 +36,8 @@ struct {
 
 /* Places that the hand looks at for one new flow. */
 #define SHARE_PLACES_MAX 16
+/* The same at the quota: what a pod opens at once and keeps in use stands in a row. */
+#define SHARE_PLACES_FULL_MAX 128
 /* An open flow without a packet for so long may make room before others. */
 #define SHARE_IDLE_TICKS 60
 
@@ -88,13 +91,14 @@ __attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u3
 	struct malla_flow_key *place;
 	__u32 now_ticks = flow_now();
 	__u32 oldest = 0;
-	int is_full;
 	int is_candidate = 0;
+	int is_full, looks;
 
 	if (!key || !share || !quota || !quota->flows)
 		return 0;
 	is_full = (__s64)(share->opened - share->closed - quota->collected) >= quota->flows;
-	for (int look = 0; look < SHARE_PLACES_MAX; look++) {
+	looks = is_full ? SHARE_PLACES_FULL_MAX : SHARE_PLACES_MAX;
+	for (int look = 0; look < looks; look++) {
 		enum share_place held;
 
 		at.place = (__u32)__sync_fetch_and_add(&share->hand, 1) % quota->flows;

@@ -67,6 +67,22 @@ int a_flood_takes_its_own_unanswered_flows_first(struct __sk_buff *skb)
 	return 0;
 }
 
+/* What a pod opens at once and keeps stands in a row. */
+SEC("tc")
+int a_flood_takes_none_of_many_in_a_row_that_are_in_use(struct __sk_buff *skb)
+{
+	put_small_pod();
+	put_quota(1, 64);
+	for (__u16 port = 50000; port < 50000 + 40; port++)
+		EXPECT(connect_from(skb, port, 1));
+	for (__u16 port = 40000; port < 40000 + 200; port++)
+		EXPECT(connect_from(skb, port, 0));
+	EXPECT(evicted(1) == 240 - 64);
+	for (__u16 port = 50000; port < 50000 + 40; port++)
+		EXPECT(flow_from(port));
+	return 0;
+}
+
 SEC("tc")
 int where_all_are_in_use_the_oldest_makes_room(struct __sk_buff *skb)
 {
