@@ -62,14 +62,84 @@ struct LifecycleTests {
         }
     }
 
-    @Test func `twenty restarts lose no echo, reset no stream and refuse no connection of L4`()
+    /// Services 81 to 86, at node ports 30160 to 30165: of each kind of traffic for each server.
+    private static let balanced: [(kind: SteadyTraffic.Call.Kind, pod: String)] =
+        [.stream, .datagram, .dial].flatMap { kind in ["near", "far"].map { (kind, $0) } }
+
+    /// All that is sent is allowed by them, but for `denied`.
+    private static let policies = """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: wall, namespace: bed}
+        spec:
+          podSelector: {matchExpressions: [{key: app, operator: In, values: [near, far]}]}
+          ingress:
+          - from: [{podSelector: {matchExpressions: [{key: app, operator: Exists}]}}]
+          - from: [{ipBlock: {cidr: 10.76.0.0/24}}, {ipBlock: {cidr: "fd00:76::/64"}}]
+            ports: [{port: 9001}, {port: 8080}, {port: 5353, protocol: UDP}]
+        ---
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: cage, namespace: bed}
+        spec:
+          podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [near, far]}]}
+          policyTypes: [Egress]
+          egress:
+          - to: [{podSelector: {matchExpressions: [{key: app, operator: In, values: [near, far]}]}}]
+
+        """
+
+    private static func balance(_ bed: Testbed) throws {
+        for (offset, each) in balanced.enumerated() {
+            let target = [.stream: 9001, .dial: 8080, .datagram: 5353][each.kind] ?? 0
+            try bed.configure(
+                "balanced-\(offset).yaml",
+                OpenMesh.service(
+                    "\(each.kind)-\(each.pod)", pods: [each.pod], target: target,
+                    transport: each.kind == .datagram ? "UDP" : "TCP", at: 81 + offset))
+        }
+        try bed.configure("policies.yaml", policies)
+    }
+
+    /// By pods' addresses and at the socket, packet by packet at the pod's interface, and from
+    /// outside, where a server of the other node is reached from this node's address. The first two
+    /// are in pods of their own: a socket that is balanced has dialled the endpoint, and the kernel
+    /// gives its port to another that dials the service, which is refused where both meet.
+    private static func callers(_ mesh: SmallMesh.Running)
+        -> [(SteadyTraffic.Place, [SteadyTraffic.Call])]
+    {
+        typealias Call = SteadyTraffic.Call
+        let (near, far, node) = (mesh.bed["near"], mesh.bed["far"], mesh.node)
+        let servers = [near.v4, near.v6, far.v4, far.v6]
+        var own =
+            servers.map { Call(.echo, $0) } + servers.map { Call(.stream, $0, 9001) }
+            + [Call(.dial, SmallMesh.kernelNear.v4, 80), Call(.dial, SmallMesh.kernelFar.v6, 80)]
+        for service in [SmallMesh.datagramNear, SmallMesh.datagramFar] {
+            own += [service.v4, service.v6].flatMap {
+                [Call(.datagram, $0, service.port), Call(.loose, $0, service.port)]
+            }
+        }
+        own += [Topology.outsideV4, Topology.outsideV6].map { Call(.denied, $0, 5353) }
+        let unseen = balanced.enumerated().flatMap { offset, each in
+            ["10.96.0.\(81 + offset)", "fd00:96::\(81 + offset)"].map { Call(each.kind, $0, 80) }
+        }
+        let outer = balanced.enumerated().flatMap { offset, each in
+            [node.v4, node.v6].map { Call(each.kind, $0, 30_160 + offset) }
+        }
+        let denied = [near.v4, far.v6].map { Call(.denied, $0, 9002) }
+        return [(.pod("client"), own), (.unseen("unseen"), unseen), (.outside, outer + denied)]
+    }
+
+    @Test func `twenty restarts lose no packet, reset no stream and refuse no connection of L4`()
         throws
     {
-        let mesh = try SmallMesh.running()
+        let mesh = try SmallMesh.running(more: ["unseen"], Self.balance)
         defer { mesh.close() }
-        let traffic = try SteadyTraffic(
-            mesh.bed, client: "client", servers: ["near", "far"],
-            dials: [SmallMesh.kernelNear.v4, SmallMesh.kernelFar.v6])
+        _ = try mesh.bed.startOutside("stream", SteadyTraffic.listener)
+        try eventually("somebody outside would answer") {
+            try mesh.bed.outside(["ss", "-Hltn", "sport = :9001"]).output.contains("9001")
+        }
+        let traffic = try SteadyTraffic(mesh.bed, servers: ["near", "far"], Self.callers(mesh))
         var agent = mesh.agents[0]
         for number in 1...Self.restarts {
             agent = try Self.restart(mesh.node, agent, number)
@@ -77,9 +147,22 @@ struct LifecycleTests {
         let outcome = try traffic.stop()
 
         #expect(outcome.faults.isEmpty, "\(outcome.faults.prefix(20))\n\(mesh.logs)")
-        #expect(outcome.echoes > 4_000, "\(outcome)")
+        #expect(outcome.asked == outcome.echoes + outcome.datagrams, "\(outcome)")
+        #expect(outcome.echoes > 4_000 && outcome.datagrams > 4_000, "\(outcome)")
         #expect(outcome.bytes > 4_000_000, "\(outcome)")
-        #expect(outcome.dials > 400, "\(outcome)")
+        #expect(outcome.dials > 400 && outcome.denied > 400, "\(outcome)")
+        // Each way has been gone.
+        let verdicts = try mesh.node.metrics().filter { $0.hasPrefix("malla_datapath_verdicts") }
+        for (hook, reason) in [
+            ("from_pod", "translated"), ("outside", "translated"), ("outside", "translated_back"),
+            ("back", "translated_back"), ("from_pod", "denied_egress"),
+            ("recvmsg4", "restored"), ("recvmsg6", "restored"),
+        ] {
+            let line = verdicts.first { $0.contains("{hook=\"\(hook)\",reason=\"\(reason)\"}") }
+            let count = line?.split(separator: " ").last.flatMap { Double($0) } ?? 0
+            #expect(count > 100, "\(hook) \(reason): \(verdicts)")
+        }
+        #expect(verdicts.contains { $0.contains("reason=\"denied_ingress\"") }, "\(verdicts)")
         #expect(try mesh.client.curl(SmallMesh.engineFar.urls[0]).status == 200, "\(agent.text)")
     }
 

@@ -17,8 +17,13 @@ enum SmallMesh {
     ]
 
     /// The mesh with its servers, and `configure` done, before any agent runs.
-    static func bed(_ configure: (Testbed) throws -> Void = { _ in }) throws -> Quiet {
-        let bed = try Testbed("n1: client, near; n2: far")
+    ///
+    /// - Parameter more: pods of the first node beside the two.
+    static func bed(
+        more: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }
+    ) throws -> Quiet {
+        let local = ["client", "near"] + more
+        let bed = try Testbed("n1: \(local.joined(separator: ", ")); n2: far")
         let near = try bed["near"].serve()
         let far = try bed["far"].serve()
         try bed.describe(services)
@@ -27,8 +32,10 @@ enum SmallMesh {
     }
 
     /// The same with an agent on each node, both ready.
-    static func running(_ configure: (Testbed) throws -> Void = { _ in }) throws -> Running {
-        let quiet = try bed(configure)
+    static func running(
+        more: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }
+    ) throws -> Running {
+        let quiet = try bed(more: more, configure)
         let first = try quiet.bed[node: "n1"].start("agent", quiet.bed[node: "n1"].agentArguments())
         let node = quiet.bed[node: "n2"]
         let second = try node.start("agent", node.agentArguments())

@@ -75,9 +75,11 @@ struct SteadyTraffic {
             }
         }
         stopFile = bed.directory + "/stop-traffic"
-        let stopFile = stopFile
+        // However many they are, they take no more of the machine than ten of 5 ms each.
+        let pause = 0.0005 * Double(max(10, callers.map(\.calls.count).reduce(0, +)))
+        let client = ["/usr/bin/python3", "-u", "-c", Self.client, stopFile, "\(pause)"]
         processes = try callers.map { place, calls in
-            let line = ["/usr/bin/python3", "-u", "-c", Self.client, stopFile] + calls.map(\.text)
+            let line = client + calls.map(\.text)
             switch place {
             case .pod(let name): return try bed[name].start("traffic", line)
             case .unseen(let name): return try bed.startOutside("unseen", line, in: name)
@@ -140,7 +142,8 @@ struct SteadyTraffic {
     /// A thread for each address and kind of traffic; an echo without an answer within 5 s is lost.
     private static let client = """
         import os, random, socket, struct, sys, threading, time
-        stop, calls = sys.argv[1], [word.split(",") for word in sys.argv[2:]]
+        stop, pause = sys.argv[1], float(sys.argv[2])
+        calls = [word.split(",") for word in sys.argv[3:]]
         def say(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
         begun = threading.Barrier(len(calls) + 1)
         def family(address): return socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -180,7 +183,7 @@ struct SteadyTraffic {
                         count += 1
                         break
                 if count == 3: begun.wait(10)
-                time.sleep(0.001)
+                time.sleep(pause / 5)
             say("echoes", count)
             say("asked", asked)
         def stream(which, address, port):
@@ -198,7 +201,7 @@ struct SteadyTraffic {
                 if got != sent: raise ValueError("differs")
                 if count == 0: begun.wait(10)
                 count += len(sent)
-                time.sleep(0.005)
+                time.sleep(pause)
             say("bytes", count)
         def dial(which, address, port):
             count = 0
@@ -212,7 +215,7 @@ struct SteadyTraffic {
                 s.close()
                 if count == 0: begun.wait(10)
                 count += 1
-                time.sleep(0.005)
+                time.sleep(pause)
             say("dials", count)
         def datagram(which, address, port, told=False):
             s = socket.socket(family(address), socket.SOCK_DGRAM)
@@ -232,7 +235,7 @@ struct SteadyTraffic {
                 if told and peer[:2] != (address, port): raise ValueError(peer)
                 count += 1
                 if count == 3: begun.wait(10)
-                time.sleep(0.005)
+                time.sleep(pause)
             say("datagrams", count)
             say("asked", asked)
         def loose(which, address, port): datagram(which, address, port, True)
