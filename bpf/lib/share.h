@@ -92,13 +92,16 @@ __attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u3
 	__u32 now_ticks = flow_now();
 	__u32 oldest = 0;
 	int is_candidate = 0;
-	int is_full, looks;
+	__u32 looks;
+	int is_full;
 
 	if (!key || !share || !quota || !quota->flows)
 		return 0;
 	is_full = (__s64)(share->opened - share->closed - quota->collected) >= quota->flows;
 	looks = is_full ? SHARE_PLACES_FULL_MAX : SHARE_PLACES_MAX;
-	for (int look = 0; look < looks; look++) {
+	if (quota->flows < looks)
+		looks = quota->flows;
+	for (__u32 look = 0; look < SHARE_PLACES_FULL_MAX && look < looks; look++) {
 		enum share_place held;
 
 		at.place = (__u32)__sync_fetch_and_add(&share->hand, 1) % quota->flows;
@@ -128,6 +131,8 @@ __attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u3
 			return 0;
 		share_evict(share, place);
 		*place = *key;
+		/* The next one finds the next oldest, and not what was opened a round ago. */
+		__sync_fetch_and_sub(&share->hand, looks - 1);
 	}
 admitted:
 	__sync_fetch_and_add(&share->opened, 1);

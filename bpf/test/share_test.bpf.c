@@ -92,6 +92,27 @@ int where_all_are_in_use_the_oldest_makes_room(struct __sk_buff *skb)
 	EXPECT(connect_from(skb, 50000, 1));
 	EXPECT(evicted(1) == 1);
 	EXPECT(!flow_from(40000) && flow_from(40001) && flow_from(50000));
+	EXPECT(connect_from(skb, 50001, 1));
+	EXPECT(!flow_from(40001) && flow_from(40002) && flow_from(50000) && flow_from(50001));
+	return 0;
+}
+
+SEC("tc")
+int where_all_are_in_use_the_oldest_go_one_after_another(struct __sk_buff *skb)
+{
+	put_small_pod();
+	put_quota(1, 200);
+	for (__u16 port = 40000; port < 40000 + 200; port++)
+		EXPECT(connect_from(skb, port, 1));
+	for (__u16 port = 50000; port < 50000 + 10; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(evicted(1) == 10);
+	for (__u16 port = 40000; port < 40000 + 10; port++)
+		EXPECT(!flow_from(port));
+	for (__u16 port = 40000 + 10; port < 40000 + 200; port++)
+		EXPECT(flow_from(port));
+	for (__u16 port = 50000; port < 50000 + 10; port++)
+		EXPECT(flow_from(port));
 	return 0;
 }
 
