@@ -105,6 +105,7 @@ public final class Datapath {
     /// What was connected to before the first `apply`, until it is compared with what is to be.
     private var leftOver: Set<malla_end>?
     private var isKept = false
+    private var startLock: Descriptor?
     /// The last one that is in force without a problem that applying again might mend.
     private(set) var inForce: Snapshot?
     /// What the last `apply` that looked at all could not do, but for services.
@@ -190,7 +191,8 @@ public final class Datapath {
         links = AttachedLinks(directory: directory.links, older: older)
         pins = directory
         self.cgroup = cgroup
-        // By it the agent before knows that what differs from now on is no fault.
+        // By these the agent before knows that what differs from now on is no fault.
+        startLock = directory.lockStart()
         try self.object.pinProgram(Self.witness, directory: directory.programs)
         try describeNode()
         try attachFixed()
@@ -323,6 +325,7 @@ public final class Datapath {
             try settings.set(0, to: setting)
         }
         hasApplied = true
+        startLock = nil
     }
 
     /// Known flows are judged anew where rows have changed.

@@ -146,7 +146,9 @@ struct LifecycleTests {
         }
         let outcome = try traffic.stop()
 
-        #expect(outcome.faults.isEmpty, "\(outcome.faults.prefix(20))\n\(mesh.logs)")
+        let dropped = try mesh.node.malla("bpf", "verdicts").output
+        let told = "\(outcome.faults.prefix(20))\n\(dropped)\n\(mesh.logs)"
+        #expect(outcome.faults.isEmpty, "\(told)")
         #expect(outcome.asked == outcome.echoes + outcome.datagrams, "\(outcome)")
         #expect(outcome.echoes > 4_000 && outcome.datagrams > 4_000, "\(outcome)")
         #expect(outcome.bytes > 4_000_000, "\(outcome)")

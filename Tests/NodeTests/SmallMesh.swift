@@ -32,11 +32,15 @@ enum SmallMesh {
     }
 
     /// The same with an agent on each node, both ready.
+    ///
+    /// - Parameter options: of the first node's agent.
     static func running(
-        more: [String] = [], _ configure: (Testbed) throws -> Void = { _ in }
+        more: [String] = [], options: [String] = [],
+        _ configure: (Testbed) throws -> Void = { _ in }
     ) throws -> Running {
         let quiet = try bed(more: more, configure)
-        let first = try quiet.bed[node: "n1"].start("agent", quiet.bed[node: "n1"].agentArguments())
+        let first = try quiet.bed[node: "n1"].start(
+            "agent", quiet.bed[node: "n1"].agentArguments(more: options))
         let node = quiet.bed[node: "n2"]
         let second = try node.start("agent", node.agentArguments())
         try quiet.bed[node: "n1"].waitUntilReady(first)

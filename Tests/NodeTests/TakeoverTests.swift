@@ -151,6 +151,27 @@ struct TakeoverTests {
         #expect(next.wait(seconds: 5) != 0)
         try expectService(for: 1, "behind its death")
         #expect(old.exitStatus == nil)
+
+        // One that has changed the datapath, and dies: what it left is put right.
+        let late = try node.start(
+            "late",
+            node.agentArguments(
+                more: ["--takeover", "--workload-api", "\(quiet.bed.directory)/none.sock"]))
+        let programs = "\(node.bpffs)/malla/v*/programs/malla_from_pod"
+        let ours = try Command.shell("bpftool prog show pinned \(programs) | cut -d: -f1")
+        try eventually("its first program is there: \(late.text)") {
+            try Command.shell("bpftool prog show pinned \(programs) | cut -d: -f1") != ours
+        }
+        late.signal(SIGKILL)
+        #expect(late.wait(seconds: 5) != 0)
+        try eventually("the old one goes on: \(old.text.suffix(2000))", within: 20) {
+            try Command.shell("bpftool prog show pinned \(programs) | cut -d: -f1") == ours
+        }
+        try Command.shell(
+            "bpftool link detach pinned \(node.bpffs)/malla/v*/link/cgroup_connect4")
+        try eventually("and repairs: \(old.text.suffix(2000))", within: 8) {
+            try node.metric("malla_repairs_total{what=\"link\"}") >= 1
+        }
     }
 
     @Test func `a second takeover while one is under way is refused, and takes nothing from it`()
@@ -160,7 +181,7 @@ struct TakeoverTests {
         defer { quiet.bed.close() }
         let node = quiet.bed[node: "n1"]
         let old = try node.startAgent()
-        let arguments = node.agentArguments(more: ["--takeover"])
+        let arguments = node.agentArguments(more: ["--takeover", "--child-silence", "0"])
         let first = try node.start("first", arguments)
         try eventually("its child is there") { node.child(of: first) != nil }
         let child = try #require(node.child(of: first))

@@ -51,6 +51,9 @@ extension Datapath {
         return pinned == object.statistics(ofProgram: Self.witness)?.id ? nil : pinned
     }
 
+    /// Whether the other agent lives, and has not yet brought all into force.
+    public var isSuccessorStarting: Bool { pins.isLocked }
+
     /// The other agent has never come to serve: our programs are pinned again, for `verify`.
     public func resume() { try? object.pinPrograms(directory: pins.programs) }
 

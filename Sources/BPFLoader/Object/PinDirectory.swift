@@ -32,6 +32,30 @@ struct PinDirectory {
         }
     }
 
+    /// What an agent holds from before its first program until all is in force; the kernel takes
+    /// it from one that dies. `nil`: it cannot be had.
+    ///
+    /// - Source: flock(2).
+    func lockStart() -> Descriptor? {
+        let opened = unsafe Glibc.open(programs, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard opened >= 0 else { return nil }
+        let directory = Descriptor(adopting: opened)
+        // Whoever looks holds it for a moment.
+        for _ in 0..<20 {
+            if flock(directory.number, LOCK_EX | LOCK_NB) == 0 { return directory }
+            usleep(1_000)
+        }
+        return nil
+    }
+
+    /// Whether an agent is between the two.
+    var isLocked: Bool {
+        let opened = unsafe Glibc.open(programs, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard opened >= 0 else { return false }
+        let directory = Descriptor(adopting: opened)
+        return flock(directory.number, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
+    }
+
     /// Opens what is pinned at `path`; `nil`: nothing is.
     static func open(_ path: String) throws(BPFError) -> CInt? {
         let result = unsafe bpf_obj_get(path)

@@ -486,7 +486,8 @@ final class Agent {
         times.maps = .now - served - times.attach
         healthChecks.follow(new.healthChecks)
         report()
-        if !isBehind { logger.info("generation \(config.generation) is in force") }
+        let isInForce = !isBehind && !datapath.isOwed
+        if isInForce { logger.info("generation \(config.generation) is in force") }
     }
 
     private func turnIdentity() {

@@ -17,8 +17,8 @@ struct DatapathState {
     private var hasRefused = false
     /// The last `apply` was left to another agent, whose datapath it is.
     private(set) var isOwed = false
-    /// That other agent's program, and since when it has been there.
-    private var succeeded: (program: UInt32, since: ContinuousClock.Instant)?
+    /// Since when other agents' programs have been there, and when one was last seen to start.
+    private var succeeded: (since: ContinuousClock.Instant, started: ContinuousClock.Instant)?
     /// Once it was true, another agent may take over; until then this one takes over itself.
     private var hasApplied = false
 
@@ -75,20 +75,24 @@ struct DatapathState {
         }
     }
 
-    /// How long another agent may take from its first program to serving; then it is taken for
-    /// dead, and what it has changed is put right.
-    private static let successorMax = Duration.seconds(60)
+    /// How long another agent may take from its first program to serving, and to be told of here
+    /// once it serves; then it is taken for dead, and what it has changed is put right.
+    private static let successorMax = (start: Duration.seconds(60), word: Duration.seconds(5))
 
     /// Whether the datapath is another agent's, who is about to take this one's place: what it has
     /// changed there stays.
     mutating func isYielded() -> Bool {
-        guard let datapath, let program = datapath.successor else {
+        guard let datapath, datapath.successor != nil else {
             succeeded = nil
             return false
         }
-        // Each of them has its time.
-        if succeeded?.program != program { succeeded = (program, .now) }
-        if hasApplied, let succeeded, ContinuousClock.now - succeeded.since <= Self.successorMax {
+        let now = ContinuousClock.now
+        var seen = succeeded ?? (now, now)
+        if datapath.isSuccessorStarting { seen.started = now }
+        succeeded = seen
+        if hasApplied, now - seen.since <= Self.successorMax.start,
+            now - seen.started <= Self.successorMax.word
+        {
             return true
         }
         datapath.resume()
