@@ -39,6 +39,8 @@ struct WorkloadAPITests {
         try bed.say(svids: ["cart": "next"], key: "cart")
         try bed.turn(until: "the message is refused") { $0.warnings.joined().contains("key for") }
         #expect(bed.identities.credentials.svids[id] != nil)
+        _ = bed.identities.turn(.now)
+        #expect(bed.identities.bundleFailure != nil, "`malla certs` and the metrics tell")
 
         // Without the server nothing changes; with it again, everything.
         bed.stopServer()

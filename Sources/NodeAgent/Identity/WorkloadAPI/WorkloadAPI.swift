@@ -89,8 +89,8 @@ final class WorkloadAPIConnection: Sendable {
         var failure: SVIDFailure?
         /// That the server had no identity for us, when it last said anything.
         var denial: SVIDFailure?
-        /// That a server refused the call, until one says what it has, or that it has nothing: one
-        /// that is gone since is no better.
+        /// That a server refused the call, or that its last message was refused here, until one
+        /// says what it has, or that it has nothing: one that is gone since is no better.
         var refusal: SVIDFailure?
         /// It has refused the call itself just now, which another try would not mend.
         var isRefused: Bool { failure?.reason == .refused }
@@ -255,6 +255,7 @@ private final class Shared: Sendable {
             // message may be better.
             case .failure(let failure):
                 state.failed(failure)
+                if state.message != nil { state.refusal = failure }
                 if let named { state.message?.keep(named) }
             }
         }
