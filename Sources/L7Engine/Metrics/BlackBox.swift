@@ -38,6 +38,14 @@ struct Quarantine: Equatable {
         self.suspects = suspects
     }
 
+    /// A name as the page keeps it. Pods' names may be longer than its places: those that begin
+    /// alike are one there.
+    static func kept(_ name: String) -> String {
+        let max = Int(MALLA_BLACKBOX_NAME_BYTES) - 1
+        guard name.utf8.count > max else { return name }
+        return String(decoding: name.utf8.prefix(max), as: UTF8.self)
+    }
+
     /// From now on a trap of a worker is noted before it ends the process.
     func watch() { unsafe malla_blackbox_watch(page) }
 

@@ -25,6 +25,10 @@ public struct AccountTotals: Sendable, Equatable {
 }
 
 extension AccountTotals {
+    fileprivate init(_ name: ObjectName) {
+        self.init(workload: name.name, namespace: name.namespace)
+    }
+
     /// Of an account that is quarantined, before anything is added to it.
     fileprivate init(_ quarantine: Quarantine, at now: Int64) {
         let parts = quarantine.name.split(separator: "/", maxSplits: 1)
@@ -64,11 +68,11 @@ extension Exposition {
             if place == sums.count {
                 places[name] = place
                 let known = refused.firstIndex {
-                    $0.workload == name.name && $0.namespace == name.namespace
+                    "\($0.namespace)/\($0.workload)" == BlackBox.kept("\(name)")
                 }
-                sums.append(
-                    known.map { refused.remove(at: $0) }
-                        ?? AccountTotals(workload: name.name, namespace: name.namespace))
+                var totals = known.map { refused.remove(at: $0) } ?? AccountTotals(name)
+                totals.workload = name.name
+                sums.append(totals)
             }
             let number = Int(AccountNumbers.outsideCount) + index
             for table in tables { add(table, number, to: &sums[place]) }

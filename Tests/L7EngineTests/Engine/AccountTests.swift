@@ -119,8 +119,11 @@ struct AccountTests {
         }
         var numbers = AccountNumbers()
         var mesh = Mesh()
+        // A pod's name may be longer than the black box's places.
+        let long = String(repeating: "l", count: 200)
         mesh.workloads = [
             .client("shop", "web", "127.0.0.1"), .client("shop", "cart", "127.0.0.2"),
+            .client("shop", long, "127.0.0.3"),
         ]
         _ = numbers.follow(
             SnapshotCompiler.compile(mesh, node: "n", version: 1), max: 64,
@@ -132,6 +135,7 @@ struct AccountTests {
                 Quarantine(name: "shop/cart", untilMilliseconds: 9_000),
                 Quarantine(name: "outside/group-7", untilMilliseconds: 1_000),
                 Quarantine(name: "shop/gone", untilMilliseconds: 0),
+                Quarantine(name: BlackBox.kept("shop/\(long)"), untilMilliseconds: 6_000),
             ], at: 4_000)
 
         let lines = totals.map {
@@ -141,6 +145,7 @@ struct AccountTests {
         #expect(
             lines == [
                 "unknown/unknown 1 false -", "shop/web 256 false -", "shop/cart 0 true 5000",
+                "shop/\(long) 0 true 2000",
                 "outside/group-7 7 true -3000", "shop/gone 0 true -",
             ])
     }

@@ -78,4 +78,16 @@ struct SuspectsTests {
                 Quarantine(name: "outside/group-7", untilMilliseconds: 9),
             ])
     }
+
+    @Test func `a name that is longer than its place is known again`() throws {
+        let long = "shop/" + String(repeating: "l", count: 200)
+        guard let page = BlackBoxPage(suspects: [Suspect(name: long, until: 1)]) else {
+            Issue.record("there is a page")
+            return
+        }
+        let box = try #require(BlackBox(descriptor: page.descriptor.number))
+
+        #expect(box.suspects.map(\.name) == [BlackBox.kept(long)])
+        #expect(BlackBox.kept(long).utf8.count == 127)
+    }
 }
