@@ -62,7 +62,7 @@ programs: bpf
 
 test: prepare ## builds, then runs every test: unit, kernel, node, conformance, tidy
 	@$(MAKE) --no-print-directory programs $(VALIDATOR) build/venv/.llhttp
-	@Tests/run.sh env MALLA_TEST_ROOT=$(CURDIR) $(SWIFT) test $(CONFIGURATION) --skip-build --no-parallel
+	@Tests/run.sh env MALLA_TEST_ROOT=$(CURDIR) .build/release/mallaPackageTests.xctest
 
 # libFuzzer over parser and relay, FUZZ_SECONDS for each check; what it finds new goes into the saved corpus.
 FUZZ_SECONDS := 60
