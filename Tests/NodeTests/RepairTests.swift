@@ -12,16 +12,19 @@ struct RepairTests {
         try mesh.node.metric("malla_repairs_total{what=\"\(what)\"}")
     }
 
-    /// Requests on one kept connection, one every 100 ms: what each was answered with.
-    private static func startSlowClient(_ mesh: SmallMesh.Running) throws -> TestProcess {
+    /// Requests on one kept connection, one every 100 ms, until a file is there: what each was
+    /// answered with.
+    private static func startSlowClient(
+        _ mesh: SmallMesh.Running, until stop: String
+    ) throws -> TestProcess {
         try mesh.client.start(
-            "slow",
+            "slow-" + stop.split(separator: "/").last!,
             [
                 "/usr/bin/python3", "-uc",
                 """
-                import http.client, time
+                import http.client, os, time
                 link = http.client.HTTPConnection('\(SmallMesh.engineNear.v4)', 80, timeout=20)
-                for number in range(70):
+                while not os.path.exists('\(stop)'):
                     link.request('GET', '/')
                     answer = link.getresponse()
                     answer.read()
@@ -31,25 +34,32 @@ struct RepairTests {
             ])
     }
 
-    /// what is counted, what is broken, whether connections through the engine outlive it
-    static let faults: [(String, String, Bool)] = [
-        ("link", "a pod's program detached", true),
-        ("link", "a cgroup's program detached", true),
-        ("link", "the engine's program detached", true),
-        ("link", "the engine's lookup detached", true),
-        ("link", "the programs that hold new pods detached", true),
-        ("link", "an uplink's programs detached", true),
-        ("program", "a pod's program replaced by another", true),
+    struct Fault: Sendable {
+        /// As it is counted.
+        var what: String
+        var name: String
+        /// Whether connections through the engine do.
+        var survives = true
+    }
+
+    static let faults = [
+        Fault(what: "link", name: "a pod's program detached"),
+        Fault(what: "link", name: "a cgroup's program detached"),
+        Fault(what: "link", name: "the engine's program detached"),
+        Fault(what: "link", name: "the engine's lookup detached"),
+        Fault(what: "link", name: "the programs that hold new pods detached"),
+        Fault(what: "link", name: "an uplink's programs detached"),
+        Fault(what: "program", name: "a pod's program replaced by another"),
+        Fault(what: "pin", name: "every pin removed"),
+        Fault(what: "row", name: "rows of pods and services deleted"),
+        Fault(what: "engine_veth", name: "the engine's veth deleted"),
+        Fault(what: "engine_link", name: "the engine's interface set down"),
+        Fault(what: "engine_routes", name: "the engine's routes flushed"),
+        Fault(what: "engine_routes", name: "the engine's rules flushed"),
+        Fault(what: "engine_routes", name: "the engine's addresses flushed"),
+        Fault(what: "engine_settings", name: "the engine's port range changed"),
         // Its flows belong to the interface that is gone: a pod that is set up again has none.
-        ("interface", "a pod's interface made anew", false),
-        ("pin", "every pin removed", true),
-        ("row", "rows of pods and services deleted", true),
-        ("engine_veth", "the engine's veth deleted", true),
-        ("engine_link", "the engine's interface set down", true),
-        ("engine_routes", "the engine's routes flushed", true),
-        ("engine_routes", "the engine's rules flushed", true),
-        ("engine_routes", "the engine's addresses flushed", true),
-        ("engine_settings", "the engine's port range changed", true),
+        Fault(what: "interface", name: "a pod's interface made anew", survives: false),
     ]
 
     private static func detach(_ mesh: SmallMesh.Running, _ pin: String) throws {
@@ -122,52 +132,71 @@ struct RepairTests {
         }
     }
 
-    @Test(arguments: faults) func `is repaired under load`(
-        _ what: String, _ fault: String, _ survives: Bool
-    ) throws {
+    @Test func `is repaired under load, fault by fault, and once`() throws {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
-        let before = try Self.repairs(mesh, what)
-        #expect(before == 0)
-        let direct = try mesh.bed["near"].start(
-            "wrk", ["wrk", "-t1", "-c4", "-d7s", "--timeout", "8s", SmallMesh.kernelFar.urls[0]])
-        let slow = try Self.startSlowClient(mesh)
-        try eventually("the load flows") { slow.text.split(separator: "\n").count > 5 }
-
-        try Self.cause(fault, mesh)
-
-        do {
-            try eventually("\(fault): repaired", within: Self.patience) {
-                try Self.repairs(mesh, what) > 0
+        #expect(try mesh.node.metric("malla_repairs_total") == 0)
+        for (number, fault) in Self.faults.enumerated() {
+            let all = try mesh.node.metric("malla_repairs_total")
+            do {
+                try Self.repair(mesh, number, fault)
+            } catch {
+                Issue.record("\(fault): \(error)\n\(mesh.logs)")
+                return
             }
-        } catch {
-            Issue.record("\(error)\n\(mesh.logs)")
-            return
+            let status = try mesh.node.malla("status")
+            #expect(status.output.contains("REPAIRED"), "\(status)")
+            #expect(status.output.contains(fault.what), "\(status)")
+            #expect(try mesh.node.metric("malla_repairs_total") > all)
         }
-        for service in [SmallMesh.engineNear, SmallMesh.engineFar, SmallMesh.kernelFar] {
-            for url in service.urls {
-                try eventually("\(url) answers again", within: Self.patience) {
-                    try mesh.client.curl(url, seconds: 2).status == 200
-                }
-            }
-        }
-        if survives {
-            #expect(slow.wait(seconds: 30) == 0, "\(slow.text.suffix(300))\n\(mesh.logs)")
-            #expect(slow.text.split(separator: "\n").allSatisfy { $0 == "200" }, "\(slow.text)")
-        }
-        #expect(direct.wait(seconds: 20) == 0)
-        let load = Load(direct.text)
-        #expect(load.requests > 1_000 && load.errors == 0, "another pod's traffic: \(load.text)")
-        let status = try mesh.node.malla("status")
-        #expect(status.output.contains("REPAIRED") && status.output.contains(what), "\(status)")
         #expect(mesh.logs.contains("repaired: "), "\(mesh.logs)")
-        let once = try Self.repairs(mesh, what)
+        let once = try mesh.node.metric("malla_repairs_total")
         let looks = try mesh.node.metric("malla_verifications_total")
         try eventually("it is looked twice more") {
             try mesh.node.metric("malla_verifications_total") >= looks + 2
         }
-        #expect(try Self.repairs(mesh, what) == once, "again and again: \(mesh.logs)")
+        let now = try mesh.node.metric("malla_repairs_total")
+        #expect(now == once, "again and again: \(mesh.logs)")
         #expect(try mesh.node.metric("malla_datapath_problems") == 0)
+    }
+
+    /// One fault, between a load that has begun and one that goes on.
+    private static func repair(_ mesh: SmallMesh.Running, _ number: Int, _ fault: Fault) throws {
+        let before = try repairs(mesh, fault.what)
+        let direct = try mesh.bed["near"].start(
+            "wrk-\(number)",
+            ["wrk", "-t1", "-c4", "-d3s", "--timeout", "8s", SmallMesh.kernelFar.urls[0]])
+        let stop = "\(mesh.bed.directory)/stop-\(number)"
+        let slow = try startSlowClient(mesh, until: stop)
+        try eventually("the load flows") { slow.text.split(separator: "\n").count > 5 }
+
+        try cause(fault.name, mesh)
+
+        try eventually("repaired", within: patience) { try repairs(mesh, fault.what) > before }
+        for service in [SmallMesh.engineNear, SmallMesh.engineFar, SmallMesh.kernelFar] {
+            for url in service.urls {
+                try eventually("\(url) answers again", within: patience) {
+                    try mesh.client.curl(url, seconds: 2).status == 200
+                }
+            }
+        }
+        let answered = slow.text.split(separator: "\n").count
+        if fault.survives {
+            try eventually("the open connection goes on: \(slow.text.suffix(300))") {
+                slow.text.split(separator: "\n").count > answered + 5
+            }
+        }
+        try Command.shell("touch \(stop)")
+        let ended = slow.wait(seconds: 30)
+        if fault.survives {
+            #expect(ended == 0, "\(fault): \(slow.text.suffix(300))\n\(mesh.logs)")
+            #expect(slow.text.split(separator: "\n").allSatisfy { $0 == "200" }, "\(slow.text)")
+        }
+        #expect(direct.wait(seconds: 20) == 0)
+        let load = Load(direct.text)
+        #expect(
+            load.requests > 1_000 && load.errors == 0,
+            "\(fault): another pod's traffic: \(load.text)")
     }
 
     @Test func `without its lookup the engine gets nothing new, and nothing goes past it`() throws {
@@ -175,7 +204,8 @@ struct RepairTests {
         defer { mesh.close() }
         let urls = SmallMesh.engineNear.urls
         for url in urls { #expect(try mesh.client.curl(url).status == 200) }
-        let slow = try Self.startSlowClient(mesh)
+        let stop = mesh.bed.directory + "/stop"
+        let slow = try Self.startSlowClient(mesh, until: stop)
         let traffic = try SteadyTraffic(
             mesh.bed, client: "client", servers: ["far"], dials: [SmallMesh.kernelFar.v4])
         try eventually("the load flows") { slow.text.split(separator: "\n").count > 5 }
@@ -195,6 +225,7 @@ struct RepairTests {
         #expect(mesh.logs.contains("malla_listener at netns engine was detached"), "\(mesh.logs)")
         #expect(try mesh.node.malla("status").output.contains("REPAIRED"))
         for url in urls { #expect(try mesh.client.curl(url).status == 200, "\(mesh.logs)") }
+        try Command.shell("touch \(stop)")
         #expect(slow.wait(seconds: 30) == 0, "\(slow.text.suffix(300))\n\(mesh.logs)")
         #expect(slow.text.split(separator: "\n").allSatisfy { $0 == "200" }, "\(slow.text)")
         let outcome = try traffic.stop()
