@@ -3,6 +3,7 @@
 // written first and the shorter ones removed first, those of named peers are written before, and
 // removed after, those of any other peer; an address gets a new identity when its rows are there.
 
+internal import CLinux
 internal import CMallaABI
 internal import MeshModel
 
@@ -71,7 +72,9 @@ struct PolicyMaps: ~Copyable {
     /// Numbers with a meaning that only the agent before this one knew.
     var numbersInUse: PolicyNumbersInUse {
         PolicyNumbersInUse(
-            identities: Set(heldIdentities.values.map(\.identity)),
+            addresses: Dictionary(
+                heldIdentities.map { (IPPrefix($0), $1.identity) },
+                uniquingKeysWith: { first, _ in first }),
             sets: Set(heldRows.keys).union(heldSets.keys))
     }
 
@@ -109,8 +112,10 @@ struct PolicyMaps: ~Copyable {
         return isChanged
     }
 
-    /// Takes out what `write` found to be stale, once no pod names it any more.
+    /// Takes out what `write` found to be stale, once no pod names it any more, and no program runs
+    /// that has read such a pod.
     mutating func remove() throws(BPFError) {
+        if !staleSets.isEmpty || !staleRows.isEmpty { malla_grace_wait() }
         staleIdentities.sort { $0.prefix_bits < $1.prefix_bits }
         for key in staleIdentities {
             try identities.remove(key)

@@ -54,23 +54,22 @@ struct IdentityTable: Sendable {
         after previous: IdentityTable?, avoiding: PolicyNumbersInUse
     ) {
         tree = BlockTree(words.blocks)
+        let known = previous == nil ? Set(avoiding.addresses.values) : []
         numbersOfPods =
             previous?.numbersOfPods.successor()
-            ?? PolicyNumbers(
-                from: ReservedIdentity.firstOfPods, avoiding: avoiding.identities)
+            ?? PolicyNumbers(from: ReservedIdentity.firstOfPods, avoiding: known)
         numbersOfBlocks =
             previous?.numbersOfBlocks.successor()
-            ?? PolicyNumbers(
-                from: ReservedIdentity.firstOfBlocks, avoiding: avoiding.identities)
+            ?? PolicyNumbers(from: ReservedIdentity.firstOfBlocks, avoiding: known)
         numbersOfHost =
             previous?.numbersOfHost.successor()
-            ?? PolicyNumbers(
-                from: ReservedIdentity.firstOfHost, avoiding: avoiding.identities)
+            ?? PolicyNumbers(from: ReservedIdentity.firstOfHost, avoiding: known)
         byClass = Array(repeating: [], count: classes.classes.values.count)
         byBlock = Array(repeating: [], count: tree.blocks.count)
         addBlocks()
         addHost(Self.ofHost(mesh, node))
         addPods(mesh, classes, words)
+        if !known.isEmpty { keepNumbers(avoiding.addresses) }
         signature = entries.map { entry in
             UInt64(entry.number) << 2 | (entry.families.hasIPv4 ? 1 : 0)
                 | (entry.families.hasIPv6 ? 2 : 0)
@@ -110,6 +109,41 @@ struct IdentityTable: Sendable {
     }
 
     // MARK: Making
+
+    /// An identity whose addresses all had one number keeps it, unless another's all had it, too:
+    /// rows of the sets that an agent before this one has left name it, and decide until pods name
+    /// the new sets. (By a number that those rows do not know a new flow would be denied.)
+    private mutating func keepNumbers(_ held: [IPPrefix: UInt32]) {
+        // Of the new number: the old one; 0 where there are several, or none.
+        var olds: [UInt32: UInt32] = [:]
+        for (address, number) in addresses {
+            let old = held[address] ?? 0
+            olds[number] = olds[number, default: old] == old ? old : 0
+        }
+        var users: [UInt32: Int] = [:]
+        for old in olds.values { users[old, default: 0] += 1 }
+        let kept = olds.filter { number, old in
+            users[old] == 1 && Self.range(of: number) == Self.range(of: old)
+                && old >= ReservedIdentity.firstOfHost
+        }
+        numbersOfPods.renumber(kept)
+        numbersOfBlocks.renumber(kept)
+        numbersOfHost.renumber(kept)
+        addresses = addresses.mapValues { kept[$0] ?? $0 }
+        for index in entries.indices {
+            guard let old = kept[entries[index].number] else { continue }
+            entries[index].number = old
+            identities[index].number = old
+        }
+    }
+
+    /// Numbers tell the kernel of which kind an identity is.
+    private static func range(of number: UInt32) -> Int {
+        [
+            ReservedIdentity.firstOfHost, ReservedIdentity.firstOfPods,
+            ReservedIdentity.firstOfBlocks,
+        ].count { $0 <= number }
+    }
 
     private mutating func append(
         _ key: Key, number: UInt32, ports: [NamedPort], block: Int

@@ -23,6 +23,11 @@ struct PolicyNumbers<Key: Hashable & Sendable>: Sendable {
         return table
     }
 
+    /// Gives each key the number that the kernel has it under; keys that are not named keep theirs.
+    mutating func renumber(_ known: [UInt32: UInt32]) {
+        numbers = numbers.mapValues { known[$0] ?? $0 }
+    }
+
     mutating func number(for key: Key) -> UInt32 {
         if let known = numbers[key] { return known }
         if let kept = before[key] {

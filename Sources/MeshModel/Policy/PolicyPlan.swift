@@ -135,11 +135,12 @@ struct PolicyPlan: Sendable {
 
 /// Numbers that an agent before this one has left in the kernel, with meanings no longer known.
 public struct PolicyNumbersInUse: Sendable {
-    public var identities: Set<UInt32>
+    /// Identities by address: one that stands for the same addresses keeps its number.
+    public var addresses: [IPPrefix: UInt32]
     public var sets: Set<UInt32>
 
-    public init(identities: Set<UInt32> = [], sets: Set<UInt32> = []) {
-        self.identities = identities
+    public init(addresses: [IPPrefix: UInt32] = [:], sets: Set<UInt32> = []) {
+        self.addresses = addresses
         self.sets = sets
     }
 }

@@ -462,7 +462,7 @@ final class Agent {
         Compilation(
             node: options.nodeName, version: config.generation + 1, previous: snapshot,
             hostAddresses: hostAddresses,
-            numbersInUse: datapath.datapath?.policyNumbersInUse ?? PolicyNumbersInUse())
+            numbersInUse: snapshot == nil ? datapath.numbersInUse : PolicyNumbersInUse())
     }
 
     private func reconcile(_ new: Snapshot?) {

@@ -54,6 +54,9 @@ struct DatapathState {
     /// Of the uplink that takes the shortest packets, bytes; 0: there is none.
     var uplinkMTU: UInt32 { datapath?.uplinkMTU ?? 0 }
 
+    /// Of policies, that the kernel holds since before this agent.
+    var numbersInUse: PolicyNumbersInUse { datapath?.policyNumbersInUse ?? PolicyNumbersInUse() }
+
     /// Takes out flows that are over.
     func collect() { datapath?.collect() }
 
