@@ -7,47 +7,6 @@ internal import CMallaABI
 internal import Glibc
 public import MeshModel
 
-public struct DatapathOptions: Sendable {
-    /// The cgroup v2 subtree of pods and agent.
-    public var cgroupPath: String
-    /// A bpffs mount; pins go to PATH/malla/v<ABI>/.
-    public var bpffsPath: String
-    /// Interface index of the node's side of the engine's veth; 0: no engine.
-    public var engineInterface: UInt32
-    /// A descriptor of the engine's network namespace, for sk_lookup.
-    public var engineNamespace: Int32?
-    /// Whether the node reaches its own pods (probes) whatever their policies say.
-    public var isHostAllowed = true
-    /// Of new flows that are admitted, one of so many is an event; 0: none.
-    public var flowSample: UInt32 = 0
-    /// Whether the engine serves the port at which nodes meet (HBONE), of local pods in the mesh:
-    /// it has an identity to show there.
-    public var capturesHBONE = false
-    /// Whether TCP between pods of different nodes takes the node's routes without its stack.
-    public var takesRoutes = true
-    /// Whose sockets below `cgroupPath` are silent until a snapshot knows them.
-    public var heldPods = HeldPods.none
-    /// Whether it is a problem that the kernel cannot hold them.
-    public var mustHold = false
-    /// Names of the uplinks; empty: see `Uplinks`.
-    public var uplinks: [String]
-    /// Rows of the maps, where they are made anew; pinned maps keep their own.
-    public var limits: DatapathLimits
-
-    public init(
-        cgroupPath: String, bpffsPath: String, engineInterface: UInt32 = 0,
-        engineNamespace: Int32? = nil, uplinks: [String] = [],
-        limits: DatapathLimits = DatapathLimits()
-    ) {
-        self.cgroupPath = cgroupPath
-        self.bpffsPath = bpffsPath
-        self.engineInterface = engineInterface
-        self.engineNamespace = engineNamespace
-        self.uplinks = uplinks
-        self.limits = limits
-    }
-}
-
 public struct VerdictCount: Sendable, Equatable {
     /// The hook's name (`connect4`, `from_pod`, …) and the verdict's, as the docs name them.
     public var hook: String
@@ -222,6 +181,18 @@ public final class Datapath {
         let problems = others + serviceProblems
         if problems.allSatisfy(\.isWaiting) { inForce = snapshot }
         return problems
+    }
+
+    /// The other agent has never come to serve: what it has left in the maps is read, so that the
+    /// next `apply` takes out what is not ours; our programs are pinned again, for `verify`.
+    public func resume() throws(BPFError) {
+        (inForce, leftOver, changesJudged) = (nil, nil, 0)
+        rows = try KernelRows(object)
+        services = try ServiceRows(object)
+        known = try KnownAddresses(object)
+        namespaces = try PodNamespaces(object)
+        uplinkRows = try CopiedMap(object, "malla_uplinks", key: 0, value: 0)
+        try object.pinPrograms(directory: pins.programs)
     }
 
     private func applyServices(_ snapshot: Snapshot) throws(BPFError) {

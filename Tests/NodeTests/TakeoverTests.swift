@@ -224,17 +224,29 @@ struct TakeoverTests {
         #expect(agent.exitStatus == nil)
     }
 
-    /// The next one waits 5 s for a Workload API that is not there, and has attached its programs.
-    @Test func `an agent repairs nothing of what the one has changed that is to take its place`()
-        throws
-    {
+    /// An agent that serves, of whom the next one waits 5 s for a Workload API that is not there,
+    /// and has attached its programs by then.
+    private static func slow() throws -> (bed: Testbed, agent: TestProcess) {
         let quiet = try SmallMesh.bed()
-        defer { quiet.bed.close() }
         let node = quiet.bed[node: "n1"]
         let agent = try node.start(
             "agent",
             node.agentArguments(more: ["--workload-api", "\(quiet.bed.directory)/none.sock"]))
-        try eventually("it serves: \(agent.text)", within: 30) { try node.serving() != 0 }
+        do {
+            try eventually("it serves: \(agent.text)", within: 30) { try node.serving() != 0 }
+        } catch {
+            quiet.bed.close()
+            throw error
+        }
+        return (quiet.bed, agent)
+    }
+
+    @Test func `an agent repairs nothing of what the one has changed that is to take its place`()
+        throws
+    {
+        let (bed, agent) = try Self.slow()
+        defer { bed.close() }
+        let node = bed[node: "n1"]
         let before = try node.serving()
         agent.signal(SIGUSR2)
         try eventually("the next one serves: \(agent.text)", within: 30) {
@@ -253,5 +265,41 @@ struct TakeoverTests {
         try eventually("it is repaired: \(agent.text)", within: 8) {
             try node.metric("malla_repairs_total{what=\"link\"}") == 1
         }
+    }
+    @Test func `a successor that dies is none: what it has left goes, and the older one goes on`()
+        throws
+    {
+        let (bed, agent) = try Self.slow()
+        defer { bed.close() }
+        let node = bed[node: "n1"]
+        let pins = try Command.shell("ls -d \(node.bpffs)/malla/v*").split(separator: "\n")[0]
+        func witness() throws -> String {
+            try Command.shell("bpftool -j prog show pinned \(pins)/programs/malla_from_pod")
+        }
+        let (child, own) = (try #require(node.child(of: agent)), try witness())
+
+        agent.signal(SIGUSR2)
+        try eventually("the next one has pinned its programs: \(agent.text)", within: 30) {
+            try witness().prefix { $0 != "," } != own.prefix { $0 != "," }
+        }
+        // As if it had begun with its rows: a set that no pod of the older one's names.
+        let set = "\(pins)/malla_set key hex ff ff 00 00"
+        try Command.shell("bpftool map update pinned \(set) value hex 00 00 00 00 00 00 00 00")
+        let next = try #require(node.child(of: agent))
+        try #require(next != child)
+        kill(next, SIGKILL)
+
+        try eventually("the older one's programs are back: \(agent.text)", within: 30) {
+            try node.metric("malla_repairs_total{what=\"program\"}") > 0
+        }
+        try eventually("what the other has left is gone: \(agent.text)", within: 10) {
+            try Command.shell("bpftool map lookup pinned \(set) 2>&1 || true").contains("Not found")
+        }
+        // Not far ones: nothing goes there in plain text, and there is no certificate.
+        for service in [SmallMesh.engineNear, SmallMesh.kernelNear] {
+            for url in service.urls { #expect(try bed["client"].curl(url).status == 200) }
+        }
+        #expect(try node.serving() != 0)
+        #expect(agent.exitStatus == nil, "\(agent.text)")
     }
 }

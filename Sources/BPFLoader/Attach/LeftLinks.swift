@@ -32,13 +32,7 @@ enum LeftLinks {
         let opened = bpf_prog_get_fd_by_id(program)
         guard opened >= 0 else { return false }
         let descriptor = Descriptor(adopting: opened)
-        var kernel = bpf_prog_info()
-        var bytes = UInt32(MemoryLayout<bpf_prog_info>.size)
-        // No pointers are passed in: the kernel fills numbers and the name only.
-        guard unsafe bpf_obj_get_info_by_fd(descriptor.number, &kernel, &bytes) == 0 else {
-            return false
-        }
-        var name = kernel.name
+        guard var name = programInfo(descriptor.number)?.name else { return false }
         // Sixteen bytes, of which the last is always zero.
         return unsafe withUnsafeBytes(of: &name) { unsafe $0.starts(with: Array("malla_".utf8)) }
     }

@@ -45,17 +45,16 @@ extension Datapath {
     static let frontsLooked = 32
 
     /// The program of another agent that is about to serve, or serves: it has pinned its own in
-    /// place of ours, and what it changes is not broken. `nil`: ours is pinned, or none.
-    public var successor: UInt32? {
-        let pinned = object.pinnedProgram(Self.witness, directory: pins.programs)
-        return pinned == object.statistics(ofProgram: Self.witness)?.id ? nil : pinned
+    /// place of ours, and what it changes is not broken.
+    public var hasSuccessor: Bool {
+        guard let pinned = object.pinnedProgram(Self.witness, directory: pins.programs) else {
+            return false
+        }
+        return pinned != object.statistics(ofProgram: Self.witness)?.id
     }
 
     /// Whether the other agent lives, and has not yet brought all into force.
     public var isSuccessorStarting: Bool { pins.isLocked }
-
-    /// The other agent has never come to serve: our programs are pinned again, for `verify`.
-    public func resume() { try? object.pinPrograms(directory: pins.programs) }
 
     /// Every agent has it.
     static let witness = "malla_from_pod"
@@ -86,7 +85,8 @@ extension Datapath {
             let subject = repair.attachment.isInterface ? subjects[index] : nil
             repairs.append(repair.repair(subject ?? repair.attachment.description))
         }
-        return repairs + pinning() + mendRows()
+        // One that has come meanwhile may have written rows by now.
+        return hasSuccessor ? repairs : repairs + pinning() + mendRows()
     }
 
     /// Some rows at each look, so that it takes no longer with ten thousand services.

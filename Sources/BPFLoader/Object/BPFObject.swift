@@ -177,13 +177,7 @@ internal import Glibc
         let opened = unsafe bpf_obj_get("\(directory)/\(name)")
         guard opened >= 0 else { return nil }
         let descriptor = Descriptor(adopting: opened)
-        var kernel = bpf_prog_info()
-        var bytes = UInt32(MemoryLayout<bpf_prog_info>.size)
-        // No pointers are passed in: the kernel fills numbers only.
-        guard unsafe bpf_obj_get_info_by_fd(descriptor.number, &kernel, &bytes) == 0 else {
-            return nil
-        }
-        return kernel.id
+        return programInfo(descriptor.number)?.id
     }
 
     /// Pins the programs that are not pinned there; how many were not.
@@ -253,11 +247,17 @@ internal import Glibc
 
     /// Id and run counters; zero counts unless the sysctl kernel.bpf_stats_enabled is on.
     func statistics(ofProgram name: String) -> (id: UInt32, runs: UInt64, nanoseconds: UInt64)? {
-        guard let descriptor = try? program(name) else { return nil }
-        var kernel = bpf_prog_info()
-        var bytes = UInt32(MemoryLayout<bpf_prog_info>.size)
-        // No pointers are passed in: the kernel fills numbers only.
-        guard unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes) == 0 else { return nil }
+        guard let descriptor = try? program(name), let kernel = programInfo(descriptor) else {
+            return nil
+        }
         return (kernel.id, kernel.run_cnt, kernel.run_time_ns)
     }
+}
+
+/// What the kernel says of a program, but for what it would write to pointers.
+func programInfo(_ descriptor: CInt) -> bpf_prog_info? {
+    var kernel = bpf_prog_info()
+    var bytes = UInt32(MemoryLayout<bpf_prog_info>.size)
+    // No pointers are passed in: the kernel fills numbers and the name only.
+    return unsafe bpf_obj_get_info_by_fd(descriptor, &kernel, &bytes) == 0 ? kernel : nil
 }

@@ -85,7 +85,7 @@ struct DatapathState {
     /// Whether the datapath is another agent's, who is about to take this one's place: what it has
     /// changed there stays.
     mutating func isYielded() -> Bool {
-        guard let datapath, datapath.successor != nil else {
+        guard let datapath, datapath.hasSuccessor else {
             succeeded = nil
             return false
         }
@@ -98,8 +98,13 @@ struct DatapathState {
         {
             return true
         }
-        datapath.resume()
-        succeeded = nil
+        do throws(BPFError) {
+            try datapath.resume()
+            succeeded = nil
+            isOwed = true
+        } catch {
+            failure = "the datapath of an agent that has died cannot be taken back: \(error)"
+        }
         return false
     }
 
@@ -110,8 +115,9 @@ struct DatapathState {
     ///   or because another agent was about to take over.
     mutating func apply(_ snapshot: Snapshot, isKept: Bool) -> Bool {
         let wasOwed = isOwed
-        isOwed = datapath != nil && isYielded()
-        guard let datapath, !isOwed else { return false }
+        let isYielded = isYielded()
+        isOwed = isYielded
+        guard let datapath, !isYielded else { return false }
         defer { hasRefused = !failure.isEmpty }
         do throws(BPFError) {
             problems = try datapath.apply(snapshot, isKept: isKept)
