@@ -70,9 +70,18 @@ final class ChildProcess {
         guard killAt == nil, hang == nil else { return nil }
         return switch box {
         case .some(let box):
-            heartbeat.look(box, of: pid, max: max, at: time, hasServed: hasServed)
+            heartbeat.look(
+                box, of: pid, max: max, at: time, hasServed: hasServed,
+                isHeard: Self.isHeard(STDERR_FILENO))
         case .none: nil
         }
+    }
+
+    /// Whether a write to the descriptor, which the child has, too, would not wait; poll(2).
+    static func isHeard(_ descriptor: Int32) -> Bool {
+        var place = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        // One place.
+        return unsafe poll(&place, 1, 0) != 0
     }
 
     /// It was told to end, and has less time now.

@@ -27,9 +27,11 @@ struct Heartbeat {
     /// - Parameters:
     ///   - max: milliseconds that a worker may be silent.
     ///   - hasServed: until then the agent's own thread may wait as long as it likes.
+    ///   - isHeard: somebody reads the log. The agent's own thread may wait for that as long as it
+    ///     takes: workers serve.
     mutating func look(
         _ page: borrowing BlackBoxPage, of process: Int32, max: Int64, at time: Int64,
-        hasServed: Bool
+        hasServed: Bool, isHeard: Bool
     ) -> Finding? {
         let elapsed = lookedAt.map { time - $0 } ?? 0
         lookedAt = time
@@ -48,6 +50,10 @@ struct Heartbeat {
         }
         // A child of a program that knows nothing of it shows none.
         guard hasServed, page.agentPulse > 0 else { return nil }
+        guard isHeard else {
+            agent = Silence(mayCompute: true)
+            return nil
+        }
         let silent = agent.look(page.agentPulse, after: elapsed) { Self.sight(process, process) }
         guard silent >= max + Self.agentMore else { return nil }
         return Finding(worker: nil, isStopped: false, milliseconds: silent)

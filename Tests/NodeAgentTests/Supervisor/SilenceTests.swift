@@ -1,5 +1,6 @@
 // When a thread is taken for one that hangs.
 
+import Glibc
 import Testing
 
 @testable import Supervisor
@@ -65,5 +66,18 @@ struct SilenceTests {
     @Test func `the kernel's letters`() {
         let states = "RSTtDZI".map { Silence.State($0) }
         #expect(states == [.runs, .waits, .isStopped, .isHeld, .isHeld, .isHeld, .isHeld])
+    }
+    @Test func `a log that nobody reads keeps who writes it, and is no silence`() throws {
+        var ends: [Int32] = [0, 0]
+        try #require(unsafe pipe(&ends) == 0)
+        try #require(fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0)
+        defer { for end in ends { close(end) } }
+        #expect(ChildProcess.isHeard(ends[1]))
+        let page = [UInt8](repeating: 10, count: 4_096)
+        while unsafe write(ends[1], page, page.count) > 0 {}
+        #expect(!ChildProcess.isHeard(ends[1]))
+        var room = page
+        #expect(unsafe read(ends[0], &room, room.count) == room.count)
+        #expect(ChildProcess.isHeard(ends[1]))
     }
 }
