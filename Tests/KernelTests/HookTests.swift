@@ -341,6 +341,8 @@ struct HookTests {
             address: malla_address(bytes: family.server), port_be: UInt16(8080).bigEndian,
             protocol: 6, pad: 0)
         try object.put("malla_endpoint", malla_endpoint_key(group: 1, slot: 0), endpoint)
+        try object.put(
+            "malla_peer", malla_address(bytes: family.server), UInt32(MALLA_PEER_POD))
         return object
     }
 

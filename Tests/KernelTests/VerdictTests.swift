@@ -54,10 +54,18 @@ struct VerdictTests {
             func count(_ verdict: malla_verdict) throws -> UInt64 {
                 try HookTests.count(object, MALLA_HOOK_FROM_ENGINE, verdict)
             }
+            for pod in [family.neighbour, family.nowhere] {
+                try object.put(
+                    "malla_peer", malla_address(bytes: pod), UInt32(MALLA_PEER_POD))
+            }
             #expect(try sends(family.neighbour) == redirect)
             #expect(try count(MALLA_VERDICT_FORWARDED) == 1)
             #expect(try sends(family.node) == redirect)
             #expect(try count(MALLA_VERDICT_AS_POD) == 1, "the node itself")
+            var world = family.neighbour
+            world[world.count - 1] += 1
+            #expect(try sends(world) == redirect)
+            #expect(try count(MALLA_VERDICT_AS_POD) == 2, "what is no pod")
             #expect(try sends(family.neighbour, 1400) == redirect)
             #expect(try count(MALLA_VERDICT_AS_POD_TOO_LONG) == 1)
             #expect(try sends(family.nowhere) == redirect)

@@ -79,6 +79,49 @@ struct DialTests {
         #expect(try mesh.node.metric("malla_requests_total") == before + 6)
     }
 
+    /// Nodes that masquerade their pods do so for what the engine dials, too; and the stack, which
+    /// drops what its connection tracking does not know, sees both directions.
+    @Test func `the world that knows only nodes is dialled as the node masquerades its pods`()
+        throws
+    {
+        let mesh = try SmallMesh.running { bed in
+            try bed.configure(
+                "there-52.yaml",
+                Self.service(52, v4: Topology.outsideV4, v6: Topology.outsideV6))
+        }
+        defer { mesh.close() }
+        let outside = try mesh.bed.startOutside("there", Self.python)
+        defer { outside.stop() }
+        let (node, client) = (mesh.node, mesh.client)
+        try eventually("the server outside listens: \(outside.text)") {
+            try client.curl("http://\(Topology.outsideV4):8085/", seconds: 2).status == 200
+        }
+        func expectClient(_ v4: String, _ v6: String) throws {
+            for (host, own) in [
+                ("10.96.0.52", v4), ("[fd00:96::52]", v6), ("\(Topology.outsideV4):8085", v4),
+                ("[\(Topology.outsideV6)]:8085", v6),
+            ] {
+                let answer = try client.curl("http://\(host)/", seconds: 4)
+                #expect(answer.status == 200, "\(host): \(answer.problem)\n\(mesh.logs)")
+                #expect(answer.headers["x-client"] == own, "\(host)")
+            }
+        }
+        let stranger = """
+            nft add table inet strict
+            nft add chain inet strict forward '{ type filter hook forward priority 0; }'
+            nft add rule inet strict forward ct state invalid counter drop
+            """
+        #expect(try node.run(["sh", "-ec", stranger]).status == 0)
+        try expectClient(client.v4, client.v6)
+
+        let masquerade = """
+            iptables -w -t nat -A POSTROUTING -s \(HostShape.pods4) ! -o lxc+ -j MASQUERADE
+            ip6tables -w -t nat -A POSTROUTING -s \(HostShape.pods6) ! -o lxc+ -j MASQUERADE
+            """
+        #expect(try node.run(["sh", "-ec", masquerade]).status == 0)
+        try expectClient(node.v4, node.v6)
+    }
+
     @Test func `pods whose IPv4 path is broken are dialled by IPv6, from the client's own address`()
         throws
     {

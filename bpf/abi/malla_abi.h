@@ -465,7 +465,7 @@ enum malla_flow_state {
 #define MALLA_FLOW_BARE 1024
 /* Dialled by the engine from the node's address, for somebody whom it has judged itself. */
 #define MALLA_FLOW_VOUCHED 2048
-/* Between a pod of this node and one of another: it does not need the stack. */
+/* Between a pod, or the engine, of this node and a pod of another: it does not need the stack. */
 #define MALLA_FLOW_ROUTED 4096
 /* From outside to a service, which its client goes on knowing instead of the pod. */
 #define MALLA_FLOW_SERVED 8192

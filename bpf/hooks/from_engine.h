@@ -4,10 +4,11 @@
  * engine's namespace, and so is the engine's by definition. What it dials is recorded by the tuple
  * that the answers will bear; what it answers bears what its client dialled. Then the packet goes
  *  - into a local pod, straight through its veth;
- *  - elsewhere by the node's routes, to the neighbour that they name, if the packet fits the MTU;
- *  - up the node's stack as if its client had sent it, where the routes refuse: the stack delivers
- *    to the node itself, or answers with the ICMP error that teaches the engine (to_pod gives it
- *    back).
+ *  - to a pod elsewhere, and back to whoever dialled a pod, by the node's routes, to the neighbour
+ *    that they name, if the packet fits the MTU;
+ *  - up the node's stack as if its client had sent it, where it leads to no pod, or the routes
+ *    refuse: the stack delivers to the node itself, masquerades what is for the world, or answers
+ *    with the ICMP error that teaches the engine (to_pod gives it back).
  *
  * What it dials from a port that somebody else holds is reset, and it dials again from another;
  * what policies deny is reset too, and the engine, which knows them, tells the client.
@@ -32,6 +33,8 @@ struct ends {
 	__u32 target;
 	struct malla_end
 	    dialled; /* by the client that this answers, if not the pod's own address */
+	__u32
+	    is_stacks; /* the engine dials what is no pod: the node's stack sees both directions */
 };
 
 /*
@@ -89,6 +92,7 @@ static __always_inline enum malla_verdict
 from_engine_enter(struct sight *sight, struct packet *packet, const struct ends *ends)
 {
 	int place;
+	enum malla_verdict verdict;
 	int is_dialled = from_engine_dials(packet, ends);
 	int is_tunnel = is_dialled && from_engine_tunnels(packet, ends);
 	struct malla_flow *flow;
@@ -98,8 +102,11 @@ from_engine_enter(struct sight *sight, struct packet *packet, const struct ends 
 		return MALLA_VERDICT_PASS;
 	if (is_dialled && !is_tunnel) {
 		place = ends->target ? INBOUND_NOT : inbound_far(packet);
-		return place < INBOUND_NOT ? (enum malla_verdict)place
-					   : judge_open(sight, packet, MALLA_FLOW_DIALLED, 0, 0);
+		verdict = place < INBOUND_NOT ? (enum malla_verdict)place
+					      : judge_open(sight, packet, MALLA_FLOW_DIALLED, 0, 0);
+		if (judge_allows(verdict) && sight->flow && peer_is_pod(&packet->flow.target))
+			sight->flow->flags |= MALLA_FLOW_ROUTED;
+		return verdict;
 	}
 	pod = pod_find(ends->target ? &packet->flow.target : &packet->flow.source);
 	flow = flow_blank(is_tunnel ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED);
@@ -107,7 +114,8 @@ from_engine_enter(struct sight *sight, struct packet *packet, const struct ends 
 		return MALLA_VERDICT_FAILED;
 	flow->interfaces[is_tunnel ? 1 : 0] = ends->target;
 	flow->interfaces[is_tunnel ? 0 : 1] = ends->source;
-	flow->flags = is_tunnel ? MALLA_FLOW_TUNNEL : from_engine_answers(packet, ends);
+	flow->flags =
+	    is_tunnel ? MALLA_FLOW_TUNNEL | MALLA_FLOW_ROUTED : from_engine_answers(packet, ends);
 	flow->owner = pod ? pod->endpoint : 0;
 	if (!flow_open(sight, packet, flow, !is_tunnel))
 		return MALLA_VERDICT_FLOW_REFUSED;
@@ -169,6 +177,7 @@ static __always_inline enum malla_verdict from_engine_record(struct packet *pack
 		/* Its hook counts it by another name, here and where the engine received it. */
 		if (verdict == MALLA_VERDICT_AUDITED)
 			count_verdict(MALLA_HOOK_FROM_ENGINE, verdict);
+		ends->is_stacks = sight.flow && flow_is_stacks(sight.flow);
 		return judge_allows(verdict) ? MALLA_VERDICT_PASS : verdict;
 	}
 	verdict = judge_known(&sight, packet);
@@ -184,6 +193,7 @@ static __always_inline enum malla_verdict from_engine_record(struct packet *pack
 	flow_follow(packet, &sight);
 	if (sight.flow->kind == MALLA_FLOW_CAPTURED)
 		ends->dialled = sight.flow->other;
+	ends->is_stacks = flow_is_stacks(sight.flow);
 	return MALLA_VERDICT_PASS;
 }
 
@@ -238,6 +248,8 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	onward->interface = ends.source;
 	/* The answer to a client outside who dialled the node: behind from_pod it is translated. */
 	if (!packet_from_engine_port(packet) && nat_find(&packet->flow, MALLA_NAT_OUT_OF_POD))
+		return MALLA_VERDICT_AS_POD;
+	if (ends.is_stacks)
 		return MALLA_VERDICT_AS_POD;
 	answer = way_route(skb, packet, &packet->flow, &onward->route);
 	if (!answer && way_age(skb, packet))

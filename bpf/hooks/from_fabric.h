@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * from_fabric.h - tc ingress at the node's uplinks: a packet comes from another node or the world.
- * Answers to what the engine dialled, and ICMP errors about it, go into the engine's namespace
- * before the node's stack sees them; so do new connections to pods that need the engine. What pods
- * of other nodes open towards pods of this one is judged here, and goes straight into the pod.
- * There are two programs, because a device without a link-layer header (TUN, WireGuard, ipip)
+ * Answers to what the engine dialled in pods, and ICMP errors about it, go into the engine's
+ * namespace before the node's stack sees them; so do new connections to pods that need the engine.
+ * What pods of other nodes open towards pods of this one is judged here, and goes straight into the
+ * pod. There are two programs, because a device without a link-layer header (TUN, WireGuard, ipip)
  * begins with the IP header. A frame of a VLAN is for the device of that VLAN, where it is met;
  * one for another host's link-layer address is nobody's here.
  *
@@ -118,6 +118,9 @@ static __always_inline enum malla_verdict from_fabric_judge(struct __sk_buff *sk
 			   ? from_fabric_follow(skb, packet, &sight, target)
 			   : MALLA_VERDICT_PASS;
 	}
+	/* It comes to the engine behind the stack, at the pod's interface. */
+	if (flow_is_stacks(sight.flow))
+		return MALLA_VERDICT_PASS;
 	if (packet->is_icmp) {
 		verdict = (enum malla_verdict)related(skb, packet, 0);
 		return verdict == MALLA_VERDICT_RELATED ? capture_packet(packet) : verdict;

@@ -176,6 +176,13 @@ static __always_inline int flow_is_engines(const struct malla_flow *flow, int is
 	return flow->kind == (is_back ? MALLA_FLOW_DIALLED : MALLA_FLOW_CAPTURED);
 }
 
+/* The engine dialled what is no pod: both directions go by the node's stack, which may translate.
+ */
+static __always_inline int flow_is_stacks(const struct malla_flow *flow)
+{
+	return flow->kind == MALLA_FLOW_DIALLED && !(flow->flags & MALLA_FLOW_ROUTED);
+}
+
 /* A packet in this direction is shown to its receiver with the service's address as its source. */
 static __always_inline int flow_is_shown(const struct sight *sight)
 {
