@@ -114,6 +114,72 @@ struct BodyTests {
         }
     }
 
+    /// A request's chunks: sizes in letters of both cases and with zeros before them, extensions,
+    /// and trailers.
+    private static let chunks: [UInt8] = {
+        var bytes: [UInt8] = []
+        var start = 0
+        for (number, size) in [1, 15, 26, 4095, 65_536, 300_001, 1 << 20].enumerated() {
+            let digits = String(size, radix: 16, uppercase: number % 2 == 0)
+            let isLong = number % 3 == 0
+            bytes += (isLong ? "00\(digits);part=\(number);q=\"a;b\"\r\n" : "\(digits)\r\n").utf8
+            bytes += pattern[start..<start + size]
+            bytes += "\r\n".utf8
+            start += size
+        }
+        return bytes + "0\r\nSum: 42\r\nX-Signed: a b\r\n\r\n".utf8
+    }()
+
+    /// - Parameter piece: how much the client sends at once; 0: head and chunks together.
+    @Test(arguments: [0, 61, 50_021])
+    func `a request in chunks is at the origin what it was, with its trailers, and so is the next`(
+        piece: Int
+    ) throws {
+        let origin = Origin { connection, _ in
+            for _ in 0..<2 {
+                var bytes: [UInt8] = []
+                while bytes.count < Self.chunks.count + (Loopback.headEnd(bytes) ?? 1 << 30) {
+                    let more = Loopback.receive(connection)
+                    if more.isEmpty { return }
+                    bytes += more
+                }
+                let end = Loopback.headEnd(bytes) ?? 0
+                let isSame = bytes[end...].elementsEqual(Self.chunks)
+                let body =
+                    (isSame ? "same " : "other ") + String(decoding: bytes[..<end], as: UTF8.self)
+                Loopback.send(
+                    connection,
+                    "HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)")
+            }
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: Sum, X-Signed\r\n"
+            + "TE: trailers\r\nConnection: TE\r\n\r\n"
+
+        for _ in 0..<2 {
+            if piece == 0 {
+                Loopback.send(client, Array(head.utf8) + Self.chunks)
+            } else {
+                Loopback.send(client, head)
+                for start in stride(from: 0, to: Self.chunks.count, by: piece) {
+                    let end = min(start + piece, Self.chunks.count)
+                    Loopback.send(client, Array(Self.chunks[start..<end]))
+                }
+            }
+            let answer = Loopback.message(client)
+            #expect(answer.contains("\r\n\r\nsame POST / HTTP/1.1\r\n"), "\(answer)")
+            #expect(answer.components(of: "\r\nTransfer-Encoding: chunked\r\n").count == 2)
+            #expect(answer.components(of: "Content-Length").count == 2, "the answer's own")
+            #expect(answer.contains("\r\nTrailer: Sum, X-Signed\r\n"))
+            #expect(answer.contains("\r\nTE: trailers\r\nConnection: TE\r\n"))
+        }
+        #expect(gateway.engine.tallies[0].value(.dials) == 1)
+    }
+
     @Test(arguments: [
         "HTTP/1.0 200 OK\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400000\r\n",
