@@ -57,6 +57,39 @@ struct UpstreamTests {
         #expect(TimeoutTests.counts(gateway, "malla_upstream_dials_total 2"))
     }
 
+    /// RFC 9112 section 9.3.
+    @Test(arguments: [
+        ("Connection: keep-alive\r\n", true), ("Connection: x, Keep-Alive\r\n", true),
+        ("", false), ("Keep-Alive: timeout=60\r\n", false), ("Connection: close\r\n", false),
+        ("Connection: keep-alive, close\r\n", false),
+    ])
+    func `one of a server of HTTP/1.0 is used again where that says so`(
+        fields: String, isKept: Bool
+    ) throws {
+        let origin = Origin { connection, number in
+            while !Loopback.message(connection).isEmpty {
+                let body = "connection \(number)"
+                Loopback.send(
+                    connection,
+                    "HTTP/1.0 200 OK\r\n\(fields)Content-Length: \(body.utf8.count)\r\n\r\n\(body)")
+            }
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+
+        for number in 0..<3 {
+            Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            let answer = Loopback.message(client)
+            #expect(answer.hasSuffix("connection \(isKept ? 0 : number)"), "\(answer)")
+        }
+
+        #expect(TimeoutTests.counts(gateway, "malla_upstream_dials_total \(isKept ? 1 : 3)"))
+        let idle = "malla_upstream_connections{state=\"idle\"} \(isKept ? 1 : 0)"
+        #expect(TimeoutTests.counts(gateway, idle))
+    }
+
     /// A download over a connection that was dialled before the uplink's MTU shrank stood still.
     @Test func `none that was open takes a request after the word to dial anew`() throws {
         let origin = Origin { connection, number in

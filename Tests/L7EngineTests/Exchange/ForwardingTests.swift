@@ -148,6 +148,36 @@ struct ForwardingTests {
         #expect(answer.contains("Via: 1.0 malla\r\n"))
     }
 
+    @Test(arguments: ["HTTP/1.1 200 OK\r\n", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n"])
+    func `a client of HTTP/1.0 keeps its connection for as long as it asks for that`(
+        head: String
+    ) throws {
+        let origin = Origin { connection, _ in
+            while true {
+                let request = Loopback.message(connection)
+                if request.isEmpty { return }
+                Loopback.send(connection, "\(head)Content-Length: 6\r\n\r\n\(request.prefix(6))")
+            }
+        }
+        let gateway = try gateway(origin)
+        defer { gateway.stop() }
+        let client = Loopback.connect(gateway.port)
+        defer { close(client) }
+
+        for number in 1...4 {
+            let wish = number < 4 ? "Connection: Keep-Alive\r\n" : ""
+            Loopback.send(client, "GET /\(number) HTTP/1.0\r\nHost: a\r\n\(wish)\r\n")
+            let answer = Loopback.message(client)
+            #expect(answer.hasPrefix("HTTP/1.1 200 OK\r\n"), "\(answer)")
+            #expect(answer.hasSuffix("\r\n\r\nGET /\(number)"), "\(answer)")
+            let option = number < 4 ? "keep-alive" : "close"
+            #expect(answer.contains("\r\nConnection: \(option)\r\n"), "\(answer)")
+            #expect(answer.components(of: "Connection:").count == 2, "\(answer)")
+        }
+        #expect(Loopback.ending(client) == 0)
+        #expect(TimeoutTests.counts(gateway, "malla_upstream_dials_total 1"))
+    }
+
     @Test func `a client of HTTP/1.0 gets what the chunks hold, not the chunks`() throws {
         let origin = Origin { connection, _ in
             _ = Loopback.message(connection)
