@@ -12,17 +12,19 @@ struct CapturedPort {
 
     /// - Parameter application: `.http` is captured as declared, another because an HTTPRoute names
     ///   the port; `.tcp` without a route was captured before.
+    /// - Parameter isOnAll: the service has an address of IPv6, too.
     init(
         origin: UInt16?, application: ApplicationProtocol = .http, isRouted: Bool = false,
-        limits: Limits = Limits(), workloads: [Workload] = []
+        limits: Limits = Limits(), workloads: [Workload] = [], isOnAll: Bool = false
     ) throws {
-        (descriptor, port) = Loopback.listen()
+        (descriptor, port) = isOnAll ? Loopback.listenOnAll() : Loopback.listen()
         engine = try Engine(
             EngineOptions(workers: 1, capturedListeners: [descriptor]), limits: limits)
         try engine.start()
         let endpoints = origin.map { [Endpoint(address: SocketAddress(.loopbackV4, $0))] } ?? []
         var service = Service(
-            name: ObjectName("shop", "catalog"), addresses: [.loopbackV4],
+            name: ObjectName("shop", "catalog"),
+            addresses: isOnAll ? [.loopbackV4, IPAddress(high: 0, low: 1)] : [.loopbackV4],
             ports: [
                 ServicePort(name: "p", port: port, application: .http, endpoints: endpoints)
             ])

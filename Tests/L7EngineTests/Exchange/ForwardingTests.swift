@@ -64,6 +64,30 @@ struct ForwardingTests {
         #expect(answer.contains("Via: 1.0 old\r\n") && answer.contains("Via: 1.1 malla\r\n"))
     }
 
+    /// host that is dialled, the client in X-Forwarded-For, and as a node of RFC 7239 section 6
+    static let clients = [
+        ("[::1]", "::1", "\"[::1]\""), ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+    ]
+
+    @Test(arguments: clients)
+    func `a client of IPv6 has brackets and quotes in Forwarded, and none elsewhere`(
+        host: String, address: String, node: String
+    ) throws {
+        let origin = Origin.echo()
+        let captured = try CapturedPort(origin: origin.port, isOnAll: true)
+        defer { captured.stop() }
+        let old = "for=\"[2001:db8::7]:80\";proto=https"
+
+        let answer = Program.run([
+            "curl", "-sS", "--max-time", "10", "-H", "X-Forwarded-For: 2001:db8::7", "-H",
+            "Forwarded: " + old, "http://\(host):\(captured.port)/",
+        ]).output
+
+        #expect(answer.contains("\r\nX-Forwarded-For: 2001:db8::7, \(address)\r\n"), "\(answer)")
+        #expect(answer.contains("\r\nForwarded: \(old), for=\(node)\r\n"), "\(answer)")
+        #expect(answer.contains("\r\nHost: \(host):\(captured.port)\r\n"), "\(answer)")
+    }
+
     @Test func `whom mutual TLS has proved is our word, and nobody else's`() throws {
         let origin = Origin.echo()
         let gateway = try gateway(origin)

@@ -35,6 +35,23 @@ struct TerminationTests {
         #expect(gateway.handshakes(.downstream, .none) == 1)
     }
 
+    @Test func `the origin hears that its client came by TLS, whatever the client says`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try Self.simple(authority, origin)
+        defer { gateway.stop() }
+        let claims = ["X-Forwarded-Proto: http", "Forwarded: for=6.6.6.6;proto=http"]
+
+        for options in [[], claims.flatMap { ["-H", $0] }] {
+            let answer = gateway.curl("a.example", authority, options)
+            #expect(answer.contains("\r\nX-Forwarded-Proto: https\r\n"), "\(answer)")
+            #expect(answer.contains("\r\nX-Forwarded-Host: a.example:\(gateway.port)\r\n"))
+            #expect(answer.components(of: "X-Forwarded-Proto:").count == 2, "\(answer)")
+            #expect(!answer.contains("6.6.6.6") && !answer.contains("proto="), "\(answer)")
+        }
+    }
+
     @Test func `one connection serves many requests, and bodies of a megabyte both ways`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
