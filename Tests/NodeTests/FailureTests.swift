@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import TestSupport
 import Testing
@@ -118,6 +119,85 @@ struct FailureTests {
         #expect(mesh.agents[1].wait(seconds: 15) == 0, "\(mesh.logs)")
         #expect(mesh.agents[1].text.contains("draining"))
         #expect(unsafe access(mesh.bed[node: "n2"].socket, F_OK) != 0, "its socket is removed")
+    }
+
+    /// Answers `/now` at once; of others it says who asks, and `/half` gets half of its answer. The
+    /// rest comes once there is a file of the name that is its argument.
+    private static let slow = """
+        import os, socket, sys, threading, time
+        body = "".join("%d\\n" % n for n in range(100000)).encode()
+        head = b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body)
+        def serve(c):
+            text = b""
+            while b"\\r\\n\\r\\n" not in text:
+                more = c.recv(4096)
+                if not more: return
+                text += more
+            path, sent = text.split()[1].decode(), 0
+            if path == "/half":
+                c.sendall(head + body[:300000])
+                sent = 300000
+            if path != "/now":
+                print("asked", flush=True)
+                while not os.path.exists(sys.argv[1]): time.sleep(0.02)
+            c.sendall(body[sent:] if sent else head + body)
+            c.close()
+        s = socket.create_server(("", 9090), family=socket.AF_INET6, dualstack_ipv6=True)
+        print("up", flush=True)
+        while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+        """
+
+    @Test func `SIGTERM: what was asked before is answered whole, and then the agent ends with 0`()
+        throws
+    {
+        let service = TestService("slow", 8, "http", to: ["near"], targetPort: 9090)
+        let mesh = try SmallMesh.running { bed in
+            try bed.describe(SmallMesh.services + [service])
+            try bed.configure("gateway.yaml", RouteTests.gateway)
+            try bed.route(
+                "front", parent: "{name: front}", rules: "- backendRefs: [{name: slow, port: 80}]")
+        }
+        defer { mesh.close() }
+        let (bed, go) = (mesh.bed, mesh.bed.directory + "/go")
+        let server = try bed["near"].start("slow", ["/usr/bin/python3", "-c", Self.slow, go])
+        try eventually("the server listens: \(server.text)") { server.text.contains("up") }
+        let gateway = "http://\(mesh.node.v4)"
+        try eventually("it is reached as a service and by the Gateway\n\(mesh.logs)") {
+            try mesh.client.curl(service.urls[0] + "/now").status == 200
+                && bed.outside(["curl", "-sSf", "-m", "2", gateway + "/now"]).isSuccess
+        }
+
+        var calls: [(process: TestProcess, file: String)] = []
+        for path in ["/quiet", "/half"] {
+            for (number, url) in (service.urls + [gateway]).enumerated() {
+                let file = "\(bed.directory)/body-\(calls.count)"
+                let words = ["curl", "-sS", "-m", "60", "-o", file, "-w", "%{http_code}"]
+                let label = "call-\(calls.count)"
+                let process =
+                    number < 2
+                    ? try mesh.client.start(label, words + [url + path])
+                    : try bed.startOutside(label, words + [url + path])
+                calls.append((process, file))
+            }
+        }
+        try eventually("all have asked, some have half of it: \(server.text)") {
+            server.text.components(separatedBy: "asked").count == calls.count + 1
+                && calls.suffix(3).allSatisfy { !Command.text($0.file).isEmpty }
+        }
+
+        let agent = mesh.agents[0]
+        agent.signal(SIGTERM)
+        try eventually("it drains\n\(mesh.logs)") { agent.text.contains("draining") }
+        #expect(agent.exitStatus == nil && calls.allSatisfy { $0.process.exitStatus == nil })
+        try Command.shell("touch \(go)")
+
+        let body = (0..<100_000).map { "\($0)\n" }.joined()
+        for call in calls {
+            #expect(call.process.wait(seconds: 20) == 0, "\(call.process.text)\n\(mesh.logs)")
+            #expect(call.process.text == "200")
+            #expect(Command.text(call.file) == body)
+        }
+        #expect(agent.wait(seconds: 20) == 0, "\(mesh.logs)")
     }
 
     @Test func `a change that is refused is told where the route and the status are shown`() throws
