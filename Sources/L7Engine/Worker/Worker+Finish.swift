@@ -156,6 +156,8 @@ extension Worker {
             writer.append(":")
             writer.append(decimal: Int(port))
         }
+        // The URI of `*` has no path (RFC 9112 section 3.3).
+        if isAboutServer(bytes) { head.path = ByteRange(head.path.upper, head.path.upper) }
         writePath(bytes, redirect.path, match, table)
         if head.hasQuery {
             writer.append("?")

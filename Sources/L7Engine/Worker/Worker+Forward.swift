@@ -53,6 +53,9 @@ extension Worker {
         writer.append(" ")
         if head.isConnect {
             writer.append(bytes, head.authority)
+        } else if isAboutServer(bytes) {
+            // No path: there is nothing to rewrite.
+            writer.append("*")
         } else {
             writePath(bytes, rule.rewritePath, match, table)
         }
@@ -82,6 +85,12 @@ extension Worker {
         let own = OwnFields(table, rule.requestEdits, backend.requestEdits)
         writeOrigin(link, bytes, own)
         writer.append("\r\n")
+    }
+
+    /// The target is `*`, of OPTIONS (RFC 9112 section 3.2.4): every path begins with a slash.
+    @inline(__always)
+    func isAboutServer(_ bytes: Bytes) -> Bool {
+        head.path.count == 1 && bytes[head.path.lower] == UInt8(ascii: "*")
     }
 
     func writePath(
