@@ -82,6 +82,15 @@ static enum tls_failure reason(const SSL *session, unsigned long error)
 	}
 }
 
+/* What verifying a certificate has put into the queue (of a bad signature: ASN.1's) stands before
+ * the handshake's own word. */
+static unsigned long first_error(void)
+{
+	unsigned long error = ERR_peek_error();
+
+	return ERR_GET_LIB(error) == ERR_LIB_SSL ? error : ERR_peek_last_error();
+}
+
 /* What a call that did not succeed means: 0 to come again, -1 at the end (`failure` says whether it
  * was an orderly one); empties the error queue. */
 static int outcome(struct tls_session *session, int code)
@@ -100,7 +109,7 @@ static int outcome(struct tls_session *session, int code)
 	default:
 		session->failure = session->is_changed
 				       ? TLS_FAILURE_OTHER
-				       : (uint8_t)reason(session->ssl, ERR_peek_error());
+				       : (uint8_t)reason(session->ssl, first_error());
 		break;
 	}
 	ERR_clear_error();

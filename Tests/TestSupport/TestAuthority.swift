@@ -25,7 +25,10 @@ public struct TestAuthority {
     public var file: String { directory.appendingPathComponent("ca.crt").path }
     public var bundle: [UInt8] { bytes("ca.crt") }
 
-    public init(_ name: String = "test-ca") throws {
+    /// What it is called where a test does not care.
+    public static let standardName = "test-ca"
+
+    public init(_ name: String = standardName) throws {
         directory = FileManager.default.temporaryDirectory
             .appendingPathComponent("malla-ca-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

@@ -12,17 +12,19 @@ struct InteropTests {
         var testDescription: String
         var id: String? = TunnelMesh.clientID
         var isExpired = false
-        var isForeign = false
+        /// The name of the authority that has signed it, if that is not the mesh's own.
+        var issuer: String?
         var words: [String] = []
         var result: TLSFailure
-        /// The account that the client's address belongs to.
-        var account = "web"
     }
 
     static let refusals = [
         Refusal(
-            testDescription: "an authority that is not the trust domain's", isForeign: true,
+            testDescription: "an authority that is not the trust domain's", issuer: "elsewhere",
             result: .untrusted),
+        Refusal(
+            testDescription: "another authority with the name of the trust domain's",
+            issuer: TestAuthority.standardName, result: .untrusted),
         Refusal(testDescription: "an expired certificate", isExpired: true, result: .expired),
         Refusal(testDescription: "no certificate", id: nil, result: .noCertificate),
         Refusal(testDescription: "TLS 1.2", words: ["--tls12"], result: .version),
@@ -42,9 +44,9 @@ struct InteropTests {
     {
         let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
         defer { mesh.stop() }
-        let foreign = try TestAuthority("elsewhere")
-        defer { foreign.remove() }
-        let issuer = row.isForeign ? foreign : mesh.authority
+        let foreign = try row.issuer.map { try TestAuthority($0) }
+        defer { foreign?.remove() }
+        let issuer = foreign ?? mesh.authority
         let pair = try row.id.map { try issuer.issue("URI:\($0)", isExpired: row.isExpired) }
         let said = try PythonPeer.client(
             mesh, pair, ["--authority", mesh.authorityName] + row.words)
