@@ -62,6 +62,56 @@ struct InteropTests {
                 == true)
     }
 
+    static let badServers = [
+        Refusal(
+            testDescription: "an authority that is not the trust domain's", issuer: "elsewhere",
+            result: .untrusted),
+        Refusal(
+            testDescription: "another authority with the name of the trust domain's",
+            issuer: TestAuthority.standardName, result: .untrusted),
+        Refusal(testDescription: "an expired certificate", isExpired: true, result: .expired),
+        Refusal(testDescription: "TLS 1.2 only", words: ["--tls12"], result: .version),
+    ]
+
+    @Test(arguments: badServers)
+    func `a server is refused and is sent nothing, and the client's node says why`(_ row: Refusal)
+        throws
+    {
+        var options = TunnelMesh.Options()
+        options.hasServer = false
+        let reached = Results()
+        let mesh = try TunnelMesh(options) { connection, number in
+            reached.add(true)
+            TunnelServingTests.answer(connection, number)
+        }
+        defer { mesh.stop() }
+        let foreign = try row.issuer.map { try TestAuthority($0) }
+        defer { foreign?.remove() }
+        let peer = try PythonPeer(
+            mesh, id: TunnelMesh.serverID, issuer: foreign, isExpired: row.isExpired, row.words)
+        defer { peer.stop() }
+        let answer = mesh.get()
+        #expect(answer.hasPrefix("HTTP/1.1 503 "), "\(answer)")
+        for line in [
+            "malla_tls_handshakes_total{side=\"upstream\",result=\"\(row.result.label)\"} 3",
+            "malla_tls_handshakes_total{side=\"upstream\",result=\"ok\"} 0",
+            "malla_tunnels_ended_total{side=\"upstream\",reason=\"handshake\"} 3",
+            "malla_tunnels_opened_total{side=\"upstream\"} 0",
+            "malla_requests_failed_total{reason=\"upstream_tls\"} 1",
+        ] {
+            #expect(TunnelMesh.counts(mesh.client, line), "\(line)")
+        }
+        let log = mesh.client.takeAccessLog()
+        #expect(log.contains { $0.contains("\"reason\":\"upstream_tls\"") }, "\(log)")
+        // It listens, and has seen a failed handshake for each try: no CONNECT, no fall back.
+        let said = peer.said(4)
+        #expect(said.count == 4, "\(said)")
+        for line in said.dropFirst() {
+            #expect(line.contains("\"handshake\"") && !line.contains("\"ok\""), "\(said)")
+        }
+        #expect(reached.count == 0)
+    }
+
     struct Request: CustomTestStringConvertible, Sendable {
         var testDescription: String
         var status: Int

@@ -168,10 +168,13 @@ final class PythonPeer {
         .deletingLastPathComponent().path
 
     /// A server that runs until `stop`.
+    ///
+    /// - Parameter issuer: who has signed its certificate; `nil`: the mesh's own authority.
     init(
-        _ mesh: TunnelMesh, id: String, at address: String? = nil, _ words: [String] = []
+        _ mesh: TunnelMesh, id: String, issuer: TestAuthority? = nil, isExpired: Bool = false,
+        at address: String? = nil, _ words: [String] = []
     ) throws {
-        let pair = try mesh.authority.issue("URI:\(id)")
+        let pair = try (issuer ?? mesh.authority).issue("URI:\(id)", isExpired: isExpired)
         let files = try mesh.authority.write(pair, UUID().uuidString)
         process.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
         process.arguments =
