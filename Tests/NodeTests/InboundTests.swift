@@ -13,14 +13,14 @@ struct InboundTests {
     }
 
     /// `near` needs the engine; `open` is a node port that leads to it.
-    private static func mesh() throws -> SmallMesh.Running {
-        try SmallMesh.running { bed in
-            let plain = "malla.io/interface: lxc-near"
-            let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
-            try bed.configure(
-                "bed.yaml", text.replacing(plain, with: plain + ", malla.io/inbound: l7"))
-            try bed.configure("open.yaml", OpenMesh.service("open", pods: ["near"], at: 90))
-        }
+    private static func mesh() throws -> SmallMesh.Running { try SmallMesh.running(capture) }
+
+    private static func capture(_ bed: Testbed) throws {
+        let plain = "malla.io/interface: lxc-near"
+        let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
+        try bed.configure(
+            "bed.yaml", text.replacing(plain, with: plain + ", malla.io/inbound: l7"))
+        try bed.configure("open.yaml", OpenMesh.service("open", pods: ["near"], at: 90))
     }
 
     private static func clients(_ mesh: SmallMesh.Running) -> [Client] {
@@ -116,6 +116,50 @@ struct InboundTests {
         try eventually("the port is in force") { try passes(clients[1], urls[0]) }
         for client in clients {
             for url in urls { #expect(try passes(client, url), "\(client.name) to \(url)") }
+        }
+    }
+
+    @Test func `who a request says it is from is taken out, whoever sends it, and counted`() throws
+    {
+        let bed = try Testbed("n1: client, near")
+        defer { bed.close() }
+        let (client, near, node) = (bed["client"], bed["near"], bed[node: "n1"])
+        _ = try near.serve(
+            locations: "location /who { return 200 \"<$http_x_forwarded_client_cert>\"; }")
+        try bed.describe([SmallMesh.engineNear])
+        try Self.capture(bed)
+        let log = bed.directory + "/access.log"
+        let agent = try node.startAgent(more: ["--access-log", log])
+        let claim = "By=me;URI=spiffe://cluster.local/ns/\(Testbed.space)/sa/client"
+        let forged = "x-forwarded-client-cert: \(claim)"
+        // As the pod sees what nobody takes out.
+        let own = try near.curl("-H", forged, "http://127.0.0.1:8080/who")
+        #expect(own.body == "<\(claim)>", "\(own)")
+
+        var asked = 0.0
+        for host in [
+            "\(near.v4):8080", "[\(near.v6)]:8080", "\(node.v4):30169", "[\(node.v6)]:30169",
+        ] {
+            let url = "http://\(host)/who"
+            for answer in [
+                Curl.response(try bed.outside(OpenMesh.ask + ["-H", forged, url])),
+                try client.curl("-H", forged, url, seconds: 4),
+            ] {
+                asked += 1
+                #expect(answer.status == 200, "\(url): \(answer)\n\(agent.text.suffix(2000))")
+                #expect(answer.body == "<>", "\(url): \(answer)")
+            }
+        }
+        try eventually("each is counted") {
+            try node.metric("malla_requests_forged_client_cert_total") == asked
+        }
+        for source in ["\(Topology.outsideV4):", "[\(Topology.outsideV6)]:"] {
+            try eventually("the access log names \(source) \(Command.text(log))") {
+                Command.text(log).split(separator: "\n").contains {
+                    $0.contains("\"source\":\"\(source)")
+                        && $0.contains("\"forged_client_cert\":true")
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import MeshModel
+import Synchronization
 import TestSupport
 import Testing
 
@@ -236,6 +237,50 @@ struct InteropTests {
         #expect(!said.contains("\"bytes\": 0"), "\(said)")
         #expect(
             TunnelMesh.counts(mesh.server, "malla_requests_total 1"), "read as HTTP: \(said)")
+    }
+
+    /// A pod of the mesh, as a ztunnel dials for it, and a host outside.
+    static let callers = [
+        (TunnelMesh.clientID, "127.0.0.1"), ("spiffe://cluster.local/ns/shop/sa/edge", "127.0.0.3"),
+    ]
+
+    @Test(arguments: callers)
+    func `who a request in a tunnel says it is from gives way to who has dialled, and is counted`(
+        _ id: String, _ source: String
+    ) throws {
+        let heard = Mutex("")
+        let mesh = try TunnelMesh(TunnelMesh.Options()) { connection, _ in
+            let request = Loopback.message(connection)
+            heard.withLock { $0 += request }
+            Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        }
+        defer { mesh.stop() }
+        let forged = "URI=spiffe://cluster.local/ns/shop/sa/forged"
+        let fields =
+            "x-forwarded-client-cert: By=me;\(forged)\r\nX-Forwarded-Client-Cert: \(forged)\r\n"
+        let said = try PythonPeer.client(
+            mesh, try mesh.authority.issue("URI:\(id)"),
+            [
+                "--authority", mesh.authorityName, "--source", source, "--eager",
+                "GET / HTTP/1.1\r\nHost: a\r\n\(fields)Connection: close\r\n\r\n",
+            ])
+        #expect(said.contains("\"status\": 200,"), "\(said)")
+        let request = heard.withLock { $0 }
+        let told = request.split(separator: "\r\n").filter {
+            $0.lowercased().hasPrefix("x-forwarded-client-cert")
+        }
+        #expect(
+            told == ["X-Forwarded-Client-Cert: By=\(TunnelMesh.serverID);URI=\(id)"], "\(request)")
+        #expect(!request.contains("forged"), "\(request)")
+        #expect(TunnelMesh.counts(mesh.server, "malla_requests_forged_client_cert_total 1"))
+        var log: [String] = []
+        let isLogged = Loopback.eventually {
+            log += mesh.server?.takeAccessLog() ?? []
+            return log.contains {
+                $0.contains("\"source\":\"\(source):") && $0.contains("\"forged_client_cert\":true")
+            }
+        }
+        #expect(isLogged, "\(log)")
     }
 
     @Test func `a server is told who asks, and for what`() throws {
