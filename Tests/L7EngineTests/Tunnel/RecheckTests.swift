@@ -249,6 +249,31 @@ struct RecheckTests {
         }
     }
 
+    @Test(arguments: ["connections_opened", "connections_closed", "sent_bytes", "received_bytes"])
+    func `Istio's labels of TCP say who both ends are`(_ what: String) throws {
+        let (mesh, client) = try Self.opened()
+        defer { mesh.stop() }
+        close(client)
+        for (engine, reporter) in [(mesh.client, "source"), (mesh.server, "destination")] {
+            var lines: [Substring] = []
+            // One connection; one byte each way.
+            let isCounted = Loopback.eventually {
+                lines = (engine?.exposition() ?? "").split(separator: "\n").filter {
+                    $0.hasPrefix("istio_tcp_\(what)_total{")
+                }
+                return lines.contains { $0.hasSuffix(" 1") }
+            }
+            #expect(isCounted, "\(reporter): \(lines)")
+            for label in [
+                "reporter=\"\(reporter)\"", "source_principal=\"\(TunnelMesh.clientID)\"",
+                "destination_principal=\"\(TunnelMesh.serverID)\"",
+                "connection_security_policy=\"mutual_tls\"",
+            ] {
+                #expect(lines.allSatisfy { $0.contains(label) }, "\(reporter): \(lines)")
+            }
+        }
+    }
+
     /// Whose tunnel cannot be had has met nobody, be it for TCP, for TLS or behind both.
     @Test(arguments: ["nobody", "another", "no pod"])
     func `Istio's labels name nobody where there was no connection`(_ why: String) throws {
