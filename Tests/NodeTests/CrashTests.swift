@@ -25,14 +25,14 @@ struct CrashTests {
         let standing = try Command.shell("\(Binaries.testbed) clean")
         #expect(!standing.contains(name), "its process lives")
         #expect(lives(sleeper))
-        #expect(try traces(of: name).contains("malla-\(name)-client"))
+        #expect(try Self.traces(of: name).contains("malla-\(name)-client"))
 
         holder.signal(SIGKILL)
         #expect(holder.wait(seconds: 5) == 128 + SIGKILL)
         let cleaned = try Command.shell("\(Binaries.testbed) clean")
 
         #expect(cleaned.contains("removed \(name)"), "\(cleaned)")
-        #expect(try traces(of: name).isEmpty)
+        #expect(try Self.traces(of: name).isEmpty)
         try eventually("the sleeper is gone") { !lives(sleeper) }
     }
 
@@ -47,7 +47,7 @@ struct CrashTests {
 
         #expect(holder.stop() == 0, "\(holder.text)")
 
-        #expect(try traces(of: name).isEmpty)
+        #expect(try Self.traces(of: name).isEmpty)
     }
 
     @Test func `a bed whose making was killed with -9 is taken away by name`() throws {
@@ -56,16 +56,16 @@ struct CrashTests {
         let maker = try Command.background(
             [Binaries.testbed, "up", name, Self.topology], log: "/dev/null")
         try eventually("its first namespace is there") {
-            try traces(of: name).contains("malla-\(name)-fabric")
+            try Self.traces(of: name).contains("malla-\(name)-fabric")
         }
 
         maker.signal(SIGKILL)
         #expect(maker.wait(seconds: 5) == 128 + SIGKILL, "it was still at work")
         try Command.shell("\(Binaries.testbed) down \(name)")
 
-        #expect(try traces(of: name).isEmpty)
+        #expect(try Self.traces(of: name).isEmpty)
         try eventually("nobody goes on with the maker's work") { !isWorkedOn(name) }
-        #expect(try traces(of: name).isEmpty)
+        #expect(try Self.traces(of: name).isEmpty)
     }
 
     @Test func `the demo goes up and down, also after its script and its agents were killed`()
@@ -80,13 +80,15 @@ struct CrashTests {
             "\(Binaries.testbed) exec \(name) client curl -sf -m 5 http://frontend/")
         #expect(!shop.isEmpty)
         let cgroup = try #require(
-            try traces(of: name).split(separator: "\n").first { $0.hasSuffix("/malla-\(name)") })
+            try Self.traces(of: name).split(separator: "\n").first {
+                $0.hasSuffix("/malla-\(name)")
+            })
         let processes = try Command.shell("cat $(find \(cgroup) -name cgroup.procs)")
             .split(separator: "\n").compactMap { pid_t($0) }
         #expect(processes.count >= 10, "six servers, two agents of two: \(processes)")
 
         try Command.shell("\(demo) down")
-        #expect(try traces(of: name).isEmpty)
+        #expect(try Self.traces(of: name).isEmpty)
         for process in processes { #expect(!lives(process), "\(process) lives on") }
 
         let script = try Command.background(
@@ -101,7 +103,7 @@ struct CrashTests {
         #expect(script.wait(seconds: 5) == 128 + SIGKILL)
         try Command.shell("\(demo) down")
 
-        #expect(try traces(of: name).isEmpty)
+        #expect(try Self.traces(of: name).isEmpty)
         #expect(!lives(agent))
     }
 
@@ -121,7 +123,7 @@ struct CrashTests {
     }
 
     /// Namespaces, cgroups, mounts and files that bear the bed's name, a line each.
-    private func traces(of name: String) throws -> String {
+    static func traces(of name: String) throws -> String {
         try Command.shell(
             """
             ls -d /run/netns/malla-\(name)-* /tmp/malla-testbed/\(name) 2>/dev/null || true
