@@ -85,6 +85,15 @@ static __always_inline void put_server(void)
 	put_quota(2, 64);
 }
 
+/* SERVER is a pod of another node. A function of its own: several would not fit the stack. */
+__attribute__((noinline)) int put_far_server(__u32 flags)
+{
+	struct malla_end server = end4(SERVER, 0);
+
+	flags |= MALLA_PEER_POD;
+	return (int)bpf_map_update_elem(&malla_peer, &server.address, &flags, BPF_ANY);
+}
+
 static __always_inline struct packet packet_between(struct malla_end source,
 						    struct malla_end target, __u8 flags)
 {

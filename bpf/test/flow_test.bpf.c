@@ -218,15 +218,6 @@ int a_pod_outside_of_the_mesh_gets_an_endpoint_without_the_engine(struct __sk_bu
 	return 0;
 }
 
-/* SERVER is a pod of another node. A function of its own, as in expect.h. */
-__attribute__((noinline)) int put_far_server(__u32 flags)
-{
-	struct malla_end server = end4(SERVER, 0);
-
-	flags |= MALLA_PEER_POD;
-	return (int)bpf_map_update_elem(&malla_peer, &server.address, &flags, BPF_ANY);
-}
-
 SEC("tc")
 int answers_to_what_the_engine_dialled_are_the_engines(struct __sk_buff *skb)
 {
@@ -240,38 +231,12 @@ int answers_to_what_the_engine_dialled_are_the_engines(struct __sk_buff *skb)
 	put_far_server(0);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
-	EXPECT(!ends.is_stacks);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(stack_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	put_server();
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
 	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_SPOOFED);
-	return 0;
-}
-
-/* The node may masquerade its pods there, and its connection tracking sees both directions. */
-SEC("tc")
-int answers_of_the_world_to_what_the_engine_dialled_come_by_the_stack(struct __sk_buff *skb)
-{
-	static struct packet syn, answer;
-	struct ends ends = {.source = POD_INTERFACE};
-
-	syn = packet_between(end4(POD, 61000), end4(SERVER, 8080), TCP_SYN);
-	answer = packet_between(end4(SERVER, 8080), end4(POD, 61000), TCP_ACK);
-	put_setting(ENGINE_INTERFACE);
-	put_pod(MALLA_POD_MESHED);
-	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
-	EXPECT(ends.is_stacks);
-	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
-	EXPECT(stack_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
-	/* A connection stays on its way, whoever is known to be a pod later. */
-	put_far_server(0);
-	syn.flags = TCP_ACK;
-	ends.is_stacks = 0;
-	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
-	EXPECT(ends.is_stacks);
-	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
 	return 0;
 }
 
@@ -445,7 +410,6 @@ int the_engine_puts_back_an_entry_that_the_table_lost(struct __sk_buff *skb)
 	static struct packet push, answer, reset, late;
 	struct ends ends = {.source = POD_INTERFACE};
 
-	(void)skb;
 	push = packet_between(end4(POD, 61000), end4(SERVER, 8080), TCP_ACK);
 	answer = packet_between(end4(SERVER, 8080), end4(POD, 61000), TCP_ACK);
 	reset = packet_between(end4(POD, 61001), end4(SERVER, 8080), TCP_RST);

@@ -239,3 +239,28 @@ int a_client_that_dialled_a_service_is_answered_by_it(struct __sk_buff *skb)
 	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
 	return 0;
 }
+
+/* The node may masquerade its pods there, and its connection tracking sees both directions. */
+SEC("tc")
+int answers_of_the_world_to_what_the_engine_dialled_come_by_the_stack(struct __sk_buff *skb)
+{
+	static struct packet syn, answer;
+	struct ends ends = {.source = POD_INTERFACE};
+
+	syn = packet_between(end4(POD, 61000), end4(SERVER, 8080), TCP_SYN);
+	answer = packet_between(end4(SERVER, 8080), end4(POD, 61000), TCP_ACK);
+	put_setting(ENGINE_INTERFACE);
+	put_pod(MALLA_POD_MESHED);
+	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
+	EXPECT(ends.is_stacks);
+	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
+	EXPECT(stack_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
+	/* A connection stays on its way, whoever is known to be a pod later. */
+	put_far_server(0);
+	syn.flags = TCP_ACK;
+	ends.is_stacks = 0;
+	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
+	EXPECT(ends.is_stacks);
+	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
+	return 0;
+}
