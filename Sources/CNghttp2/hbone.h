@@ -95,6 +95,9 @@ struct hbone_tunnel {
 	uint64_t *charged, *total;
 	/* Where bytes from the connection below and to it are counted; NULL: nowhere. */
 	uint64_t *received, *sent;
+	/* The same, both ways, since it began, and when that was last compared with the time. */
+	uint64_t moved, moved_before, looked_at;
+	uint8_t is_busy;
 	/* Streams that were for nothing, and SETTINGS. */
 	struct hbone_rate wasted, settings;
 

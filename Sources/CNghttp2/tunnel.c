@@ -92,6 +92,19 @@ int hbone_tunnel_is_choked(const struct hbone_tunnel *tunnel)
 	return nghttp2_session_get_remote_window_size(tunnel->session) < 16 * 1024;
 }
 
+int hbone_tunnel_is_busy(struct hbone_tunnel *tunnel, uint64_t now, uint64_t most)
+{
+	double bytes = (double)(tunnel->moved - tunnel->moved_before);
+	uint64_t elapsed = now - tunnel->looked_at;
+
+	if (!tunnel->looked_at || elapsed >= 100000000) {
+		tunnel->is_busy = tunnel->looked_at && bytes * 1e9 > (double)most * (double)elapsed;
+		tunnel->moved_before = tunnel->moved;
+		tunnel->looked_at = now;
+	}
+	return tunnel->is_busy;
+}
+
 static void limit(struct hbone_tunnel *tunnel, struct hbone_rate *rate, uint32_t most)
 {
 	struct timespec now;
@@ -137,6 +150,7 @@ int hbone_tunnel_flush(struct hbone_tunnel *tunnel)
 			return 0;
 		if (sent < 0)
 			return finish(tunnel, HBONE_END_BROKEN);
+		tunnel->moved += (uint64_t)sent;
 		if (tunnel->sent)
 			*tunnel->sent += (uint64_t)sent;
 		tunnel->out_start += (size_t)sent;
@@ -458,6 +472,7 @@ int hbone_tunnel_receive(struct hbone_tunnel *tunnel, uint8_t *scratch, size_t r
 	if (count <= 0)
 		return finish(tunnel,
 			      count || tunnel->streams ? HBONE_END_BROKEN : HBONE_END_CLOSED);
+	tunnel->moved += (uint64_t)count;
 	if (tunnel->received)
 		*tunnel->received += (uint64_t)count;
 	used = nghttp2_session_mem_recv(tunnel->session, scratch, (size_t)count);

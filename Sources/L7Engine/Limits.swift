@@ -118,6 +118,9 @@ struct Limits: Sendable {
     /// Streams on one tunnel before another is opened to the same peer, and tunnels to one peer.
     var carrierStreamsMax = 128
     var carriersMax = 16
+    /// What a tunnel may move, both ways, before another is opened to the same peer: a tenth of
+    /// what one core seals and opens (AES-128-GCM).
+    var carrierBytesPerSecondMax: UInt64 = 128 << 20
     /// Streams on a Gateway's tunnel beyond which one that has served its client's request ends,
     /// and does not wait for the next: the pod has a connection open for each.
     var gatewayStreamsKeptMax = 32

@@ -80,6 +80,9 @@ int hbone_tunnel_flush(struct hbone_tunnel *tunnel);
 int hbone_tunnel_wants_flush(const struct hbone_tunnel *tunnel);
 /* Less than a frame's worth of room is left in the window of all streams. */
 int hbone_tunnel_is_choked(const struct hbone_tunnel *tunnel);
+/* It has moved more than `most` bytes a second, both ways, between the last two calls that were a
+ * tenth of a second apart. `now`: nanoseconds. */
+int hbone_tunnel_is_busy(struct hbone_tunnel *tunnel, uint64_t now, uint64_t most);
 /* The peer does not take what is framed for it: nothing is to be received meanwhile. */
 int hbone_tunnel_is_full(const struct hbone_tunnel *tunnel);
 /* The connection below is lost. */

@@ -109,7 +109,10 @@ extension Worker {
                 && !carrier.it.isEnding && !hasRunOut(carrier)
             if isSuitable {
                 // Streams that nobody reads at the other end may have used the window up.
-                let isChoked = tunnel.isChoked
+                let isChoked =
+                    tunnel.isChoked
+                    || tunnel.isBusy(
+                        now: now, bytesPerSecondMax: limits.carrierBytesPerSecondMax)
                 let other = isChoked ? choked : best
                 let isBetter = other.isNone || tunnel.streams < other.it.tunnel.streams
                 if isBetter, isChoked { choked = carrier }

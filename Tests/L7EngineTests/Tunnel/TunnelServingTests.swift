@@ -293,6 +293,31 @@ struct TunnelServingTests {
         #expect(Loopback.eventually { TunnelMesh.value(mesh.client, shed) > 0 })
     }
 
+    /// bytes a second that one may move, and how many tunnels there are in the end
+    @Test(arguments: [(UInt64(1), 2), (1 << 40, 1)])
+    func `what moves many bytes gets another tunnel for the next stream`(
+        _ most: UInt64, _ tunnels: Int
+    ) throws {
+        let options = Self.opaque {
+            $0.limits.carrierBytesPerSecondMax = most
+            $0.limits.carriersMax = 2
+        }
+        let mesh = try TunnelMesh(options, Self.echo)
+        defer { mesh.stop() }
+        var clients: [Int32] = []
+        defer { for client in clients { close(client) } }
+        let series = "malla_tunnels{side=\"upstream\"}"
+        // Looks a tenth of a second apart are compared: as many streams as that takes.
+        _ = Loopback.eventually {
+            let client = Loopback.connect(mesh.port)
+            clients.append(client)
+            Loopback.send(client, "x")
+            #expect(Loopback.receive(client).count == 1)
+            return TunnelMesh.value(mesh.client, series) == 2 || clients.count == 120
+        }
+        #expect(TunnelMesh.counts(mesh.client, "\(series) \(tunnels)"))
+    }
+
     @Test func `the pod's port is closed: the client's node learns it before it sends`() throws {
         let mesh = try TunnelMesh { connection, _ in _ = connection }
         defer { mesh.stop() }

@@ -174,6 +174,11 @@ struct StreamNews: OptionSet, BitwiseCopyable {
 
     /// The peer takes no bytes of any stream now.
     var isChoked: Bool { unsafe hbone_tunnel_is_choked(pointer) != 0 }
+    /// It moves more bytes a second than that, which may be all that a core can; to be asked where
+    /// a stream is to be opened.
+    func isBusy(now: UInt64, bytesPerSecondMax: UInt64) -> Bool {
+        unsafe hbone_tunnel_is_busy(pointer, now, bytesPerSecondMax) != 0
+    }
     /// The peer takes nothing, so nothing more of it is to be read.
     var isFull: Bool { unsafe hbone_tunnel_is_full(pointer) != 0 }
     var wantsFlush: Bool { unsafe hbone_tunnel_wants_flush(pointer) != 0 }
