@@ -511,14 +511,27 @@ const char *tls_session_name(const struct engine_session *session)
 	return ((const struct tls_session *)session)->name;
 }
 
+/* An IPv4 address, or one in brackets: no server name is ever one (RFC 6066 section 3). */
+static int is_address(const char *host, size_t count)
+{
+	if (count && host[0] == '[')
+		return 1;
+	for (size_t i = 0; i < count; i++) {
+		if (host[i] != '.' && (host[i] < '0' || host[i] > '9'))
+			return 0;
+	}
+	return 1;
+}
+
 int tls_session_covers(const struct engine_session *base, const char *host, size_t count)
 {
 	const struct tls_session *session = (const struct tls_session *)base;
 	X509 *certificate;
 
 	/* Nearly always what was asked for in the hello. */
-	if (!session->name ||
-	    (strlen(session->name) == count && !strncasecmp(session->name, host, count)))
+	if (session->name
+		? strlen(session->name) == count && !strncasecmp(session->name, host, count)
+		: is_address(host, count))
 		return 1;
 	certificate = SSL_get_certificate(session->ssl);
 	return certificate && count &&

@@ -147,8 +147,8 @@ int tls_session_is_resumed(const struct engine_session *session);
 /* The server name of the client's first hello as `choose` was asked for it, NULL if none; its bytes
  * live as long as the session. */
 const char *tls_session_name(const struct engine_session *session);
-/* Whether our certificate of the session holds for the host, `count` bytes without a port. A client
- * that named none (no SNI) takes whatever it gets. */
+/* Whether our certificate of the session holds for the host, `count` bytes without a port, or the
+ * client named that very host, or named none (no SNI) and asks for an address. */
 int tls_session_covers(const struct engine_session *session, const char *host, size_t count);
 /* What the listener asked of the client in the handshake, or in that of the session that was
  * resumed: the number that stands behind the first eight bytes of its context's `identity`; 0:

@@ -238,6 +238,14 @@ struct TerminationTests {
             let answer = gateway.curl(name, authority, ["-H", "Host: \(host)"])
             #expect(answer.hasSuffix("\n" + status), "\(name), \(host): \(answer)")
         }
+        // Who names none is shown the first one. curl sends no address as a name.
+        for (host, status) in [
+            ("x.a.example", "200"), ("b.example", "421"), ("c.example", "421"),
+            ("127.0.0.1", "200"), ("[::1]:443", "200"),
+        ] {
+            let answer = gateway.curl("127.0.0.1", authority, ["-k", "-H", "Host: \(host)"])
+            #expect(answer.hasSuffix("\n" + status), "no name, \(host): \(answer)")
+        }
     }
 
     @Test func `a session is resumed by its ticket`() throws {
