@@ -101,6 +101,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var idleNext = Link.none
     var idlePrevious = Link.none
     var wasReused = false
+    /// It took nothing of the current request.
+    var isUnsent = false
     /// Something of the current response was received.
     var hasAnswered = false
     var openedAt: UInt64 = 0

@@ -320,6 +320,7 @@ extension Worker {
             if sent == firstCount + secondCount { return true }
             if sent == -Int(EAGAIN) { sent = 0 }
             if sent < 0 {
+                tookNothing = true
                 noteReset(link, sent)
                 return false
             }

@@ -489,21 +489,28 @@ extension Worker {
         }
         let upstream = link.it.partner
         var isSent = true
+        upstream.it.isUnsent = false
+        tookNothing = false
         if isStaged {
             // What an upgrade offers is looked at again when it is answered.
             if link.it.isResendable || link.it.wantsUpgrade {
                 keepStaged(link)
             } else {
-                isStaged = false
                 isSent = unsafe transmit(
                     upstream, writer.base, writer.count, stagedBody, stagedCount)
+                if tookNothing { keepStaged(link) }
+                isStaged = false
             }
         }
-        if !link.it.request.isEmpty, let base = unsafe link.it.request.base {
+        if isSent, !link.it.request.isEmpty, let base = unsafe link.it.request.base {
             isSent = unsafe transmit(upstream, base, link.it.request.count)
             if !upstream.it.wasReused, !link.it.wantsUpgrade { buffers.release(&link.it.request) }
         }
         if !isSent {
+            // Of records and frames some may be gone; of a body, what comes until the end is seen.
+            upstream.it.isUnsent =
+                tookNothing && link.it.framing.isDone && !upstream.it.hasTLS
+                && !upstream.it.isStream
             // Broken: what it may have said before is read, then its end is seen.
             upstream.it.canRead = true
             upstream.it.isEnding = true

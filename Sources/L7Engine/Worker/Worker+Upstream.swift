@@ -29,6 +29,11 @@ extension Worker {
     private func receiveResponse(_ link: Link) -> Bool {
         let client = link.it.partner
         guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
+        if link.it.isUnsent, link.it.wasReused {
+            // Whatever it says is no answer.
+            ended(link, client)
+            return false
+        }
         if link.it.input.isEmpty {
             let room = link.it.pool.it.expectsLarge ? limits.headFirstBytes : room(link)
             let count = unsafe receive(link, scratch, room)
@@ -68,9 +73,10 @@ extension Worker {
 
     private func ended(_ link: Link, _ client: Link) {
         let isStale = link.it.wasReused && !link.it.hasAnswered
+        let mayGoAgain = client.it.isResendable || link.it.isUnsent
         perform(
-            client.it.exchange.on(
-                .upstreamEnded(wasReused: isStale, isResendable: client.it.isResendable)), client)
+            client.it.exchange.on(.upstreamEnded(wasReused: isStale, isResendable: mayGoAgain)),
+            client)
     }
 
     /// Relays heads until the final one; answers where unused bytes begin, -1 when the exchange or

@@ -78,6 +78,8 @@ internal import MeshModel
     var isStaged = false
     var stagedBody: UnsafePointer<UInt8>?
     var stagedCount = 0
+    /// A socket took nothing of what it was sent.
+    var tookNothing = false
 
     /// Accounts that have something ready, in turn (Worker+Schedule).
     let accounts: Accounts
@@ -274,14 +276,22 @@ internal import MeshModel
         }
     }
 
+    /// For as long as a turn may take: where thousands come due at once, the rest waits for those
+    /// who are ready by then.
     private func expireTimers() {
-        while true {
+        var (begun, spent) = (UInt64(0), UInt64(0))
+        repeat {
             let link = timers.expire(now: now)
             if link.isNone { return }
-            slot.serve(link.it.account)
+            if spent == 0 { begun = engine_cycles() }
+            let account = link.it.account
+            slot.serve(account)
             expired(link)
             slot.rest()
-        }
+            let ended = engine_cycles()
+            spend(account, ended &- begun &- spent, at: ended)
+            spent = ended &- begun
+        } while spent < UInt64(turn)
     }
 
     private func expired(_ link: Link) {

@@ -89,4 +89,33 @@ struct UnreadTests {
         worker.slot = .blank()
         unsafe place.deallocate()
     }
+    @Test func `many that come due at once are charged, and served a turn's worth at a time`()
+        throws
+    {
+        let origin = Origin.echo()
+        let stepped = try SteppedWorker([origin.port]) {
+            $0.headNanosecondsMax = 50_000_000
+            // Less than one takes: one a turn.
+            $0.turnMicroseconds = 0
+        }
+        let worker = stepped.worker
+        let account = worker.account(of: .loopbackV4)
+        let clients = (0..<20).map { _ in Loopback.connect(stepped.port) }
+        defer { for client in clients { close(client) } }
+        for client in clients { Loopback.send(client, "GET / HT") }
+        #expect(stepped.take { worker.connectionsOpen == 20 })
+        while worker.timers.all().contains(where: {
+            $0.it.role == .downstream && $0.it.deadline > Worker.monotonic()
+        }) { poll(nil, 0, 5) }
+
+        var turns = 0
+        let before = worker.accounts[account].cycles
+        let wasAnswered = stepped.take {
+            turns += 1
+            return clients.allSatisfy { Loopback.isReadable($0, milliseconds: 0) }
+        }
+        #expect(wasAnswered)
+        #expect(turns >= 20)
+        #expect(worker.accounts[account].cycles > before)
+    }
 }
