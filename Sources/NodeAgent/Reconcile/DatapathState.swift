@@ -114,8 +114,8 @@ struct DatapathState {
     /// - Returns: whether the kernel has judged by older rows until now, because it refused newer,
     ///   or because another agent was about to take over.
     mutating func apply(_ snapshot: Snapshot, isKept: Bool) -> Bool {
-        let wasOwed = isOwed
         let isYielded = isYielded()
+        let wasOwed = isOwed
         isOwed = isYielded
         guard let datapath, !isYielded else { return false }
         defer { hasRefused = !failure.isEmpty }
