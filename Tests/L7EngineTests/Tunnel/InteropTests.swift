@@ -102,8 +102,12 @@ struct InteropTests {
         ] {
             #expect(TunnelMesh.counts(mesh.client, line), "\(line)")
         }
-        let log = mesh.client.takeAccessLog()
-        #expect(log.contains { $0.contains("\"reason\":\"upstream_tls\"") }, "\(log)")
+        var log: [String] = []
+        let isLogged = Loopback.eventually {
+            log += mesh.client.takeAccessLog()
+            return log.contains { $0.contains("\"reason\":\"upstream_tls\"") }
+        }
+        #expect(isLogged, "\(log)")
         // It listens, and has seen a failed handshake for each try: no CONNECT, no fall back.
         let said = peer.said(4)
         #expect(said.count == 4, "\(said)")
