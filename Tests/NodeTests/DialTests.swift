@@ -64,6 +64,9 @@ struct DialTests {
         defer { mesh.close() }
         let outside = try mesh.bed.startOutside("there", Self.python)
         defer { outside.stop() }
+        try eventually("the server outside listens: \(outside.text)") {
+            try mesh.client.curl("http://\(Topology.outsideV4):8085/", seconds: 2).status == 200
+        }
 
         let before = try mesh.node.metric("malla_requests_total")
         for (name, index) in places {

@@ -153,6 +153,7 @@ struct SecureTests {
                 "-www",
             ])
         defer { server.stop() }
+        try eventually("it listens: \(server.text)") { server.text.contains("ACCEPT") }
         try bed.describe([TestService("engine-far", 4, "http", to: ["far"])])
         try bed.configure(
             "gateway.yaml", RouteTests.gateway.replacing("port: 80}", with: "port: 8000}"))
