@@ -136,8 +136,13 @@ struct RepairTests {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
         #expect(try mesh.node.metric("malla_repairs_total") == 0)
+        var last: (fault: Fault, repairs: Double)?
         for (number, fault) in Self.faults.enumerated() {
             let all = try mesh.node.metric("malla_repairs_total")
+            if let last {
+                let now = try Self.repairs(mesh, last.fault.what)
+                #expect(now == last.repairs, "\(last.fault) again: \(mesh.logs)")
+            }
             do {
                 try Self.repair(mesh, number, fault)
             } catch {
@@ -148,6 +153,10 @@ struct RepairTests {
             #expect(status.output.contains("REPAIRED"), "\(status)")
             #expect(status.output.contains(fault.what), "\(status)")
             #expect(try mesh.node.metric("malla_repairs_total") > all)
+            try eventually("\(fault): no problem is left\n\(mesh.logs)") {
+                try mesh.node.metric("malla_datapath_problems") == 0
+            }
+            last = (fault, try Self.repairs(mesh, fault.what))
         }
         #expect(mesh.logs.contains("repaired: "), "\(mesh.logs)")
         let once = try mesh.node.metric("malla_repairs_total")

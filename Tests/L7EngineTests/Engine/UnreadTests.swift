@@ -92,6 +92,7 @@ struct UnreadTests {
         worker.slot = .blank()
         unsafe place.deallocate()
     }
+
     @Test func `many that come due at once are charged, and served a turn's worth at a time`()
         throws
     {
