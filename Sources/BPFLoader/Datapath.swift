@@ -20,7 +20,7 @@ public struct MapUsage: Sendable, Equatable {
     public var entries: UInt64
     public var entriesMax: UInt64
     /// Rows that were refused because the map was full: since this agent started, but of what
-    /// programs write (`malla_flow`, `malla_snat`) since the maps were made.
+    /// programs write (`malla_flow`, `malla_snat`, `malla_asked`) since the maps were made.
     public var refused: UInt64
 }
 
@@ -432,21 +432,21 @@ public final class Datapath {
                 line("malla_flow", "hash", flows.flows.count(), flows.flows.entriesMax, 0),
                 line("malla_known", "hash", known.addresses.count, known.addresses.entriesMax, 0),
                 line("malla_held", "lpm_trie", known.blocks.count, known.blocks.entriesMax, 0),
-                line(
-                    "malla_space", "hash", namespaces.spaces.count,
-                    namespaces.spaces.entriesMax, 0),
                 line("malla_uplinks", "hash", uplinkRows.count, uplinkRows.entriesMax, 0),
                 line("malla_listen", "sockmap", listeners.count(), listeners.entriesMax, 0),
                 line("malla_setting", "array", 1, settings.entriesMax, 0),
                 line(
                     "malla_count", "percpu_array", UInt64(counters.entriesMax), counters.entriesMax,
                     0),
-            ] + events.usage() + programMapUsage()
+            ] + namespaces.usage() + events.usage() + programMapUsage()
         // What programs find full, they count as a verdict.
+        let full = [
+            "malla_flow": MALLA_VERDICT_FLOW_REFUSED, "malla_snat": MALLA_VERDICT_SNAT_FULL,
+            "malla_asked": MALLA_VERDICT_DEVICES_FULL,
+        ]
         return usage.map { map in
             var map = map
-            if map.name == "malla_flow" { map.refused = counters.count(MALLA_VERDICT_FLOW_REFUSED) }
-            if map.name == "malla_snat" { map.refused = counters.count(MALLA_VERDICT_SNAT_FULL) }
+            if let verdict = full[map.name] { map.refused = counters.count(verdict) }
             return map
         }
     }

@@ -47,6 +47,7 @@ struct SharedLayoutTests {
         Row("a share is thirty-two", MemoryLayout<malla_share>.size, 32),
         Row("a quota is sixteen", MemoryLayout<malla_quota>.size, 16),
         Row("a fragment's key is forty", MemoryLayout<malla_fragment_key>.size, 40),
+        Row("a device is sixteen", MemoryLayout<malla_device>.size, 16),
         Row("a dialled key is thirty-two", MemoryLayout<malla_dialled_key>.size, 32),
         Row("the setting is fifty-six", MemoryLayout<malla_setting>.size, 56),
         Row("its MAC is at 44", MemoryLayout<malla_setting>.offset(of: \.engine_mac), 44),

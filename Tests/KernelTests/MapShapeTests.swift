@@ -7,9 +7,11 @@ struct MapShapeTests {
     /// name, enum bpf_map_type, bytes of key and value
     private static let shapes = """
         malla_affinity 9 32 32
+        malla_asked 1 16 4
         malla_blank 6 4 152
         malla_count 6 4 8
         malla_denied 9 40 16
+        malla_device 1 16 4
         malla_dialled 9 32 32
         malla_endpoint 1 8 20
         malla_event 27 0 0

@@ -146,7 +146,103 @@ struct HoldTests {
         #expect(outcome.faults.isEmpty && outcome.echoes > 0, "\(outcome.faults.prefix(20))")
     }
 
-    @Test func `a second interface of a pod that is ready is not held`() throws {
+    /// Where nothing is attached, only the node's routes lead to what policies deny.
+    private static func startOutside(_ bed: Testbed) throws {
+        _ = try bed.startOutside("server", ["/usr/bin/python3", "-c", server])
+        let web = ["/usr/bin/python3", "-m", "http.server", "8080", "-b", "::"]
+        _ = try bed.startOutside("web", web)
+        try eventually("the servers listen") {
+            let ports = try bed.outside(["ss", "-Hlnt"]).output
+            return ports.contains(":5354") && ports.contains(":8080")
+        }
+    }
+
+    private static func ask(_ pod: TestPod, _ seconds: Double) throws -> String {
+        let words = ["/usr/bin/python3", "-c", client, "\(seconds)"]
+        return try pod.run(words + [Topology.outsideV4, Topology.outsideV6]).output
+    }
+
+    private static func notReady(_ node: TestNode, _ hook: String) throws -> Double {
+        try node.metric("malla_datapath_verdicts_total{hook=\"\(hook)\",reason=\"not_ready\"}")
+    }
+
+    @Test(arguments: ["stands still", "has ended"])
+    func `an interface made anew in its namespace is silent until an agent has repaired it`(
+        _ agentThat: String
+    ) throws {
+        let bed = try Testbed("n1: late")
+        defer { bed.close() }
+        let (node, late) = (bed[node: "n1"], bed["late"])
+        try Self.startOutside(bed)
+        try bed.describe([])
+        try bed.configure("policy.yaml", Self.policy)
+        let options = ["--child-silence", "0"]
+        var agent = try node.startAgent(more: options)
+        #expect(try Self.ask(late, -6) == "denied [] served 2\n", "\(agent.text)")
+        let before = try Self.notReady(node, "from_socket")
+
+        // Nobody looks for as long as it is tried.
+        let child = try #require(node.child(of: agent))
+        if agentThat == "has ended" { agent.stop() } else { kill(child, SIGSTOP) }
+        try late.replug()
+        #expect(try Self.ask(late, 3) == "denied [] served 0\n", "\(agent.text)")
+        if agentThat == "has ended" {
+            agent = try node.startAgent(more: options)
+        } else {
+            kill(child, SIGCONT)
+        }
+
+        #expect(try Self.ask(late, -9) == "denied [] served 2\n", "\(agent.text)")
+        #expect(try Self.notReady(node, "from_socket") > before)
+        if agentThat != "has ended" {
+            #expect(try node.metric("malla_repairs_total{what=\"interface\"}") >= 1)
+        }
+    }
+
+    @Test func `a pod that has its address on a bridge of its own waits for one look`() throws {
+        let bed = try Testbed("n1: late")
+        defer { bed.close() }
+        let (node, late) = (bed[node: "n1"], bed["late"])
+        try Self.startOutside(bed)
+        try bed.describe([])
+        try bed.configure("policy.yaml", Self.policy)
+        let agent = try node.startAgent(more: ["--child-silence", "0"])
+        #expect(try Self.ask(late, -6) == "denied [] served 2\n", "\(agent.text)")
+        let before = try Self.notReady(node, "from_socket")
+
+        let child = try #require(node.child(of: agent))
+        kill(child, SIGSTOP)
+        let script = """
+            ip link add br0 type bridge
+            ip addr flush dev eth0
+            ip link set eth0 master br0
+            ip link set br0 up
+            ip addr add \(late.v4)/32 dev br0
+            ip addr add \(late.v6)/128 dev br0 nodad
+            ip addr add fe80::77/64 dev br0 nodad
+            ip route add 169.254.1.1 dev br0
+            ip route add default via 169.254.1.1 src \(late.v4)
+            ip route add default via fe80::1 dev br0 src \(late.v6)
+            """
+        let made = try late.run(["sh", "-ec", script])
+        #expect(made.isSuccess, "\(made)")
+        #expect(try Self.ask(late, 2) == "denied [] served 0\n", "\(agent.text)")
+        kill(child, SIGCONT)
+
+        #expect(try Self.ask(late, -9) == "denied [] served 2\n", "\(agent.text)")
+        #expect(try Self.notReady(node, "from_socket") > before)
+        let maps = try node.malla("bpf", "maps").output
+        #expect(maps.contains("malla_device") && maps.contains("malla_asked"), "\(maps)")
+        // It stays known, whoever serves.
+        agent.stop()
+        #expect(try Self.ask(late, -3) == "denied [] served 2\n")
+        let next = try node.startAgent()
+        let refused = try Self.notReady(node, "from_socket")
+        #expect(try Self.ask(late, -3) == "denied [] served 2\n", "\(next.text)")
+        #expect(try Self.notReady(node, "from_socket") == refused)
+    }
+
+    @Test func `a second interface of a pod that is ready waits for one look`() throws {
         let bed = try Testbed("n1: near, late")
         defer { bed.close() }
         let (node, late) = (bed[node: "n1"], bed["late"])

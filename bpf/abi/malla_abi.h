@@ -104,6 +104,7 @@
  * unguarded         dropped: the hook's program, which would have judged it, is not there
  * no_source         refused: the node has no address of the family to dial the endpoint from
  * expired           answered: the packet's time to live ends here
+ * devices_full      dropped: by a device of the pod that the agent could not be asked about
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -164,7 +165,8 @@
 	X(PLAIN_REFUSED, 55, "plain_refused")                                                      \
 	X(UNGUARDED, 56, "unguarded")                                                              \
 	X(NO_SOURCE, 57, "no_source")                                                              \
-	X(EXPIRED, 58, "expired")
+	X(EXPIRED, 58, "expired")                                                                  \
+	X(DEVICES_FULL, 59, "devices_full")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),

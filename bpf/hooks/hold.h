@@ -7,6 +7,11 @@
  * configuration is in the maps. Which addresses are a pod's is told by malla_held: all below the
  * cgroup, or those of the node's blocks, so that containers which are no pods are left alone.
  *
+ * In a namespace that is known, the same for packets by a device that is not: an interface that was
+ * made anew in the pod's own namespace has neither programs nor guards until the agent sees it. The
+ * pod may have others beside it (a bridge of its own, a second interface): they wait for one look
+ * of the agent, which finds the pod's interface in its place.
+ *
  * Never held: the node's own sockets, the engine's, loopback, what a link needs by itself, pods
  * that name no interface, and TCP that is open already: without a SYN none opens. Linux 6.15
  * (bpf_get_netns_cookie for this program type); left out where it is older.
@@ -53,16 +58,16 @@ static __always_inline int hold_is_of_link(const struct malla_address *address)
 	return address_is_link_local(address) || bpf_ntohl(address->words_be[0]) >> 24 == 0xff;
 }
 
-/* The namespace is the node's, the engine's, or a pod's that is ready. */
-static __always_inline int hold_is_open(__u64 namespace_cookie)
+/* The namespace is the node's, the engine's, or a pod's that is ready, by this device. */
+static __always_inline int hold_is_open(__u64 namespace_cookie, __u32 device)
 {
 	const struct malla_setting *values = setting();
 
 	return !values || namespace_cookie == values->node_cookie ||
-	       namespace_cookie == values->engine_cookie || space_interface(namespace_cookie);
+	       namespace_cookie == values->engine_cookie || space_has(namespace_cookie, device);
 }
 
-/* Of a socket in any other namespace; `address` is its own. */
+/* Of a socket in any other namespace, or by any other device; `address` is its own. */
 static __always_inline enum malla_verdict hold_judge(const struct malla_address *address)
 {
 	struct malla_prefix block = {.prefix_bits = 128, .address = *address};
@@ -73,12 +78,21 @@ static __always_inline enum malla_verdict hold_judge(const struct malla_address 
 	return MALLA_VERDICT_NOT_READY;
 }
 
-static __always_inline void hold_tell(struct __sk_buff *skb, enum malla_hook hook)
+/* Of what is not ready: whether the agent has been asked about the device, if that is why. */
+static __always_inline enum malla_verdict hold_ask(__u64 namespace_cookie, __u32 device)
+{
+	if (!space_interface(namespace_cookie) || space_ask(namespace_cookie, device))
+		return MALLA_VERDICT_NOT_READY;
+	return MALLA_VERDICT_DEVICES_FULL;
+}
+
+static __always_inline void hold_tell(struct __sk_buff *skb, enum malla_hook hook,
+				      enum malla_verdict verdict)
 {
 	struct packet packet = {.hook = (__u8)hook};
 
 	if (packet_read(skb, 0, &packet) == MALLA_VERDICT_PASS)
-		tell_refused(&packet, MALLA_VERDICT_NOT_READY);
+		tell_refused(&packet, verdict);
 }
 
 /* Most packets, in a few instructions: of a TCP connection, and not its first. */
@@ -106,8 +120,12 @@ static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook
 {
 	struct malla_address address;
 	enum malla_verdict verdict;
+	__u64 namespace_cookie;
 
-	if (hold_is_mid_stream(skb) || hold_is_open(bpf_get_netns_cookie(skb)))
+	if (hold_is_mid_stream(skb))
+		return HOLD_PASS;
+	namespace_cookie = bpf_get_netns_cookie(skb);
+	if (hold_is_open(namespace_cookie, skb->ifindex))
 		return HOLD_PASS;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		__u32 ip4;
@@ -119,11 +137,11 @@ static __always_inline int hold_meet(struct __sk_buff *skb, enum malla_hook hook
 		   bpf_skb_load_bytes(skb, at6, &address, sizeof(address))) {
 		return HOLD_PASS;
 	}
-	verdict = hold_judge(&address);
-	if (verdict == MALLA_VERDICT_PASS)
+	if (hold_judge(&address) == MALLA_VERDICT_PASS)
 		return HOLD_PASS;
+	verdict = hold_ask(namespace_cookie, skb->ifindex);
 	count_verdict(hook, verdict);
-	hold_tell(skb, hook);
+	hold_tell(skb, hook, verdict);
 	return HOLD_DROP;
 }
 

@@ -26,6 +26,9 @@
 #define SOL_SOCKET   1
 #define SO_PRIORITY  12
 
+/* The index of `lo` in every network namespace. */
+#define LOOPBACK 1
+
 /* bpf_fib_lookup leaves the neighbour to bpf_redirect_neigh. Linux 6.3. */
 #define FIB_SKIP_NEIGH 4
 

@@ -27,9 +27,6 @@ enum stream {
 #define TCP_STATE_LISTEN      10
 #define TCP_STATE_NEW	      12
 
-/* The index of `lo` in every network namespace. */
-#define LOOPBACK 1
-
 /* What is read of the kernel's own record: the interface by which the last packet came. */
 struct sock {
 	int sk_rx_dst_ifindex;

@@ -390,6 +390,20 @@ int only_pods_of_the_nodes_blocks_are_held_if_it_has_some(struct __sk_buff *skb)
 	return 0;
 }
 
+static __always_inline void put_device(__u64 cookie, __u32 index, __u32 kind)
+{
+	struct malla_device key = {.namespace_cookie = cookie, .index = index};
+
+	bpf_map_update_elem(&malla_device, &key, &kind, BPF_ANY);
+}
+
+static __always_inline int is_asked(__u64 cookie, __u32 index)
+{
+	struct malla_device key = {.namespace_cookie = cookie, .index = index};
+
+	return bpf_map_lookup_elem(&malla_asked, &key) != 0;
+}
+
 SEC("tc")
 int a_pod_is_held_until_its_namespace_is_behind_its_programs(struct __sk_buff *skb)
 {
@@ -401,12 +415,55 @@ int a_pod_is_held_until_its_namespace_is_behind_its_programs(struct __sk_buff *s
 	(void)skb;
 	values.flags = MALLA_SETTING_JOINS;
 	bpf_map_update_elem(&malla_setting, &first, &values, BPF_ANY);
-	EXPECT(hold_is_open(1));
-	EXPECT(hold_is_open(2));
-	EXPECT(!hold_is_open(cookie));
+	EXPECT(hold_is_open(1, 5));
+	EXPECT(hold_is_open(2, 5));
+	EXPECT(!hold_is_open(cookie, 5));
+	EXPECT(!hold_is_open(cookie, LOOPBACK));
+	EXPECT(hold_ask(cookie, 5) == MALLA_VERDICT_NOT_READY);
+	EXPECT(!is_asked(cookie, 5)); /* nobody could answer */
 	bpf_map_update_elem(&malla_space, &cookie, &interface, BPF_ANY);
-	EXPECT(hold_is_open(cookie));
-	EXPECT(!hold_is_open(4)); /* that address and interface in a namespace that came after */
+	put_device(cookie, 5, MALLA_DEVICE_OWN);
+	EXPECT(hold_is_open(cookie, 5));
+	EXPECT(hold_is_open(cookie, LOOPBACK));
+	EXPECT(!hold_is_open(4, 5)); /* that address and interface in a namespace that came after */
+	return 0;
+}
+
+SEC("tc")
+int a_device_that_came_after_a_pods_own_is_held_until_the_agent_knows_it(struct __sk_buff *skb)
+{
+	__u64 cookie = 3, other = 4;
+	__u32 interface = POD_INTERFACE;
+
+	(void)skb;
+	put_setting(0);
+	bpf_map_update_elem(&malla_space, &cookie, &interface, BPF_ANY);
+	bpf_map_update_elem(&malla_space, &other, &interface, BPF_ANY);
+	put_device(cookie, 5, MALLA_DEVICE_OWN);
+	EXPECT(!hold_is_open(cookie, 6));
+	EXPECT(hold_ask(cookie, 6) == MALLA_VERDICT_NOT_READY);
+	EXPECT(is_asked(cookie, 6));
+	EXPECT(!hold_is_open(cookie, 6)); /* to ask opens nothing */
+	put_device(cookie, 6, MALLA_DEVICE_OTHER);
+	EXPECT(hold_is_open(cookie, 6));
+	EXPECT(!hold_is_open(other, 6)); /* of the same number in another pod */
+	return 0;
+}
+
+SEC("tc")
+int a_device_is_held_where_there_is_no_room_to_ask_about_it(struct __sk_buff *skb)
+{
+	__u64 cookie = 3;
+	__u32 interface = POD_INTERFACE;
+
+	(void)skb;
+	bpf_map_update_elem(&malla_space, &cookie, &interface, BPF_ANY);
+#pragma clang loop unroll(disable)
+	for (__u32 index = 10; index < 1034; index++)
+		EXPECT(hold_ask(cookie, index) == MALLA_VERDICT_NOT_READY);
+	EXPECT(hold_ask(cookie, 9) == MALLA_VERDICT_DEVICES_FULL);
+	EXPECT(!is_asked(cookie, 9));
+	EXPECT(hold_ask(cookie, 10) == MALLA_VERDICT_NOT_READY); /* as before */
 	return 0;
 }
 

@@ -65,6 +65,7 @@ extension Datapath {
     public func verify() -> [Repair] {
         // Somebody may have removed the directories as well.
         _ = try? PinDirectory(bpffsPath: options.bpffsPath)
+        let questions = namespaces.questions()
         let present = NetworkLink.all()
         var repairs = interfaces(present) + newUplinks(present)
         let indices = Set(present.map(\.index))
@@ -86,7 +87,11 @@ extension Datapath {
             repairs.append(repair.repair(subject ?? repair.attachment.description))
         }
         // One that has come meanwhile may have written rows by now.
-        return hasSuccessor ? repairs : repairs + pinning() + mendRows()
+        if hasSuccessor { return repairs }
+        let broken = found.filter { !$0.problem.isEmpty && $0.attachment.isInterface }
+            .map { UInt32(truncatingIfNeeded: $0.attachment.place) }
+        namespaces.answer(questions, broken: Set(broken), object)
+        return repairs + pinning() + mendRows()
     }
 
     /// Some rows at each look, so that it takes no longer with ten thousand services.

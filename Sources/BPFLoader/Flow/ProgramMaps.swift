@@ -15,6 +15,9 @@ extension Datapath {
         if let home = try? hash("malla_home", "lru_hash", malla_ring_key(), malla_flow_key()) {
             usage.append(home)
         }
+        if let asked = try? hash("malla_asked", "hash", malla_device(), UInt32(0)) {
+            usage.append(asked)
+        }
         if let fragments = try? hash(
             "malla_fragment", "lru_hash", malla_fragment_key(), malla_fragment())
         {

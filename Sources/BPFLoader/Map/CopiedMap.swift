@@ -29,6 +29,12 @@ struct CopiedMap<Key: Hashable & BitwiseCopyable, Value: Equatable & BitwiseCopy
         try MapChange(from: rows, to: wanted).write(to: map, &rows)
     }
 
+    /// Inserts or replaces one row.
+    mutating func put(_ key: Key, _ value: Value) throws(BPFError) {
+        try map.set(key, to: value)
+        rows[key] = value
+    }
+
     /// Removes a row if it is there still.
     mutating func take(_ key: Key) {
         if map.take(key) { rows[key] = nil }

@@ -215,11 +215,11 @@ internal import Glibc
         return unsafe bpf_program__fd(program)
     }
 
-    /// Of the network namespace in which the interface's other end is; 0: it has none; `nil`: the
-    /// interface is gone, or the kernel cannot tell (`canHold`).
+    /// Where the interface's other end is; `nil`: the interface is gone, or the kernel cannot tell
+    /// (`canHold`).
     ///
     /// - Source: bpf/hooks/behind.h; struct __sk_buff, words 10 (ifindex) and 12 (cb).
-    func namespaceCookie(behind interface: UInt32) -> UInt64? {
+    func otherEnd(of interface: UInt32) -> OtherEnd? {
         guard let descriptor = try? program("malla_behind"), descriptor >= 0 else { return nil }
         var options = unsafe bpf_test_run_opts()
         unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
@@ -242,7 +242,8 @@ internal import Glibc
                 }
             }
         }
-        return result == 0 ? UInt64(answer[13]) << 32 | UInt64(answer[12]) : nil
+        guard result == 0 else { return nil }
+        return OtherEnd(cookie: UInt64(answer[13]) << 32 | UInt64(answer[12]), index: answer[14])
     }
 
     /// Id and run counters; zero counts unless the sysctl kernel.bpf_stats_enabled is on.
@@ -252,6 +253,14 @@ internal import Glibc
         }
         return (kernel.id, kernel.run_cnt, kernel.run_time_ns)
     }
+}
+
+/// Of a pod's interface: what the pod has of it.
+struct OtherEnd: Equatable {
+    /// Of its network namespace; 0: there is no other end.
+    var cookie: UInt64
+    /// Of the device, in that namespace.
+    var index: UInt32
 }
 
 /// What the kernel says of a program, but for what it would write to pointers.

@@ -154,6 +154,19 @@ extension malla_mode_key: @retroactive Hashable {
     }
 }
 
+extension malla_device: @retroactive Hashable {
+    static func == (left: Self, right: Self) -> Bool {
+        left.namespace_cookie == right.namespace_cookie && left.index == right.index
+    }
+
+    var hashValue: Int { hashed(self) }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(namespace_cookie)
+        hasher.combine(index)
+    }
+}
+
 extension malla_identity: @retroactive Equatable {
     static func == (left: Self, right: Self) -> Bool {
         left.identity == right.identity && left.flags == right.flags
