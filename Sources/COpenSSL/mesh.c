@@ -309,6 +309,11 @@ const char *tls_session_peer(const struct engine_session *session)
 	return SSL_get_verify_result(ssl) == X509_V_OK ? SSL_get_ex_data(ssl, peer_index) : NULL;
 }
 
+const char *tls_session_claim(const struct engine_session *session)
+{
+	return SSL_get_ex_data(tls_session_ssl(session), peer_index);
+}
+
 int tls_session_is_h2(const struct engine_session *session)
 {
 	const unsigned char *name = NULL;

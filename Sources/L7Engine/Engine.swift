@@ -327,6 +327,9 @@ public final class Engine: Sendable {
     /// - Parameter now: seconds since 1970.
     public func tunnels(at now: Int64) -> [TunnelRecord] { register.all(at: now) }
 
+    /// Who was refused a tunnel since the last call.
+    public func takeRefused() -> RefusedTunnels { register.refusals.take() }
+
     /// Workloads that are not served, because the engine has died twice of serving them.
     public var quarantined: [String] { blackBox?.suspects.map(\.name) ?? [] }
 

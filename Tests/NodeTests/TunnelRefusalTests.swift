@@ -19,7 +19,8 @@ struct TunnelRefusalTests {
         var logs: String { agents.map { String($0.text.suffix(2000)) }.joined(separator: "\n--\n") }
 
         /// - Parameter bare: a pod that is not in the mesh.
-        init(bare: String = "none") throws {
+        /// - Parameter logsAccess: as an operator may not.
+        init(bare: String = "none", logsAccess: Bool = true) throws {
             bed = try Testbed("n1: client, mate; n2: far, next, third; n3: other")
             authority = try TestAuthority()
             _ = try bed["far"].serve()
@@ -46,7 +47,9 @@ struct TunnelRefusalTests {
                 try bed[node: $0].start(
                     "agent",
                     bed[node: $0].agentArguments(
-                        more: ["--ca", ca, "--access-log", "\(bed.directory)/\($0)/access.log"]))
+                        more: ["--ca", ca]
+                            + (logsAccess
+                                ? ["--access-log", "\(bed.directory)/\($0)/access.log"] : [])))
             }
             for (name, agent) in zip(["n1", "n2"], agents) {
                 try bed[node: name].waitUntilReady(agent)
@@ -167,6 +170,57 @@ struct TunnelRefusalTests {
         let inner = try mesh.bed["client"].run(
             mesh.peer(own, ["--authority", "\(mesh.far.v4):8080"]))
         #expect(!inner.output.contains("\"status\": 200"), "\(inner)")
+    }
+
+    @Test func `the agent's log explains each refusal once, and no flood of them fills it`() throws
+    {
+        let mesh = try Fixture(logsAccess: false)
+        defer { mesh.close() }
+        let foreign = try TestAuthority("its-own")
+        defer { foreign.remove() }
+        let (other, far) = (mesh.bed["other"], mesh.far)
+        func lines(_ reason: String) -> [Substring] {
+            mesh.agents[1].text.split(separator: "\n").filter {
+                $0.contains(" was refused (\(reason)): ")
+            }
+        }
+        let whom = "pod \(Testbed.space)/far (\(far.v4))"
+        for row in Self.attempts {
+            let issuer = row.isForeign ? foreign : mesh.authority
+            let files = try row.account.map {
+                try mesh.authority.write(
+                    try issuer.issue("URI:\(Self.id($0))", isExpired: row.isExpired),
+                    UUID().uuidString)
+            }
+            let line = mesh.peer(files, ["--authority", "\(far.v4):8080"] + row.words)
+            for _ in 0..<5 { _ = try other.run(line) }
+            try eventually("\(row.name): it is in the log\n\(mesh.logs)") {
+                !lines(row.result).isEmpty
+            }
+            let said = String(lines(row.result)[0])
+            #expect(
+                said.contains("from pod \(Testbed.space)/other (\(other.v4):")
+                    && said.contains(whom), "\(row.name): \(said)")
+            // Whom it claims to be, believed or not: what was shown in TLS 1.3.
+            let claim = row.words.isEmpty ? row.account : nil
+            let named = claim.map { "whose certificate names \(Self.id($0))," }
+            #expect(
+                named.map(said.contains) ?? !said.contains("whose certificate"),
+                "\(row.name): \(said)")
+        }
+        let own = try mesh.authority.write(
+            try mesh.authority.issue("URI:\(Self.id("other"))"), "own")
+        for place in ["\(mesh.bed["next"].v4):8080", "\(mesh.server.v4):15020"] {
+            let said = try other.run(mesh.peer(own, ["--authority", place]))
+            #expect(said.output.contains("\"status\": 403,"), "\(place): \(said)")
+        }
+        try eventually("the log says for what it asked\n\(mesh.logs)") {
+            lines("connect_elsewhere").contains { $0.contains("a tunnel for ") }
+        }
+        // Five of each were refused, and two CONNECTs.
+        let reasons = Self.attempts.map(\.result) + ["connect_elsewhere"]
+        for reason in reasons { #expect(lines(reason).count == 1, "\(lines(reason))") }
+        #expect(try mesh.handshakes("name_mismatch") == 5)
     }
 
     /// Opens a connection from an address that is not the pod's; prints what became of it.

@@ -23,6 +23,8 @@ int tls_session_expect(struct engine_session *session, const char *id);
 /* The peer's SPIFFE ID, once its certificate was verified; NULL before and where there is none. The
  * bytes live as long as the session. */
 const char *tls_session_peer(const struct engine_session *session);
+/* The same of a certificate that was shown, whether it was believed or not: for people to read. */
+const char *tls_session_claim(const struct engine_session *session);
 /* What was agreed on, in the numbers of RFC 8446: version (0x0304) and suite (0x1301 ...). */
 unsigned int tls_session_version(const struct engine_session *session);
 unsigned int tls_session_cipher(const struct engine_session *session);

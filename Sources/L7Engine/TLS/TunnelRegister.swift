@@ -66,6 +66,7 @@ final class TunnelRegister: Sendable {
     /// Of those that ended.
     static let keptSeconds: Int64 = 300
 
+    let refusals = RefusalRegister()
     private let records = Mutex<[TunnelRecord.Ends: TunnelRecord]>([:])
 
     func opened(_ ends: TunnelRecord.Ends) {

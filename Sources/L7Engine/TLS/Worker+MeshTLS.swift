@@ -84,6 +84,17 @@ extension Worker {
         return TLSFailure(unsafe tls_session_failure(session))
     }
 
+    /// Whom the peer's certificate names, believed or not; empty: nobody.
+    ///
+    /// - Complexity: allocates; once a refusal.
+    func claim(of carrier: Link) -> String {
+        guard let session = unsafe carrier.it.session.pointer,
+            let text = unsafe tls_session_claim(session)
+        else { return "" }
+        // Safe: as in `peerID`.
+        return unsafe String(cString: text)
+    }
+
     /// Whom the peer proved to be, in bytes that live as long as its carrier.
     func peerName(of carrier: Link) -> Bytes? {
         guard let session = unsafe carrier.it.session.pointer,

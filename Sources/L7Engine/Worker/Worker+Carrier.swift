@@ -320,6 +320,7 @@ extension Worker {
     /// The handshake has failed.
     func turnAway(_ carrier: Link, _ why: TLSFailure, _ end: TunnelEnd) {
         tally.count(side(carrier), why)
+        noteRefused(carrier, why)
         if carrier.it.isServer { logRefused(carrier, TunnelRefusal.code(of: why)) }
         endCarrier(carrier, end)
     }

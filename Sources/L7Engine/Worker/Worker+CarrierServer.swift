@@ -42,6 +42,7 @@ extension Worker {
         tally.count(.streams(.downstream))
         if let status = objection(carrier, stream) {
             tally.count(.refused(status))
+            noteRefused(carrier, status, stream.target)
             logRefused(carrier, status.code)
             stream.refuse(status.rawValue)
             soil(carrier)

@@ -32,7 +32,7 @@ final class Agent {
     /// When this process was started by the supervisor, and how long it then took to serve.
     private let born: ContinuousClock.Instant
     private(set) var startDuration = Duration.zero
-    private let logger: Logger
+    let logger: Logger
     private let link: ChildLink
     private let questions: Questions
     /// Asked before there is anything to tell.
@@ -56,6 +56,7 @@ final class Agent {
     private(set) var listeners: GatewayListeners
     let healthChecks = HealthCheckPorts()
     private(set) var resets = SocketResets()
+    var refusals = RefusalReport()
     private(set) var snapshot: Snapshot?
     /// When it was looked last; the snapshot is compiled with them.
     private var hostAddresses: [IPAddress] = []
@@ -303,9 +304,7 @@ final class Agent {
         keep()
     }
 
-    private func keep() {
-        reader.keep(by: keeper)
-    }
+    private func keep() { reader.keep(by: keeper) }
 
     private func reload() {
         reading.begin()
@@ -359,6 +358,7 @@ final class Agent {
         turnIdentity()
         if let snapshot, listeners.hasFailed { serve(snapshot) }
         tickEngine()
+        tellRefused()
         if ticks % Self.repairTicks == 0, healthChecks.retry() { report() }
         tickState()
         if datapath.mode == .on { verify() }

@@ -61,6 +61,13 @@ struct InteropTests {
             mesh.server?.exposition().contains(
                 "malla_tunnel_streams_total{side=\"downstream\"} 0\n")
                 == true)
+        // And is told of by name, as far as it came to show one.
+        let told = mesh.server?.takeRefused().tunnels ?? []
+        #expect(told.map(\.reason) == ["\(row.result.label)"])
+        #expect(told.map(\.pod) == [mesh.pod] && told.map(\.isOurs) == [false])
+        let showsNone: [TLSFailure] = [.noCertificate, .version, .protocolUnknown]
+        let claim = showsNone.contains(row.result) ? "" : row.id
+        #expect(told.map(\.claim) == [claim])
     }
 
     static let badServers = [
@@ -108,6 +115,9 @@ struct InteropTests {
             return log.contains { $0.contains("\"reason\":\"upstream_tls\"") }
         }
         #expect(isLogged, "\(log)")
+        let told = mesh.client.takeRefused().tunnels
+        #expect(told.map(\.reason) == Array(repeating: "\(row.result.label)", count: 3))
+        #expect(told.allSatisfy { $0.isOurs && $0.peer.address == mesh.pod })
         // It listens, and has seen a failed handshake for each try: no CONNECT, no fall back.
         let said = peer.said(4)
         #expect(said.count == 4, "\(said)")

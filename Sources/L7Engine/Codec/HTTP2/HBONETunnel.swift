@@ -57,7 +57,7 @@ enum TunnelRefusal: Int, CaseIterable {
     /// An extended CONNECT (RFC 8441): a tunnel carries TCP and nothing else.
     case extended = 501
 
-    private var label: StaticString {
+    var label: StaticString {
         switch self {
         case .badAuthority: "connect_no_address"
         case .denied: "denied_by_policy"

@@ -1,0 +1,165 @@
+internal import L7Engine
+internal import Logging
+internal import MeshModel
+
+/// What the log says of tunnels that were refused: who, at which pod, why, and what to do; whoever
+/// keeps on trying fills no log.
+///
+/// - Limits: `linesMax` of a reason at a look (every two seconds), the same again after `silence`,
+///   `rememberedMax` others meanwhile. What is left out is counted, and said once in `silence`.
+struct RefusalReport {
+    static let linesMax = 4
+    static let silence = Duration.seconds(60)
+    static let rememberedMax = 256
+
+    /// The same peer, for the same reason, whatever its port.
+    private struct Key: Hashable {
+        var isOurs: Bool
+        var peer: IPAddress
+        var pod: IPAddress
+        var reason: String
+        var claim: String
+
+        init(_ tunnel: RefusedTunnel) {
+            (isOurs, peer, pod) = (tunnel.isOurs, tunnel.peer.address, tunnel.pod)
+            (reason, claim) = (tunnel.reason, tunnel.claim)
+        }
+    }
+
+    private struct LeftOut {
+        var count = 0
+        var since: ContinuousClock.Instant
+    }
+
+    private var told: [Key: ContinuousClock.Instant] = [:]
+    private var leftOut: [String: LeftOut] = [:]
+
+    /// - Parameters:
+    ///   - refused: all since the last call.
+    ///   - name: of the pod at an address; `nil`: there is none.
+    mutating func lines(
+        of refused: RefusedTunnels, at now: ContinuousClock.Instant,
+        _ name: (IPAddress) -> String?
+    ) -> [String] {
+        told = told.filter { now - $0.value < Self.silence }
+        var lines: [String] = []
+        var counts: [String: Int] = [:]
+        for tunnel in refused.tunnels {
+            let key = Key(tunnel)
+            let count = counts[tunnel.reason, default: 0]
+            guard told[key] == nil, count < Self.linesMax, told.count < Self.rememberedMax else {
+                leaveOut(1, tunnel.reason, at: now)
+                continue
+            }
+            told[key] = now
+            counts[tunnel.reason] = count + 1
+            lines.append(Self.line(of: tunnel, name))
+        }
+        for (reason, count) in refused.others { leaveOut(count, reason, at: now) }
+        return lines + summary(at: now)
+    }
+
+    private mutating func leaveOut(
+        _ count: Int, _ reason: String, at now: ContinuousClock.Instant
+    ) {
+        leftOut[reason, default: LeftOut(since: now)].count += count
+    }
+
+    private mutating func summary(at now: ContinuousClock.Instant) -> [String] {
+        let due = leftOut.filter { now - $0.value.since >= Self.silence }
+        for reason in due.keys { leftOut[reason] = nil }
+        return due.sorted { $0.key < $1.key }.map { reason, left in
+            let seconds = (now - left.since).components.seconds
+            return "\(left.count) more tunnels were refused within \(seconds) s (\(reason)), "
+                + "of peers named before or too many to be named"
+        }
+    }
+
+    private static func line(of tunnel: RefusedTunnel, _ name: (IPAddress) -> String?) -> String {
+        func place(_ address: IPAddress, _ text: String) -> String {
+            name(address).map { "pod \($0) (\(text))" } ?? text
+        }
+        let peer = place(tunnel.peer.address, "\(tunnel.peer)")
+        let named = tunnel.claim.isEmpty ? "" : ", whose certificate names \(tunnel.claim),"
+        let asked = tunnel.asked.map { " for \($0)" } ?? ""
+        let pod = place(tunnel.pod, "\(tunnel.pod)")
+        let what =
+            tunnel.isOurs
+            ? "a tunnel from \(tunnel.pod == .anyV6 ? "a Gateway" : pod) to \(peer)\(named) was"
+                + " given up"
+            : "a tunnel\(asked) from \(peer)\(named) to \(pod) was refused"
+        let (why, remedy) = words(tunnel)
+        return "\(what) (\(tunnel.reason)): \(why); \(remedy)"
+    }
+
+    /// Why, and what to do.
+    private static func words(_ tunnel: RefusedTunnel) -> (String, String) {
+        switch tunnel.reason {
+        case "name_mismatch":
+            (
+                "that is not who the pod at this address is",
+                "somebody uses a certificate that is not its own, or one of the nodes does not know "
+                    + "the pod or its service account yet: compare `malla mtls` and `malla certs`"
+            )
+        case "untrusted":
+            (
+                "no authority that this node believes for its trust domain has signed its "
+                    + "certificate",
+                "compare the authorities of both nodes (`malla certs`), federate its trust domain, "
+                    + "or find out who it is"
+            )
+        case "expired":
+            (
+                "its certificate has run out, or is not valid yet",
+                "look at the clocks of both nodes, and at what renews its certificate"
+            )
+        case "revoked":
+            (
+                "its certificate, or one that has signed it, is revoked, or its authority is gone",
+                "find out who still uses it, or give it another one"
+            )
+        case "no_certificate":
+            ("it showed no certificate", "only workloads with an identity open tunnels")
+        case "no_spiffe_id":
+            (
+                "its certificate names no workload as SPIFFE writes it",
+                "find out who has signed it, and for whom"
+            )
+        case "no_context":
+            ("this node has no valid certificate of the pod", "see `malla certs`")
+        case "version", "cipher":
+            ("it offers no TLS 1.3 with a suite that is allowed", "mend or replace its software")
+        case "no_protocol":
+            ("it does not speak HTTP/2 by ALPN", "mend or replace its software")
+        case "not_tls", "plain_http":
+            ("it does not speak TLS", "only HBONE is spoken at port 15008")
+        case "peer_alert":
+            (
+                "it has refused this node's certificate, or the handshake",
+                "see its log, and compare the authorities of both"
+            )
+        case "connect_elsewhere":
+            (
+                "a tunnel leads to the pod that was dialled, and to nothing else",
+                "find out who wants to reach that place by it"
+            )
+        case "connect_no_address", "connect_method", "connect_protocol", "connect_too_long":
+            ("its CONNECT is not what HBONE says", "mend or replace its software")
+        default:
+            ("the handshake failed", "see docs/metrics.md, TLS handshakes")
+        }
+    }
+}
+
+extension Agent {
+    func tellRefused() {
+        let lines = refusals.lines(of: engine.takeRefused(), at: .now) { address in
+            self.snapshot.flatMap { snapshot in
+                snapshot.workloadsByAddress[address].map {
+                    snapshot.mesh.workloads[$0].name.description
+                }
+            }
+        }
+        for line in lines { logger.warning("\(line)") }
+    }
+}
