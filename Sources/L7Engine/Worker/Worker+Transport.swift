@@ -75,8 +75,8 @@ extension Worker {
         switch refusal {
         case TunnelRefusal.denied.rawValue:
             dialFailed(client, .denied(hasOthers: hasOthers))
-        case TunnelRefusal.unavailable.rawValue where !isLeaving:
-            // By a good tunnel: the pod did not take the connection.
+        case let status where status != 0 && status != 200 && !isLeaving:
+            // By a good tunnel: the pod did not take the connection, or its node not the CONNECT.
             dialFailed(client, .connectFailed(isLate: false, isLast: !hasOthers))
         case _ where unreached != .none:
             // There was no handshake: nobody took the tunnel's TCP.

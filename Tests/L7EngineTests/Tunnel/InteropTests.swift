@@ -357,14 +357,61 @@ struct InteropTests {
         }
     }
 
-    @Test func `a server that refuses a stream is a failed connection`() throws {
+    /// What a peer answers to CONNECT, and what the client is told: nothing of it was sent, so it is
+    /// a failure of the upstream's, and not one of TLS.
+    struct Answer: Sendable {
+        var status: Int
+        var told = 503
+        var reason = "connect_failed"
+    }
+    static let answers = [
+        Answer(status: 503), Answer(status: 401, told: 403, reason: "denied_by_policy"),
+        Answer(status: 403), Answer(status: 404), Answer(status: 501),
+    ]
+
+    @Test(arguments: answers)
+    func `a server that refuses a stream is a failed connection, with its reason and flag`(
+        _ row: Answer
+    ) throws {
         var options = TunnelMesh.Options()
         options.hasServer = false
         let mesh = try TunnelMesh(options, TunnelServingTests.answer)
         defer { mesh.stop() }
-        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--status", "503"])
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--status", "\(row.status)"])
         defer { peer.stop() }
-        #expect(mesh.get().hasPrefix("HTTP/1.1 503 "))
+        let answer = mesh.get()
+        #expect(answer.hasPrefix("HTTP/1.1 \(row.told) "), "\(answer)")
+        #expect(answer.contains(row.reason), "\(answer)")
+        let failed = "malla_requests_failed_total{reason=\"\(row.reason)\"} 1"
+        #expect(TunnelMesh.counts(mesh.client, failed), "\(row)")
+        // One other endpoint there is not: it is asked once.
+        #expect(TunnelMesh.counts(mesh.client, "malla_upstream_retries_total 0"))
+        var log: [String] = []
+        let isLogged = Loopback.eventually {
+            log += mesh.client.takeAccessLog()
+            return log.contains {
+                $0.contains("\"reason\":\"\(row.reason)\"") && $0.contains("\"flags\":\"UF\"")
+            }
+        }
+        #expect(isLogged, "\(log)")
+    }
+
+    @Test(arguments: answers)
+    func `what is not HTTP is reset where a server refuses its stream`(
+        _ row: Answer
+    ) throws {
+        var options = TunnelServingTests.opaque()
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--status", "\(row.status)"])
+        defer { peer.stop() }
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        Loopback.send(client, "a")
+        #expect(Loopback.ending(client) == ECONNRESET)
+        let failed = "malla_requests_failed_total{reason=\"\(row.reason)\"} 1"
+        #expect(TunnelMesh.counts(mesh.client, failed), "\(row)")
     }
 
     @Test func `a server that chooses no protocol gets no request`() throws {
