@@ -414,6 +414,39 @@ struct InteropTests {
         #expect(TunnelMesh.counts(mesh.client, failed), "\(row)")
     }
 
+    /// how many tunnels there may be, and how many there are in the end
+    @Test(arguments: [2, 1])
+    func `beside a tunnel whose window is full another one is opened, where there may be one`(
+        _ most: Int
+    ) throws {
+        var options = TunnelServingTests.opaque { $0.limits.carriersMax = most }
+        options.hasServer = false
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let peer = try PythonPeer(mesh, id: TunnelMesh.serverID, ["--closed-window"])
+        defer { peer.stop() }
+        // As much as the peer ever takes of one tunnel, and it comes back.
+        let first = Loopback.connect(mesh.port)
+        defer { close(first) }
+        Loopback.send(first, [UInt8](repeating: 7, count: 65_535))
+        var count = 0
+        while count < 65_535 {
+            let bytes = Loopback.receive(first)
+            try #require(!bytes.isEmpty)
+            count += bytes.count
+        }
+        let second = Loopback.connect(mesh.port)
+        defer { close(second) }
+        Loopback.send(second, "b")
+        let streams = "malla_tunnel_streams_total{side=\"upstream\"}"
+        #expect(TunnelMesh.counts(mesh.client, "\(streams) 2"))
+        #expect(
+            TunnelMesh.counts(
+                mesh.client, "malla_tunnels_opened_total{side=\"upstream\"} \(most)"))
+        // On the only one it waits.
+        if most > 1 { #expect(Loopback.receive(second).count == 1) }
+    }
+
     @Test func `a server that chooses no protocol gets no request`() throws {
         var options = TunnelMesh.Options()
         options.hasServer = false

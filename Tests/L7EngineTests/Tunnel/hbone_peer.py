@@ -60,9 +60,13 @@ def context(options, purpose):
 
 
 def connect(address, source=None):
+    host, port = place(address)
+    return socket.create_connection((host, port), TIME_LIMIT, (source, 0) if source else None)
+
+
+def place(address):
     host, port = address.rsplit(":", 1)
-    place = (source, 0) if source else None
-    return socket.create_connection((host, int(port)), TIME_LIMIT, place)
+    return host.strip("[]"), int(port)
 
 
 class Client:
@@ -403,7 +407,8 @@ class Server:
         elif isinstance(event, h2.events.DataReceived):
             if event.stream_id in self.targets:
                 self.targets[event.stream_id].sendall(event.data)
-            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            if not self.options.closed_window:
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamEnded):
             if event.stream_id in self.targets:
                 self.targets[event.stream_id].shutdown(socket.SHUT_WR)
@@ -418,12 +423,13 @@ class Server:
 
 
 def serve(options):
-    host, port = options.address.rsplit(":", 1)
+    host, port = place(options.address)
     end = threading.Timer(60, os._exit, [1])
     end.daemon = True
     end.start()
     Server.losses = options.losses
-    listener = socket.create_server((host, int(port)))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
     say(listening=True)
     while True:
         plain, _ = listener.accept()
@@ -454,6 +460,8 @@ def main():
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--goaway", action="store_true")
     parser.add_argument("--mute", action="store_true")
+    # The server gives no room back: 65 535 bytes a tunnel.
+    parser.add_argument("--closed-window", action="store_true")
     # What becomes of the first CONNECTs, and of how many: refuse (one stream), goaway or drop (all).
     parser.add_argument("--lose", choices=["refuse", "goaway", "drop"])
     parser.add_argument("--losses", type=int, default=1)
