@@ -53,13 +53,13 @@ struct GatewayTunnelTests {
         var far: TestPod { bed["far"] }
         var logs: String { agents.map { String($0.text.suffix(2000)) }.joined(separator: "\n--\n") }
 
-        init(policy: String = "") throws {
+        init(policy: String = "", more: [TestService] = []) throws {
             bed = try Testbed("n1: client; n2: far, mate")
             _ = try bed["far"].serve(
                 GatewayTunnelTests.marker,
                 locations: "location /who { return 200 \"<$http_x_forwarded_client_cert>\"; }")
             let service = TestService("far", 1, "http", to: ["far"])
-            try bed.describe([service])
+            try bed.describe([service] + more)
             try bed.configure("gateway.yaml", gateway())
             try bed.configure("modes.yaml", modes("STRICT"))
             try bed.configure("policy.yaml", policy)
@@ -182,6 +182,75 @@ struct GatewayTunnelTests {
             "gateway.yaml", Self.gateway("{gateway.istio.io/service-account: no/name}"))
         try eventually("it has no certificate") { try mesh.ask("n1").status == 503 }
         #expect(try mesh.ask("n2").status == 200, "its own node's pods are reached")
+    }
+
+    private static let ticks = """
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: {name: ticks, namespace: \(Testbed.space)}
+        spec:
+          gatewayClassName: malla
+          listeners: [{name: tcp, protocol: TCP, port: 4500}]
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: TCPRoute
+        metadata: {name: ticks, namespace: \(Testbed.space)}
+        spec:
+          parentRefs: [{name: ticks}]
+          rules: [{backendRefs: [{name: ticks, port: 45000}]}]
+
+        """
+
+    /// In plain text at first, kept alive by HTTP and open by TCP.
+    @Test func `a pod that begins to insist loses what a Gateway has open, which goes by tunnels`()
+        throws
+    {
+        let mesh = try Fixture(more: [
+            TestService("ticks", 2, "tcp", to: ["far"], port: 45_000, targetPort: 45_000)
+        ])
+        defer { mesh.bed.close() }
+        let (node, far) = (mesh.bed[node: "n1"], mesh.far)
+        let server = try far.start(
+            "ticker", ["/usr/bin/python3", "-c", PythonPrograms.ticker, "45000"])
+        try eventually("it listens") { server.text.contains("up") }
+        try mesh.bed.configure("ticks.yaml", Self.ticks)
+        try mesh.bed.configure("modes.yaml", Self.modes("DISABLE"))
+        try eventually("it is plain\n\(mesh.logs)") {
+            try mesh.ask("n1", "/who").body == "<>"
+        }
+        func listen(_ name: String) throws -> TestProcess {
+            let stream = try mesh.bed["client"].start(
+                name, ["/usr/bin/python3", "-c", PythonPrograms.listener, node.v4, "4500"])
+            try eventually("\(name) is told\n\(stream.text)\n\(mesh.logs)") {
+                stream.text.count > 30
+            }
+            return stream
+        }
+        let streams = "malla_tunnel_streams_total{side=\"upstream\"}"
+        let kept = try listen("kept")
+        let before = try node.metric(streams)
+        func open() throws -> String {
+            let line = ["ss", "-Htn", "state", "established"]
+            let ports = "( dport = :8080 or dport = :45000 )"
+            return try [far.v4, "[\(far.v6)]"].map { address in
+                try node.run(line + ["dst", address, ports]).output
+            }.joined()
+        }
+        #expect(try !open().isEmpty, "what is looked for below is there")
+
+        try mesh.bed.configure("modes.yaml", Self.modes("STRICT"))
+        try eventually("what was open in plain text ends\n\(mesh.logs)") {
+            try open().isEmpty
+        }
+        _ = kept.wait(seconds: 20)
+        #expect(kept.exitStatus != nil, "its client is told")
+        try eventually("requests go by tunnels\n\(mesh.logs)") {
+            try mesh.ask("n1", "/who").body.hasSuffix("edge-malla>")
+        }
+        let next = try listen("next")
+        defer { next.stop() }
+        #expect(try node.metric(streams) > before)
+        #expect(try open().isEmpty)
     }
 
     @Test func `policies judge its client, whom the pod sees, and nobody has to allow the node`()

@@ -155,7 +155,7 @@ final class MeshPeers: Sendable {
 
     /// Whether tunnels lead to an endpoint.
     @inline(__always)
-    private func isReached(_ endpoint: SocketAddress) -> Bool {
+    func isReached(_ endpoint: SocketAddress) -> Bool {
         guard let index = snapshot.workloadsByAddress[endpoint.address] else { return false }
         switch reaches[index] {
         case .plain: return false

@@ -1,7 +1,7 @@
-// Tunnels that are open, held against what is in force now: who was believed when a tunnel began
+// What is open, held against what is in force now. Of tunnels: who was believed when a tunnel began
 // may have been revoked since, and pods come and go. What would not be opened any more ends, and
 // nothing else: a certificate that runs out, or is followed by another, has its tunnel drained, and
-// so has a pod that leaves the mesh and stays where it is.
+// so has a pod that leaves the mesh and stays where it is. Of plain text: `recheckPlain`.
 
 internal import MeshModel
 
@@ -26,6 +26,44 @@ extension Worker {
                 drainCarrier(link)
             }
         }
+    }
+
+    /// What is open in plain text to pods of other nodes. Where tunnels lead from now on nothing
+    /// waits for another request; and what a pod serves that takes no plain text any more ends: its
+    /// own node resets it at its next packet, if anybody does.
+    ///
+    /// - Complexity: linear in connections.
+    func recheckPlain(since before: WorkerConfig?) {
+        guard current >= 0, let config = configs[current].config, let before,
+            before.snapshot.shape !== config.snapshot.shape
+                || (before.peers == nil) != (config.peers == nil)
+        else { return }
+        for link in timers.all() {
+            if link.it.role == .upstream, link.it.phase == .idle {
+                guard let endpoint = plainEndpoint(of: link) else { continue }
+                if config.shunsPlain(endpoint), !before.shunsPlain(endpoint) { close(link) }
+                continue
+            }
+            guard link.it.role == .downstream, link.it.exchange.isActive else { continue }
+            func isOver(_ upstream: Link) -> Bool {
+                guard let endpoint = plainEndpoint(of: upstream) else { return false }
+                return config.refusesPlain(endpoint) && !before.refusesPlain(endpoint)
+            }
+            let other = otherDial(of: link)
+            if isOver(other) { close(other) }
+            guard isOver(link.it.partner) else { continue }
+            charge(link.it.account)
+            if link.it.exchange.isDialing { dropUpstream(link) }
+            dialFailed(link, .failed(.plainRefused))
+        }
+    }
+
+    /// Where a connection leads that is neither in TLS of its own nor in a tunnel.
+    private func plainEndpoint(of upstream: Link) -> SocketAddress? {
+        guard !upstream.isNone, !upstream.it.pool.isNone, !upstream.it.isStream,
+            upstream.it.pool.it.identity == 0
+        else { return nil }
+        return upstream.it.pool.it.endpoint
     }
 
     /// Behind a handshake: the peer must be whom we want, or be who it says where we know whose its

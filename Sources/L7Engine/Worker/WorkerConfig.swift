@@ -23,6 +23,20 @@ final class WorkerConfig: Sendable {
     /// Some endpoint may be `Snapshot.isUnserved`.
     let hasUnserved: Bool
 
+    /// Whether an endpoint is dialled by tunnels only, or not at all: not in plain text, by those
+    /// of the mesh.
+    func shunsPlain(_ endpoint: SocketAddress) -> Bool {
+        peers?.isReached(endpoint) == true || (hasUnserved && snapshot.isUnserved(endpoint))
+    }
+
+    /// Whether it is a pod's of another node that takes no plain text.
+    func refusesPlain(_ endpoint: SocketAddress) -> Bool {
+        guard let index = snapshot.workloadsByAddress[endpoint.address] else { return false }
+        let workload = snapshot.mesh.workloads[index]
+        return workload.isMeshed && !snapshot.isLocal(workload)
+            && snapshot.peerModes.mode(of: workload, port: endpoint.port) == .strict
+    }
+
     /// What clients of services with affinity keep; `nil`: there are no such services.
     let affinities: AffinityTable?
     /// Accounts that are not served.

@@ -195,6 +195,75 @@ struct RecheckTests {
         #expect(Loopback.eventually { said.count == 1 })
     }
 
+    private static func mode(_ mode: MutualTLSMode) -> [PeerAuthentication] {
+        [PeerAuthentication(name: ObjectName("shop", "all"), selector: nil, mode: mode)]
+    }
+
+    @Test(arguments: [MutualTLSMode.permissive, .strict])
+    func `a plain connection that waits for a request is closed once tunnels lead to its pod`(
+        _ mode: MutualTLSMode
+    ) throws {
+        var options = TunnelMesh.Options()
+        options.modes = Self.mode(.disable)
+        let mesh = try TunnelMesh(options, TunnelServingTests.answer)
+        defer { mesh.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 200 "))
+        let idle = "malla_upstream_connections{state=\"idle\"}"
+        #expect(TunnelMesh.counts(mesh.client, "\(idle) 1"))
+        // A change that is no business of its.
+        mesh.adoptMesh { $0.namespaces["other"] = [:] }
+        #expect(TunnelMesh.value(mesh.client, idle) == 1)
+        mesh.adoptMesh { $0.peerAuthentications = Self.mode(mode) }
+        #expect(TunnelMesh.counts(mesh.client, "\(idle) 0"))
+        #expect(mesh.get().hasPrefix("HTTP/1.1 200 "))
+        #expect(TunnelMesh.counts(mesh.client, "malla_tunnels_opened_total{side=\"upstream\"} 1"))
+    }
+
+    @Test func `what is open in plain text ends when its pod insists, and goes on where it may`()
+        throws
+    {
+        var options = TunnelServingTests.opaque()
+        options.modes = Self.mode(.disable)
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        Loopback.send(client, "a")
+        #expect(Loopback.receive(client).count == 1)
+        mesh.adoptMesh { $0.peerAuthentications = Self.mode(.permissive) }
+        #expect(Self.echoes(client))
+        mesh.adoptMesh { $0.peerAuthentications = Self.mode(.strict) }
+        #expect(Loopback.ending(client) == ECONNRESET)
+        let failed = "malla_requests_failed_total{reason=\"plain_refused\"} 1"
+        #expect(TunnelMesh.counts(mesh.client, failed))
+        let next = Loopback.connect(mesh.port)
+        defer { close(next) }
+        #expect(Self.echoes(next))
+        #expect(TunnelMesh.counts(mesh.client, "malla_tunnels_opened_total{side=\"upstream\"} 1"))
+    }
+
+    @Test func `a request that waits for its answer in plain text is told that its pod insists`()
+        throws
+    {
+        var options = TunnelMesh.Options()
+        options.modes = Self.mode(.disable)
+        let asked = Results()
+        let mesh = try TunnelMesh(options) { connection, _ in
+            _ = Loopback.message(connection)
+            asked.add(true)
+            // Until the engine goes.
+            _ = Loopback.receive(connection)
+        }
+        defer { mesh.stop() }
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: stock\r\n\r\n")
+        #expect(Loopback.eventually { asked.count == 1 })
+        mesh.adoptMesh { $0.peerAuthentications = Self.mode(.strict) }
+        let answer = Loopback.message(client)
+        #expect(answer.hasPrefix("HTTP/1.1 503 ") && answer.contains("plain_refused"), "\(answer)")
+    }
+
     @Test func `what changes nothing for it ends nothing`() throws {
         let (mesh, client) = try Self.opened()
         defer {
