@@ -173,16 +173,20 @@ int malla_authorities_check(const uint8_t *bundle, size_t bytes, int64_t now,
 	return 0;
 }
 
-int64_t malla_credential_expiry(const uint8_t *pem, size_t bytes)
+int64_t malla_credential_expiry(const uint8_t *chain, size_t bytes)
 {
-	BIO *bio = BIO_new_mem_buf(pem, (int)bytes);
+	BIO *bio = BIO_new_mem_buf(chain, (int)bytes);
 	X509 *certificate;
 	int64_t first = 0;
+	int count = 0;
 
 	while (bio && (certificate = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
 		int64_t at = seconds(X509_get0_notAfter(certificate));
+		int is_root = count++ && !X509_NAME_cmp(X509_get_subject_name(certificate),
+							X509_get_issuer_name(certificate));
 
-		if (!first || at < first)
+		/* Clients have roots of their own. */
+		if (!is_root && (!first || at < first))
 			first = at;
 		X509_free(certificate);
 	}

@@ -21,9 +21,9 @@ int malla_credential_check(const uint8_t *chain, size_t chain_bytes, const uint8
 int malla_authorities_check(const uint8_t *bundle, size_t bytes, int64_t now,
 			    struct malla_credential *out);
 
-/* When the first certificate to expire of a chain or a bundle does, seconds since 1970; 0: there is
- * none that can be read. */
-int64_t malla_credential_expiry(const uint8_t *pem, size_t bytes);
+/* When the first certificate to expire of a chain does, leaf first, seconds since 1970; 0: there is
+ * none that can be read. A root behind the leaf does not count. */
+int64_t malla_credential_expiry(const uint8_t *chain, size_t bytes);
 
 /* When the life of a chain's first certificate begins, the same. */
 int64_t malla_credential_begin(const uint8_t *chain, size_t bytes);

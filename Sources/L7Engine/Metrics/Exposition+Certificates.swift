@@ -22,7 +22,7 @@ extension Exposition {
         ) { max(0, now - $0.lowerBound) }
         family(
             "malla_certificate_expiry_timestamp_seconds",
-            "When the first certificate of a listener's chain expires."
+            "When the first of a listener's certificate and its intermediates expires."
         ) { $0.upperBound }
         return out
     }
