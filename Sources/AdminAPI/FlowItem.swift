@@ -8,7 +8,8 @@ public struct FlowItem: Codable, Sendable, Equatable {
     public var source: String
     public var target: String
     /// The pods at its ends, `namespace/name`; `reserved:unmanaged`: an address of the Nodes'
-    /// podCIDRs that no Pod is known to have; empty: no pod.
+    /// podCIDRs that no Pod is known to have; empty: no pod. Of a flow from outside to a service
+    /// whose endpoint is elsewhere, and of a pod to itself by a service: the endpoint's pod.
     public var sourcePod: String
     public var targetPod: String
     /// `captured`, `dialled`, `own`, `translated`, `translated back`.

@@ -87,7 +87,7 @@ public final class Datapath {
     private(set) var attachedAddresses: Set<malla_address> = []
     private let settings: BPFMap<UInt32, malla_setting>
     var flows: FlowTable
-    private var translations: TranslationTable
+    private(set) var translations: TranslationTable
     private let listeners: SocketMap
     private let counters: PerCPUArray
     let events: EventMaps
@@ -368,7 +368,7 @@ public final class Datapath {
     }
 
     /// Flows that were over and taken out, since this agent started.
-    public var flowsCollected: UInt64 { flows.collected }
+    public var flowsCollected: UInt64 { flows.collected + translations.collected }
 
     private func setListeners(_ count: UInt32) throws(BPFError) {
         setting.listeners = count

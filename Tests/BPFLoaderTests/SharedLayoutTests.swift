@@ -30,7 +30,7 @@ struct SharedLayoutTests {
         Row("a mode's key is eight", MemoryLayout<malla_mode_key>.size, 8),
         Row("an exclusion is twenty-eight", MemoryLayout<malla_exclude>.size, 28),
         Row("an affinity is thirty-two", MemoryLayout<malla_affinity>.size, 32),
-        Row("a translation is fifty-six", MemoryLayout<malla_snat>.size, 56),
+        Row("a translation is seventy-two", MemoryLayout<malla_snat>.size, 72),
         Row("what a socket dialled is thirty-two", MemoryLayout<malla_dialled>.size, 32),
         Row("an endpoint's key is eight", MemoryLayout<malla_endpoint_key>.size, 8),
         Row("a pod is twenty-four", MemoryLayout<malla_pod>.size, 24),

@@ -131,6 +131,44 @@ struct HookTests {
     }
 
     @Test(arguments: families)
+    func `a pod's packets to itself by its service are counted, each way by its own row`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, meshed: false)
+        try object.put(
+            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
+            malla_end(
+                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
+                protocol: 6, pad: 0))
+        let (pod, service) = (
+            malla_address(bytes: family.pod), malla_address(bytes: family.service)
+        )
+        func counts(_ from: UInt16, _ to: UInt16) throws -> [UInt64] {
+            let key = malla_flow_key(
+                source: pod, target: service, source_port_be: from.bigEndian,
+                target_port_be: to.bigEndian, protocol: 6, pad: (0, 0, 0))
+            let row = try object.value("malla_snat", key, placeholder: malla_snat())
+            return [row?.packets ?? 0, row?.bytes ?? 0]
+        }
+        var packet = PacketBuilder(
+            source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
+            flags: PacketBuilder.syn)
+        func send(_ from: UInt16, _ to: UInt16, _ flags: UInt8) throws {
+            (packet.sourcePort, packet.targetPort, packet.flags) = (from, to, flags)
+            #expect(try object.run("malla_from_pod", packet: packet.frame).answer == redirect)
+        }
+        let bytes = UInt64(packet.frame.count - 14)
+        // The SYN comes again.
+        for _ in 1...2 { try send(40000, 80, PacketBuilder.syn) }
+        #expect(try counts(40000, 80) == [2, 2 * bytes])
+        #expect(try counts(8080, 40000) == [0, 0])
+        try send(8080, 40000, PacketBuilder.syn | PacketBuilder.ack)
+        for _ in 1...3 { try send(40000, 80, PacketBuilder.ack) }
+        #expect(try counts(40000, 80) == [5, 5 * bytes])
+        #expect(try counts(8080, 40000) == [1, bytes])
+    }
+
+    @Test(arguments: families)
     func `a pod's flood of calls to itself leaves the table to others, and evicts only its own`(
         _ family: Family
     ) throws {

@@ -10,7 +10,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define MALLA_ABI_VERSION 3
+#define MALLA_ABI_VERSION 4
 
 #ifdef __cplusplus
 #define MALLA_ABI_SIZE(type, bytes) static_assert(sizeof(type) == (bytes), "changed size")
@@ -544,14 +544,19 @@ enum malla_nat_kind {
 	MALLA_NAT_FROM_REMOTE = 7, /* that of an endpoint on another node, at an uplink */
 };
 
-/* malla_snat: the tuple of a packet, exactly as it bears it, to the one that it gets. */
+/*
+ * malla_snat: the tuple of a packet, exactly as it bears it, to the one that it gets. A flow has
+ * two rows, each of which counts its own direction.
+ */
 struct malla_snat {
 	struct malla_flow_key becomes;
+	__u64 packets;
+	__u64 bytes;   /* from the IP header on */
 	__u64 seen_ns; /* bpf_ktime_get_ns of its last packet, to the second */
 	__u32 kind;    /* enum malla_nat_kind */
 	__u32 state;   /* see nat.h */
 };
-MALLA_ABI_SIZE(struct malla_snat, 56);
+MALLA_ABI_SIZE(struct malla_snat, 72);
 
 #define MALLA_NODE_SERVES 1 /* some service is served to those outside */
 

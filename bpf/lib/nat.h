@@ -75,10 +75,11 @@ static __always_inline int nat_is_idle(void)
 #define NAT_TCP_CLOSED	(2 * NAT_SECOND)
 
 /* malla_snat.state */
-#define NAT_ANSWERED 1 /* the other direction was seen */
-#define NAT_FINISHED 2 /* FIN in this direction */
-#define NAT_RESET    4 /* RST in either, and nothing else since */
-#define NAT_CUT	     8 /* the endpoint's pod is gone; the loader writes it */
+#define NAT_ANSWERED 1	/* the other direction was seen */
+#define NAT_FINISHED 2	/* FIN in this direction */
+#define NAT_RESET    4	/* RST in either, and nothing else since */
+#define NAT_CUT	     8	/* the endpoint is gone; the loader writes it */
+#define NAT_BACK     16 /* the row of the answers; for as long as it is there */
 
 static __always_inline struct malla_snat *nat_find(const struct malla_flow_key *flow,
 						   enum malla_nat_kind kind)
@@ -138,16 +139,26 @@ static __always_inline void nat_mark_reset(struct malla_snat *entry)
 		other->state |= NAT_RESET;
 }
 
+/* As malla_flow counts: a message about the flow is none of its packets. */
+static __always_inline void nat_count(struct malla_snat *entry, const struct packet *packet)
+{
+	__sync_fetch_and_add(&entry->packets, packet->segments);
+	__sync_fetch_and_add(&entry->bytes, packet->bytes);
+}
+
 /*
- * Notes what a packet tells; writes only what changes, and the time once a second. A SYN that comes
- * again keeps nothing alive.
+ * Counts a packet and notes what it tells; writes only what changes, and the time once a second. A
+ * SYN that comes again keeps nothing alive.
  */
 static __always_inline void nat_note(struct malla_snat *entry, const struct packet *packet)
 {
 	__u64 now = bpf_ktime_get_ns();
 	__u32 state;
 
-	if (packet->is_icmp || packet->is_fragment)
+	if (packet->is_icmp)
+		return;
+	nat_count(entry, packet);
+	if (packet->is_fragment)
 		return;
 	if (packet->flags & TCP_RST)
 		nat_mark_reset(entry);
@@ -249,6 +260,19 @@ __attribute__((noinline)) int nat_overrule(const struct malla_flow_key *flow, in
 	return 0;
 }
 
+/* A SYN that comes again, whose flow is recorded already: what was counted stays. */
+static __always_inline int nat_is_recorded(const struct malla_snat *there,
+					   const struct malla_snat *back,
+					   const struct nat_plan *plan,
+					   const struct malla_snat *wanted)
+{
+	return there && back && !((there->state | back->state) & ~NAT_BACK) &&
+	       there->kind == plan->there && back->kind == plan->back &&
+	       flow_is_equal(&there->becomes, &plan->becomes) &&
+	       flow_is_equal(&back->becomes, &wanted->becomes) &&
+	       !nat_is_over(there, plan->becomes.protocol, wanted->seen_ns);
+}
+
 /* Records both directions; 0: done. A function of its own for the verifier. */
 __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 					 const struct nat_plan *plan)
@@ -266,10 +290,14 @@ __attribute__((noinline)) int nat_record(const struct malla_flow_key *flow,
 	if (old && !nat_is_over(old, flow->protocol, entry.seen_ns) &&
 	    !flow_is_equal(&old->becomes, &entry.becomes))
 		return NAT_TAKEN;
+	if (nat_is_recorded(bpf_map_lookup_elem(&malla_snat, flow), old, plan, &entry))
+		return 0;
+	entry.state = NAT_BACK;
 	if (bpf_map_update_elem(&malla_snat, &answer, &entry, BPF_ANY))
 		return NAT_FULL;
 	entry.becomes = plan->becomes;
 	entry.kind = plan->there;
+	entry.state = 0;
 	if (!bpf_map_update_elem(&malla_snat, flow, &entry, BPF_ANY))
 		return 0;
 	bpf_map_delete_elem(&malla_snat, &answer);
@@ -459,6 +487,7 @@ static __always_inline enum malla_verdict nat_open_outside(const struct packet *
 {
 	struct nat_plan plan = {.there = MALLA_NAT_FROM_FABRIC, .back = MALLA_NAT_OUT_OF_POD};
 	const struct malla_node *node;
+	struct malla_snat *entry;
 	const __u32 *near;
 	__u32 first = 0;
 	int refused;
@@ -488,7 +517,12 @@ static __always_inline enum malla_verdict nat_open_outside(const struct packet *
 	if (refused == NAT_TAKEN)
 		refused = nat_record_from(&packet->flow, &plan, nat_hash(&packet->flow));
 	*becomes = plan.becomes;
-	return refused ? nat_refusal(refused) : MALLA_VERDICT_TRANSLATED;
+	if (refused)
+		return nat_refusal(refused);
+	entry = bpf_map_lookup_elem(&malla_snat, &packet->flow);
+	if (entry)
+		nat_count(entry, packet);
+	return MALLA_VERDICT_TRANSLATED;
 }
 
 /* Whether a packet without an entry begins a flow that may be balanced. */

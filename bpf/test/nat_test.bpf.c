@@ -557,3 +557,48 @@ int a_connection_whose_pod_is_gone_is_refused_at_its_next_packet(struct __sk_buf
 	EXPECT(outside_sends(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
 	return 0;
 }
+
+/* It is sent once more, with so many bytes. */
+__attribute__((noinline)) int passes(struct packet *packet, __u32 bytes, __u32 segments)
+{
+	struct malla_flow_key becomes;
+
+	if (!packet)
+		return MALLA_VERDICT_FAILED;
+	packet->bytes = bytes;
+	packet->segments = segments;
+	return outside_sends(packet, &becomes);
+}
+
+SEC("tc")
+int both_directions_of_a_flow_to_another_nodes_pod_are_counted(struct __sk_buff *unused)
+{
+	static struct packet sent, answer;
+	static struct malla_flow_key becomes;
+	struct malla_snat *entry;
+
+	(void)unused;
+	fill(&sent, CLIENT, TO_SERVICE, NODE, TCP_SYN);
+	put_open(REMOTE_POD, 1, 0);
+	sent.segments = 1;
+	sent.bytes = 60;
+	EXPECT(outside_sends(&sent, &becomes) == MALLA_VERDICT_TRANSLATED);
+	answer.flow = flow_reversed(&becomes);
+	answer.flags = TCP_SYN | TCP_ACK;
+	EXPECT(passes(&answer, 52, 1) == MALLA_VERDICT_TRANSLATED_BACK);
+	EXPECT(passes(&sent, 60, 1) == MALLA_VERDICT_TRANSLATED); /* the SYN again */
+	sent.flags = TCP_ACK;
+	EXPECT(passes(&sent, 3000, 3) == MALLA_VERDICT_TRANSLATED);
+	sent.is_fragment = 1;
+	EXPECT(passes(&sent, 500, 1) == MALLA_VERDICT_TRANSLATED);
+	sent.is_fragment = 0;
+	sent.is_icmp = 1;
+	EXPECT(passes(&sent, 80, 1) == MALLA_VERDICT_TRANSLATED); /* about it, not of it */
+	entry = nat_find(&sent.flow, MALLA_NAT_FROM_FABRIC);
+	EXPECT(entry && !(entry->state & NAT_BACK));
+	EXPECT(entry->packets == 6 && entry->bytes == 3620);
+	entry = nat_find(&answer.flow, MALLA_NAT_FROM_REMOTE);
+	EXPECT(entry && entry->state & NAT_BACK);
+	EXPECT(entry->packets == 1 && entry->bytes == 52);
+	return 0;
+}

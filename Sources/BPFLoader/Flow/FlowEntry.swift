@@ -70,8 +70,8 @@ public struct FlowEntry: Sendable, Equatable {
         protocolNumber = key.protocol
         source = isSwapped ? lesser : greater
         target = isSwapped ? greater : lesser
-        kind = Self.kinds[Int(flow.kind)] ?? "\(flow.kind)"
-        state = Self.states[Int(flow.state)] ?? "\(flow.state)"
+        kind = Self.kindName(malla_flow_kind(flow.kind))
+        state = Self.stateName(malla_flow_state(UInt32(flow.state)))
         packets = (flow.packets.0, flow.packets.1)
         bytes = (flow.bytes.0, flow.bytes.1)
         let age = Int64(Int32(bitPattern: now &- flow.seen_ticks))
@@ -88,6 +88,14 @@ public struct FlowEntry: Sendable, Equatable {
         isAudited = flow.flags & UInt16(MALLA_FLOW_AUDITED) != 0
         isTunnel = flow.flags & UInt16(MALLA_FLOW_TUNNEL) != 0
         isCarried = flow.flags & UInt16(MALLA_FLOW_CARRIED) != 0
+    }
+
+    static func kindName(_ kind: malla_flow_kind) -> String {
+        kinds[Int(kind.rawValue)] ?? "\(kind.rawValue)"
+    }
+
+    static func stateName(_ state: malla_flow_state) -> String {
+        states[Int(state.rawValue)] ?? "\(state.rawValue)"
     }
 
     private static let kinds: [Int: String] = [
@@ -138,6 +146,22 @@ extension Datapath {
         return entries
     }
 
+    /// Flows to services' addresses that `flowEntries` does not know: from outside to an endpoint
+    /// elsewhere, or to a server of the node's own, and of pods that reach themselves. `other` is
+    /// the endpoint.
+    ///
+    /// - Parameter countMax: no more than these.
+    public func translatedEntries(countMax: Int) -> [FlowEntry] {
+        let now = FlowClock.nanoseconds()
+        let isPressed = translations.isPressed
+        var entries: [FlowEntry] = []
+        translations.forEachFlow { flow in
+            guard entries.count < countMax, flow.isAlone else { return }
+            entries.append(FlowEntry(flow, isPressed: isPressed, now: now))
+        }
+        return entries
+    }
+
     /// Has the flows of which `address` is an end, or all, judged anew at their next packet, each
     /// in the direction in which it was opened: that is known from its entry only, which stays.
     /// Flows of UDP to a service's address choose an endpoint anew.
@@ -156,6 +180,7 @@ extension Datapath {
             if !isEngines, isMeant(key) { count += 1 }
         }
         _ = flows.flush { key, flow in flow.isTranslatedDatagrams(key) && isMeant(key) }
+        count += translations.flush(of: wanted)
         judgeAgain()
         return count
     }

@@ -1,5 +1,6 @@
-// The table of flows that are balanced packet by packet from outside (bpf/lib/nat.h), as the agent
-// sees it: what is over is taken out a part at a time, both directions of a flow together.
+// The table of flows that are balanced packet by packet from outside, and of pods that reach
+// themselves (bpf/lib/nat.h), as the agent sees it: what is over is taken out a part at a time, both
+// directions of a flow together, and for people it is listed and flushed.
 
 internal import CMallaABI
 
@@ -12,7 +13,10 @@ struct TranslationTable: ~Copyable {
     private var position = BatchPosition()
     private var rowsOfPass: UInt64 = 0
     /// More than half of the table was in use when it was last seen whole.
-    private var isPressed = false
+    private(set) var isPressed = false
+    /// Flows that were over and are gone since this agent started, but those of which malla_flow
+    /// has an entry too.
+    private(set) var collected: UInt64 = 0
 
     init(_ object: borrowing BPFObject) throws(BPFError) {
         map = try BPFMap(adopting: object.map("malla_snat"), name: "malla_snat")
@@ -39,7 +43,35 @@ struct TranslationTable: ~Copyable {
         take(silent, at: now)
     }
 
-    private func take(_ silent: [malla_flow_key], at now: UInt64) {
+    /// Every flow, those that are over included.
+    func forEachFlow(_ body: (TranslatedFlow) -> Void) {
+        map.walk { key, row in
+            guard TranslatedFlow.isForth(row) else { return }
+            let other = map.value(of: row.becomes.reversed, placeholder: malla_snat())
+            body(TranslatedFlow(key: key, forth: row, back: other))
+        }
+    }
+
+    /// Forgets the flows of which `address` is an end, or all, as far as they can be
+    /// (`TranslatedFlow.isForgettable`).
+    ///
+    /// - Returns: how many are meant, but those of which malla_flow has an entry too.
+    func flush(of address: malla_address?) -> Int {
+        var count = 0
+        var forgotten: [TranslatedFlow] = []
+        forEachFlow { flow in
+            guard address.map(flow.concerns) ?? true else { return }
+            if flow.isAlone { count += 1 }
+            if flow.isForgettable { forgotten.append(flow) }
+        }
+        for flow in forgotten {
+            _ = map.take(flow.key)
+            if flow.back != nil { _ = map.take(flow.forth.becomes.reversed) }
+        }
+        return count
+    }
+
+    private mutating func take(_ silent: [malla_flow_key], at now: UInt64) {
         for key in silent {
             guard let row = map.value(of: key, placeholder: malla_snat()) else { continue }
             let answer = row.becomes.reversed
@@ -49,18 +81,23 @@ struct TranslationTable: ~Copyable {
             }
             _ = map.take(key)
             if other != nil { _ = map.take(answer) }
+            let isForth = TranslatedFlow.isForth(row)
+            let flow =
+                isForth
+                ? TranslatedFlow(key: key, forth: row, back: other)
+                : other.map { TranslatedFlow(key: answer, forth: $0, back: row) }
+            if flow?.isAlone ?? false { collected += 1 }
         }
     }
 
     /// No flow is over before.
     private static func leastSilence(_ transport: UInt8, isPressed: Bool) -> UInt64 {
-        guard transport == TCP.number else { return seconds(isPressed ? 30 : 180) }
+        guard transport == tcp else { return seconds(isPressed ? 30 : 180) }
         return seconds(TCP.reset)
     }
 
     /// Seconds of silence in both directions after which a flow of TCP is over.
     private enum TCP {
-        static let number: UInt8 = 6
         static let reset: UInt64 = 2
         static let closed: UInt64 = 10
         static let halfClosed: UInt64 = 600
@@ -69,11 +106,17 @@ struct TranslationTable: ~Copyable {
         static let openingWhenPressed: UInt64 = 5
     }
 
-    private static let answered: UInt32 = 1
-    private static let finished: UInt32 = 2
-    private static let reset: UInt32 = 4
-    /// The pod of the endpoint is gone.
+    /// IANA's number.
+    static let tcp: UInt8 = 6
+
+    // malla_snat.state, as in bpf/lib/nat.h.
+    static let answered: UInt32 = 1
+    static let finished: UInt32 = 2
+    static let reset: UInt32 = 4
+    /// The endpoint is gone.
     static let cut: UInt32 = 8
+    /// The row of the answers.
+    static let ofAnswers: UInt32 = 16
 
     private static func seconds(_ number: UInt64) -> UInt64 { number * 1_000_000_000 }
 
@@ -81,10 +124,21 @@ struct TranslationTable: ~Copyable {
     static func isOver(
         _ transport: UInt8, _ row: malla_snat, _ other: malla_snat?, isPressed: Bool, at now: UInt64
     ) -> Bool {
+        silence(row, other, at: now) > lifetime(transport, row, other, isPressed: isPressed)
+    }
+
+    /// Nanoseconds since the last packet of either direction.
+    static func silence(_ row: malla_snat, _ other: malla_snat?, at now: UInt64) -> UInt64 {
         // Signed: another processor may have seen it just now.
         let last = max(row.seen_ns, other?.seen_ns ?? 0)
-        let silence = UInt64(max(0, Int64(bitPattern: now &- last)))
-        guard transport == TCP.number else { return silence > seconds(isPressed ? 30 : 180) }
+        return UInt64(max(0, Int64(bitPattern: now &- last)))
+    }
+
+    /// How many nanoseconds of silence the flow outlives.
+    static func lifetime(
+        _ transport: UInt8, _ row: malla_snat, _ other: malla_snat?, isPressed: Bool
+    ) -> UInt64 {
+        guard transport == tcp else { return seconds(isPressed ? 30 : 180) }
         let either = row.state | (other?.state ?? 0)
         let both = row.state & (other?.state ?? 0)
         let most =
@@ -99,7 +153,7 @@ struct TranslationTable: ~Copyable {
             } else {
                 isPressed ? TCP.openingWhenPressed : TCP.opening
             }
-        return silence > seconds(most)
+        return seconds(most)
     }
 }
 

@@ -11,10 +11,9 @@ internal import Glibc
 
 /// - Threads: one at a time.
 struct OlderPins {
-    /// Versions whose records are laid out as ours.
-    ///
-    /// - Source: 2 differs in the type of malla_snat alone, which was an LRU hash.
-    private static let known: Set<UInt32> = [2]
+    /// Versions whose flows can be read: 3 had no counters in malla_snat, which was an LRU hash
+    /// in 2.
+    private static let known: Set<UInt32> = [2, 3]
     /// Their rows are flows, which come one by one and name no row of another map but by an
     /// endpoint's number: they can be copied.
     private static let flows: Set<String> = ["malla_flow", "malla_snat", "malla_dialled"]
@@ -70,11 +69,14 @@ struct OlderPins {
     func copyFlows(
         to object: borrowing BPFObject, owners: [UInt32: UInt32]
     ) throws(BPFError) -> [UInt32] {
-        try copy("malla_snat", malla_flow_key(), malla_snat(), to: object) { row, _ in row }
-        try copy("malla_dialled", malla_dialled_key(), malla_dialled(), to: object) { row, _ in row
+        try copyTranslations(to: object)
+        let dialled = malla_dialled()
+        try copy("malla_dialled", malla_dialled_key(), dialled, dialled, to: object) { _, row, _ in
+            row
         }
         var charged: [UInt32] = []
-        try copy("malla_flow", malla_flow_key(), malla_flow(), to: object) { row, known in
+        let flow = malla_flow()
+        try copy("malla_flow", malla_flow_key(), flow, flow, to: object) { _, row, known in
             var row = row
             // Judged anew: it has no generation of ours.
             row.generation = 0
@@ -89,19 +91,60 @@ struct OlderPins {
         return charged
     }
 
-    /// - Parameter change: makes ours of theirs, and of what we have by that key.
-    private func copy<Key: BitwiseCopyable, Value: BitwiseCopyable>(
-        _ name: String, _ key: Key, _ value: Value, to object: borrowing BPFObject,
-        _ change: (Value, Value?) -> Value
+    private func copyTranslations(to object: borrowing BPFObject) throws(BPFError) {
+        let (name, key, row) = ("malla_snat", malla_flow_key(), malla_snat())
+        guard let theirs = try shape(name) else { return }
+        if Int(theirs.valueBytes) == MemoryLayout<UncountedTranslation>.size {
+            try copy(name, key, UncountedTranslation(), row, to: object) { key, old, _ in
+                old.row(at: key)
+            }
+        } else {
+            try copy(name, key, row, row, to: object) { _, row, _ in row }
+        }
+    }
+
+    /// - Parameter change: makes ours of a key and theirs, and of what we have by that key.
+    private func copy<Key: BitwiseCopyable, Old: BitwiseCopyable, Value: BitwiseCopyable>(
+        _ name: String, _ key: Key, _ old: Old, _ value: Value, to object: borrowing BPFObject,
+        _ change: (Key, Old, Value?) -> Value
     ) throws(BPFError) {
         guard !shared.contains(name), let theirs = try open(name) else { return }
-        let from = try BPFMap<Key, Value>(adopting: theirs, name: name)
+        let from = try BPFMap<Key, Old>(adopting: theirs, name: name)
         let to = try BPFMap<Key, Value>(adopting: object.map(name), name: name)
         from.walk { key, row in
             let known = to.value(of: key, placeholder: value)
             if isAdopted, known != nil { return }
             // A map that is full takes no more, and loses nothing.
-            try? to.set(key, to: change(row, known))
+            try? to.set(key, to: change(key, row, known))
         }
+    }
+}
+
+/// A row of malla_snat as versions before 4 had it.
+struct UncountedTranslation {
+    var becomes = malla_flow_key()
+    var seenNanoseconds: UInt64 = 0
+    var kind: UInt32 = 0
+    var state: UInt32 = 0
+
+    /// Counted from now on.
+    func row(at key: malla_flow_key) -> malla_snat {
+        let isBack = kind == MALLA_NAT_HOME.rawValue ? isOfAnswers(key) : isAnswers
+        return malla_snat(
+            becomes: becomes, packets: 0, bytes: 0, seen_ns: seenNanoseconds, kind: kind,
+            state: isBack ? state | TranslationTable.ofAnswers : state)
+    }
+
+    private var isAnswers: Bool {
+        kind != MALLA_NAT_FROM_FABRIC.rawValue && kind != MALLA_NAT_FROM_POD.rawValue
+    }
+
+    /// Of a pod that reaches itself either row is of one kind. What it dials changes the port that
+    /// it dials, an answer the port that it comes from; where the service's port is the pod's own,
+    /// who dials does it from a port beyond.
+    private func isOfAnswers(_ key: malla_flow_key) -> Bool {
+        if key.source_port_be != becomes.source_port_be { return true }
+        if key.target_port_be != becomes.target_port_be { return false }
+        return UInt16(bigEndian: key.source_port_be) < UInt16(bigEndian: key.target_port_be)
     }
 }

@@ -19,7 +19,7 @@ extension BPF {
                 discussion: """
                     Each flow once, seen from the end that opened it. KIND is `own` between its \
                     ends, `captured` towards the engine, `dialled` by the engine, `translated` \
-                    towards a service's address. LEFT is what remains if nothing more comes. CUT \
+                    towards a service's address, whose endpoint NOTE names. LEFT is what remains if nothing more comes. CUT \
                     flows are no longer allowed by the policies; AUDITED ones would be denied.
 
                     EXAMPLES
@@ -287,5 +287,7 @@ extension FlowItem {
         sourcePod == pod || targetPod == pod || source.hasPrefix(pod + ":")
             || target.hasPrefix(pod + ":") || source.hasPrefix("[\(pod)]:")
             || target.hasPrefix("[\(pod)]:")
+            || (kind == "translated"
+                && (other.hasPrefix(pod + ":") || other.hasPrefix("[\(pod)]:")))
     }
 }

@@ -12,11 +12,11 @@ extension Agent {
         guard let loaded = datapath.datapath else { return [] }
         let pods = podNames()
         func name(_ address: IPAddress) -> String { pods[address] ?? unmanaged(address) ?? "" }
-        return loaded.flowEntries(countMax: Self.flowsListedMax).map { flow in
+        func item(_ flow: FlowEntry, at end: IPAddress) -> FlowItem {
             FlowItem(
                 protocol: Self.protocolName(flow.protocolNumber), source: "\(flow.source)",
                 target: "\(flow.target)", sourcePod: name(flow.source.address),
-                targetPod: name(flow.target.address), kind: flow.kind, state: flow.state,
+                targetPod: name(end), kind: flow.kind, state: flow.state,
                 packetsSent: flow.packets.0, packetsReceived: flow.packets.1,
                 bytesSent: flow.bytes.0, bytesReceived: flow.bytes.1,
                 idleSeconds: Int(flow.idle.components.seconds),
@@ -24,6 +24,11 @@ extension Agent {
                 other: flow.other.map { "\($0)" } ?? "", rule: flow.rule, cut: flow.isCut,
                 audited: flow.isAudited)
         }
+        let known = loaded.flowEntries(countMax: Self.flowsListedMax)
+        // Of these no other row names the endpoint.
+        let others = loaded.translatedEntries(countMax: Self.flowsListedMax - known.count)
+        return known.map { item($0, at: $0.target.address) }
+            + others.map { item($0, at: $0.other?.address ?? $0.target.address) }
     }
 
     /// - Parameter text: an address, or `all`.
