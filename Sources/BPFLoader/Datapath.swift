@@ -62,7 +62,7 @@ public final class Datapath {
     private var changesJudged: UInt32 = 0
     private var hasApplied = false
     /// What was connected to before the first `apply`, until it is compared with what is to be.
-    private var leftOver: Set<malla_end>?
+    private var leftOver: Set<GivenEnd>?
     private var isKept = false
     private var startLock: Descriptor?
     /// The last one that is in force without a problem that applying again might mend.
@@ -199,10 +199,14 @@ public final class Datapath {
         let outcome = try services.apply(snapshot)
         serviceProblems = outcome.problems
         // What went while no agent ran is found by what is connected to it yet.
-        let before = leftOver ?? services.maps.dialledEnds.union(flows.translatedEnds)
-        let left = isKept ? [] : before.filter { !services.ends.isAlive($0) }
+        let before = leftOver ?? services.maps.givenEnds.union(flows.givenEnds)
+        var (gone, left) = (outcome.gone, outcome.left)
+        if !isKept, !before.isEmpty {
+            gone += Set(before.map(\.endpoint)).filter { !services.ends.isAlive($0) }
+            left = LeftEnds(left.pairs + services.left(before, orGone: false))
+        }
         leftOver = isKept ? before : []
-        end(outcome.gone + left, outcome.left)
+        end(gone, left)
     }
 
     /// What it could not do, but for services.

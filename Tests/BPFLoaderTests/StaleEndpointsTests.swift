@@ -18,11 +18,13 @@ struct StaleEndpointsTests {
     }
 
     /// A service port with these endpoints.
-    private static func plan(alive: [String] = [], resting: [String] = []) -> ServicePlan {
+    private static func plan(
+        alive: [String] = [], resting: [String] = [], _ transport: TransportProtocol = .tcp
+    ) -> ServicePlan {
         func ends(_ list: [String]) -> [PlannedEnd] {
             list.map { PlannedEnd(address: SocketAddress(IPAddress($0)!, 8080), weight: 1) }
         }
-        var plan = ServicePlan(transport: .tcp)
+        var plan = ServicePlan(transport: transport)
         (plan.alive, plan.resting) = (ends(alive), ends(resting))
         return plan
     }
@@ -59,26 +61,67 @@ struct StaleEndpointsTests {
             Self.end(Self.pod), Self.end(Self.other), Self.end(Self.other, .udp),
             Self.end(Self.machine), Self.end(Self.node),
         ]
+        var ends = ListedEnds()
+        _ = ends.count(nil, Self.plan(resting: [Self.pod, Self.other, Self.node]))
         let ended = stale.take(
-            gone: gone, ends: ListedEnds(), pods: [Self.address(Self.other)],
+            gone: gone, ends: ends, pods: [Self.address(Self.other)],
             isNodes: { $0 == Self.address(Self.node) })
         // The second pod is there, if out of use, and so may be one of the node's own network.
         #expect(ended == [gone[0], gone[2], gone[3]])
     }
 
-    @Test func `TCP to what is no pod's is over once no service lists it, and not before`() {
+    static let all = [pod, other, machine, node]
+
+    @Test(arguments: all)
+    func `TCP is over once no service lists its end, though it lives, and not before`(
+        _ end: String
+    ) {
         var bed = Bed()
-        let ready = [Self.pod, Self.other, Self.node]
-        #expect(bed.change(Self.plan(alive: ready, resting: [Self.machine])).isEmpty, "it drains")
-        #expect(bed.change(Self.plan(alive: ready)) == [Self.end(Self.machine)])
-        #expect(bed.change(nil).isEmpty, "pods and the node live")
+        let others = Self.all.filter { $0 != end }
+        #expect(bed.change(Self.plan(alive: others, resting: [end])).isEmpty, "it drains")
+        #expect(bed.change(Self.plan(alive: others, resting: [end])).isEmpty, "it drains yet")
+        #expect(bed.change(Self.plan(alive: others)) == [Self.end(end)])
+        #expect(bed.change(nil) == Set(others.map { Self.end($0) }))
+    }
+
+    @Test func `an end that is listed again in the same change goes on`() {
+        var bed = Bed()
+        #expect(bed.change(Self.plan(resting: Self.all)).isEmpty)
+        #expect(bed.change(Self.plan(alive: Self.all)).isEmpty)
+    }
+
+    /// What leads to the ends of a service.
+    private static let key = malla_end(SocketAddress(IPAddress("10.96.0.1")!, 80), .tcp)
+
+    @Test func `TCP leaves a service that does not list its end, UDP one that does not use it`() {
+        for (transport, resting) in [(TransportProtocol.tcp, false), (.udp, true)] {
+            let old = Self.plan(alive: Self.all, transport)
+            let next = Self.plan(alive: [Self.other], resting: [Self.pod], transport)
+            let none = Self.plan(alive: [Self.other], transport)
+            let key = malla_end(Self.key.socket, transport)
+            func has(_ left: LeftEnds, _ text: String) -> Bool {
+                left.contains(Self.end(text, transport), of: key)
+            }
+            var left = LeftEnds()
+            left.note(old, next, keys: [key])
+            #expect(has(left, Self.pod) == resting && !has(left, Self.other))
+            #expect(has(left, Self.machine), "it is listed no more")
+            left = LeftEnds()
+            left.note(next, none, keys: [key])
+            #expect(has(left, Self.pod) == (transport == .tcp), "of UDP it had left before")
+            left = LeftEnds()
+            left.note(old, nil, keys: [key])
+            #expect(has(left, Self.pod) && has(left, Self.other), "the service is gone")
+            #expect(left.contains(transport))
+        }
     }
 
     @Test func `another service's endpoint goes on`() {
         var bed = Bed()
         let gone = bed.ends.count(nil, Self.plan(resting: [Self.machine]))
         #expect(gone.isEmpty)
-        #expect(bed.change(nil).isEmpty)
+        let others = [Self.pod, Self.other, Self.node].map { Self.end($0) }
+        #expect(bed.change(nil) == Set(others), "all but the machine")
         let left = bed.ends.count(Self.plan(resting: [Self.machine]), nil)
         #expect(left == [Self.end(Self.machine)])
         let ended = bed.stale.take(
@@ -88,10 +131,11 @@ struct StaleEndpointsTests {
 
     @Test func `what is at a node's address goes with the node, a pod's with the pod`() {
         var bed = Bed()
-        #expect(bed.change(Self.plan(alive: [Self.machine])).isEmpty)
+        let next = Self.plan(alive: [Self.machine], resting: [Self.pod, Self.other, Self.node])
+        #expect(bed.change(next).isEmpty)
         bed.nodes = []
-        #expect(bed.change(Self.plan(alive: [Self.machine])) == [Self.end(Self.node)])
+        #expect(bed.change(next) == [Self.end(Self.node)])
         bed.pods = [Self.address(Self.other)]
-        #expect(bed.change(Self.plan(alive: [Self.machine])) == [Self.end(Self.pod)])
+        #expect(bed.change(next) == [Self.end(Self.pod)])
     }
 }

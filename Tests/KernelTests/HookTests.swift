@@ -169,6 +169,39 @@ struct HookTests {
     }
 
     @Test(arguments: families)
+    func `what a pod sends itself by a service that has lost it is answered with a reset`(
+        _ family: Family
+    ) throws {
+        let object = try Self.node(family, meshed: false)
+        try object.put(
+            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
+            malla_end(
+                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
+                protocol: 6, pad: 0))
+        var packet = PacketBuilder(
+            source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
+            flags: PacketBuilder.syn)
+        #expect(try object.run("malla_from_pod", packet: packet.frame).answer == redirect)
+        // NAT_CUT, both ways
+        for (from, to) in [(40000, 80), (8080, 40000)] as [(UInt16, UInt16)] {
+            let key = malla_flow_key(
+                source: malla_address(bytes: family.pod),
+                target: malla_address(bytes: family.service), source_port_be: from.bigEndian,
+                target_port_be: to.bigEndian, protocol: 6, pad: (0, 0, 0))
+            var row = try #require(
+                try object.value("malla_snat", key, placeholder: malla_snat()))
+            row.state |= 8
+            try object.put("malla_snat", key, row)
+            (packet.sourcePort, packet.targetPort, packet.flags) = (from, to, PacketBuilder.ack)
+            let sent = try object.run("malla_from_pod", packet: packet.frame)
+            #expect(sent.answer == redirect, "back into the pod")
+            let header = family.pod.count == 4 ? 20 : 40
+            #expect(sent.packet[14 + header + 13] & PacketBuilder.rst != 0)
+        }
+        #expect(try Self.count(object, MALLA_HOOK_FROM_POD, MALLA_VERDICT_NO_ENDPOINT) == 2)
+    }
+
+    @Test(arguments: families)
     func `a pod's flood of calls to itself leaves the table to others, and evicts only its own`(
         _ family: Family
     ) throws {

@@ -46,6 +46,33 @@ struct StaleFlowsTests {
     }
 
     @Test(arguments: [TransportProtocol.tcp, .udp])
+    func `of a pod to itself end both ways`(_ transport: TransportProtocol) throws {
+        let place = try BPFMount()
+        let rows = try ServiceRows(place.load())
+        let service = Self.end("10.96.0.1", 80)
+        let (from, seen) = (Self.end("10.1.0.11", 40000), Self.end("10.96.0.1", 40000))
+        let keys = [Self.key(from, service, transport), Self.key(Self.gone, seen, transport)]
+        let becomes = [Self.key(seen, Self.gone, transport), Self.key(service, from, transport)]
+        for index in 0..<2 {
+            var row = malla_snat()
+            row.becomes = becomes[index]
+            row.kind = MALLA_NAT_HOME.rawValue
+            row.state = index == 0 ? 0 : TranslationTable.ofAnswers
+            try rows.maps.translations.set(keys[index], to: row)
+        }
+        let given = rows.maps.givenEnds
+        let pair = GivenEnd(
+            endpoint: malla_end(Self.gone, transport), dialled: malla_end(service, transport))
+        #expect(given == [pair])
+        rows.maps.dropFlows(to: EndedEnds(whole: [], left: LeftEnds([pair])))
+        let states = keys.map { Self.state(rows.maps, $0) }
+        let cut = TranslationTable.cut
+        let wanted: [UInt32?] =
+            transport == .tcp ? [cut, cut | TranslationTable.ofAnswers] : [nil, nil]
+        #expect(states == wanted)
+    }
+
+    @Test(arguments: [TransportProtocol.tcp, .udp])
     func `are dropped, but not what the client has dialled since they were found`(
         _ transport: TransportProtocol
     ) throws {

@@ -259,38 +259,6 @@ struct ServiceTrafficTests {
         #expect(!other.text.contains("ECONNABORTED"), "\(other.text)")
     }
 
-    @Test func `a TCP connection outlives its endpoint, but not its endpoint's pod`() throws {
-        // Not both at first: then far might answer before it alone is used.
-        let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
-        defer { mesh.close() }
-        try mesh.bed.configure("service.yaml", OpenMesh.service("web", pods: ["far"]))
-        try eventually("only far is used") {
-            try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] == "far"
-        }
-        let client = try mesh.bed["client"].start("tcp", Self.patientConnection + ["10.96.0.1"])
-        let unseen = try mesh.unseen(Self.patientConnection)
-        func answers() -> [Int] {
-            ([client.text] + unseen.map { Command.text($0) }).map {
-                $0.components(separatedBy: "x-pod: far").count
-            }
-        }
-        try eventually("all are connected: \(client.text)") { answers().allSatisfy { $0 > 1 } }
-
-        try mesh.bed.configure("service.yaml", OpenMesh.service("web", pods: ["near"]))
-        try eventually("only near is used") {
-            try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] == "near"
-        }
-        let before = answers()
-        try eventually("the connections live: \(client.text)") {
-            zip(answers(), before).allSatisfy { $0 > $1 + 2 }
-        }
-        try mesh.remove(pod: "far")
-        try eventually("they are reset: \(client.text)\n\(mesh.logs)") {
-            client.text.contains("ECONNABORTED")
-                && unseen.allSatisfy { Command.text($0).contains("ECONNRESET") }
-        }
-    }
-
     @Test func `a pod that goes before its EndpointSlice entry takes its TCP connections along`()
         throws
     {
@@ -339,25 +307,26 @@ struct ServiceTrafficTests {
         }
     }
 
-    @Test func `connections from outside outlive the last service that is served there`() throws {
+    @Test func `connections from outside are reset with the last service that is served there`()
+        throws
+    {
         let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
         defer { mesh.close() }
-        let client = try mesh.bed.startOutside("tcp", Self.patientConnection + ["10.98.0.1"])
-        func answers() -> Int { client.text.components(separatedBy: "x-pod: near").count }
-        try eventually("it is connected: \(client.text)") { answers() > 1 }
+        let clients = try ["10.98.0.1", "fd00:98::1"].map {
+            try mesh.bed.startOutside("tcp-\($0)", Self.patientConnection + [$0])
+        }
+        try eventually("they are connected: \(clients.map(\.text))") {
+            clients.allSatisfy { $0.text.contains("x-pod: near") }
+        }
         try mesh.bed.configure("service.yaml", "")
-        try eventually("nothing is served outside") {
-            try mesh.bed.outside(OpenMesh.ask + ["http://10.76.0.1:30080/"]).status
-                == OpenMesh.refused
+        try eventually("they are reset: \(clients.map { $0.text.suffix(200) })") {
+            clients.allSatisfy { $0.text.contains("ECONNRESET") }
         }
-        let before = answers()
-        try eventually("it lives: \(client.text.suffix(200))") {
-            answers() > before + 2 || client.exitStatus != nil
-        }
-        #expect(client.exitStatus == nil, "\(client.text.suffix(200))")
     }
 
-    @Test func `TCP by a service to what is no pod's ends once none lists it, direct TCP does not`()
+    @Test
+    func
+        `TCP by a service to what is no pod's ends once that lists it no more, direct TCP does not`()
         throws
     {
         func slices(_ conditions: String, of service: String = "web") -> String {
@@ -395,10 +364,6 @@ struct ServiceTrafficTests {
         try eventually("nobody new is sent there") { try asks("10.96.0.1") == nil }
         try allGoOn("it drains")
         try mesh.bed.configure("slices.yaml", slices("ready: true", of: "other"))
-        try eventually("the other service has it") { try asks("10.96.0.2") == "none" }
-        try allGoOn("another service lists it")
-
-        mesh.bed.unconfigure("slices.yaml")
         try eventually("they are reset: \(said())\n\(mesh.logs)") {
             seen.allSatisfy { $0.text.contains("ECONNABORTED") }
                 && unseen.allSatisfy { Command.text($0).contains("ECONNRESET") }
@@ -410,12 +375,13 @@ struct ServiceTrafficTests {
             }
         }
         #expect(direct.allSatisfy { $0.exitStatus == nil && !$0.text.contains("ECONN") })
+        try eventually("the other service has it") { try asks("10.96.0.2") == "none" }
     }
 
     /// The pod is web's only endpoint.
-    private static func slices(_ pod: TestPod) -> String { slices(pod.v4, pod.v6, "ready: true") }
+    static func slices(_ pod: TestPod) -> String { slices(pod.v4, pod.v6, "ready: true") }
 
-    private static func slices(
+    static func slices(
         _ v4: String, _ v6: String, _ conditions: String, of service: String = "web"
     ) -> String {
         [("IPv4", v4), ("IPv6", v6)].map { family, address in
@@ -513,7 +479,7 @@ struct ServiceTrafficTests {
 extension OpenMesh.Running {
     /// Runs it in the client's namespace, of no pod's cgroup: balanced at the pod's interface. An
     /// argument more is the service's address, once a family; answers what each says, by file.
-    fileprivate func unseen(_ program: [String]) throws -> [String] {
+    func unseen(_ program: [String]) throws -> [String] {
         try ["10.96.0.1", "fd00:96::1"].map { address in
             let log = "\(bed.directory)/unseen-\(address)"
             _ = try Command.shell(
@@ -523,7 +489,7 @@ extension OpenMesh.Running {
         }
     }
 
-    fileprivate func remove(pod: String) throws {
+    func remove(pod: String) throws {
         let file = "\(bed.configuration)/bed.yaml"
         let pods = try String(contentsOfFile: file, encoding: .utf8)
             .components(separatedBy: "\n---\n").filter { !$0.contains("name: \(pod)\n") }

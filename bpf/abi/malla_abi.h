@@ -446,7 +446,7 @@ enum malla_flow_state {
 
 /* The end that opened the flow is the lesser one: the key's target. */
 #define MALLA_FLOW_SWAPPED 1
-/* A change of policy cut it; TRANSLATED: the pod of its endpoint is gone. */
+/* A change of policy cut it; TRANSLATED: its endpoint is gone. */
 #define MALLA_FLOW_CUT 2
 /* Answered: a packet came back. */
 #define MALLA_FLOW_ANSWERED 4

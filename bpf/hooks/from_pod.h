@@ -86,6 +86,17 @@ static __always_inline enum malla_verdict from_pod_balance(struct sight *sight,
 						 : MALLA_VERDICT_FLOW_REFUSED;
 }
 
+/* What goes on between a pod and itself by a service: BROUGHT_HOME; NO_ENDPOINT: the service has
+ * lost the pod; PASS: it is none of that. */
+static __always_inline enum malla_verdict from_pod_home(const struct packet *packet)
+{
+	const struct malla_snat *entry = nat_find(&packet->flow, MALLA_NAT_HOME);
+
+	if (!entry)
+		return MALLA_VERDICT_PASS;
+	return entry->state & NAT_CUT ? MALLA_VERDICT_NO_ENDPOINT : MALLA_VERDICT_BROUGHT_HOME;
+}
+
 /* Whether what the pod sends to a service is for the engine. */
 static __always_inline int from_pod_is_captured(const struct malla_service *service,
 						const struct malla_pod *pod,
@@ -111,8 +122,9 @@ static __always_inline enum malla_verdict from_pod_open(struct sight *sight, str
 		return MALLA_VERDICT_POD_MET_ENGINE;
 	if (flow_is_services(sight))
 		return MALLA_VERDICT_SNAT_PORTS;
-	if (!packet_opens(packet) && nat_find(&packet->flow, MALLA_NAT_HOME))
-		return MALLA_VERDICT_BROUGHT_HOME;
+	verdict = packet_opens(packet) ? MALLA_VERDICT_PASS : from_pod_home(packet);
+	if (verdict != MALLA_VERDICT_PASS)
+		return verdict;
 	if (inbound_strays(way->skb, packet))
 		return MALLA_VERDICT_STRAY_TO_ENGINE;
 	service = service_meant(&end, 0);

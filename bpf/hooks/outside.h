@@ -34,7 +34,7 @@ static __always_inline int outside_refuses(enum malla_verdict verdict)
 	       verdict != MALLA_VERDICT_TOO_LONG && verdict != MALLA_VERDICT_EXPIRED;
 }
 
-/* A flow that is known: TRANSLATED or TRANSLATED_BACK; NO_ENDPOINT: its pod is gone. */
+/* A flow that is known: TRANSLATED or TRANSLATED_BACK; NO_ENDPOINT: its endpoint is gone. */
 static __always_inline enum malla_verdict outside_follow(const struct packet *packet,
 							 struct malla_flow_key *becomes)
 {

@@ -383,7 +383,9 @@ static __always_inline int nat_home_hold(const struct malla_snat *entry, __u8 pr
 {
 	if (nat_is_over(entry, protocol, now))
 		return 0;
-	return (entry->state & (NAT_ANSWERED | NAT_FINISHED | NAT_RESET)) == NAT_ANSWERED ? 2 : 1;
+	return (entry->state & (NAT_ANSWERED | NAT_FINISHED | NAT_RESET | NAT_CUT)) == NAT_ANSWERED
+		   ? 2
+		   : 1;
 }
 
 #define NAT_ROOM_MADE 1

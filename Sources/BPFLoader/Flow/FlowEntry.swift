@@ -23,7 +23,7 @@ public struct FlowEntry: Sendable, Equatable {
     public var other: SocketAddress?
     /// The policy rule that admitted it; 0: none.
     public var rule: UInt32
-    /// A change of policies has cut it; of a translated flow: its endpoint's pod is gone.
+    /// A change of policies has cut it; of a translated flow: its endpoint is gone.
     public var isCut: Bool
     /// Policy denies it, and is only being tried.
     public var isAudited: Bool

@@ -17,6 +17,8 @@ struct FarNodePort: Equatable {
     var ends: [PlannedEnd]
     /// Of them and others: those that may still be spoken with.
     var alive: [PlannedEnd]
+    /// The others.
+    var resting: [PlannedEnd]
     var affinitySeconds: UInt32
 
     /// An address of another node, and whose.
@@ -40,12 +42,15 @@ struct FarNodePort: Equatable {
             let choice = EndpointChoice(
                 ends, distribution: service.traffic.distribution,
                 node: isLocal ? place.node : snapshot.node, zone: snapshot.zone)
+            func isAlive(_ end: Endpoint) -> Bool {
+                end.isReady || (end.isServing && end.isTerminating)
+            }
             return FarNodePort(
                 service: service.name, port: port.port, transport: port.transport,
                 dialled: SocketAddress(place.address, number),
                 ends: (isLocal ? choice.local : choice.cluster).map { PlannedEnd(ends[$0]) },
-                alive: ends.filter { $0.isReady || ($0.isServing && $0.isTerminating) }
-                    .map { PlannedEnd($0) },
+                alive: ends.filter(isAlive).map { PlannedEnd($0) },
+                resting: ends.filter { !isAlive($0) }.map { PlannedEnd($0) },
                 affinitySeconds: service.traffic.affinitySeconds ?? 0)
         }
     }
@@ -107,7 +112,7 @@ struct FarNodePort: Equatable {
         guard dialled.address.isIPv4 == isIPv4 else { return plan }
         plan.affinitySeconds = affinitySeconds
         plan.cluster = ends
-        plan.alive = alive
+        (plan.alive, plan.resting) = (alive, resting)
         plan.rows = [
             ServicePlan.Row(
                 key: malla_end(dialled, transport), inside: .cluster, outside: .none, flags: 0)

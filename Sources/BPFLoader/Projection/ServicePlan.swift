@@ -15,6 +15,9 @@ struct FrontName: Hashable {
     /// Of a host port that is served at one only, and of a node port at another node's. There may
     /// be the same port at several.
     var address: IPAddress? = nil
+
+    /// A host port is its pod's, and connections by it end with that (`StaleEndpoints`).
+    var drainsWithPod: Bool { isHostPort && transport == .tcp }
 }
 
 /// One endpoint as the kernel's rows know it.
@@ -45,6 +48,10 @@ struct ServicePlan {
     var alive: [PlannedEnd] = []
     /// The other endpoints of the port.
     var resting: [PlannedEnd] = []
+
+    /// With whom an open connection may go on. UDP goes elsewhere as soon as an endpoint is out of
+    /// use; TCP stays with what is listed, ready or not.
+    var staying: [PlannedEnd] { transport == .udp ? alive : alive + resting }
 
     func ends(_ group: Group) -> [PlannedEnd] {
         switch group {

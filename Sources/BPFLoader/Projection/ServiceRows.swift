@@ -62,7 +62,7 @@ struct ServiceRows: ~Copyable {
         fileprivate var conflicts: [FrontName: [Conflict]] = [:]
         /// Endpoints that stand behind nothing any more, or only listed.
         var gone: [malla_end] = []
-        /// Endpoints of UDP that stand behind one port less, whatever else they stand behind.
+        /// Endpoints that stand behind one port less, whatever else they stand behind.
         var left = LeftEnds()
         /// Rows written or removed, in all maps.
         var writes = 0
@@ -101,6 +101,8 @@ struct ServiceRows: ~Copyable {
 
     /// Whether a node has the address, this one or another.
     func isNodes(_ address: malla_address) -> Bool { near[address] != nil }
+
+    func plan(of name: FrontName) -> ServicePlan? { fronts[name]?.plan }
 
     /// Those whose endpoints differ in weight, by number.
     var weightedGroups: [UInt32: GroupRows] {
@@ -141,6 +143,8 @@ struct ServiceRows: ~Copyable {
         }
         owed = Outcome()
         outcome.gone.removeAll { ends.isAlive($0) }
+        // Somebody else may have what led to them, and lead there too.
+        outcome.left = LeftEnds(left(outcome.left.pairs, orGone: true))
         return outcome
     }
 
@@ -272,7 +276,7 @@ extension ServiceRows {
         if plan.rows.isEmpty, old == nil { return true }
         let front = Front(input: input, plan: plan)
         outcome.gone += ends.count(old?.plan, plan)
-        outcome.left.note(old?.plan, plan, keys: old?.keys ?? [])
+        if !name.drainsWithPod { outcome.left.note(old?.plan, plan, keys: old?.keys ?? []) }
         let claimed = claim(plan, name, &outcome)
         front.keys = claimed.map(\.key)
         front.isShort = claimed.count < Set(plan.rows.map(\.key)).count
@@ -466,7 +470,7 @@ extension ServiceRows {
         shortFronts.remove(name)
         outerFronts.remove(name)
         outcome.gone += ends.count(front.plan, nil)
-        outcome.left.note(front.plan, nil, keys: front.keys)
+        if !name.drainsWithPod { outcome.left.note(front.plan, nil, keys: front.keys) }
         for key in front.keys where rows[key]?.owner == nil { try remove(key, &outcome) }
         for group in [front.cluster, front.local] {
             guard let group else { continue }
@@ -571,7 +575,7 @@ extension ServiceRows {
         }
     }
 
-    /// Connections from outside live as long as their pods do, though nothing new may come.
+    /// What is left of connections from outside is served, though nothing new may come.
     private var isIdleOutside: Bool { outerFronts.isEmpty && maps.translations.isEmpty }
 
     /// Once the last connection from outside is over, its packets are not looked at any more; to be

@@ -19,13 +19,15 @@ public struct StaleSocket: Sendable, Hashable {
 /// Which endpoints' connections shall end.
 ///
 /// UDP has no connections of its own: a socket goes elsewhere as soon as its endpoint is out of
-/// use (kube-proxy forgets its flows likewise). TCP lives on as long as the pod does, so that it
-/// may drain; once the pod is no more, nobody would ever answer. Of a pod and its EndpointSlice
-/// entry either may go first. What is no pod's (a machine outside of the cluster) drains as long
-/// as it is listed; at a node's address may be a pod of the node's own network, which nobody sees
-/// here: as long as the node is there.
+/// use (kube-proxy forgets its flows likewise). TCP lives on as long as the endpoint is listed, so
+/// that it may drain, and its pod is there: once that is no more, nobody would ever answer. Of a
+/// pod and its EndpointSlice entry either may go first. At a node's address may be a pod of the
+/// node's own network, which nobody sees here: it is there as long as the node is.
+///
+/// This is about endpoints that nobody lists any more; what has left some services is in
+/// `LeftEnds`.
 struct StaleEndpoints {
-    /// Out of use, and of pods, or nodes, that still are.
+    /// Listed but out of use, and of pods, or nodes, that still are.
     private var lingering: Set<malla_end> = []
     /// In use, though their pods are gone: somebody may dial them yet.
     private var orphaned: Set<malla_end> = []
@@ -52,10 +54,11 @@ struct StaleEndpoints {
             pods.contains(address) || isNodes(address)
         }
         for end in gone where end.protocol == TransportProtocol.tcp.number {
-            if lives(end.address) || left.contains(end.address) {
-                lingering.insert(end)
-            } else if !ends.isListed(end) {
+            if !ends.isListed(end) {
+                lingering.remove(end)
                 ended.insert(end)
+            } else if lives(end.address) || left.contains(end.address) {
+                lingering.insert(end)
             }
         }
         for end in lingering where ends.isAlive(end) { lingering.remove(end) }
@@ -77,20 +80,38 @@ struct StaleEndpoints {
     }
 }
 
-/// Endpoints of UDP that have left some service ports: what was balanced to them there goes
-/// elsewhere, though others may still lead to them.
+/// What somebody dialled, and the endpoint that he got instead.
+struct GivenEnd: Hashable {
+    var endpoint: malla_end
+    var dialled: malla_end
+}
+
+/// Endpoints that have left some service ports (`ServicePlan.staying`): what was balanced to them
+/// there ends, though others may still lead to them.
 struct LeftEnds {
     /// By endpoint: addresses and ports of the services; of a node port the address is zero.
     private var services: [malla_end: Set<malla_end>] = [:]
 
     var isEmpty: Bool { services.isEmpty }
 
+    init(_ pairs: [GivenEnd] = []) {
+        for pair in pairs { services[pair.endpoint, default: []].insert(pair.dialled) }
+    }
+
+    var pairs: [GivenEnd] {
+        services.flatMap { end, keys in keys.map { GivenEnd(endpoint: end, dialled: $0) } }
+    }
+
+    func contains(_ transport: TransportProtocol) -> Bool {
+        services.keys.contains { $0.protocol == transport.number }
+    }
+
     /// - Parameter keys: what leads to the endpoints of `old`.
     mutating func note(_ old: ServicePlan?, _ new: ServicePlan?, keys: [malla_end]) {
-        guard let old, old.transport == .udp else { return }
-        let kept = Set((new?.alive ?? []).map(\.address))
-        for end in old.alive where !kept.contains(end.address) {
-            services[malla_end(end.address, .udp), default: []].formUnion(keys)
+        guard let old, !keys.isEmpty else { return }
+        let kept = Set((new?.staying ?? []).map(\.address))
+        for end in old.staying where !kept.contains(end.address) {
+            services[malla_end(end.address, old.transport), default: []].formUnion(keys)
         }
     }
 
@@ -103,12 +124,27 @@ struct LeftEnds {
 
 extension malla_end {
     /// The key of a node port, whosever address it was dialled at.
-    fileprivate var nodePort: malla_end {
+    var nodePort: malla_end {
         var any = self
         any.address =
             IPAddress(address).isIPv4
             ? malla_address(words_be: (0, 0, UInt32(0xffff).bigEndian, 0)) : malla_address()
         return any
+    }
+}
+
+extension ServiceRows {
+    /// Those whose endpoint what was dialled does not lead to any more.
+    ///
+    /// - Parameter isGone: those too where nothing is to be found at what was dialled.
+    func left(_ pairs: some Sequence<GivenEnd>, orGone isGone: Bool) -> [GivenEnd] {
+        var staying: [FrontName: Set<SocketAddress>] = [:]
+        return pairs.filter { pair in
+            let name = rows[pair.dialled]?.owner ?? rows[pair.dialled.nodePort]?.owner
+            guard let name, let plan = plan(of: name) else { return isGone }
+            if staying[name] == nil { staying[name] = Set(plan.staying.map(\.address)) }
+            return staying[name]?.contains(pair.endpoint.socket) == false
+        }
     }
 }
 
@@ -125,11 +161,12 @@ struct EndedEnds {
 }
 
 extension FlowTable {
-    /// Every endpoint of a flow that is translated packet by packet.
-    var translatedEnds: Set<malla_end> {
-        var ends: Set<malla_end> = []
-        forEach { _, flow in
-            if flow.kind == MALLA_FLOW_TRANSLATED.rawValue { ends.insert(flow.other) }
+    /// What flows are translated to, packet by packet.
+    var givenEnds: Set<GivenEnd> {
+        var ends: Set<GivenEnd> = []
+        forEach { key, flow in
+            guard flow.kind == MALLA_FLOW_TRANSLATED.rawValue else { return }
+            ends.insert(GivenEnd(endpoint: flow.other, dialled: flow.dialled(key)))
         }
         return ends
     }
@@ -155,22 +192,26 @@ extension FlowTable {
 
 extension EndedEnds {
     fileprivate var hasDatagrams: Bool {
-        !left.isEmpty || whole.contains { $0.protocol == TransportProtocol.udp.number }
+        left.contains(.udp) || whole.contains { $0.protocol == TransportProtocol.udp.number }
     }
 
     fileprivate var hasStreams: Bool {
-        whole.contains { $0.protocol == TransportProtocol.tcp.number }
+        left.contains(.tcp) || whole.contains { $0.protocol == TransportProtocol.tcp.number }
     }
 }
 
 extension ServiceMaps {
-    /// Every endpoint that a socket dialled, or that somebody outside has a flow to.
-    var dialledEnds: Set<malla_end> {
-        var ends: Set<malla_end> = []
-        dialled.walk { key, _ in ends.insert(key.endpoint) }
+    /// What sockets dialled, and what somebody outside, or a pod to itself, has a flow to.
+    var givenEnds: Set<GivenEnd> {
+        var ends: Set<GivenEnd> = []
+        dialled.walk { key, value in
+            ends.insert(GivenEnd(endpoint: key.endpoint, dialled: value.service))
+        }
         translations.walk { key, entry in
-            guard entry.kind == MALLA_NAT_FROM_FABRIC.rawValue else { return }
-            ends.insert(entry.becomes.end(ofTarget: true))
+            guard TranslatedFlow.isForth(entry) else { return }
+            ends.insert(
+                GivenEnd(
+                    endpoint: entry.becomes.end(ofTarget: true), dialled: key.end(ofTarget: true)))
         }
         return ends
     }
@@ -196,7 +237,7 @@ extension ServiceMaps {
     }
 
     /// Forgets the flows that are translated to what has ended, both directions; of a connection
-    /// from outside the next packet is answered with a reset.
+    /// from outside, or of a pod to itself, the next packet is answered with a reset.
     func dropFlows(to ended: EndedEnds) {
         guard !ended.isEmpty else { return }
         drop(flows(to: ended), to: ended)
@@ -223,9 +264,9 @@ extension ServiceMaps {
             guard var row = translations.value(of: key, placeholder: malla_snat()),
                 ended.contains(row, at: key)
             else { continue }
-            if row.kind == MALLA_NAT_FROM_FABRIC.rawValue,
-                key.protocol == TransportProtocol.tcp.number
-            {
+            let isAnswered =
+                row.kind == MALLA_NAT_FROM_FABRIC.rawValue || row.kind == MALLA_NAT_HOME.rawValue
+            if isAnswered, key.protocol == TransportProtocol.tcp.number {
                 row.state |= TranslationTable.cut
                 translations.replace(key, with: row)
             } else {
@@ -239,7 +280,7 @@ extension EndedEnds {
     /// Whether such a row leads to what has ended, or turns its answers back.
     fileprivate func contains(_ row: malla_snat, at key: malla_flow_key) -> Bool {
         let isForward =
-            row.kind == MALLA_NAT_FROM_FABRIC.rawValue || row.kind == MALLA_NAT_FROM_POD.rawValue
+            TranslatedFlow.isForth(row) || row.kind == MALLA_NAT_FROM_POD.rawValue
         // Answers come from the endpoint, and become the service's.
         let endpoint = isForward ? row.becomes.end(ofTarget: true) : key.end(ofTarget: false)
         let dialled = isForward ? key.end(ofTarget: true) : row.becomes.end(ofTarget: false)
