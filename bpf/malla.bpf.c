@@ -14,6 +14,7 @@
 #include "hooks/from_fabric.h"
 #include "hooks/hold.h"
 #include "hooks/behind.h"
+#include "hooks/nudge.h"
 #include "hooks/outside.h"
 #include "hooks/guard.h"
 

@@ -87,11 +87,12 @@ public final class Datapath {
     private(set) var attachedAddresses: Set<malla_address> = []
     private let settings: BPFMap<UInt32, malla_setting>
     var flows: FlowTable
+    var denied = DeniedFlows()
     private(set) var translations: TranslationTable
     private let listeners: SocketMap
     private let counters: PerCPUArray
     let events: EventMaps
-    private var setting: malla_setting
+    private(set) var setting: malla_setting
     let pins: PinDirectory
     /// Of the cgroup, open as long as something may have to be attached to it again.
     let cgroup: Descriptor
@@ -178,6 +179,7 @@ public final class Datapath {
         } else {
             others = try applyAll(snapshot)
         }
+        endDenied()
         let problems = others + serviceProblems
         if problems.allSatisfy(\.isWaiting) { inForce = snapshot }
         return problems
@@ -318,6 +320,7 @@ public final class Datapath {
     }
 
     private func countGeneration() throws(BPFError) {
+        denied.begin()
         setting.generation &+= 1
         try settings.set(0, to: setting)
     }
@@ -340,6 +343,7 @@ public final class Datapath {
         staleSockets += services.maps.takeSockets(to: ended)
         services.maps.dropFlows(to: ended)
         flows.endTranslated(ended)
+        denied.begin()
     }
 
     /// The listening sockets that captured connections go to, one a worker; empty: none.
@@ -364,9 +368,11 @@ public final class Datapath {
         for index in count..<max(count, before) { listeners.remove(index) }
     }
 
-    /// Takes out flows that are over; to be called every few seconds.
+    /// Takes out flows that are over, and ends those that may not go on; to be called every few
+    /// seconds.
     public func collect() {
         flows.collect()
+        endDenied()
         translations.collect()
         services.rest()
     }
@@ -488,6 +494,7 @@ extension Datapath {
         setting.flow_sample = options.flowSample
         // A flow that another agent's rows judged is judged by this one's.
         setting.generation &+= 1
+        denied.begin()
         let engine = NetworkLink.all().first { $0.index == options.engineInterface }
         if let engine { setting.engine_mac = engine.mac }
         let namespace = NetworkLink.namespaces()[options.engineInterface] ?? 0

@@ -79,7 +79,8 @@
  * audited           a policy denies it, and is only being tried: counted, passed
  * denied_egress     dropped: the policies of the pod that sends do not allow it
  * denied_ingress    dropped: the policies of the pod that would receive do not allow it
- * cut               dropped: a known flow that the policies, changed since, no longer allow
+ * cut               a known flow that the policies, changed since, no longer allow: both ends of a
+ *                   connection are reset, all else is dropped
  * malformed         dropped: a header is short, or contradicts itself
  * fragment_lost     dropped: a later fragment of a packet whose first one was not seen
  * fragment_short    dropped: a first fragment without a whole header, or one that overlaps it
@@ -105,6 +106,7 @@
  * no_source         refused: the node has no address of the family to dial the endpoint from
  * expired           answered: the packet's time to live ends here
  * devices_full      dropped: by a device of the pod that the agent could not be asked about
+ * nudged            an end of an open connection that may not go on is asked for its numbers
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
@@ -166,7 +168,8 @@
 	X(UNGUARDED, 56, "unguarded")                                                              \
 	X(NO_SOURCE, 57, "no_source")                                                              \
 	X(EXPIRED, 58, "expired")                                                                  \
-	X(DEVICES_FULL, 59, "devices_full")
+	X(DEVICES_FULL, 59, "devices_full")                                                        \
+	X(NUDGED, 60, "nudged")
 
 #define MALLA_HOOK_ENTRY(name, number, text)	MALLA_HOOK_##name = (number),
 #define MALLA_VERDICT_ENTRY(name, number, text) MALLA_VERDICT_##name = (number),

@@ -223,6 +223,29 @@ static __always_inline int from_engine_is_refused(enum malla_verdict verdict)
 	       verdict == MALLA_VERDICT_DENIED_INGRESS;
 }
 
+/*
+ * Whether the packet is answered. Of what it dials the engine ends itself what policies deny now;
+ * of what it has received both ends are reset.
+ */
+static __always_inline int from_engine_answers_cut(const struct packet *packet,
+						   enum malla_verdict verdict)
+{
+	if (verdict == MALLA_VERDICT_PLAIN_REFUSED)
+		return 1;
+	if (verdict == MALLA_VERDICT_CUT)
+		return !packet_from_engine_port(packet);
+	return from_engine_is_refused(verdict) && packet_opens(packet);
+}
+
+/* The engine's end of a connection is asked for its numbers. */
+static __always_inline int from_engine_is_nudged(struct __sk_buff *skb)
+{
+	if (skb->mark != MALLA_MARK_NUDGED)
+		return 0;
+	skb->mark = 0;
+	return !bpf_skb_change_type(skb, 0);
+}
+
 static __always_inline enum malla_verdict
 from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *onward)
 {
@@ -230,13 +253,17 @@ from_engine_meet(struct __sk_buff *skb, struct packet *packet, struct onward *on
 	enum malla_verdict verdict;
 	long answer;
 
+	if (from_engine_is_nudged(skb))
+		return MALLA_VERDICT_NUDGED;
 	if (packet_read(skb, sizeof(struct ethhdr), packet) != MALLA_VERDICT_PASS ||
 	    packet->is_icmp || packet->flow.protocol != IPPROTO_TCP)
 		return MALLA_VERDICT_FOREIGN;
 	verdict = from_engine_record(packet, &ends);
-	if (verdict == MALLA_VERDICT_PLAIN_REFUSED ||
-	    (from_engine_is_refused(verdict) && packet_opens(packet)))
+	if (from_engine_answers_cut(packet, verdict)) {
+		if (refuse_ends(packet, verdict))
+			refuse_onward(skb, packet);
 		onward->is_refused = !refuse(skb, packet, 0);
+	}
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
 	if (ends.target) {
@@ -274,12 +301,15 @@ int malla_from_eng(struct __sk_buff *skb)
 	switch (verdict) {
 	case MALLA_VERDICT_TO_LOCAL_POD:
 		return (int)bpf_redirect_peer(onward.interface, 0);
+	case MALLA_VERDICT_NUDGED:
+		return capture_redirect_peer();
 	case MALLA_VERDICT_FORWARDED:
 		return way_redirect(onward.route);
 	case MALLA_VERDICT_ENGINE_MET_POD:
 	case MALLA_VERDICT_PLAIN_REFUSED:
 	case MALLA_VERDICT_DENIED_EGRESS:
 	case MALLA_VERDICT_DENIED_INGRESS:
+	case MALLA_VERDICT_CUT:
 		tell_refused(&packet, verdict);
 		return onward.is_refused ? capture_redirect_peer() : TCX_DROP;
 	case MALLA_VERDICT_AS_POD:

@@ -151,7 +151,7 @@ static __always_inline int from_fabric_meet(struct __sk_buff *skb, __u32 network
 	    verdict == MALLA_VERDICT_RELATED)
 		return (int)bpf_redirect_peer(target, 0);
 	tell_refused(&packet, verdict);
-	if (refuse_answers(verdict) && !refuse(skb, &packet, 0))
+	if (refuse_answers(&packet, verdict) && !refuse(skb, &packet, 0))
 		return (int)bpf_redirect(skb->ifindex, 0);
 	return TCX_DROP;
 }

@@ -32,7 +32,8 @@ struct from_pod {
 	__u32 target;	 /* of the local pod that it goes to */
 	__u8 is_past_engine;
 	__u8 is_routed; /* to another node, without the node's stack */
-	__u8 pad[6];
+	__u8 is_silent; /* what is cut is not reset: the engine ends it */
+	__u8 pad[5];
 };
 
 static __always_inline int from_pod_is_own(const struct malla_address *address, __u32 interface)
@@ -181,8 +182,10 @@ from_pod_follow(struct sight *sight, const struct packet *packet, struct from_po
 		flow->interfaces[flow_index(sight->is_back)] = way->interface;
 	}
 	verdict = judge_known(sight, packet);
-	if (verdict != MALLA_VERDICT_PASS)
+	if (verdict != MALLA_VERDICT_PASS) {
+		way->is_silent = verdict == MALLA_VERDICT_CUT && flow->kind == MALLA_FLOW_DIALLED;
 		return verdict;
+	}
 	flow_follow(packet, sight);
 	if (flow_is_engines(flow, sight->is_back))
 		return capture_packet(packet);
@@ -278,7 +281,7 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 		verdict = inbound_open(sight, packet, inbound_place(way->skb, packet, STREAM_FORTH),
 				       service, STREAM_FORTH);
 		/* A reset is believed only if it comes from whom the pod has dialled. */
-		if (refuse_answers(verdict) && rewrite_target(way->skb, packet, service))
+		if (refuse_answers(packet, verdict) && rewrite_target(way->skb, packet, service))
 			return MALLA_VERDICT_FAILED;
 		if (!judge_allows(verdict) || !sight->flow)
 			return verdict;
@@ -286,7 +289,7 @@ static __always_inline enum malla_verdict from_pod_translated(struct sight *sigh
 		return verdict == MALLA_VERDICT_PASS ? MALLA_VERDICT_TRANSLATED : verdict;
 	}
 	verdict = from_pod_follow(sight, packet, way);
-	if (refuse_answers(verdict) && rewrite_target(way->skb, packet, service))
+	if (refuse_answers(packet, verdict) && rewrite_target(way->skb, packet, service))
 		return MALLA_VERDICT_FAILED;
 	return verdict == MALLA_VERDICT_DIRECT || verdict == MALLA_VERDICT_PASS
 		   ? MALLA_VERDICT_TRANSLATED
@@ -346,6 +349,17 @@ static __always_inline enum malla_verdict from_pod_ask(struct __sk_buff *skb, st
 	return refuse(skb, packet, (__u32)mtu) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_TOO_LONG;
 }
 
+/* 0: the packet is its own answer. Of a connection that is cut both ends are reset. */
+static __always_inline int from_pod_refuse(struct __sk_buff *skb, struct packet *packet,
+					   const struct from_pod *way, enum malla_verdict verdict)
+{
+	if (way->is_silent || !refuse_answers(packet, verdict))
+		return -1;
+	if (refuse_ends(packet, verdict))
+		refuse_onward(skb, packet);
+	return refuse(skb, packet, 0);
+}
+
 static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
 							struct packet *packet, struct from_pod *way)
 {
@@ -355,6 +369,11 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
 		skb->mark = 0;
 		/* 0 is PACKET_HOST: the stack shall take it for its own. */
 		return bpf_skb_change_type(skb, 0) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_RETURNED;
+	}
+	if (skb->mark == MALLA_MARK_NUDGED) {
+		skb->mark = 0;
+		way->target = way->interface;
+		return bpf_skb_change_type(skb, 0) ? MALLA_VERDICT_FAILED : MALLA_VERDICT_NUDGED;
 	}
 	verdict = packet_read(skb, sizeof(struct ethhdr), packet);
 	if (verdict == MALLA_VERDICT_LINK_LOCAL)
@@ -366,8 +385,7 @@ static __always_inline enum malla_verdict from_pod_meet(struct __sk_buff *skb,
 	    (judge_allows(verdict) || verdict == MALLA_VERDICT_RELATED))
 		verdict = from_pod_ask(skb, packet, way, verdict);
 	/* What nobody serves is answered, and what goes home too: back into the pod. */
-	if (verdict == MALLA_VERDICT_BROUGHT_HOME ||
-	    (refuse_answers(verdict) && !refuse(skb, packet, 0)))
+	if (verdict == MALLA_VERDICT_BROUGHT_HOME || !from_pod_refuse(skb, packet, way, verdict))
 		way->target = way->interface;
 	return verdict;
 }
@@ -422,11 +440,13 @@ int malla_from_pod(struct __sk_buff *skb)
 		return from_pod_send(skb, &way);
 	case MALLA_VERDICT_BROUGHT_HOME:
 	case MALLA_VERDICT_TOO_LONG:
+	case MALLA_VERDICT_NUDGED:
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	case MALLA_VERDICT_NO_ENDPOINT:
 	case MALLA_VERDICT_ENGINE_REFUSED:
 	case MALLA_VERDICT_PLAIN_REFUSED:
 	case MALLA_VERDICT_SNAT_PORTS:
+	case MALLA_VERDICT_CUT:
 		tell_refused(&packet, verdict);
 		return way.target ? (int)bpf_redirect_peer(way.target, 0) : TCX_DROP;
 	default:

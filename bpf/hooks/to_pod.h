@@ -107,15 +107,14 @@ static __always_inline enum malla_verdict to_pod_meet(struct __sk_buff *skb, str
 
 	if (verdict != MALLA_VERDICT_PASS)
 		return verdict;
-	verdict = to_pod_judge(skb, packet);
-	if (refuse_answers(verdict) && refuse(skb, packet, 0))
-		return MALLA_VERDICT_FAILED;
-	return verdict;
+	return to_pod_judge(skb, packet);
 }
 
-/* The refusal goes up the stack as if the pod had sent it. */
-static __always_inline int to_pod_refuse(struct __sk_buff *skb)
+/* The refusal goes up the stack as if the pod had sent it. A reset has none. */
+static __always_inline int to_pod_refuse(struct __sk_buff *skb, const struct packet *packet)
 {
+	if (refuse(skb, packet, 0))
+		return TCX_DROP;
 	skb->mark = MALLA_MARK_RETURNED;
 	return (int)bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
@@ -129,9 +128,9 @@ int malla_to_pod(struct __sk_buff *skb)
 	count_verdict(MALLA_HOOK_TO_POD, verdict);
 	if (capture_is_engines(verdict))
 		return capture_redirect(skb);
-	if (refuse_answers(verdict)) {
+	if (refuse_answers(&packet, verdict)) {
 		tell_refused(&packet, verdict);
-		return to_pod_refuse(skb);
+		return to_pod_refuse(skb, &packet);
 	}
 	switch (verdict) {
 	case MALLA_VERDICT_PASS:

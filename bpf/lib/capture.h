@@ -12,6 +12,8 @@
  * read within the node's namespace (a veth clears what a pod sets) and cleared when seen.
  */
 #define MALLA_MARK_RETURNED 0x4d410001
+/* On what nudge.h sends to a pod, or to the engine: the same, at their interfaces. */
+#define MALLA_MARK_NUDGED 0x4d410003
 
 /* Written by BPFLoader (`serve`), one listening socket a worker; read at each new connection. */
 struct {

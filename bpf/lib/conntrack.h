@@ -232,7 +232,9 @@ static __always_inline void flow_advance_tcp(struct malla_flow *flow, __u8 tcp, 
 {
 	if (tcp & TCP_RST) {
 		flow->state = MALLA_FLOW_CLOSED;
-		flow->timeout_ticks = FLOW_TCP_CLOSED;
+		/* What was cut is remembered, for those who ask. */
+		flow->timeout_ticks =
+		    flow->flags & MALLA_FLOW_CUT ? FLOW_TCP_CLOSING : FLOW_TCP_CLOSED;
 	} else if (tcp & TCP_FIN) {
 		__u16 both = MALLA_FLOW_FIN | MALLA_FLOW_FIN_BACK;
 		__u16 flags = flow->flags | (is_back ? MALLA_FLOW_FIN_BACK : MALLA_FLOW_FIN);

@@ -286,5 +286,8 @@ static __always_inline enum malla_verdict judge_known(const struct sight *sight,
 		judge_again(sight, packet, generation);
 	if (!(flow->flags & MALLA_FLOW_CUT))
 		return MALLA_VERDICT_PASS;
+	/* What ends it, once. */
+	if (packet->flags & TCP_RST && flow->state != MALLA_FLOW_CLOSED)
+		return MALLA_VERDICT_PASS;
 	return flow->flags & MALLA_FLOW_BARE ? MALLA_VERDICT_PLAIN_REFUSED : MALLA_VERDICT_CUT;
 }

@@ -57,11 +57,16 @@ static __always_inline __s64 refuse_pseudo(const struct malla_flow_key *flow, __
 	return sum;
 }
 
-/* Writes the IP header of the answer: from whom the packet was for to whom it came from. */
+/*
+ * Writes the IP header of the answer: from whom the packet was for to whom it came from.
+ * `is_onward`: of what goes on, instead.
+ */
 static __always_inline long refuse_write_ip(struct __sk_buff *skb, const struct packet *packet,
-					    __u32 length, __u8 protocol)
+					    __u32 length, __u8 protocol, int is_onward)
 {
 	const struct malla_flow_key *flow = &packet->flow;
+	const struct malla_address *source = is_onward ? &flow->source : &flow->target;
+	const struct malla_address *target = is_onward ? &flow->target : &flow->source;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct iphdr ip4 = {
@@ -71,8 +76,8 @@ static __always_inline long refuse_write_ip(struct __sk_buff *skb, const struct 
 		    .frag_off = bpf_htons(0x4000),
 		    .ttl = REFUSE_HOPS,
 		    .protocol = protocol,
-		    .saddr = flow->target.words_be[3],
-		    .daddr = flow->source.words_be[3],
+		    .saddr = source->words_be[3],
+		    .daddr = target->words_be[3],
 		};
 
 		ip4.check = refuse_fold(bpf_csum_diff(0, 0, (__be32 *)&ip4, sizeof(ip4), 0));
@@ -85,8 +90,8 @@ static __always_inline long refuse_write_ip(struct __sk_buff *skb, const struct 
 		    .hop_limit = REFUSE_HOPS,
 		};
 
-		__builtin_memcpy(&ip6.saddr, &flow->target, sizeof(ip6.saddr));
-		__builtin_memcpy(&ip6.daddr, &flow->source, sizeof(ip6.daddr));
+		__builtin_memcpy(&ip6.saddr, source, sizeof(ip6.saddr));
+		__builtin_memcpy(&ip6.daddr, target, sizeof(ip6.daddr));
 		return bpf_skb_store_bytes(skb, packet->network, &ip6, sizeof(ip6), 0);
 	}
 }
@@ -110,19 +115,49 @@ static __always_inline long refuse_turn(struct __sk_buff *skb, const struct pack
 }
 
 /* Verdicts after which the sender is told at once. */
-static __always_inline int refuse_answers(enum malla_verdict verdict)
+static __always_inline int refuse_answers(const struct packet *packet, enum malla_verdict verdict)
 {
+	if (verdict == MALLA_VERDICT_CUT)
+		return packet->flow.protocol == IPPROTO_TCP;
 	return verdict == MALLA_VERDICT_NO_ENDPOINT || verdict == MALLA_VERDICT_ENGINE_REFUSED ||
 	       verdict == MALLA_VERDICT_PLAIN_REFUSED || verdict == MALLA_VERDICT_SNAT_PORTS;
+}
+
+/*
+ * Makes the packet a segment of TCP without data: an answer, or one that goes on. The checksum is
+ * written by halves: of what a pod sends the kernel may have left the segment's own half to the
+ * device that the packet leaves by.
+ */
+static __always_inline long refuse_write_tcp(struct __sk_buff *skb, const struct packet *packet,
+					     struct refuse_tcp *tcp, int is_onward)
+{
+	const struct malla_flow_key *flow = &packet->flow;
+	__u32 at = packet->network + refuse_ip_bytes(skb);
+	__u32 checksum = at + __builtin_offsetof(struct refuse_tcp, checksum);
+	__u32 addresses;
+	__s64 rest;
+
+	tcp->source_port_be = is_onward ? flow->source_port_be : flow->target_port_be;
+	tcp->target_port_be = is_onward ? flow->target_port_be : flow->source_port_be;
+	tcp->offset = 0x50;
+	tcp->window = 0;
+	tcp->checksum = 0;
+	tcp->urgent = 0;
+	addresses = (__u32)refuse_pseudo(flow, sizeof(*tcp), IPPROTO_TCP);
+	rest = bpf_csum_diff(0, 0, (__be32 *)tcp, sizeof(*tcp), 0);
+	tcp->checksum = 0xffff; /* the sum of nothing */
+	return bpf_skb_change_tail(skb, at + sizeof(*tcp), 0) ||
+	       refuse_write_ip(skb, packet, sizeof(*tcp), IPPROTO_TCP, is_onward) ||
+	       bpf_skb_store_bytes(skb, at, tcp, sizeof(*tcp), 0) ||
+	       bpf_l4_csum_replace(skb, checksum, 0, (__u32)rest, 0) ||
+	       bpf_l4_csum_replace(skb, checksum, 0, addresses, BPF_F_PSEUDO_HDR);
 }
 
 /* RFC 9293, 3.10.7.1: a connection that does not exist. A reset is not
  * answered. */
 static __always_inline long refuse_reset(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u32 at = packet->network + refuse_ip_bytes(skb);
 	struct refuse_tcp tcp;
-	__s64 sum;
 
 	if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
 		return -1;
@@ -137,18 +172,39 @@ static __always_inline long refuse_reset(struct __sk_buff *skb, const struct pac
 		tcp.sequence_be = 0;
 		tcp.flags = TCP_RST | TCP_ACK;
 	}
-	tcp.source_port_be = packet->flow.target_port_be;
-	tcp.target_port_be = packet->flow.source_port_be;
-	tcp.offset = 0x50;
-	tcp.window = 0;
-	tcp.checksum = 0;
-	tcp.urgent = 0;
-	sum = refuse_pseudo(&packet->flow, sizeof(tcp), IPPROTO_TCP);
-	sum = bpf_csum_diff(0, 0, (__be32 *)&tcp, sizeof(tcp), (__u32)sum);
-	tcp.checksum = refuse_fold(sum);
-	return bpf_skb_change_tail(skb, at + sizeof(tcp), 0) ||
-	       refuse_write_ip(skb, packet, sizeof(tcp), IPPROTO_TCP) ||
-	       bpf_skb_store_bytes(skb, at, &tcp, sizeof(tcp), 0);
+	return refuse_write_tcp(skb, packet, &tcp, 0);
+}
+
+/* Whether a connection that is open ends by this verdict. */
+static __always_inline int refuse_ends(const struct packet *packet, enum malla_verdict verdict)
+{
+	return (verdict == MALLA_VERDICT_CUT || verdict == MALLA_VERDICT_PLAIN_REFUSED) &&
+	       packet->flow.protocol == IPPROTO_TCP && !packet->is_icmp &&
+	       !(packet->flags & (TCP_SYN | TCP_RST));
+}
+
+/*
+ * Of a connection that may not go on: whom the packet is for is reset, too. The packet's numbers
+ * are those of its sender, and so it becomes the sender's own reset; a copy comes in once more
+ * where the packet has, and takes the way of any other. The packet itself is then to be refused.
+ * For the verifier.
+ */
+__attribute__((noinline)) int refuse_onward(struct __sk_buff *skb, struct packet *packet)
+{
+	struct refuse_tcp tcp;
+	__u32 at;
+
+	if (!packet)
+		return -1;
+	at = packet->network + refuse_ip_bytes(skb);
+	/* Behind options the kernel would write a checksum that is still due into the wrong place.
+	 */
+	if (packet->transport != at || bpf_skb_load_bytes(skb, at, &tcp, sizeof(tcp)))
+		return -1;
+	tcp.flags = TCP_RST | (packet->flags & TCP_ACK);
+	if (refuse_write_tcp(skb, packet, &tcp, 1))
+		return -1;
+	return (int)bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 }
 
 /* Quotes the packet's IP header (without options) and the first eight bytes after it. */
@@ -183,7 +239,7 @@ static __always_inline long refuse_error(struct __sk_buff *skb, const struct pac
 	sum = bpf_csum_diff(0, 0, (__be32 *)quoted, sizeof(quoted), (__u32)sum);
 	icmp.checksum = refuse_fold(sum);
 	if (bpf_skb_change_tail(skb, at + length, 0) ||
-	    refuse_write_ip(skb, packet, length, is_ip4 ? IPPROTO_ICMP : ICMPV6) ||
+	    refuse_write_ip(skb, packet, length, is_ip4 ? IPPROTO_ICMP : ICMPV6, 0) ||
 	    bpf_skb_store_bytes(skb, at, &icmp, sizeof(icmp), 0))
 		return -1;
 	return is_ip4 ? bpf_skb_store_bytes(skb, at + 8, quoted, sizeof(struct iphdr) + 8, 0)

@@ -284,7 +284,7 @@ int a_connection_to_a_service_is_reset_once_its_endpoints_pod_is_gone(struct __s
 	EXPECT(flow);
 	flow->flags |= MALLA_FLOW_CUT; /* as BPFLoader does */
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_NO_ENDPOINT);
-	EXPECT(refuse_answers(MALLA_VERDICT_NO_ENDPOINT));
+	EXPECT(refuse_answers(&packet, MALLA_VERDICT_NO_ENDPOINT));
 	/* The answer's source is whom the client dialled. */
 	EXPECT(packet.flow.target_port_be == bpf_htons(80));
 	EXPECT(flow->state == MALLA_FLOW_CLOSED);

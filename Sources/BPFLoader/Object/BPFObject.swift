@@ -2,8 +2,10 @@
 // maps that an agent before this one pinned, loaded.
 
 internal import CBPF
+internal import CMallaABI
 internal import CMallaObject
 internal import Glibc
+internal import MeshModel
 
 /// - Owns: libbpf's object, which holds the descriptors of every program and map.
 /// - Threads: one at a time.
@@ -220,12 +222,41 @@ internal import Glibc
     ///
     /// - Source: bpf/hooks/behind.h; struct __sk_buff, words 10 (ifindex) and 12 (cb).
     func otherEnd(of interface: UInt32) -> OtherEnd? {
-        guard let descriptor = try? program("malla_behind"), descriptor >= 0 else { return nil }
-        var options = unsafe bpf_test_run_opts()
-        unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
-        let packet = [UInt8](repeating: 0, count: 64)
         var context = [UInt32](repeating: 0, count: 64)
         context[10] = interface
+        let packet = [UInt8](repeating: 0, count: 64)
+        guard run("malla_behind", packet, &context) != nil else { return nil }
+        let cookie = UInt64(context[13]) << 32 | UInt64(context[12])
+        return OtherEnd(cookie: cookie, index: context[14])
+    }
+
+    /// Judges an open connection of TCP as its next packet would be. If it may not go on, its ends
+    /// on this node are asked for their numbers, and so reset.
+    ///
+    /// - Parameter sequence: the number in what they are sent, which none should wait for.
+    /// - Returns: how many ends were asked.
+    /// - Source: bpf/hooks/nudge.h; struct __sk_buff, word 12 (cb).
+    func nudge(_ key: malla_flow_key, sequence: UInt32) -> Int {
+        let isIPv4 = IPAddress(key.source).isIPv4
+        // Ethernet, and room for the longest headers of a segment.
+        var packet = [UInt8](repeating: 0, count: 14 + 40 + 20)
+        packet.replaceSubrange(12..<14, with: isIPv4 ? [0x08, 0x00] : [0x86, 0xdd])
+        // A key is as long as an IPv6 header, and has no padding of its own.
+        unsafe withUnsafeBytes(of: key) { bytes in
+            unsafe packet.replaceSubrange(14..<14 + bytes.count, with: bytes)
+        }
+        var context = [UInt32](repeating: 0, count: 64)
+        context[12] = sequence
+        return Int(run("malla_nudge", packet, &context) ?? 0)
+    }
+
+    /// Runs a program of tc as if it met the packet in the struct __sk_buff that `context` is.
+    ///
+    /// - Returns: what it answered; `nil`: it is not there, or does not run.
+    private func run(_ name: String, _ packet: [UInt8], _ context: inout [UInt32]) -> UInt32? {
+        guard let descriptor = try? program(name), descriptor >= 0 else { return nil }
+        var options = unsafe bpf_test_run_opts()
+        unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
         let bytes = UInt32(context.count * MemoryLayout<UInt32>.size)
         var answer = context
         // Every length is the array's own, and none is kept.
@@ -242,8 +273,8 @@ internal import Glibc
                 }
             }
         }
-        guard result == 0 else { return nil }
-        return OtherEnd(cookie: UInt64(answer[13]) << 32 | UInt64(answer[12]), index: answer[14])
+        context = answer
+        return unsafe result == 0 ? options.retval : nil
     }
 
     /// Id and run counters; zero counts unless the sysctl kernel.bpf_stats_enabled is on.

@@ -1,0 +1,186 @@
+internal import CMallaABI
+internal import Testing
+
+@testable internal import BPFLoader
+
+/// What a TCX program answers.
+private let drop: Int32 = 2
+private let redirect: Int32 = 7
+
+/// Two pods of one node, the client at `lo`, and an open connection from it to port 80 of the
+/// server, which policies allow.
+private struct OpenConnection {
+    static let client: UInt32 = 300
+    static let server: UInt32 = 301
+
+    let object: KernelObject
+    let packet: PacketBuilder
+
+    init(v6: Bool) throws {
+        object = try KernelObject("malla")
+        packet = PacketBuilder(
+            source: v6 ? RawPacket.client6 : RawPacket.client4, sourcePort: 40000,
+            target: v6 ? RawPacket.server6 : RawPacket.server4, targetPort: 80,
+            flags: PacketBuilder.ack)
+        try put(packet.source, interface: 1, endpoint: 1, identity: Self.client, set: 0)
+        try put(packet.target, interface: 9, endpoint: 2, identity: Self.server, set: 2)
+        var set = malla_set()
+        set.verdicts = (UInt8(MALLA_POLICY_DENY.rawValue), UInt8(MALLA_POLICY_DENY.rawValue))
+        set.policies = 1
+        try object.put("malla_set", UInt32(2), set)
+        try rule(MALLA_POLICY_ALLOW, generation: 1)
+        #expect(try object.run("malla_from_pod", packet: packet.frame).answer == redirect)
+    }
+
+    private func put(
+        _ address: [UInt8], interface: UInt32, endpoint: UInt32, identity: UInt32, set: UInt32
+    ) throws {
+        var pod = malla_pod()
+        (pod.interface, pod.endpoint, pod.identity, pod.set) = (interface, endpoint, identity, set)
+        try object.put("malla_pod", malla_address(bytes: address), pod)
+        try object.put("malla_place", interface, endpoint)
+        var quota = malla_quota()
+        quota.flows = 64
+        try object.put("malla_quota", endpoint, quota)
+    }
+
+    func rule(_ verdict: malla_policy_verdict, generation: UInt32) throws {
+        var key = malla_policy_key()
+        key.prefix_bits = UInt32(MALLA_POLICY_EXACT_BITS)
+        key.set_be = UInt32(2).bigEndian
+        key.identity_be = Self.client.bigEndian
+        key.direction = UInt8(MALLA_INGRESS.rawValue)
+        key.protocol = 6
+        key.port_be = UInt16(80).bigEndian
+        var row = malla_policy()
+        row.rule = 7
+        row.verdict = UInt8(verdict.rawValue)
+        try object.put("malla_policy", key, row)
+        var setting = malla_setting()
+        setting.generation = generation
+        try object.put("malla_setting", UInt32(0), setting)
+    }
+
+    /// How many ends were asked for their numbers. The server's interface is not there.
+    func nudge() throws -> Int32 {
+        let isIPv4 = packet.source.count == 4
+        var bytes = [UInt8](repeating: 0, count: 14 + 40 + 20)
+        bytes.replaceSubrange(12..<14, with: isIPv4 ? [0x08, 0x00] : [0x86, 0xdd])
+        func long(_ address: [UInt8]) -> [UInt8] {
+            isIPv4 ? [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] + address : address
+        }
+        let key =
+            long(packet.target) + long(packet.source) + PacketBuilder.bytes(packet.targetPort)
+            + PacketBuilder.bytes(packet.sourcePort) + [6, 0, 0, 0]
+        bytes.replaceSubrange(14..<54, with: key)
+        return try object.run("malla_nudge", packet: bytes).answer
+    }
+}
+
+@Suite("Connections on which nobody sends (bpf/hooks/nudge.h)", .enabled(if: isRoot, "needs root"))
+struct NudgeTests {
+    @Test(arguments: [false, true])
+    func `what is allowed is sent nothing, what no longer is has its end asked`(v6: Bool) throws {
+        let open = try OpenConnection(v6: v6)
+        #expect(try open.nudge() == 0)
+        try open.rule(MALLA_POLICY_ALLOW, generation: 2)
+        #expect(try open.nudge() == 0, "judged anew, and allowed")
+        try open.rule(MALLA_POLICY_DENY, generation: 2)
+        #expect(try open.nudge() == 0, "not yet in force")
+        try open.rule(MALLA_POLICY_DENY, generation: 3)
+        #expect(try open.nudge() == 1)
+        #expect(try open.nudge() == 1, "until it is closed")
+        try open.rule(MALLA_POLICY_ALLOW, generation: 4)
+        #expect(try open.nudge() == 0, "allowed again")
+    }
+
+    @Test(arguments: [false, true])
+    func `the answer is reset by its own numbers, and a reset passes once and ends it`(
+        v6: Bool
+    ) throws {
+        let open = try OpenConnection(v6: v6)
+        try open.rule(MALLA_POLICY_DENY, generation: 2)
+        #expect(try open.nudge() == 1)
+
+        let answered = try open.object.run("malla_from_pod", packet: open.packet.frame)
+        #expect(answered.answer == redirect)
+        let segment = Array(answered.packet.dropFirst(v6 ? 54 : 34))
+        #expect(segment.count == 20)
+        #expect(segment[0..<2] == PacketBuilder.bytes(80)[...])
+        // The frame acknowledges 2 (PacketBuilder).
+        #expect(Array(segment[4..<14]) == [0, 0, 0, 2, 0, 0, 0, 0, 0x50, PacketBuilder.rst])
+        let pseudo = open.packet.target + open.packet.source + [0, 0, 0, 20, 0, 0, 0, 6]
+        #expect(PacketBuilder.checksum(pseudo + segment) == 0)
+
+        var reset = open.packet
+        reset.flags = PacketBuilder.rst
+        #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == redirect)
+        #expect(try open.nudge() == 0, "it is closed")
+        #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == drop)
+    }
+
+    /// Of flows, which of them the walk has the kernel judge.
+    @Test func `only open connections that were judged before are looked at`() {
+        let now: UInt32 = 1000
+        func isLookedAt(_ change: (inout malla_flow_key, inout malla_flow) -> Void) -> Bool {
+            var key = malla_flow_key()
+            key.protocol = 6
+            var flow = malla_flow()
+            flow.kind = MALLA_FLOW_OWN.rawValue
+            flow.state = UInt8(MALLA_FLOW_OPEN.rawValue)
+            (flow.generation, flow.seen_ticks, flow.timeout_ticks) = (1, now, 10)
+            change(&key, &flow)
+            return DeniedFlows.mayHaveToEnd(key, flow, generation: 2, at: now)
+        }
+        #expect(isLookedAt { _, _ in })
+        #expect(isLookedAt { $1.state = UInt8(MALLA_FLOW_CLOSING.rawValue) })
+        #expect(
+            isLookedAt {
+                $1.generation = 2
+                $1.flags = UInt16(MALLA_FLOW_CUT)
+            })
+        #expect(!isLookedAt { $1.generation = 2 })
+        #expect(!isLookedAt { key, _ in key.protocol = 17 })
+        #expect(!isLookedAt { $1.state = UInt8(MALLA_FLOW_OPENING.rawValue) })
+        #expect(!isLookedAt { $1.state = UInt8(MALLA_FLOW_CLOSED.rawValue) })
+        #expect(!isLookedAt { $1.seen_ticks = now &- 11 })
+        #expect(!isLookedAt { $1.kind = MALLA_FLOW_TRANSLATED.rawValue })
+        #expect(!isLookedAt { $1.flags = UInt16(MALLA_FLOW_TUNNEL) })
+    }
+
+    @Test func `the walk comes to its end, and begins anew after a change`() throws {
+        let table = try FlowTable(BPFMount().load(), quotaMax: 100)
+        var flow = malla_flow()
+        flow.kind = MALLA_FLOW_OWN.rawValue
+        flow.state = UInt8(MALLA_FLOW_OPEN.rawValue)
+        (flow.generation, flow.seen_ticks) = (1, FlowClock.now())
+        flow.timeout_ticks = 100_000
+        for port in UInt16(1)...3 {
+            var key = malla_flow_key()
+            (key.protocol, key.source_port_be) = (6, port)
+            try table.flows.set(key, to: flow)
+        }
+        var denied = DeniedFlows()
+        var asked: [[UInt32]] = []
+        func turn(_ answer: Int) {
+            var numbers: [UInt32] = []
+            denied.turn(table.flows, generation: 2) { _, number in
+                numbers.append(number)
+                return answer
+            }
+            asked.append(numbers)
+        }
+        turn(1)
+        #expect(asked[0].isEmpty, "nothing has changed")
+        denied.begin()
+        turn(1)
+        turn(1)
+        #expect(asked[1].count == 3 && asked[2].count == 3)
+        #expect(asked[2][0] == asked[1][0] &+ 0x8000_0000, "one of them is in no window")
+        turn(0)
+        #expect(denied.isIdle)
+        denied.begin()
+        for _ in 0..<DeniedFlows.passesMax { turn(1) }
+        #expect(denied.isIdle, "what never answers is left")
+    }
+}

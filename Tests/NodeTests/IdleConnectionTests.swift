@@ -1,0 +1,204 @@
+// Connections that are open and on which nobody sends, when modes and policies change.
+
+import Foundation
+import TestSupport
+import Testing
+
+/// Connections whose both ends wait to be told something, and say when they have ended.
+private final class IdleConnections {
+    static let port = 9009
+
+    private let bed: Testbed
+    private var server: TestProcess?
+    private var clients: [TestProcess] = []
+    private var labels: Set<String> = []
+
+    init(_ bed: Testbed, at pod: String) throws {
+        self.bed = bed
+        let server = try bed[pod].start(
+            "waits", ["/usr/bin/python3", "-uc", Self.server, "\(Self.port)"])
+        try eventually("the server listens: \(server.text)") { server.text.contains("ready") }
+        self.server = server
+    }
+
+    /// Opens one to each of the addresses, out of the pod, or from outside.
+    func open(from pod: String?, _ targets: [(label: String, address: String, port: Int)]) throws {
+        let calls = targets.map { "\($0.label),\($0.address),\($0.port)" }
+        let command = ["/usr/bin/python3", "-uc", Self.client, "\(bed.directory)/say"] + calls
+        let name = "waits-\(clients.count)"
+        let process =
+            try pod.map { try bed[$0].start(name, command) }
+            ?? bed.startOutside(name, command)
+        clients.append(process)
+        labels.formUnion(targets.map(\.label))
+        for target in targets {
+            try eventually("\(target.label) is open: \(text)") {
+                lines("open").client.contains(target.label)
+                    && lines("open").server.contains(target.label)
+            }
+        }
+    }
+
+    /// To these addresses of both families.
+    func open(from pod: String?, _ label: String, _ v4: String, _ v6: String, _ port: Int) throws {
+        try open(from: pod, [("\(label)-v4", v4, port), ("\(label)-v6", v6, port)])
+    }
+
+    var text: String {
+        (clients + [server].compactMap { $0 }).map(\.text).joined(separator: "--\n")
+    }
+
+    /// Of whom each side has said so.
+    private func lines(_ word: String) -> (client: Set<String>, server: Set<String>) {
+        func said(_ process: TestProcess) -> [String] {
+            process.text.split(separator: "\n").compactMap { line in
+                let words = line.split(separator: " ")
+                return words.count > 1 && words[0] == word ? String(words[1]) : nil
+            }
+        }
+        return (Set(clients.flatMap(said)), Set(server.map(said) ?? []))
+    }
+
+    /// Waits until these have ended at both of their ends, and all others carry data.
+    func expectEnded(_ ended: Set<String>, _ why: @autoclosure () -> String) throws {
+        #expect(ended.isStrictSubset(of: labels))
+        try eventually("\(ended) end at both ends: \(text)\n\(why())", within: 15) {
+            let said = lines("ended")
+            return ended.isSubset(of: said.client) && ended.isSubset(of: said.server)
+        }
+        try Command.shell("touch \(bed.directory)/say")
+        let others = labels.subtracting(ended)
+        try eventually("\(others) carry data: \(text)\n\(why())") {
+            others.isSubset(of: lines("answered").client)
+        }
+        let said = lines("ended")
+        #expect(said.client.union(said.server) == ended, "\(text)")
+    }
+
+    private static let server = """
+        import os, socket, sys, threading
+        def say(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+        def wait(c):
+            stream = c.makefile("rwb")
+            label = stream.readline().decode().strip()
+            say("open", label)
+            try:
+                while line := stream.readline():
+                    stream.write(line)
+                    stream.flush()
+                say("ended", label, "closed")
+            except OSError as error: say("ended", label, error.errno)
+        listener = socket.create_server(
+            ("::", int(sys.argv[1])), family=socket.AF_INET6, backlog=64, dualstack_ipv6=True)
+        say("ready")
+        while True: threading.Thread(target=wait, args=(listener.accept()[0],)).start()
+        """
+    /// Speaks once more when the file that is its first argument is there.
+    private static let client = """
+        import os, socket, sys, threading, time
+        def say(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+        def speak(s):
+            while not os.path.exists(sys.argv[1]): time.sleep(0.05)
+            try: s.sendall(b"are you there?\\n")
+            except OSError: pass
+        def wait(label, address, port):
+            s = socket.create_connection((address, int(port)), 10)
+            s.settimeout(None)
+            s.sendall(label.encode() + b"\\n")
+            say("open", label)
+            threading.Thread(target=speak, args=(s,), daemon=True).start()
+            try:
+                while s.recv(100): say("answered", label)
+                say("ended", label, "closed")
+            except OSError as error: say("ended", label, error.errno)
+        for call in sys.argv[2:]:
+            threading.Thread(target=wait, args=call.split(",")).start()
+        """
+}
+
+/// `client`, `near` and `third` on one node, `far` on another; `near` waits for who connects.
+@Suite("Connections on which nobody sends (docs/identity.md, docs/configuration.md)", .serialized)
+struct IdleConnectionTests {
+    private static let both = ["v4", "v6"]
+
+    private static func labels(_ names: String...) -> Set<String> {
+        Set(names.flatMap { name in both.map { "\(name)-\($0)" } })
+    }
+
+    private static func mesh() throws -> SmallMesh.Running {
+        try SmallMesh.running(more: ["third"]) { bed in
+            let services = [
+                OpenMesh.service("idle", pods: ["near"], target: IdleConnections.port, at: 91),
+                OpenMesh.service(
+                    "ranged", pods: ["near"], target: IdleConnections.port, at: 92,
+                    more: "loadBalancerSourceRanges: [10.0.0.0/8, 'fd00::/8']"),
+            ]
+            try bed.configure("idle.yaml", services.joined(separator: "---\n"))
+        }
+    }
+
+    private static func nudged(_ node: TestNode) throws -> Double {
+        try node.metric("malla_datapath_verdicts_total{hook=\"from_pod\",reason=\"nudged\"}")
+    }
+
+    @Test func `end at both ends once the pod insists on mutual TLS, and only those in plain text`()
+        throws
+    {
+        let mesh = try Self.mesh()
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        let idle = try IdleConnections(mesh.bed, at: "near")
+        let port = IdleConnections.port
+        try idle.open(from: "far", "far", near.v4, near.v6, port)
+        try idle.open(from: "far", "service", "10.96.0.91", "fd00:96::91", 80)
+        try idle.open(from: nil, "outside", mesh.node.v4, mesh.node.v6, 30170)
+        try idle.open(from: "client", "own", near.v4, near.v6, port)
+        try idle.open(from: "client", "ranged", "10.96.0.92", "fd00:96::92", 80)
+        let before = try Self.nudged(mesh.node)
+
+        try mesh.bed.configure(
+            "strict.yaml",
+            """
+            apiVersion: security.istio.io/v1
+            kind: PeerAuthentication
+            metadata: {name: strict, namespace: \(Testbed.space)}
+            spec:
+              selector: {matchLabels: {app: near}}
+              mtls: {mode: STRICT}
+            """)
+        try idle.expectEnded(Self.labels("far", "service", "outside"), mesh.logs)
+        #expect(try Self.nudged(mesh.node) > before)
+        #expect(try Self.nudged(mesh.bed[node: "n2"]) == 0, "nothing of its own was to end")
+        let seen = try mesh.node.malla("observe", "--verdict", "plain_refused")
+        #expect(seen.output.contains("PeerAuthentication bed/strict"), "\(seen)")
+    }
+
+    @Test func `end at both ends once a network policy does not allow them, and only those`() throws
+    {
+        let mesh = try Self.mesh()
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        let idle = try IdleConnections(mesh.bed, at: "near")
+        let port = IdleConnections.port
+        try idle.open(from: "client", "own", near.v4, near.v6, port)
+        try idle.open(from: "third", "third", near.v4, near.v6, port)
+        try idle.open(from: "third", "ranged", "10.96.0.92", "fd00:96::92", 80)
+        try idle.open(from: "far", "far", near.v4, near.v6, port)
+        try idle.open(from: nil, "outside", mesh.node.v4, mesh.node.v6, 30170)
+
+        try mesh.bed.configure(
+            "policy.yaml",
+            """
+            apiVersion: networking.k8s.io/v1
+            kind: NetworkPolicy
+            metadata: {name: only-client, namespace: \(Testbed.space)}
+            spec:
+              podSelector: {matchLabels: {app: near}}
+              policyTypes: [Ingress]
+              ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+            """)
+        try idle.expectEnded(Self.labels("third", "ranged", "far", "outside"), mesh.logs)
+        let seen = try mesh.node.malla("observe", "--verdict", "cut", "--to", "bed/near")
+        #expect(seen.output.contains("only-client"), "\(seen)")
+    }
+}
