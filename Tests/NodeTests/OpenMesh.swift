@@ -8,17 +8,24 @@ enum OpenMesh {
     static let refused: Int32 = 7
     static let ask = ["curl", "-sS", "-i", "-m", "4"]
 
+    /// The ClusterIPs of the service, a family each.
+    static let addresses = ["10.96.0.1", "fd00:96::1"]
+    static let clusterUrls = ["http://10.96.0.1/", "http://[fd00:96::1]/"]
+    /// The same, and IPv4 as a socket of IPv6 dials it.
+    static let socketAddresses = addresses + ["::ffff:10.96.0.1"]
     /// ClusterIP, node port at both nodes, external and load balancer's address; both families.
     static let urls =
-        [
-            "http://10.96.0.1/", "http://[fd00:96::1]/", "http://10.76.0.2:30080/",
-            "http://[fd00:76::2]:30080/",
-        ] + outerUrls
+        clusterUrls + ["http://10.76.0.2:30080/", "http://[fd00:76::2]:30080/"] + outerUrls
     /// Those of them that are served to somebody outside, by the first node.
     static let outerUrls = [
         "http://10.76.0.1:30080/", "http://[fd00:76::1]:30080/", "http://10.98.0.1/",
         "http://[fd00:98::1]/", "http://10.99.0.1/", "http://[fd00:99::1]/",
     ]
+
+    /// Says who has answered so many calls, a connection each: `PythonPrograms.visits`.
+    static func visits(_ host: String, port: Int = 80, _ count: Int) -> [String] {
+        ["/usr/bin/python3", "-c", PythonPrograms.visits, host, "\(port)", "\(count)"]
+    }
 
     /// A LoadBalancer service; its numbers follow from `index`.
     static func service(
@@ -150,4 +157,9 @@ enum OpenMesh {
 
         func close() { bed.close() }
     }
+}
+
+extension Outcome {
+    /// Of what it printed.
+    var words: [String] { output.split { $0 == " " || $0 == "\n" }.map(String.init) }
 }

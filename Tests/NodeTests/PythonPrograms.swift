@@ -38,4 +38,38 @@ enum PythonPrograms {
             return bpf(7, "=QII", ctypes.addressof(text), 0, 0)
 
         """
+
+    /// Calls address and port so many times, a connection each; prints who has answered, in order.
+    /// With the path of malla_affinity: before each call the service's time is over for everybody.
+    static let visits =
+        bpf + """
+            import http.client
+            def forget(path):
+                affinity = opened(path)
+                key, row = [ctypes.create_string_buffer(32) for _ in range(2)]
+                at, to = ctypes.addressof(key), ctypes.addressof(row)
+                keys = []
+                try:
+                    while True:
+                        bpf(4, "=QQQ", affinity, at if keys else 0, at)
+                        keys.append(key.raw)
+                except OSError: pass
+                for key.raw in keys:
+                    bpf(1, "=QQQQ", affinity, at, to, 0)
+                    row.raw = bytes(8) + row.raw[8:]
+                    bpf(2, "=QQQQ", affinity, at, to, 0)
+                os.close(affinity)
+            who = []
+            for _ in range(int(sys.argv[3])):
+                if len(sys.argv) > 4: forget(glob.glob(sys.argv[4])[-1])
+                link = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=5)
+                try:
+                    link.request("GET", "/")
+                    answer = link.getresponse()
+                    who.append(answer.getheader("x-pod") or str(answer.status))
+                except ConnectionRefusedError: who.append("refused")
+                except OSError as error: who.append(type(error).__name__)
+                link.close()
+            print(*who)
+            """
 }

@@ -95,9 +95,9 @@ struct ServiceAddressTests {
             OpenMesh.service("web", pods: ["near", "far"], more: "internalTrafficPolicy: Local"))
         defer { mesh.close() }
 
-        for _ in 1...12 {
-            let answer = try mesh.bed["client"].curl("http://10.96.0.1/")
-            #expect(answer.headers["x-pod"] == "near", "\(answer)")
+        for address in OpenMesh.addresses {
+            let answers = try mesh.bed["client"].run(OpenMesh.visits(address, 12))
+            #expect(answers.words == Array(repeating: "near", count: 12), "\(address): \(answers)")
         }
     }
 

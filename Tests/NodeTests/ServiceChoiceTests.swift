@@ -4,29 +4,20 @@ import Testing
 
 @Suite("Which endpoints serve (docs/configuration.md)", .serialized)
 struct ServiceChoiceTests {
-    private static let service = "http://10.96.0.1/"
-
-    /// Who answers ten calls of the client, one connection each.
-    private static func answering(_ mesh: OpenMesh.Running) throws -> Set<String> {
-        var pods: Set<String> = []
-        for _ in 1...10 {
-            let answer = try mesh.bed["client"].run(OpenMesh.ask + [service])
-            pods.insert(Curl.response(answer).headers["x-pod"] ?? "curl \(answer.status)")
-        }
-        return pods
-    }
-
+    /// Of the client's calls to each of the service's addresses, one connection each.
     private static func expect(
         _ pods: Set<String>, _ mesh: OpenMesh.Running, _ why: String
     ) throws {
-        var last: Set<String> = []
-        do {
-            try eventually(why) {
-                last = try answering(mesh)
-                return last == pods
+        for address in OpenMesh.addresses {
+            var last: Set<String> = []
+            do {
+                try eventually(why) {
+                    last = Set(try mesh.bed["client"].run(OpenMesh.visits(address, 12)).words)
+                    return last == pods
+                }
+            } catch {
+                Issue.record("\(why), \(address): \(last) answer, not \(pods)\n\(mesh.logs)")
             }
-        } catch {
-            Issue.record("\(why): \(last) answer, not \(pods)\n\(mesh.logs)")
         }
     }
 
@@ -86,29 +77,32 @@ struct ServiceChoiceTests {
         let bare = OpenMesh.service("web", pods: []).replacing(
             "  selector: {app: none}\n", with: "")
         func hinted(_ near: String, _ far: String) -> String {
-            let ends = [("near", near), ("far", far)].map { name, zone in
-                """
-                - addresses: ["\(bed[name].v4)"]
-                  nodeName: \(bed[name].node)
-                  conditions: {ready: true}
-                  targetRef: {kind: Pod, name: \(name), namespace: \(Testbed.space)}
-                  hints: {forZones: [{name: \(zone)}]}
-                """
-            }
-            return bare + """
-                ---
-                apiVersion: discovery.k8s.io/v1
-                kind: EndpointSlice
-                metadata:
-                  name: web-1
-                  namespace: \(Testbed.space)
-                  labels: {kubernetes.io/service-name: web}
-                addressType: IPv4
-                endpoints:
-                \(ends.joined(separator: "\n"))
-                ports: [{name: tcp, port: 8080, protocol: TCP}]
+            bare
+                + ["IPv4", "IPv6"].map { family in
+                    let ends = [("near", near), ("far", far)].map { name, zone in
+                        """
+                        - addresses: ["\(family == "IPv4" ? bed[name].v4 : bed[name].v6)"]
+                          nodeName: \(bed[name].node)
+                          conditions: {ready: true}
+                          targetRef: {kind: Pod, name: \(name), namespace: \(Testbed.space)}
+                          hints: {forZones: [{name: \(zone)}]}
+                        """
+                    }
+                    return """
+                        ---
+                        apiVersion: discovery.k8s.io/v1
+                        kind: EndpointSlice
+                        metadata:
+                          name: web-\(family.lowercased())
+                          namespace: \(Testbed.space)
+                          labels: {kubernetes.io/service-name: web}
+                        addressType: \(family)
+                        endpoints:
+                        \(ends.joined(separator: "\n"))
+                        ports: [{name: tcp, port: 8080, protocol: TCP}]
 
-                """
+                        """
+                }.joined()
         }
         try bed.configure("service.yaml", hinted("b", "a"))
         try Self.expect(["far"], mesh, "a hint for this node's zone")
@@ -116,23 +110,11 @@ struct ServiceChoiceTests {
         try Self.expect(["near", "far"], mesh, "no hint for this node's zone: all")
     }
 
-    /// Forty calls one after another: how many each pod has answered.
-    private static let tally = """
-        import collections, http.client, sys
-        pods = collections.Counter()
-        for _ in range(40):
-            link = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=5)
-            link.request("GET", "/")
-            pods[link.getresponse().getheader("x-pod")] += 1
-            link.close()
-        print(pods["near"], pods["far"], len(pods))
-        """
-
     /// Of forty calls, how many near has answered; far all others.
     private static func near(_ outcome: Outcome) throws -> Int {
-        let numbers = outcome.output.split { $0 == " " || $0 == "\n" }.compactMap { Int($0) }
-        try #require(numbers.count == 3 && numbers[0] + numbers[1] == 40, "\(outcome)")
-        return numbers[0]
+        let pods = outcome.words
+        try #require(pods.count == 40 && Set(pods).isSubset(of: ["near", "far"]), "\(outcome)")
+        return pods.count { $0 == "near" }
     }
 
     private static func weigh(_ bed: Testbed, _ pod: String, _ weight: Int) throws {
@@ -155,10 +137,9 @@ struct ServiceChoiceTests {
             }
         }
         defer { mesh.close() }
-        let ask = ["/usr/bin/python3", "-c", Self.tally]
         var ways: [(String, [String])] = []
-        for host in ["10.96.0.1", "fd00:96::1"] {
-            let words = ask + [host, "80"]
+        for host in OpenMesh.addresses {
+            let words = OpenMesh.visits(host, 40)
             ways.append(("at the socket", mesh.bed["client"].chain(words)))
             // In the pod's network namespace, but in no cgroup of the mesh.
             let namespace = mesh.bed.namespace("client")
@@ -167,7 +148,10 @@ struct ServiceChoiceTests {
         for host in ["10.76.0.1", "fd00:76::1"] {
             let namespace = mesh.bed.namespace(Topology.fabric)
             ways.append(
-                ("from outside", ["nsenter", "--net=" + namespace] + ask + [host, "30080"]))
+                (
+                    "from outside",
+                    ["nsenter", "--net=" + namespace] + OpenMesh.visits(host, port: 30080, 40)
+                ))
         }
         var all = 0
         for (way, words) in ways {
@@ -201,15 +185,14 @@ struct ServiceChoiceTests {
         let uses = try mesh.node.malla("services", "--endpoints").output
         #expect(uses.contains("weight 0"), "\(uses)")
         try Self.weigh(mesh.bed, other, 0)
-        let nobody = isCaptured ? "curl 0" : "curl \(OpenMesh.refused)"
-        try Self.expect([nobody], mesh, "nobody takes any")
+        try Self.expect([isCaptured ? "503" : "refused"], mesh, "nobody takes any")
     }
 
     @Test func `who is not ready is not served, unless the service publishes it`() throws {
         let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
         defer { mesh.close() }
         try Self.ready(mesh.bed, "near", false)
-        try Self.expect(["curl \(OpenMesh.refused)"], mesh, "it is not ready")
+        try Self.expect(["refused"], mesh, "it is not ready")
         try mesh.bed.configure(
             "service.yaml",
             OpenMesh.service("web", pods: ["near"], more: "publishNotReadyAddresses: true"))
@@ -223,9 +206,15 @@ struct ServiceChoiceTests {
     {
         let mesh = try OpenMesh.running(OpenMesh.service("web", pods: ["near"]))
         defer { mesh.close() }
-        let client = try mesh.bed["client"].start(
-            "tcp", ServiceTrafficTests.patientConnection + ["10.96.0.1"])
-        try eventually("it is connected: \(client.text)") { client.text.contains("x-pod: near") }
+        let clients = try OpenMesh.addresses.map {
+            try mesh.bed["client"].start("tcp-\($0)", ServiceTrafficTests.patientConnection + [$0])
+        }
+        func answers() -> [Int] {
+            clients.map { $0.text.components(separatedBy: "x-pod: near").count }
+        }
+        try eventually("both are connected: \(clients.map(\.text))") {
+            answers().allSatisfy { $0 > 1 }
+        }
         try mesh.bed.configure("service.yaml", Self.both(""))
         try Self.expect(["near", "far"], mesh, "both are ready")
 
@@ -235,14 +224,15 @@ struct ServiceChoiceTests {
                 with: "  name: near\n  deletionTimestamp: \"2026-01-01T00:00:00Z\"\n")
         }
         try Self.expect(["far"], mesh, "new connections go elsewhere")
-        func answers() -> Int { client.text.components(separatedBy: "x-pod: near").count }
         let before = answers()
-        try eventually("the connection lives: \(client.text.suffix(300))") {
-            answers() > before + 2
+        try eventually("the connections live: \(clients.map { $0.text.suffix(300) })") {
+            zip(answers(), before).allSatisfy { $0 > $1 + 2 }
         }
         try Self.ready(mesh.bed, "far", false)
         try Self.expect(["near"], mesh, "nobody else is left")
-        #expect(client.exitStatus == nil, "\(client.text.suffix(300))")
+        for client in clients {
+            #expect(client.exitStatus == nil, "\(client.text.suffix(300))")
+        }
     }
 
     @Test func `UDP to a service without endpoints is refused, at the socket and at the interface`()
@@ -296,15 +286,18 @@ struct ServiceChoiceTests {
             }
         }
         defer { mesh.close() }
-        let client = try mesh.bed["client"].start(
-            "udp", ServiceTrafficTests.patientDatagrams + ["10.96.0.1"])
-        try eventually("near answers: \(client.text)") { client.text.contains("from near") }
+        let clients = try mesh.startDatagrams()
+        try eventually("near answers: \(clients.map(\.text))") {
+            clients.allSatisfy { $0.text.contains("from near") }
+        }
 
         try mesh.bed.configure(
             "service.yaml",
             OpenMesh.service("dns", pods: ["far"], port: 53, target: 5353, transport: "UDP"))
-        try eventually("far answers: \(mesh.logs)", within: 20) { client.text.contains("from far") }
-        #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"reset\"}") == 1)
+        try eventually("far answers: \(mesh.logs)", within: 20) {
+            clients.allSatisfy { $0.text.contains("from far") }
+        }
+        #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"reset\"}") == 3)
         #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"failed\"}") == 0)
     }
 }

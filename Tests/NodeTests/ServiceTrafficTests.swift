@@ -4,20 +4,31 @@ import Testing
 
 @Suite("How a service's traffic is spread, and how it ends (docs/configuration.md)", .serialized)
 struct ServiceTrafficTests {
-    @Test func `a client with affinity stays, at the socket and from outside`() throws {
+    @Test func `a client with affinity stays for its time, at the socket and from outside`() throws
+    {
         let mesh = try OpenMesh.running(
-            OpenMesh.service("web", pods: ["near", "far"], more: "sessionAffinity: ClientIP"))
+            OpenMesh.service(
+                "web", pods: ["near", "far"],
+                more: """
+                    sessionAffinity: ClientIP
+                    sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}
+                    """))
         defer { mesh.close() }
-
-        var pods: Set<String> = []
-        var outside: Set<String> = []
-        for _ in 1...12 {
-            pods.insert(try mesh.bed["client"].curl("http://10.96.0.1/").headers["x-pod"] ?? "?")
-            let answer = try mesh.bed.outside(OpenMesh.ask + ["http://10.76.0.1:30080/"])
-            outside.insert(Curl.response(answer).headers["x-pod"] ?? "?")
+        // Each family is a client of its own.
+        let socket = OpenMesh.addresses.map { mesh.bed["client"].chain(OpenMesh.visits($0, 16)) }
+        let outside = [mesh.node.v4, mesh.node.v6].map {
+            ["nsenter", "--net=" + mesh.bed.namespace(Topology.fabric)]
+                + OpenMesh.visits($0, port: 30080, 16)
         }
-        #expect(pods.count == 1 && !pods.contains("?"), "\(pods)")
-        #expect(outside.count == 1 && !outside.contains("?"), "\(outside)\n\(mesh.counters)")
+        let affinity = "\(mesh.node.bpffs)/malla/v*/malla_affinity"
+        for words in socket + outside {
+            let stays = try Command.run(words)
+            try #require(stays.words.count == 16, "\(stays)")
+            #expect(Set(stays.words).count == 1, "\(stays)")
+            #expect(["near", "far"].contains(stays.words[0]), "\(stays)\n\(mesh.counters)")
+            let late = try Command.run(words + [affinity])
+            #expect(Set(late.words) == ["near", "far"], "\(late)\n\(mesh.counters)")
+        }
     }
 
     /// routes that have the engine serve the service
@@ -212,25 +223,32 @@ struct ServiceTrafficTests {
         }
     }
 
-    @Test func `a UDP socket whose endpoint goes is told, and finds another`() throws {
+    @Test func `a UDP socket of either family whose endpoint goes is told, and finds another`()
+        throws
+    {
         let mesh = try OpenMesh.running(
             OpenMesh.service("dns", pods: ["near"], port: 53, target: 5353, transport: "UDP")
         ) { bed in
             for pod in ["near", "far"] { try bed[pod].start("udp", Self.datagramServer) }
         }
         defer { mesh.close() }
-        let client = try mesh.bed["client"].start("udp", Self.patientDatagrams + ["10.96.0.1"])
-        try eventually("near answers: \(client.text)") { client.text.contains("from near") }
+        let clients = try mesh.startDatagrams()
+        try eventually("near answers: \(clients.map(\.text))") {
+            clients.allSatisfy { $0.text.contains("from near") }
+        }
 
         try mesh.bed.configure(
             "service.yaml",
             OpenMesh.service("dns", pods: ["far"], port: 53, target: 5353, transport: "UDP"))
-        try eventually("far answers", within: 20) { client.text.contains("from far") }
+        try eventually("far answers: \(clients.map(\.text))\n\(mesh.logs)", within: 20) {
+            clients.allSatisfy { $0.text.contains("from far") }
+        }
         // Where it waits for an answer, and where it sends.
         #expect(
-            client.text.contains("ECONNABORTED") || client.text.contains("EDESTADDRREQ"),
-            "\(client.text)\n\(mesh.logs)")
-        #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"reset\"}") == 1)
+            clients.allSatisfy {
+                $0.text.contains("ECONNABORTED") || $0.text.contains("EDESTADDRREQ")
+            }, "\(clients.map(\.text))\n\(mesh.logs)")
+        #expect(try mesh.node.metric("malla_sockets_reset_total{result=\"reset\"}") == 3)
     }
 
     @Test
@@ -240,12 +258,14 @@ struct ServiceTrafficTests {
     {
         let mesh = try OpenMesh.runningTwo(servers: ["near", "far"])
         defer { mesh.close() }
-        let seen = try mesh.bed["client"].start("udp", Self.patientDatagrams + ["10.96.0.1"])
-        let other = try mesh.bed["client"].start("other", Self.patientDatagrams + ["10.96.0.2"])
+        let seen = try mesh.startDatagrams()
+        let others = try ["10.96.0.2", "fd00:96::2"].map {
+            try mesh.bed["client"].start("other-\($0)", Self.patientDatagrams + [$0])
+        }
         let unseen = try mesh.unseen(Self.patientDatagrams)
         func said(_ log: String) -> String { Command.text(log) }
         try eventually("near answers") {
-            seen.text.contains("from near") && other.text.contains("from near")
+            (seen + others).allSatisfy { $0.text.contains("from near") }
                 && unseen.allSatisfy { said($0).contains("from near") }
         }
 
@@ -253,10 +273,13 @@ struct ServiceTrafficTests {
             "service.yaml",
             OpenMesh.service("dns", pods: ["far"], port: 53, target: 5353, transport: "UDP"))
         try eventually("far answers\n\(mesh.logs)", within: 20) {
-            seen.text.contains("from far") && unseen.allSatisfy { said($0).contains("from far") }
+            seen.allSatisfy { $0.text.contains("from far") }
+                && unseen.allSatisfy { said($0).contains("from far") }
         }
-        #expect(!other.text.contains("from far"), "\(other.text)")
-        #expect(!other.text.contains("ECONNABORTED"), "\(other.text)")
+        for other in others {
+            #expect(!other.text.contains("from far"), "\(other.text)")
+            #expect(!other.text.contains("ECONNABORTED"), "\(other.text)")
+        }
     }
 
     @Test func `a pod that goes before its EndpointSlice entry takes its TCP connections along`()
@@ -477,10 +500,17 @@ struct ServiceTrafficTests {
 }
 
 extension OpenMesh.Running {
+    /// Sockets of the client that go on asking the service; of either family, and of both.
+    func startDatagrams() throws -> [TestProcess] {
+        try OpenMesh.socketAddresses.map {
+            try bed["client"].start("udp-\($0)", ServiceTrafficTests.patientDatagrams + [$0])
+        }
+    }
+
     /// Runs it in the client's namespace, of no pod's cgroup: balanced at the pod's interface. An
     /// argument more is the service's address, once a family; answers what each says, by file.
     func unseen(_ program: [String]) throws -> [String] {
-        try ["10.96.0.1", "fd00:96::1"].map { address in
+        try OpenMesh.addresses.map { address in
             let log = "\(bed.directory)/unseen-\(address)"
             _ = try Command.shell(
                 "nsenter --net=\(bed.namespace("client")) timeout 60 /usr/bin/python3 -u -c "
