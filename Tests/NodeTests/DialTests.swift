@@ -160,7 +160,11 @@ struct DialTests {
             try bed.describe(SmallMesh.services + [far])
         }
         defer { mesh.close() }
-        try eventually("the server answers") { try mesh.client.curl(far.urls[0]).status == 200 }
+        try eventually("the server answers") {
+            try far.urls.allSatisfy { try mesh.client.curl($0).status == 200 }
+        }
+        let (client, server) = (mesh.client, mesh.bed["far"])
+        let families = [(client.v4, server.v4, far.urls[0]), (client.v6, server.v6, far.urls[1])]
         // One of 37 of the ports from which the engine dials for the pods of its node.
         let holder = try mesh.client.start(
             "holder",
@@ -168,32 +172,35 @@ struct DialTests {
                 "/usr/bin/python3", "-uc",
                 """
                 import socket, time
-                held = []
-                for port in range(61000, 63268, 37):
-                    link = socket.socket()
-                    link.bind(('', port))
-                    link.connect(('\(mesh.bed["far"].v4)', 8085))
-                    held.append(link)
+                held = [
+                    socket.create_connection((host, 8085), source_address=(own, port))
+                    for own, host in \(families.map { [$0.0, $0.1] })
+                    for port in range(61000, 63268, 37)]
                 print('held', flush=True)
                 time.sleep(60)
                 """,
             ])
-        try eventually("the ports are held") { holder.text.contains("held") }
+        try eventually("the ports are held: \(holder.text)") { holder.text.contains("held") }
 
-        let asked = try mesh.client.run(
-            [
-                "sh", "-c",
-                "for n in $(seq 400); do curl -sS -o /dev/null -m 4 "
-                    + "-w '%{http_code} %{time_total}\\n' \(far.urls[0])/; done",
-            ], seconds: 120)
-        let answers = asked.output.split(separator: "\n").map { $0.split(separator: " ") }
-        #expect(answers.count == 400)
-        #expect(answers.allSatisfy { $0.first == "200" }, "\(asked)\n\(mesh.logs)")
-        // Nobody waited for a SYN to be sent again.
-        let longest = answers.compactMap { Double($0.last ?? "9") }.max() ?? 9
-        #expect(longest < 0.9, "\(longest) s")
         let verdict =
             "malla_datapath_verdicts_total{hook=\"from_engine\",reason=\"engine_met_pod\"}"
-        #expect(try mesh.node.metric(verdict) > 0)
+        for (own, _, url) in families {
+            let before = try mesh.node.metric(verdict)
+            let asked = try client.run(
+                [
+                    "sh", "-c",
+                    "for n in $(seq 400); do curl -sS -o /dev/null -m 4 -w "
+                        + "'%{http_code} %header{x-client} %{time_total}\\n' \(url)/; done",
+                ], seconds: 120)
+            let answers = asked.output.split(separator: "\n").map { $0.split(separator: " ") }
+            #expect(answers.count == 400)
+            #expect(
+                answers.allSatisfy { $0.count == 3 && $0[0] == "200" && $0[1] == own },
+                "\(asked)\n\(mesh.logs)")
+            // Nobody waited for a SYN to be sent again.
+            let longest = answers.compactMap { Double($0.last ?? "9") }.max() ?? 9
+            #expect(longest < 0.9, "\(url): \(longest) s")
+            #expect(try mesh.node.metric(verdict) > before, "\(url)")
+        }
     }
 }

@@ -14,15 +14,15 @@ struct EnrolmentTests {
 
     /// Requests on one kept connection, one every 50 ms.
     private static func start(
-        _ mesh: SmallMesh.Running, _ label: String, requests: Int
+        _ mesh: SmallMesh.Running, _ label: String, to host: String, requests: Int
     ) throws -> TestProcess {
         try mesh.client.start(
-            label,
+            "\(label)-\(host)",
             [
                 "/usr/bin/python3", "-uc",
                 """
                 import http.client, time
-                link = http.client.HTTPConnection('\(SmallMesh.engineFar.v4)', 80, timeout=5)
+                link = http.client.HTTPConnection('\(host)', 80, timeout=5)
                 for number in range(\(requests)):
                     link.request('GET', '/')
                     answer = link.getresponse()
@@ -104,9 +104,13 @@ struct EnrolmentTests {
         let mesh = try SmallMesh.running()
         defer { mesh.close() }
         func requests() throws -> Double { try mesh.node.metric("malla_requests_total") }
-        let captured = try Self.start(mesh, "captured", requests: 100)
-        try eventually("it goes through the engine") {
-            try captured.text.contains("200") && requests() > 2
+        let ends = [
+            (SmallMesh.engineFar.v4, mesh.client.v4), (SmallMesh.engineFar.v6, mesh.client.v6),
+        ]
+        let captured = try ends.map { try Self.start(mesh, "captured", to: $0.0, requests: 100) }
+        func lines(_ client: TestProcess) -> [Substring] { client.text.split(separator: "\n") }
+        try eventually("they go through the engine") {
+            try captured.allSatisfy { lines($0).count > 1 } && requests() > 3
         }
 
         try Self.label(mesh, from: "", to: ", malla.io/mesh: disabled")
@@ -115,23 +119,32 @@ struct EnrolmentTests {
                 .contains("\"meshed\":false")
         }
         // What it opens now goes straight to an endpoint.
-        let direct = try Self.start(mesh, "direct", requests: 200)
-        try eventually("it flows") { direct.text.split(separator: "\n").count > 3 }
-        #expect(captured.wait(seconds: 20) == 0, "\(captured.text)\n\(mesh.logs)")
+        let direct = try ends.map { try Self.start(mesh, "direct", to: $0.0, requests: 200) }
+        try eventually("it flows") { direct.allSatisfy { lines($0).count > 3 } }
+        for client in captured {
+            #expect(client.wait(seconds: 20) == 0, "\(client.text)\n\(mesh.logs)")
+        }
         let before = try requests()
-        let after = direct.text.split(separator: "\n").count
-        try eventually("it flows on") { direct.text.split(separator: "\n").count > after + 5 }
+        #expect(before == 200, "all of what was captured, and nothing else")
+        let after = direct.map { lines($0).count }
+        try eventually("it flows on") {
+            zip(direct, after).allSatisfy { lines($0).count > $1 + 5 }
+        }
         #expect(try requests() == before, "nothing of it passes the engine")
 
         try Self.label(mesh, from: ", malla.io/mesh: disabled", to: "")
         try eventually("the pod is back") {
-            try mesh.client.curl(SmallMesh.engineFar.urls[0]).status == 200 && requests() > before
+            try mesh.client.curl(SmallMesh.engineFar.urls[1]).status == 200 && requests() > before
         }
-        #expect(direct.wait(seconds: 30) == 0, "\(direct.text)\n\(mesh.logs)")
-        for (client, requests) in [(captured, 100), (direct, 200)] {
-            let lines = client.text.split(separator: "\n")
-            #expect(lines.count == requests)
-            #expect(lines.allSatisfy { $0 == "200 \(mesh.client.v4)" }, "\(client.text)")
+        for client in direct {
+            #expect(client.wait(seconds: 30) == 0, "\(client.text)\n\(mesh.logs)")
+        }
+        for (clients, requests) in [(captured, 100), (direct, 200)] {
+            for (client, end) in zip(clients, ends) {
+                let said = lines(client)
+                #expect(said.count == requests)
+                #expect(said.allSatisfy { $0 == "200 \(end.1)" }, "\(client.text)")
+            }
         }
     }
 }
