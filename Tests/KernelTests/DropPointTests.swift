@@ -12,12 +12,12 @@ internal import Testing
 
 @Suite("Every drop point tells what it dropped", .enabled(if: isRoot, "needs root"))
 struct DropPointTests {
-    /// A place, and how a packet of IPv4 comes to end there.
+    /// A place, and how a packet comes to end there.
     struct Point: CustomTestStringConvertible, Sendable {
         let program: String
         let hook: String
         let verdict: String
-        /// Of the packet; its direction as an event says it.
+        /// Of the packet, as IPv4; its direction as an event says it.
         let source: [UInt8]
         let target: [UInt8]
         let direction: PolicyDirection
@@ -72,15 +72,28 @@ struct DropPointTests {
             target: client, direction: .ingress),
     ]
 
-    @Test(arguments: points) func `once, by its name`(_ point: Point) throws {
+    enum Family: CaseIterable, Sendable {
+        case ipv4, ipv6
+
+        /// The same machine's address of this family.
+        func address(_ ipv4: [UInt8]) -> [UInt8] {
+            self == .ipv4 ? ipv4 : [0xfd, 0x10] + [UInt8](repeating: 0, count: 10) + ipv4
+        }
+
+        var any: [UInt8] { [UInt8](repeating: 0, count: self == .ipv4 ? 4 : 16) }
+    }
+
+    @Test(arguments: points, Family.allCases)
+    func `once, by its name`(_ point: Point, _ family: Family) throws {
         let object = try Self.object()
         var packet = PacketBuilder(
-            source: point.source, sourcePort: 5000, target: point.target, targetPort: 30080,
-            flags: PacketBuilder.syn)
+            source: family.address(point.source), sourcePort: 5000,
+            target: family.address(point.target), targetPort: 30080, flags: PacketBuilder.syn)
         var seal: UInt32 = 0
         if point.hook == "back" {
             packet.flags = PacketBuilder.ack
-            try Self.translation(object, of: packet, MALLA_NAT_OUT_OF_POD)
+            try Self.translation(
+                object, of: packet, to: family.address([203, 0, 113, 9]), MALLA_NAT_OUT_OF_POD)
             seal = UInt32(MALLA_SEAL) | MALLA_HOOK_FROM_POD.rawValue
         }
         for _ in 0..<3 { _ = try object.pass(point.program, packet: packet.frame, seal: seal) }
@@ -91,41 +104,51 @@ struct DropPointTests {
         #expect(event.hook == point.hook && event.verdict == point.verdict, "\(event)")
         #expect(event.outcome == .denied && event.direction == point.direction)
         #expect(event.target.port == 30080 && event.source.port == 5000)
+        let ends = [event.source.address, event.target.address].map { malla_address($0) }
+        #expect(ends == [packet.source, packet.target].map { malla_address(bytes: $0) })
     }
 
-    @Test func `sk_lookup too`() throws {
+    @Test(arguments: HookTests.Lookup.families)
+    func `sk_lookup too`(_ tuple: HookTests.Lookup) throws {
         let object = try Self.object()
-        for _ in 0..<2 {
-            _ = try object.run("malla_listener", context: HookTests.lookupContext())
-        }
+        for _ in 0..<2 { _ = try object.run("malla_listener", context: tuple.context) }
         let events = try Self.events(object)
         #expect(events.map(\.hook) == ["to_listener"])
         #expect(events.first?.verdict == "no_flow" && events.first?.outcome == .denied)
         #expect(events.first?.target.port == 80 && events.first?.source.port == 40000)
+        let source = events.first.map { malla_address($0.source.address) }
+        #expect(source == malla_address(bytes: tuple.source))
     }
 
-    /// The kernel gives nobody who dials by IPv4 to a socket that takes IPv6 alone (EAFNOSUPPORT).
-    @Test func `and so does what fails because the kernel refuses a call`() throws {
+    /// The kernel gives nobody who dials by IPv4 to a socket that takes IPv6 alone, and nobody who
+    /// dials by IPv6 to one of IPv4 (EAFNOSUPPORT).
+    @Test(arguments: HookTests.Lookup.families)
+    func `and so does what fails because the kernel refuses a call`(
+        _ tuple: HookTests.Lookup
+    ) throws {
         let object = try Self.object()
         var flow = malla_flow()
         flow.kind = MALLA_FLOW_CAPTURED.rawValue
         flow.timeout_ticks = UInt32(Int32.max)
-        try object.put("malla_flow", HookTests.lookupKey, flow)
+        try object.put("malla_flow", tuple.key, flow)
         var setting = malla_setting()
         (setting.listeners, setting.node_cookie) = (1, .max)
         try object.put("malla_setting", UInt32(0), setting)
-        let listener = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+        let listener = socket(
+            tuple.isIPv4 ? AF_INET6 : AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(listener) }
-        // One number, which outlives the call.
-        var isOnly: Int32 = 1
-        let size = socklen_t(MemoryLayout<Int32>.size)
-        #expect(
-            unsafe setsockopt(listener, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &isOnly, size) == 0)
+        if tuple.isIPv4 {
+            // One number, which outlives the call.
+            var isOnly: Int32 = 1
+            let size = socklen_t(MemoryLayout<Int32>.size)
+            #expect(
+                unsafe setsockopt(listener, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &isOnly, size) == 0)
+        }
         #expect(listen(listener, 8) == 0)
         try object.put("malla_listen", UInt32(0), UInt64(listener))
 
         for _ in 0..<2 {
-            let found = try object.run("malla_listener", context: HookTests.lookupContext())
+            let found = try object.run("malla_listener", context: tuple.context)
             #expect(found.answer == 0, "dropped, which is a reset")
         }
 
@@ -147,19 +170,24 @@ struct DropPointTests {
         var row = malla_node()
         row.flags = UInt32(MALLA_NODE_SERVES)
         try object.put("malla_node", UInt32(0), row)
-        try object.put("malla_near", malla_address(bytes: node), UInt32(MALLA_NEAR_OWN))
         let group = malla_group(id: 1, endpoints: 0, positions: 0)
-        try object.put(
-            "malla_service",
-            malla_end(
-                address: malla_address(bytes: [0, 0, 0, 0]), port_be: UInt16(30080).bigEndian,
-                protocol: 6, pad: 0),
-            malla_service(inside: group, outside: group, flags: 0, affinity_seconds: 0))
+        let port = malla_service(inside: group, outside: group, flags: 0, affinity_seconds: 0)
         var pod = malla_pod()
         pod.interface = 9
         pod.endpoint = 1
         pod.flags = UInt32(MALLA_POD_INBOUND | MALLA_POD_FAILS_CLOSED)
-        try object.put("malla_pod", malla_address(bytes: closed), pod)
+        for family in Family.allCases {
+            func address(_ ipv4: [UInt8]) -> malla_address {
+                malla_address(bytes: family.address(ipv4))
+            }
+            try object.put("malla_near", address(node), UInt32(MALLA_NEAR_OWN))
+            try object.put(
+                "malla_service",
+                malla_end(
+                    address: malla_address(bytes: family.any), port_be: UInt16(30080).bigEndian,
+                    protocol: 6, pad: 0), port)
+            try object.put("malla_pod", address(closed), pod)
+        }
         try object.put(
             "malla_held", malla_prefix(prefix_bits: 0, address: malla_address()), UInt32(1))
         return object
@@ -167,7 +195,8 @@ struct DropPointTests {
 
     /// The packet's tuple is to become another, of somebody whom no route leads to.
     private static func translation(
-        _ object: KernelObject, of packet: PacketBuilder, _ kind: malla_nat_kind
+        _ object: KernelObject, of packet: PacketBuilder, to source: [UInt8],
+        _ kind: malla_nat_kind
     ) throws {
         func key(_ source: [UInt8], _ target: [UInt8]) -> malla_flow_key {
             malla_flow_key(
@@ -176,7 +205,7 @@ struct DropPointTests {
                 target_port_be: packet.targetPort.bigEndian, protocol: 6, pad: (0, 0, 0))
         }
         var row = malla_snat()
-        row.becomes = key([203, 0, 113, 9], packet.target)
+        row.becomes = key(source, packet.target)
         row.kind = kind.rawValue
         try object.put("malla_snat", key(packet.source, packet.target), row)
     }

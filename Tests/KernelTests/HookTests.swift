@@ -330,9 +330,12 @@ struct HookTests {
         #expect(try object.run("malla_uplink", packet: stranger.frame).answer == redirect)
     }
 
-    @Test func `sk_lookup gives a captured connection to a listener and resets any other`() throws {
+    @Test(arguments: Lookup.families)
+    func `sk_lookup gives a captured connection to a listener and resets any other`(
+        _ tuple: Lookup
+    ) throws {
         let object = try KernelObject("malla")
-        let lookup = Self.lookupContext()
+        let lookup = tuple.context
         let drop: UInt32 = 0
         let pass: UInt32 = 1
         func count(_ verdict: malla_verdict) throws -> UInt64 {
@@ -345,7 +348,7 @@ struct HookTests {
         var flow = malla_flow()
         flow.kind = MALLA_FLOW_CAPTURED.rawValue
         flow.timeout_ticks = UInt32(Int32.max)
-        try object.put("malla_flow", Self.lookupKey, flow)
+        try object.put("malla_flow", tuple.key, flow)
         #expect(try object.run("malla_listener", context: lookup).answer == drop, "no listener")
         #expect(try count(MALLA_VERDICT_NO_LISTENER) == 1)
 
@@ -362,23 +365,43 @@ struct HookTests {
         #expect(found.context.prefix(8).contains { $0 != 0 }, "the selected socket's cookie")
     }
 
-    /// Of the tuple below, as the kernel's programs order it: the greater end is the source.
-    static let lookupKey = malla_flow_key(
-        source: malla_address(bytes: [10, 1, 0, 10]), target: malla_address(bytes: [10, 96, 0, 1]),
-        source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
-        protocol: 6, pad: (0, 0, 0))
+    /// A connection of a pod's port 40000 to port 80 that looks for its listener.
+    struct Lookup: CustomTestStringConvertible, Sendable {
+        let testDescription: String
+        let source: [UInt8]
+        let target: [UInt8]
+        let isIPv4: Bool
 
-    /// struct bpf_sk_lookup of 10.1.0.10:40000 to 10.96.0.1:80, byte by byte: its first field is
-    /// a union with a pointer.
-    static func lookupContext() -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: 72)
-        bytes[8] = UInt8(AF_INET)
-        bytes[12] = 6
-        bytes.replaceSubrange(16..<20, with: [10, 1, 0, 10])
-        bytes.replaceSubrange(36..<38, with: [0x9c, 0x40])
-        bytes.replaceSubrange(40..<44, with: [10, 96, 0, 1])
-        bytes[60] = 80
-        return bytes
+        /// The greater end is the source, as the kernel's programs order them.
+        static let families = [
+            Lookup(
+                testDescription: "IPv4", source: [10, 1, 0, 10], target: [10, 96, 0, 1],
+                isIPv4: true),
+            Lookup(
+                testDescription: "IPv6", source: HookTests.address6(0x96),
+                target: HookTests.address6(0x10), isIPv4: false),
+        ]
+
+        var key: malla_flow_key {
+            malla_flow_key(
+                source: malla_address(bytes: source), target: malla_address(bytes: target),
+                source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
+                protocol: 6, pad: (0, 0, 0))
+        }
+
+        /// struct bpf_sk_lookup, byte by byte: its first field is a union with a pointer.
+        var context: [UInt8] {
+            var bytes = [UInt8](repeating: 0, count: 72)
+            bytes[8] = UInt8(isIPv4 ? AF_INET : AF_INET6)
+            bytes[12] = 6
+            let remote = isIPv4 ? 16 : 20
+            bytes.replaceSubrange(remote..<remote + source.count, with: source)
+            bytes.replaceSubrange(36..<38, with: [0x9c, 0x40])
+            let local = isIPv4 ? 40 : 44
+            bytes.replaceSubrange(local..<local + target.count, with: target)
+            bytes[60] = 80
+            return bytes
+        }
     }
 
     /// A pod at `lo`, a captured service with one endpoint, an engine.
