@@ -18,6 +18,8 @@
 #include "lib/share.h"
 #include "lib/translate.h"
 
+#include "malla_snat.h"
+
 /*
  * Written at the first packet of a flow; read at each packet that may be of one. BPFLoader takes
  * out what is over, sooner what was never answered when the table fills; a full one refuses new

@@ -562,7 +562,6 @@ int a_connection_whose_pod_is_gone_is_refused_at_its_next_packet(struct __sk_buf
 __attribute__((noinline)) int passes(struct packet *packet, __u32 bytes, __u32 segments)
 {
 	struct malla_flow_key becomes;
-
 	if (!packet)
 		return MALLA_VERDICT_FAILED;
 	packet->bytes = bytes;
@@ -578,8 +577,8 @@ int both_directions_of_a_flow_to_another_nodes_pod_are_counted(struct __sk_buff 
 	struct malla_snat *entry;
 
 	(void)unused;
-	fill(&sent, CLIENT, TO_SERVICE, NODE, TCP_SYN);
 	put_open(REMOTE_POD, 1, 0);
+	fill(&sent, CLIENT, TO_SERVICE, NODE, TCP_SYN);
 	sent.segments = 1;
 	sent.bytes = 60;
 	EXPECT(outside_sends(&sent, &becomes) == MALLA_VERDICT_TRANSLATED);
@@ -591,14 +590,11 @@ int both_directions_of_a_flow_to_another_nodes_pod_are_counted(struct __sk_buff 
 	EXPECT(passes(&sent, 3000, 3) == MALLA_VERDICT_TRANSLATED);
 	sent.is_fragment = 1;
 	EXPECT(passes(&sent, 500, 1) == MALLA_VERDICT_TRANSLATED);
-	sent.is_fragment = 0;
 	sent.is_icmp = 1;
 	EXPECT(passes(&sent, 80, 1) == MALLA_VERDICT_TRANSLATED); /* about it, not of it */
 	entry = nat_find(&sent.flow, MALLA_NAT_FROM_FABRIC);
-	EXPECT(entry && !(entry->state & NAT_BACK));
-	EXPECT(entry->packets == 6 && entry->bytes == 3620);
+	EXPECT(entry && !(entry->state & NAT_BACK) && entry->packets == 6 && entry->bytes == 3620);
 	entry = nat_find(&answer.flow, MALLA_NAT_FROM_REMOTE);
-	EXPECT(entry && entry->state & NAT_BACK);
-	EXPECT(entry->packets == 1 && entry->bytes == 52);
+	EXPECT(entry && entry->state & NAT_BACK && entry->packets == 1 && entry->bytes == 52);
 	return 0;
 }
