@@ -24,6 +24,8 @@ struct PolicyGenerator {
     private static let values = ["a", "b", "c"]
     private static let spaces = ["red", "green", "blue"]
     private static let names = ["web", "dns", "alt"]
+    /// IP in IP, GRE and ESP.
+    private static let others: [UInt8] = [4, 47, 50]
     private static let ports: [UInt16] = [80, 81, 443, 1000, 1001, 1024, 8080, 65535]
     private var random: SeededRandom
 
@@ -213,7 +215,10 @@ struct PolicyGenerator {
         default: other = v4(isIPv4 ? "198.51.100.7" : "2620::7")
         }
         let transport: UInt8 =
-            chance(0.55) ? 6 : chance(0.7) ? 17 : chance(0.3) ? 132 : isIPv4 ? 1 : 58
+            chance(0.55)
+            ? 6
+            : chance(0.7)
+                ? 17 : chance(0.3) ? 132 : chance(0.4) ? pick(Self.others) : isIPv4 ? 1 : 58
         let hasPort = transport == 6 || transport == 17 || transport == 132
         let port = chance(0.8) ? pick(Self.ports) : UInt16.random(in: 1...65535, using: &random)
         let isOut = chance(0.5)

@@ -25,6 +25,7 @@ struct PolicyKernelTests {
         var sets = 0
         var round = 0
         var ofNode: [Bool: Int] = [:]
+        var ofOthers: [Bool: Int] = [:]
         var differences: [String] = []
         while sets < 500, differences.count < 5 {
             round += 1
@@ -54,6 +55,7 @@ struct PolicyKernelTests {
                         "round \(round): \(packet): kernel \(found), model \(expected)")
                 }
                 if packet.isOfNode { ofNode[expected, default: 0] += 1 }
+                if packet.hasNoIdentifier { ofOthers[expected, default: 0] += 1 }
                 if packets % 10 == 0, !isSCTP {
                     let traced = try Self.traceAllows(packet, next, isHostAllowed)
                     if traced != found {
@@ -68,6 +70,8 @@ struct PolicyKernelTests {
         #expect(packets == 100_000 && sets == 500)
         #expect(allowed > packets / 5 && allowed < packets * 4 / 5, "both answers are common")
         #expect(ofNode.count == 2 && ofNode.values.allSatisfy { $0 > packets / 100 }, "\(ofNode)")
+        #expect(
+            ofOthers.count == 2 && ofOthers.values.allSatisfy { $0 > packets / 200 }, "\(ofOthers)")
     }
 
     private static func traceAllows(
@@ -90,6 +94,7 @@ final class PolicyKernel {
     private var rows: KernelRows
     private let settings: BPFMap<UInt32, malla_setting>
     private let pods: BPFMap<malla_address, malla_pod>
+    private let flows: BPFMap<malla_flow_key, malla_flow>
     private var setting = malla_setting()
     private var serial: UInt16 = 0
 
@@ -102,6 +107,7 @@ final class PolicyKernel {
         rows = try KernelRows(object)
         settings = try BPFMap(adopting: object.map("malla_setting"), name: "malla_setting")
         pods = try BPFMap(adopting: object.map("malla_pod"), name: "malla_pod")
+        flows = try BPFMap(adopting: object.map("malla_flow"), name: "malla_flow")
         let quotas = try BPFMap<UInt32, malla_quota>(
             adopting: object.map("malla_quota"), name: "malla_quota")
         var quota = malla_quota()
@@ -123,6 +129,7 @@ final class PolicyKernel {
     /// What the hook says at the interface where the packet meets this node first.
     func allows(_ packet: PolicyPacket, _ snapshot: Snapshot) throws -> Bool {
         serial = serial &+ 1
+        defer { if packet.hasNoIdentifier { forget(packet) } }
         let source = malla_address(packet.source)
         guard var row = pods.value(of: source, placeholder: malla_pod()) else {
             return try run("malla_to_pod", packet)
@@ -134,6 +141,17 @@ final class PolicyKernel {
         row.interface = interface
         try pods.set(source, to: row)
         return found
+    }
+
+    /// There would be one flow of these two ends and this protocol for all rounds.
+    private func forget(_ packet: PolicyPacket) {
+        for (source, target) in [(packet.source, packet.target), (packet.target, packet.source)] {
+            var key = malla_flow_key()
+            key.source = malla_address(source)
+            key.target = malla_address(target)
+            key.protocol = packet.transport
+            try? flows.remove(key)
+        }
     }
 
     private func run(_ program: String, _ packet: PolicyPacket) throws -> Bool {

@@ -14,6 +14,9 @@ struct PolicyPacket: CustomStringConvertible {
 
     var description: String { "\(source) -> \(target) protocol \(transport) port \(port)" }
 
+    /// Neither ports nor an echo's identifier.
+    var hasNoIdentifier: Bool { ![1, 6, 17, 58, 132].contains(transport) }
+
     /// The generator's own node has one of its ends.
     var isOfNode: Bool {
         [source, target].contains { ["10.76.0.1", "fd00:76::1"].contains($0.description) }

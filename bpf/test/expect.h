@@ -26,6 +26,16 @@ static __always_inline struct malla_end end4(__u32 address, __u16 port)
 	return end;
 }
 
+/* fd00:: and `last`. */
+static __always_inline struct malla_end end6(__u32 last, __u16 port)
+{
+	struct malla_end end = {.port_be = bpf_htons(port), .protocol = IPPROTO_TCP};
+
+	end.address.words_be[0] = bpf_htonl(0xfd000000);
+	end.address.words_be[3] = bpf_htonl(last);
+	return end;
+}
+
 #define POD	0x0a01000a /* 10.1.0.10 */
 #define SERVICE 0x0a600001 /* 10.96.0.1 */
 #define SERVER	0x0a01000b /* 10.1.0.11 */

@@ -211,6 +211,39 @@ int a_change_of_policies_cuts_what_they_no_longer_allow_and_nothing_else(struct 
 }
 
 SEC("tc")
+int a_change_of_policies_cuts_datagrams_and_echoes_and_those_of_nobody_else(struct __sk_buff *skb)
+{
+	static const __u8 protocols[] = {IPPROTO_UDP, IPPROTO_ICMP};
+	static struct packet asks, answers, others;
+
+	put_two_pods();
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PROTOCOL_BITS,
+		   MALLA_POLICY_ALLOW);
+	put_policy(0, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PROTOCOL_BITS, MALLA_POLICY_ALLOW);
+	/* What asks, its answer and what another asks; an echo has its identifier at its end. */
+	asks = packet_between(end4(POD, 4000), end4(SERVER, 0), 0);
+	answers = packet_between(end4(SERVER, 0), end4(POD, 4000), 0);
+	others = packet_between(end4(REMOTE, 4000), end4(SERVER, 0), 0);
+	answers.is_answer = 1;
+	for (__u32 each = 0; each < 2; each++) {
+		asks.flow.protocol = answers.flow.protocol = others.flow.protocol = protocols[each];
+		EXPECT(pod_sends(skb, &asks, POD_INTERFACE) == MALLA_VERDICT_DIRECT);
+		EXPECT(pod_sends(skb, &answers, OTHER_INTERFACE) == MALLA_VERDICT_DIRECT);
+		EXPECT(stack_sends(skb, &others) == MALLA_VERDICT_PASS);
+	}
+	put_policy(CLIENT_IDENTITY, MALLA_INGRESS, 0, MALLA_POLICY_ANY_PROTOCOL_BITS,
+		   MALLA_POLICY_DENY);
+	put_generation(2, 0);
+	for (__u32 each = 0; each < 2; each++) {
+		asks.flow.protocol = answers.flow.protocol = others.flow.protocol = protocols[each];
+		EXPECT(pod_sends(skb, &answers, OTHER_INTERFACE) == MALLA_VERDICT_CUT);
+		EXPECT(pod_sends(skb, &asks, POD_INTERFACE) == MALLA_VERDICT_CUT);
+		EXPECT(stack_sends(skb, &others) == MALLA_VERDICT_PASS);
+	}
+	return 0;
+}
+
+SEC("tc")
 int a_packet_mid_stream_that_no_socket_confirms_is_its_senders(struct __sk_buff *skb)
 {
 	static struct packet answer, push;

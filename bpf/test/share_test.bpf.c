@@ -136,6 +136,51 @@ int a_flood_takes_nothing_of_another_pod(struct __sk_buff *skb)
 	return 0;
 }
 
+/* A function of its own: two rows would not fit the stack. */
+__attribute__((noinline)) int put_pod6(__u32 last, __u32 interface, __u32 endpoint)
+{
+	struct malla_end pod = end6(last, 0);
+	struct malla_pod value = {.interface = interface, .endpoint = endpoint};
+
+	return (int)bpf_map_update_elem(&malla_pod, &pod.address, &value, BPF_ANY);
+}
+
+/* What the pod of that address sends to the world, as above. */
+__attribute__((noinline)) int opens6(struct packet *packet, __u32 last, __u8 protocol)
+{
+	if (!packet)
+		return 0;
+	*packet = packet_between(end6(last, 40000), end6(0x08080808, 53), TCP_SYN);
+	packet->flow.protocol = protocol;
+	if (protocol != IPPROTO_TCP)
+		packet->flags = 0;
+	return 1;
+}
+
+/* The two families of a pod share its quota. */
+SEC("tc")
+int a_flood_by_ipv6_takes_nothing_of_another_pod(struct __sk_buff *skb)
+{
+	static struct packet own, flood;
+
+	put_small_pod();
+	EXPECT(connect_from(skb, 50000, 0));
+	put_server();
+	put_pod6(POD, POD_INTERFACE, 1);
+	put_pod6(SERVER, OTHER_INTERFACE, 2);
+	EXPECT(opens6(&own, SERVER, IPPROTO_TCP));
+	EXPECT(pod_sends(skb, &own, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
+	EXPECT(opens6(&flood, POD, IPPROTO_UDP));
+	for (__u16 port = 40000; port < 40000 + 4 * QUOTA; port++) {
+		flood.flow.source_port_be = bpf_htons(port);
+		EXPECT(pod_sends(skb, &flood, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	}
+	EXPECT(evicted(1) == 3 * QUOTA + 1 && !evicted(2));
+	EXPECT(!flow_from(50000));
+	EXPECT(flow_of(&own));
+	return 0;
+}
+
 SEC("tc")
 int a_pod_without_a_quota_opens_nothing(struct __sk_buff *skb)
 {
