@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// A case: policies, and who may still reach whom.
-private struct TruthTable: Sendable {
+struct TruthTable: Sendable {
     var name: String
     var policies: [String]
     /// Besides pods that reach themselves.
@@ -22,7 +22,7 @@ private struct TruthTable: Sendable {
 }
 
 /// A NetworkPolicy in YAML's flow style.
-private func policy(_ name: String, in space: String = "x", _ spec: String) -> String {
+func policy(_ name: String, in space: String = "x", _ spec: String) -> String {
     "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: \(name), "
         + "namespace: \(space)}, spec: \(spec)}"
 }
@@ -32,11 +32,11 @@ private let a = "podSelector: {matchLabels: {pod: a}}"
 private let onlyA = "{\(a)}"
 
 extension PolicyProbe {
-    fileprivate func isTo(_ space: String, _ pod: String? = nil) -> Bool {
+    func isTo(_ space: String, _ pod: String? = nil) -> Bool {
         to.space == space && (pod == nil || to.name == pod)
     }
 
-    fileprivate func isFrom(_ space: String, _ pod: String? = nil) -> Bool {
+    func isFrom(_ space: String, _ pod: String? = nil) -> Bool {
         from.space == space && (pod == nil || from.name == pod)
     }
 }
@@ -49,7 +49,7 @@ struct PolicyTruthTests {
         let mesh = try PolicyMesh(tunnels: tunnels)
         defer { mesh.close() }
         for table in Self.ingress + Self.peers + Self.ports + Self.egress
-            + Self.blocks(mesh.bed)
+            + Self.blocks(mesh.bed) + Self.clusterWide(mesh.bed)
         {
             try mesh.enforce(table.policies)
             try Self.expect(mesh, table)
