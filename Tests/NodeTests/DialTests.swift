@@ -19,10 +19,10 @@ struct DialTests {
             request_queue_size = 1024
         Server(('::', 8085), Handler).serve_forever()
         """
-    private static let python = ["/usr/bin/python3", "-uc", server]
+    static let python = ["/usr/bin/python3", "-uc", server]
 
     /// A captured service whose endpoint is no pod.
-    private static func service(_ index: Int, v4: String, v6: String) -> String {
+    static func service(_ index: Int, v4: String, v6: String) -> String {
         let slices = [("IPv4", v4), ("IPv6", v6)].map { family, address in
             """
             apiVersion: discovery.k8s.io/v1

@@ -5,7 +5,7 @@ import Testing
 @Suite("A pod that needs the engine for what others dial (docs/configuration.md)", .serialized)
 struct InboundTests {
     /// A client, and how it GETs.
-    private struct Client {
+    struct Client {
         let name: String
         let v4: String
         let v6: String
@@ -23,7 +23,8 @@ struct InboundTests {
         try bed.configure("open.yaml", OpenMesh.service("open", pods: ["near"], at: 90))
     }
 
-    private static func clients(_ mesh: SmallMesh.Running) -> [Client] {
+    /// Two pods, both nodes, and somebody outside.
+    static func clients(_ mesh: SmallMesh.Running) -> [Client] {
         func pod(_ name: String) -> Client {
             let pod = mesh.bed[name]
             return Client(name: name, v4: pod.v4, v6: pod.v6) { try pod.curl($0, seconds: 4) }
@@ -39,7 +40,7 @@ struct InboundTests {
     }
 
     /// From the node's own address; by itself it would choose that of the pod's veth.
-    private static func ask(_ node: TestNode, _ url: String, seconds: Int = 4) throws -> Response {
+    static func ask(_ node: TestNode, _ url: String, seconds: Int = 4) throws -> Response {
         try node.curl(
             "--interface", url.contains("[") ? node.v6 : node.v4, url, seconds: seconds)
     }
