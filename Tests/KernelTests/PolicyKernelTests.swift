@@ -24,8 +24,7 @@ struct PolicyKernelTests {
         var allowed = 0
         var sets = 0
         var round = 0
-        var ofNode: [Bool: Int] = [:]
-        var ofOthers: [Bool: Int] = [:]
+        var (ofNode, ofOthers): ([Bool: Int], [Bool: Int]) = ([:], [:])
         var differences: [String] = []
         while sets < 500, differences.count < 5 {
             round += 1
@@ -70,8 +69,7 @@ struct PolicyKernelTests {
         #expect(packets == 100_000 && sets == 500)
         #expect(allowed > packets / 5 && allowed < packets * 4 / 5, "both answers are common")
         #expect(ofNode.count == 2 && ofNode.values.allSatisfy { $0 > packets / 100 }, "\(ofNode)")
-        #expect(
-            ofOthers.count == 2 && ofOthers.values.allSatisfy { $0 > packets / 200 }, "\(ofOthers)")
+        #expect(ofOthers.count == 2 && ofOthers.values.min() ?? 0 > packets / 200, "\(ofOthers)")
     }
 
     private static func traceAllows(
