@@ -4,11 +4,12 @@ internal import Testing
 @testable internal import BPFLoader
 
 /// What a TCX program answers.
+private let next: Int32 = -1
 private let drop: Int32 = 2
 private let redirect: Int32 = 7
 
 /// Two pods of one node, the client at `lo`, and an open connection from it to port 80 of the
-/// server, which policies allow.
+/// server, which policies allow. It was met in its middle, and so goes by the node's stack.
 private struct OpenConnection {
     static let client: UInt32 = 300
     static let server: UInt32 = 301
@@ -29,7 +30,7 @@ private struct OpenConnection {
         set.policies = 1
         try object.put("malla_set", UInt32(2), set)
         try rule(MALLA_POLICY_ALLOW, generation: 1)
-        #expect(try object.run("malla_from_pod", packet: packet.frame).answer == redirect)
+        #expect(try object.run("malla_from_pod", packet: packet.frame).answer == next)
     }
 
     private func put(
@@ -114,7 +115,7 @@ struct NudgeTests {
 
         var reset = open.packet
         reset.flags = PacketBuilder.rst
-        #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == redirect)
+        #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == next)
         #expect(try open.nudge() == 0, "it is closed")
         #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == drop)
     }

@@ -222,7 +222,7 @@ struct HoldTests {
             ip addr add fe80::77/64 dev br0 nodad
             ip route add 169.254.1.1 dev br0
             ip route add default via 169.254.1.1 src \(late.v4)
-            ip route add default via fe80::1 dev br0 src \(late.v6)
+            ip -6 route replace default via fe80::1 dev br0 src \(late.v6)
             """
         let made = try late.run(["sh", "-ec", script])
         #expect(made.isSuccess, "\(made)")
