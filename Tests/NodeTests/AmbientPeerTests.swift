@@ -62,6 +62,27 @@ struct AmbientPeerTests {
         #expect(found.output == "0\n", "\(found)")
     }
 
+    /// Whom the pod sees of a call that is not in a tunnel.
+    private static func own(_ url: String, _ client: TestPod) -> String {
+        url.contains("[") ? client.v6 : client.v4
+    }
+
+    /// By an HTTP service of either family the engine may take either address of the pod.
+    private static func expectTunnels(
+        to places: [String], _ ztunnels: [TestProcess], calls: Int
+    ) {
+        let said = ztunnels.map(\.text).joined(separator: "\n--\n")
+        var count = 0
+        for (place, ztunnel) in zip(places, ztunnels) {
+            #expect(ztunnel.text.contains("\"peer\": \"\(id)client\""), "\(said)")
+            let named = "\"authority\": \"\(place):8080\", \"method\": \"CONNECT\""
+            let asked = ztunnel.text.components(separatedBy: named).count - 1
+            #expect(asked >= 2, "\(place): \(said)")
+            count += asked
+        }
+        #expect(count >= calls, "\(said)")
+    }
+
     @Test
     func `a pod is dialled by HBONE where Istio serves it, and in plain text where it does not`()
         throws
@@ -78,8 +99,6 @@ struct AmbientPeerTests {
         let (capture, file) = try MutualTLSTests.captured(mesh)
         let direct = places.map { "http://\($0):8080" }
         let urls = direct + SmallMesh.kernelFar.urls + SmallMesh.engineFar.urls
-        /// Whom the pod sees of a call that is not in a tunnel.
-        func own(_ url: String) -> String { url.contains("[") ? client.v6 : client.v4 }
         func ask(_ url: String, _ marker: String) throws -> Response {
             try client.curl("-H", "x-marker: \(marker)", url + "/" + marker, seconds: 5)
         }
@@ -87,11 +106,9 @@ struct AmbientPeerTests {
         for url in urls {
             let answer = try ask(url, Self.plainMarker)
             #expect(answer.status == 200, "\(url): \(answer)\n\(mesh.logs)")
-            #expect(answer.headers["x-client"] == own(url), "\(url): \(answer)")
+            #expect(answer.headers["x-client"] == Self.own(url, client), "\(url): \(answer)")
         }
-        for ztunnel in ztunnels {
-            #expect(ztunnel.text.split(separator: "\n").count == 1, "\(said())")
-        }
+        #expect(ztunnels.allSatisfy { $0.text.split(separator: "\n").count == 1 }, "\(said())")
 
         try Self.annotate(true, mesh.bed)
         for url in direct {
@@ -105,16 +122,7 @@ struct AmbientPeerTests {
             // By who serves tunnels there.
             #expect(answer.headers["x-client"] == "127.0.0.1", "\(url): \(answer)")
         }
-        // By an HTTP service of either family the engine may take either address of the pod.
-        var count = 0
-        for (place, ztunnel) in zip(places, ztunnels) {
-            #expect(ztunnel.text.contains("\"peer\": \"\(Self.id)client\""), "\(said())")
-            let named = "\"authority\": \"\(place):8080\", \"method\": \"CONNECT\""
-            let asked = ztunnel.text.components(separatedBy: named).count - 1
-            #expect(asked >= 2, "\(place): \(said())")
-            count += asked
-        }
-        #expect(count >= urls.count, "\(said())")
+        Self.expectTunnels(to: places, ztunnels, calls: urls.count)
         // The other pod of the configuration is what it was.
         #expect(try client.curl(SmallMesh.engineNear.urls[0]).headers["x-client"] == client.v4)
 
@@ -130,7 +138,7 @@ struct AmbientPeerTests {
         try Self.annotate(false, mesh.bed)
         for url in urls {
             try eventually("\(url) is plain again\n\(mesh.logs)") {
-                try ask(url, Self.plainMarker).headers["x-client"] == own(url)
+                try ask(url, Self.plainMarker).headers["x-client"] == Self.own(url, client)
             }
         }
         try Self.expectOnlyPlain(capture, file)

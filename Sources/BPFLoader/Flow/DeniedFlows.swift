@@ -1,6 +1,6 @@
-// Connections that were open when modes or policies changed, and on which nobody sends. The programs
-// judge a connection at its next packet; here each is judged once though there is none, and those
-// that may not go on are ended by a packet that the kernel makes (bpf/hooks/nudge.h).
+// Connections that were open when modes or policies changed, and on which nobody sends. The
+// programs judge a connection at its next packet; here each is judged once though there is none,
+// and those that may not go on are ended by a packet that the kernel makes (bpf/hooks/nudge.h).
 
 internal import CMallaABI
 

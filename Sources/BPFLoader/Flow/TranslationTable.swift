@@ -1,6 +1,6 @@
 // The table of flows that are balanced packet by packet from outside, and of pods that reach
-// themselves (bpf/lib/nat.h), as the agent sees it: what is over is taken out a part at a time, both
-// directions of a flow together, and for people it is listed and flushed.
+// themselves (bpf/lib/nat.h), as the agent sees it: what is over is taken out a part at a time,
+// both directions of a flow together, and for people it is listed and flushed.
 
 internal import CMallaABI
 

@@ -114,7 +114,8 @@ public final class Credentials: Sendable {
 
 extension Certificate {
     /// As OpenSSL reads it: from when its first certificate is valid to when the first ends of all
-    /// but roots that are sent, too; seconds since 1970; empty, at 0, where there is none that can be read.
+    /// but roots that are sent, too; seconds since 1970; empty, at 0, where there is none that can
+    /// be read.
     public var life: Range<Int64> {
         // Safe: the calls read the array.
         let begin = unsafe malla_credential_begin(chain, chain.count)

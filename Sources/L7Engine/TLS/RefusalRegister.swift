@@ -16,7 +16,7 @@ public struct RefusedTunnel: Sendable, Hashable {
     public var asked: SocketAddress?
     /// As in the access log.
     public var reason: String
-    /// Whom the peer's certificate names, believed or not; empty: it showed none that names anybody.
+    /// Whom the peer's certificate names, believed or not; empty: it showed none that names one.
     public var claim: String
 
     public init(

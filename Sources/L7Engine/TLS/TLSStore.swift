@@ -63,8 +63,8 @@ struct TLSStore {
     }
 
     let tickets = TicketKeys()
-    /// Of each certificate of the snapshot's listeners: when it begins, and when the first of it and
-    /// its intermediates ends, after which clients trust it no more; seconds since 1970.
+    /// Of each certificate of the snapshot's listeners: when it begins, and when the first of it
+    /// and its intermediates ends, after which clients trust it no more; seconds since 1970.
     private(set) var lives: [Certificate: Range<Int64>] = [:]
     private var contexts: [ServerKey: TLSContext] = [:]
     /// Each with the contexts that it uses.

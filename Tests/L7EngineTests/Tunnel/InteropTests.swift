@@ -357,8 +357,8 @@ struct InteropTests {
         }
     }
 
-    /// What a peer answers to CONNECT, and what the client is told: nothing of it was sent, so it is
-    /// a failure of the upstream's, and not one of TLS.
+    /// What a peer answers to CONNECT, and what the client is told: nothing of it was sent, so it
+    /// is a failure of the upstream's, and not one of TLS.
     struct Answer: Sendable {
         var status: Int
         var told = 503
