@@ -118,6 +118,10 @@ struct Limits: Sendable {
     /// Streams on one tunnel before another is opened to the same peer, and tunnels to one peer.
     var carrierStreamsMax = 128
     var carriersMax = 16
+    /// Streams on one tunnel before another is opened as long as there are fewer than so many: who
+    /// opens a hundred connections at once shall have more than one core of the peer.
+    var carrierStreamsSpread = 32
+    var carriersSpread = 4
     /// What a tunnel may move, both ways, before another is opened to the same peer: a tenth of
     /// what one core seals and opens (AES-128-GCM).
     var carrierBytesPerSecondMax: UInt64 = 128 << 20

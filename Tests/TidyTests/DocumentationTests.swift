@@ -85,10 +85,18 @@ struct DocumentationTests {
             let status = row.2 == "0" ? "none" : String(row.2)
             if !page.contains("| `\(row.1)` | \(status) |") { missing.append(String(row.1)) }
         }
-        for row in refusals.matches(of: /case \.[A-Za-z]+: "([a-z_]+)"/) {
-            known.insert(String(row.1))
-            if !page.contains("| `\(row.1)` | ") { missing.append(String(row.1)) }
+        var labels: [String: String] = [:]
+        for row in refusals.matches(of: /case \.([A-Za-z]+): "([a-z_]+)"/) {
+            known.insert(String(row.2))
+            labels[String(row.1)] = String(row.2)
         }
+        for row in table.matches(of: /case ([^:]+):\s*refused\(([0-9]+),/) {
+            for name in row.1.matches(of: /\.([A-Za-z]+)/) {
+                let label = labels.removeValue(forKey: String(name.1)) ?? String(name.1)
+                if !page.contains("| `\(label)` | \(row.2) |") { missing.append(label) }
+            }
+        }
+        #expect(labels.isEmpty, "refusals without a status: \(labels)")
         #expect(known.count > 40, "the table is not where this test looks for it")
         #expect(missing == [], "explain them in docs/errors.md")
         let listed = page.matches(of: /\n\| `([a-z_]+)` \|/).map { String($0.1) }

@@ -120,17 +120,22 @@ extension Worker {
             }
             carrier = carrier.it.idleNext
         }
-        if !best.isNone { return best }
+        let hasEnough =
+            open >= limits.carriersSpread
+            || (!best.isNone && best.it.tunnel.streams < limits.carrierStreamsSpread)
+        if hasEnough, !best.isNone { return best }
         // One that drains lives as long as its streams, and its place is another's meanwhile.
         guard open < limits.carriersMax,
             Int(group.it.count) < limits.carriersMax + limits.drainingCarriersMax
         else {
+            if !best.isNone { return best }
             if !choked.isNone { return choked }
             // All are full of what this source does there already.
             shed(link, .carriers)
             return nil
         }
         let made = dialCarrier(link, group)
+        if made == nil, !best.isNone { return best }
         if made == nil { carriers.retire(group) }
         return made
     }

@@ -293,6 +293,27 @@ struct TunnelServingTests {
         #expect(Loopback.eventually { TunnelMesh.value(mesh.client, shed) > 0 })
     }
 
+    @Test func `connections that are opened together are spread over a few tunnels`() throws {
+        let options = Self.opaque {
+            $0.limits.carrierStreamsSpread = 4
+            $0.limits.carriersSpread = 3
+        }
+        let mesh = try TunnelMesh(options, Self.echo)
+        defer { mesh.stop() }
+        var clients: [Int32] = []
+        defer { for client in clients { close(client) } }
+        for (number, tunnels) in [(4, 1), (8, 2), (12, 3), (40, 3)] {
+            while clients.count < number {
+                let client = Loopback.connect(mesh.port)
+                clients.append(client)
+                Loopback.send(client, "x")
+                #expect(Loopback.receive(client).count == 1)
+            }
+            let series = "malla_tunnels{side=\"upstream\"} \(tunnels)"
+            #expect(TunnelMesh.counts(mesh.client, series), "\(number)")
+        }
+    }
+
     /// bytes a second that one may move, and how many tunnels there are in the end
     @Test(arguments: [(UInt64(1), 2), (1 << 40, 1)])
     func `what moves many bytes gets another tunnel for the next stream`(
@@ -300,6 +321,7 @@ struct TunnelServingTests {
     ) throws {
         let options = Self.opaque {
             $0.limits.carrierBytesPerSecondMax = most
+            $0.limits.carrierStreamsSpread = 128
             $0.limits.carriersMax = 2
         }
         let mesh = try TunnelMesh(options, Self.echo)
