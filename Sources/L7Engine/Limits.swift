@@ -44,6 +44,8 @@ struct Limits: Sendable {
     var resendBytesMax = 16 * 1024
     /// Endpoints tried for one request.
     var attemptsMax: UInt8 = 3
+    /// Dials from a client's address that were refused and are tried once more, for one request.
+    var redialsMax: UInt8 = 2
     /// Downstream connections of one worker, beyond which new ones get 503; less where the process
     /// may not have the descriptors for it (`Engine`).
     var connectionsMax = 16_384

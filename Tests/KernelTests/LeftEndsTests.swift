@@ -45,4 +45,27 @@ struct LeftEndsTests {
         let gone = try next(6)
         #expect(gone == [true, true])
     }
+
+    @Test func `a connection by another node's port goes on when that serves its own pods only`()
+        throws
+    {
+        let place = try BPFMount()
+        var rows = try ServiceRows(place.load())
+        var mesh = ServiceRowsTests.snapshot(services: 1, endpoints: 1, isDual: false).mesh
+        mesh.nodes.append(Node(name: "n2", addresses: [IPAddress("10.0.0.2")!]))
+        mesh.services[0].ports[0].nodePort = 30080
+        mesh.services[0].ports[0].endpoints[0].node = "n1"
+        let end = malla_end(mesh.services[0].ports[0].endpoints[0].address, .tcp)
+        let given = GivenEnd(
+            endpoint: end,
+            dialled: malla_end(SocketAddress(IPAddress("10.0.0.2")!, 30080), .tcp))
+        _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 1))
+        mesh.services[0].traffic.externalPolicy = .local
+        let local = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 2))
+        #expect(!local.left.contains(end, of: given.dialled))
+        #expect(rows.left([given], orGone: false).isEmpty, "nor after a restart")
+        mesh.services[0].ports[0].endpoints = []
+        _ = try rows.apply(SnapshotCompiler.compile(mesh, node: "n1", version: 3))
+        #expect(rows.left([given], orGone: false) == [given])
+    }
 }

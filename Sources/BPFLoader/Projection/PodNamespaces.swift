@@ -121,7 +121,16 @@ struct PodNamespaces: ~Copyable {
                 let end = ends[interface], end.cookie == cookie, devices.rows[device] == nil,
                 object.otherEnd(of: interface) == end
             else { continue }
-            guard others[cookie, default: 0] < Self.othersPerPodMax, total < Self.othersMax else {
+            // Nobody tells when a device of a pod is no more.
+            if others[cookie, default: 0] >= Self.othersPerPodMax,
+                let oldest = Self.oldest(devices.rows, of: cookie)
+            {
+                devices.take(oldest)
+                refused += 1
+                others[cookie, default: 0] -= 1
+                total -= 1
+            }
+            guard total < Self.othersMax else {
                 refused += 1
                 continue
             }
@@ -130,6 +139,13 @@ struct PodNamespaces: ~Copyable {
             others[cookie, default: 0] += 1
             total += 1
         }
+    }
+
+    /// That which the pod made first: a namespace numbers its devices upwards. If it is in use yet,
+    /// it is asked for again.
+    static func oldest(_ rows: [malla_device: UInt32], of cookie: UInt64) -> malla_device? {
+        rows.filter { $0.key.namespace_cookie == cookie && $0.value == UInt32(MALLA_DEVICE_OTHER) }
+            .keys.min { $0.index < $1.index }
     }
 }
 

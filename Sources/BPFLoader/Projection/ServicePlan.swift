@@ -16,6 +16,14 @@ struct FrontName: Hashable {
     /// be the same port at several.
     var address: IPAddress? = nil
 
+    /// The front that lists every endpoint: at another node's address, or by a policy `Local`, a
+    /// node port leads to some.
+    var whole: FrontName {
+        var name = self
+        if !isHostPort { name.address = nil }
+        return name
+    }
+
     /// A host port is its pod's, and connections by it end with that (`StaleEndpoints`).
     var drainsWithPod: Bool { isHostPort && transport == .tcp }
 }

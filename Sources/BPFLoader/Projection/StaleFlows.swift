@@ -141,7 +141,7 @@ extension ServiceRows {
         var staying: [FrontName: Set<SocketAddress>] = [:]
         return pairs.filter { pair in
             let name = rows[pair.dialled]?.owner ?? rows[pair.dialled.nodePort]?.owner
-            guard let name, let plan = plan(of: name) else { return isGone }
+            guard let name = name?.whole, let plan = plan(of: name) else { return isGone }
             if staying[name] == nil { staying[name] = Set(plan.staying.map(\.address)) }
             return staying[name]?.contains(pair.endpoint.socket) == false
         }

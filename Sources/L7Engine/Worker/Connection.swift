@@ -160,6 +160,7 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var backend: Int32 = -1
     var port: Int32 = -1
     var triedCount: UInt8 = 0
+    var redials: UInt8 = 0
     /// Whose path is broken, by what was seen for this request.
     var brokenFamily = AddressFamily.any
     /// How long the client keeps its endpoint of `port`; 0: not at all.

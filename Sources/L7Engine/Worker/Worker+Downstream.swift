@@ -152,6 +152,7 @@ extension Worker {
         link.it.claimsIdentity = head.claimsIdentity
         if head.claimsIdentity { tally.count(.identitiesForged) }
         link.it.triedCount = 0
+        link.it.redials = 0
         link.it.answerStarted = false
         link.it.upstreamPeer = SocketAddress(.anyV6, 0)
         link.it.minor = head.minor

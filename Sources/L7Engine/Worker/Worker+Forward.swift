@@ -395,6 +395,7 @@ extension Worker {
             dialDenied(upstream)
             return
         }
+        if error == -ECONNREFUSED, dialsAgain(upstream) { return }
         guard error == 0 else {
             if error != -ECONNREFUSED {
                 noteBroken(upstream.it.partner, upstream.it.pool.it.endpoint.address)
@@ -403,6 +404,23 @@ extension Worker {
             return
         }
         if begin(upstream) { established(upstream) }
+    }
+
+    /// Refused from the client's own address, a dial may only have had a port that the client holds
+    /// towards the same end (bpf/hooks/from_engine.h, ENGINE_MET_POD): the next has another. Where
+    /// the endpoint itself refuses, that costs a packet and its answer.
+    private func dialsAgain(_ upstream: Link) -> Bool {
+        let (link, pool) = (upstream.it.partner, upstream.it.pool)
+        guard !pool.it.isNode, link.it.redials < limits.redialsMax else { return false }
+        link.it.redials += 1
+        tally.count(.dialFailures)
+        link.it.partner = .none
+        // It may be the pool's only one, and the next dial needs the pool.
+        pool.it.count += 1
+        close(upstream)
+        pool.it.count -= 1
+        dial(link, pool)
+        return true
     }
 
     /// The upstream can take the request.

@@ -54,6 +54,7 @@ extension Worker {
         link.it.quietSince = now
         link.it.requestDeadline = .max
         link.it.triedCount = 0
+        link.it.redials = 0
         link.it.rule = -1
         link.it.flag = .none
         link.it.failure = 0
