@@ -101,6 +101,28 @@ struct MutualTLSTests {
         #expect(others.output.isEmpty, "\(others.output.prefix(2000))")
     }
 
+    @Test func `what a pod itself writes to the tunnels' port is refused, and not on the fabric`()
+        throws
+    {
+        let mesh = try Self.running()
+        defer { mesh.close() }
+        let (far, server) = (mesh.bed["far"], mesh.bed[node: "n2"])
+        let (_, file) = try Self.captured(mesh)
+        for address in [far.v4, "[\(far.v6)]"] {
+            let url = "http://\(address):15008/\(Self.marker)"
+            let answer = try mesh.client.curl("-H", "x-marker: \(Self.marker)", url, seconds: 5)
+            #expect(answer.status == 0, "\(url): \(answer)\n\(mesh.logs)")
+        }
+        // It came in a tunnel, and its CONNECT was refused.
+        try eventually("each is counted\n\(mesh.logs)") {
+            try server.metric("malla_tunnel_refused_total{status=\"403\"}") == 2
+        }
+        let plain = "malla_tls_handshakes_total{side=\"downstream\",result=\"plain_http\"}"
+        #expect(try server.metric(plain) == 0)
+        try Self.expectControl(mesh, in: file)
+        #expect(try Command.run(["grep", "-c", "-a", Self.marker, file]).output == "0\n")
+    }
+
     /// Writes the marker, waits for a file, writes it again on the same connection.
     private static let twice = """
         import os, socket, sys, time

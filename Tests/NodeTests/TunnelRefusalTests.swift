@@ -170,6 +170,7 @@ struct TunnelRefusalTests {
         let inner = try mesh.bed["client"].run(
             mesh.peer(own, ["--authority", "\(mesh.far.v4):8080"]))
         #expect(!inner.output.contains("\"status\": 200"), "\(inner)")
+        try eventually("its CONNECT names the tunnels' port") { try mesh.refusals(403) == 6 }
     }
 
     @Test func `the agent's log explains each refusal once, and no flood of them fills it`() throws

@@ -59,8 +59,11 @@ static __always_inline int inbound_is_vouched(struct __sk_buff *skb, const struc
 	return packet->hook == MALLA_HOOK_FROM_POD || skb->ingress_ifindex == source->interface;
 }
 
-/* A pod of this node opens a connection to one elsewhere, and both have an
- * identity. */
+/*
+ * A pod of this node opens a connection to one elsewhere, and both have an identity. At the port of
+ * tunnels too: the engine's own tunnels do not come out of a pod, and what a pod writes there may
+ * be plain text.
+ */
 static __always_inline int inbound_is_carried(const struct packet *packet)
 {
 	const struct malla_setting *values = setting();
@@ -68,7 +71,7 @@ static __always_inline int inbound_is_carried(const struct packet *packet)
 	const struct malla_pod *pod;
 
 	if (!values || !(values->flags & MALLA_SETTING_HBONE) ||
-	    packet->hook != MALLA_HOOK_FROM_POD || target.port_be == bpf_htons(MALLA_HBONE_PORT))
+	    packet->hook != MALLA_HOOK_FROM_POD)
 		return 0;
 	pod = pod_find(&packet->flow.source);
 	return pod && pod->flags & MALLA_POD_TUNNELS && peer_speaks_hbone(&target.address) &&

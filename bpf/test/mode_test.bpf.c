@@ -232,6 +232,9 @@ int what_a_pod_opens_to_a_peer_is_carried(struct __sk_buff *skb)
 	EXPECT(pod_sends(skb, &ack, POD_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
 	syn = packet_between(end4(POD, 40002), end4(CLIENT, 5432), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS);
+	/* To a pod the port of tunnels is one like any other. */
+	syn = packet_between(end4(POD, 40004), end4(REMOTE, MALLA_HBONE_PORT), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_CAPTURED);
 	/* Without an engine it is refused: never plain text instead. */
 	syn = packet_between(end4(POD, 40003), end4(REMOTE, 5432), TCP_SYN);
 	put_absent(MALLA_SETTING_HBONE);
@@ -273,6 +276,10 @@ int what_a_pod_excludes_by_the_endpoint_is_plain_and_by_the_service_is_not(struc
 	put_exclusion(5432);
 	syn = packet_between(end4(POD, 40001), end4(SERVICE, 80), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
+	/* As one does that opens tunnels itself. */
+	put_exclusion(MALLA_HBONE_PORT);
+	syn = packet_between(end4(POD, 40002), end4(REMOTE, MALLA_HBONE_PORT), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	return 0;
 }
 
