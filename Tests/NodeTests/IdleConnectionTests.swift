@@ -125,8 +125,10 @@ struct IdleConnectionTests {
         Set(names.flatMap { name in both.map { "\(name)-\($0)" } })
     }
 
-    private static func mesh() throws -> SmallMesh.Running {
+    /// - Parameter needsEngine: of whatever is dialled to `near` the engine is an end.
+    private static func mesh(needsEngine: Bool = false) throws -> SmallMesh.Running {
         try SmallMesh.running(more: ["third"]) { bed in
+            if needsEngine { try InboundTests.capture(bed) }
             let services = [
                 OpenMesh.service("idle", pods: ["near"], target: IdleConnections.port, at: 91),
                 OpenMesh.service(
@@ -137,9 +139,30 @@ struct IdleConnectionTests {
         }
     }
 
-    private static func nudged(_ node: TestNode) throws -> Double {
-        try node.metric("malla_datapath_verdicts_total{hook=\"from_pod\",reason=\"nudged\"}")
+    private static func nudged(_ node: TestNode, _ hook: String = "from_pod") throws -> Double {
+        try node.metric("malla_datapath_verdicts_total{hook=\"\(hook)\",reason=\"nudged\"}")
     }
+
+    private static func strict(_ pod: String) -> String {
+        """
+        apiVersion: security.istio.io/v1
+        kind: PeerAuthentication
+        metadata: {name: strict, namespace: \(Testbed.space)}
+        spec:
+          selector: {matchLabels: {app: \(pod)}}
+          mtls: {mode: STRICT}
+        """
+    }
+
+    private static let onlyClient = """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: only-client, namespace: \(Testbed.space)}
+        spec:
+          podSelector: {matchLabels: {app: near}}
+          policyTypes: [Ingress]
+          ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+        """
 
     @Test func `end at both ends once the pod insists on mutual TLS, and only those in plain text`()
         throws
@@ -156,16 +179,7 @@ struct IdleConnectionTests {
         try idle.open(from: "client", "ranged", "10.96.0.92", "fd00:96::92", 80)
         let before = try Self.nudged(mesh.node)
 
-        try mesh.bed.configure(
-            "strict.yaml",
-            """
-            apiVersion: security.istio.io/v1
-            kind: PeerAuthentication
-            metadata: {name: strict, namespace: \(Testbed.space)}
-            spec:
-              selector: {matchLabels: {app: near}}
-              mtls: {mode: STRICT}
-            """)
+        try mesh.bed.configure("strict.yaml", Self.strict("near"))
         try idle.expectEnded(Self.labels("far", "service", "outside"), mesh.logs)
         #expect(try Self.nudged(mesh.node) > before)
         #expect(try Self.nudged(mesh.bed[node: "n2"]) == 0, "nothing of its own was to end")
@@ -186,19 +200,109 @@ struct IdleConnectionTests {
         try idle.open(from: "far", "far", near.v4, near.v6, port)
         try idle.open(from: nil, "outside", mesh.node.v4, mesh.node.v6, 30170)
 
-        try mesh.bed.configure(
-            "policy.yaml",
-            """
-            apiVersion: networking.k8s.io/v1
-            kind: NetworkPolicy
-            metadata: {name: only-client, namespace: \(Testbed.space)}
-            spec:
-              podSelector: {matchLabels: {app: near}}
-              policyTypes: [Ingress]
-              ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
-            """)
+        try mesh.bed.configure("policy.yaml", Self.onlyClient)
         try idle.expectEnded(Self.labels("third", "ranged", "far", "outside"), mesh.logs)
         let seen = try mesh.node.malla("observe", "--verdict", "cut", "--to", "bed/near")
         #expect(seen.output.contains("only-client"), "\(seen)")
+    }
+
+    /// Asks once in HTTP, keeps the connection, and says how it has ended.
+    private static let keeper = """
+        import http.client, sys
+        link = http.client.HTTPConnection(sys.argv[1], 8080, timeout=10)
+        link.request("GET", "/")
+        link.getresponse().read()
+        link.sock.settimeout(None)
+        print("open", flush=True)
+        try: print("ended", "data" if link.sock.recv(1) else "closed", flush=True)
+        except OSError as error: print("ended", error.errno, flush=True)
+        """
+
+    /// Two kept connections to `near` out of the pod, or from outside: one a family.
+    private static func keep(from pod: String?, _ bed: Testbed) throws -> [TestProcess] {
+        let near = bed["near"]
+        return try [near.v4, near.v6].enumerated().map { index, address in
+            let command = ["/usr/bin/python3", "-uc", keeper, address]
+            let name = "keeps-\(index)"
+            let process =
+                try pod.map { try bed[$0].start(name, command) }
+                ?? bed.startOutside(name, command)
+            try eventually("it was answered: \(process.text)") { process.text.contains("open") }
+            return process
+        }
+    }
+
+    enum Change: CaseIterable { case mode, policy }
+
+    @Test(arguments: Change.allCases)
+    func `end at both ends where the engine is one of them, in HTTP and in what is not`(
+        _ change: Change
+    ) throws {
+        let mesh = try Self.mesh(needsEngine: true)
+        defer { mesh.close() }
+        let near = mesh.bed["near"]
+        let idle = try IdleConnections(mesh.bed, at: "near")
+        let port = IdleConnections.port
+        try idle.open(from: "far", "far", near.v4, near.v6, port)
+        try idle.open(from: nil, "outside", near.v4, near.v6, port)
+        try idle.open(from: nil, "node-port", mesh.node.v4, mesh.node.v6, 30170)
+        try idle.open(from: "client", "own", near.v4, near.v6, port)
+        let ended = try Self.keep(from: "far", mesh.bed) + Self.keep(from: nil, mesh.bed)
+        let kept = try Self.keep(from: "client", mesh.bed)
+        let open = "malla_connections_active"
+        try eventually("the engine has them all") { try mesh.node.metric(open) == 14 }
+        let before = try Self.nudged(mesh.node, "from_engine")
+
+        switch change {
+        case .mode: try mesh.bed.configure("strict.yaml", Self.strict("near"))
+        case .policy: try mesh.bed.configure("policy.yaml", Self.onlyClient)
+        }
+        try idle.expectEnded(Self.labels("far", "outside", "node-port"), mesh.logs)
+        for process in ended {
+            try eventually("it is reset: \(process.text)\n\(mesh.logs)") {
+                process.text.contains("ended \(ECONNRESET)\n")
+            }
+        }
+        for process in kept { #expect(process.exitStatus == nil, "\(process.text)") }
+        try eventually("at the engine's end too\n\(mesh.logs)") {
+            try mesh.node.metric(open) == 4
+        }
+        #expect(try Self.nudged(mesh.node, "from_engine") > before)
+        let (verdict, who) =
+            change == .mode
+            ? ("plain_refused", "PeerAuthentication bed/strict") : ("cut", "only-client")
+        let seen = try mesh.node.malla("observe", "--verdict", verdict, "--to", "bed/near")
+        #expect(seen.output.contains(who), "\(seen)")
+    }
+
+    @Test func `end at both ends once a pod insists whose node has no agent`() throws {
+        let port = IdleConnections.port
+        let mesh = try ModeTests.agentless { bed in
+            let service = OpenMesh.service("idle", pods: ["far"], target: port, at: 91)
+            // A route names it, and so the engine hears what is spoken.
+            let heard = OpenMesh.service("heard", pods: ["far"], target: port, at: 92)
+            try bed.configure("idle.yaml", [service, heard].joined(separator: "---\n"))
+            try bed.route(
+                "heard", of: "heard", rules: "- backendRefs: [{name: heard, port: 80}]")
+        }
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        let idle = try IdleConnections(mesh.bed, at: "far")
+        try idle.open(from: "client", "direct", far.v4, far.v6, port)
+        try idle.open(from: "client", "service", "10.96.0.91", "fd00:96::91", 80)
+        let connections = try mesh.node.metric("malla_connections_total")
+        try idle.open(from: "client", "engine", "10.96.0.92", "fd00:96::92", 80)
+        try eventually("the engine has them") {
+            try mesh.node.metric("malla_connections_total") == connections + 2
+        }
+        // Passes no node that would refuse it.
+        try idle.open(from: nil, "outside", far.v4, far.v6, port)
+        let before = try Self.nudged(mesh.node)
+
+        try mesh.bed.configure("strict.yaml", Self.strict("far"))
+        try idle.expectEnded(Self.labels("direct", "service", "engine"), mesh.logs)
+        #expect(try Self.nudged(mesh.node) > before)
+        let seen = try mesh.node.malla("observe", "--verdict", "plain_refused", "--to", "bed/far")
+        #expect(seen.output.contains("PeerAuthentication bed/strict"), "\(seen)")
     }
 }

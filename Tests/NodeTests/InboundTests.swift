@@ -15,7 +15,7 @@ struct InboundTests {
     /// `near` needs the engine; `open` is a node port that leads to it.
     private static func mesh() throws -> SmallMesh.Running { try SmallMesh.running(capture) }
 
-    private static func capture(_ bed: Testbed) throws {
+    static func capture(_ bed: Testbed) throws {
         let plain = "malla.io/interface: lxc-near"
         let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
         try bed.configure(
