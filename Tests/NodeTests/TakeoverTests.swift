@@ -266,6 +266,7 @@ struct TakeoverTests {
             try node.metric("malla_repairs_total{what=\"link\"}") == 1
         }
     }
+
     @Test func `a successor that dies is none: what it has left goes, and the older one goes on`()
         throws
     {
@@ -276,11 +277,15 @@ struct TakeoverTests {
         func witness() throws -> String {
             try Command.shell("bpftool -j prog show pinned \(pins)/programs/malla_from_pod")
         }
+        func linked() throws -> String {
+            try Command.shell("bpftool -j link show pinned \(pins)/link/cgroup_connect4")
+        }
         let (child, own) = (try #require(node.child(of: agent)), try witness())
+        let link = try linked()
 
         agent.signal(SIGUSR2)
-        try eventually("the next one has pinned its programs: \(agent.text)", within: 30) {
-            try witness().prefix { $0 != "," } != own.prefix { $0 != "," }
+        try eventually("the next one has attached its programs: \(agent.text)", within: 30) {
+            try witness().prefix { $0 != "," } != own.prefix { $0 != "," } && linked() != link
         }
         // As if it had begun with its rows: a set that no pod of the older one's names.
         let set = "\(pins)/malla_set key hex ff ff 00 00"

@@ -1,7 +1,7 @@
 import MeshModel
 import Testing
 
-@Suite("Identities are as few as policies can tell apart (DESIGN.md, 4)")
+@Suite("Identities are as few as policies can tell apart")
 struct IdentityNumberTests {
     /// Of four apps in three namespaces of two teams; each has a label that no other one has.
     private static let mesh: Mesh = {
