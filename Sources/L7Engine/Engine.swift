@@ -327,7 +327,7 @@ public final class Engine: Sendable {
     /// - Parameter now: seconds since 1970.
     public func tunnels(at now: Int64) -> [TunnelRecord] { register.all(at: now) }
 
-    /// Who was refused a tunnel since the last call.
+    /// Who was refused a tunnel, or brought a forged field, since the last call.
     public func takeRefused() -> RefusedTunnels { register.refusals.take() }
 
     /// Workloads that are not served, because the engine has died twice of serving them.

@@ -154,6 +154,9 @@ struct InboundTests {
         try eventually("each is counted") {
             try node.metric("malla_requests_forged_client_cert_total") == asked
         }
+        try eventually("the agent's log explains it \(agent.text.suffix(2000))") {
+            agent.text.contains(" brought an x-forwarded-client-cert, which was taken out (")
+        }
         for source in ["\(Topology.outsideV4):", "[\(Topology.outsideV6)]:"] {
             try eventually("the access log names \(source) \(Command.text(log))") {
                 Command.text(log).split(separator: "\n").contains {

@@ -345,6 +345,9 @@ struct TunnelRefusalTests {
                 said.output.contains("\"status\": \(claim.status),"),
                 "\(claim): \(said)\n\(mesh.logs)")
         }
+        try eventually("the agent's log says whom policies refused\n\(mesh.logs)") {
+            mesh.agents[1].text.contains(" was refused (denied_by_policy): ")
+        }
         // Its certificate stolen by a pod is of no use.
         let stolen = try ask(Claim(isPod: true, account: "edge-malla", forwarded: nil, status: 0))
         #expect(!stolen.output.contains("\"status\": 200"), "\(stolen)")

@@ -147,6 +147,7 @@ extension Worker {
         let isDenied = link.it.failure == Failure.deniedByPolicy.code
         let status = isDenied ? TunnelRefusal.denied : .unavailable
         tally.count(.refused(status))
+        noteUnanswered(link)
         stream.refuse(status.rawValue)
         link.it.session = .none
     }

@@ -150,7 +150,10 @@ extension Worker {
         link.it.failure = 0
         link.it.prefersJSON = head.prefersJSON
         link.it.claimsIdentity = head.claimsIdentity
-        if head.claimsIdentity { tally.count(.identitiesForged) }
+        if head.claimsIdentity {
+            tally.count(.identitiesForged)
+            noteForged(link)
+        }
         link.it.triedCount = 0
         link.it.redials = 0
         link.it.answerStarted = false

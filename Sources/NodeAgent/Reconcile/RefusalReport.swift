@@ -2,8 +2,8 @@ internal import L7Engine
 internal import Logging
 internal import MeshModel
 
-/// What the log says of tunnels that were refused: who, at which pod, why, and what to do; whoever
-/// keeps on trying fills no log.
+/// What the log says of tunnels that were refused, and of requests that brought a forged field:
+/// who, at which pod, why, and what to do; whoever keeps on trying fills no log.
 ///
 /// - Limits: `linesMax` of a reason at a look (every two seconds), the same again after `silence`,
 ///   `rememberedMax` others meanwhile. What is left out is counted, and said once in `silence`.
@@ -12,17 +12,17 @@ struct RefusalReport {
     static let silence = Duration.seconds(60)
     static let rememberedMax = 256
 
-    /// The same peer, for the same reason, whatever its port.
+    /// The same peer, for the same reason, whatever its port and whomever its certificate names:
+    /// both are the peer's to choose.
     private struct Key: Hashable {
         var isOurs: Bool
         var peer: IPAddress
         var pod: IPAddress
         var reason: String
-        var claim: String
 
         init(_ tunnel: RefusedTunnel) {
             (isOurs, peer, pod) = (tunnel.isOurs, tunnel.peer.address, tunnel.pod)
-            (reason, claim) = (tunnel.reason, tunnel.claim)
+            reason = tunnel.reason
         }
     }
 
@@ -70,7 +70,11 @@ struct RefusalReport {
         for reason in due.keys { leftOut[reason] = nil }
         return due.sorted { $0.key < $1.key }.map { reason, left in
             let seconds = (now - left.since).components.seconds
-            return "\(left.count) more tunnels were refused within \(seconds) s (\(reason)), "
+            let what =
+                reason == RefusedTunnel.forgedClientCert
+                ? "requests brought an x-forwarded-client-cert, which was taken out,"
+                : "tunnels were refused"
+            return "\(left.count) more \(what) within \(seconds) s (\(reason)), "
                 + "of peers named before or too many to be named"
         }
     }
@@ -81,6 +85,12 @@ struct RefusalReport {
         }
         let peer = place(tunnel.peer.address, "\(tunnel.peer)")
         let named = tunnel.claim.isEmpty ? "" : ", whose certificate names \(tunnel.claim),"
+        let (why, remedy) = words(tunnel)
+        if tunnel.reason == RefusedTunnel.forgedClientCert {
+            let to = place(tunnel.pod, tunnel.asked.map { "\($0)" } ?? "\(tunnel.pod)")
+            return "a request from \(peer)\(named) to \(to) brought an x-forwarded-client-cert, "
+                + "which was taken out (\(tunnel.reason)): \(why); \(remedy)"
+        }
         let asked = tunnel.asked.map { " for \($0)" } ?? ""
         let pod = place(tunnel.pod, "\(tunnel.pod)")
         let what =
@@ -88,7 +98,6 @@ struct RefusalReport {
             ? "a tunnel from \(tunnel.pod == .anyV6 ? "a Gateway" : pod) to \(peer)\(named) was"
                 + " given up"
             : "a tunnel\(asked) from \(peer)\(named) to \(pod) was refused"
-        let (why, remedy) = words(tunnel)
         return "\(what) (\(tunnel.reason)): \(why); \(remedy)"
     }
 
@@ -138,6 +147,13 @@ struct RefusalReport {
                 "it has refused this node's certificate, or the handshake",
                 "see its log, and compare the authorities of both"
             )
+        default: otherWords(tunnel)
+        }
+    }
+
+    /// The same of what came behind a good handshake, or without one.
+    private static func otherWords(_ tunnel: RefusedTunnel) -> (String, String) {
+        switch tunnel.reason {
         case "connect_elsewhere":
             (
                 "a tunnel leads to the pod that was dialled, and to nothing else",
@@ -145,6 +161,23 @@ struct RefusalReport {
             )
         case "connect_no_address", "connect_method", "connect_protocol", "connect_too_long":
             ("its CONNECT is not what HBONE says", "mend or replace its software")
+        case "denied_by_policy":
+            (
+                "network policies do not let it reach the pod, or the client for whom it asks",
+                "see `malla policy trace`; one that its own node has let through shows that the "
+                    + "nodes do not know the same policies yet"
+            )
+        case "connect_unavailable":
+            (
+                "the pod did not take the connection",
+                "see whether it runs, and listens at that port"
+            )
+        case RefusedTunnel.forgedClientCert:
+            (
+                "who a request is from is what its connection has proved, not what it says itself",
+                "the request went on as from this peer: a proxy outside of the mesh, or a pod that "
+                    + "passes on what it got, means no harm; else find out whom it pretends to be"
+            )
         default:
             ("the handshake failed", "see docs/metrics.md, TLS handshakes")
         }

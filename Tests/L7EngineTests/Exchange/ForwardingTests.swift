@@ -109,8 +109,18 @@ struct ForwardingTests {
         // A request is counted once, however often it says so.
         let counted = "malla_requests_forged_client_cert_total "
         #expect(gateway.engine.exposition().contains(counted + "1\n"))
+        for (engine, port) in [(gateway.engine, gateway.port), (captured.engine, captured.port)] {
+            // The agent's log is told whose it was, and where it went.
+            let told = engine.takeRefused()
+            #expect(told.tunnels.map(\.reason) == [RefusedTunnel.forgedClientCert])
+            #expect(told.tunnels.map(\.peer.address) == [.loopbackV4])
+            #expect(told.tunnels.map(\.asked) == [SocketAddress(.loopbackV4, port)])
+            #expect(told.tunnels.map(\.claim) == [""])
+            #expect(told.others.isEmpty)
+        }
         #expect(gateway.get("/").hasPrefix("HTTP/1.1 200 "))
         #expect(gateway.engine.exposition().contains(counted + "1\n"))
+        #expect(gateway.engine.takeRefused() == RefusedTunnels())
     }
 
     @Test func `a request without an id gets one, a plain one stays, another is replaced`() throws {

@@ -115,9 +115,10 @@ struct InteropTests {
             return log.contains { $0.contains("\"reason\":\"upstream_tls\"") }
         }
         #expect(isLogged, "\(log)")
-        let told = mesh.client.takeRefused().tunnels
-        #expect(told.map(\.reason) == Array(repeating: "\(row.result.label)", count: 3))
-        #expect(told.allSatisfy { $0.isOurs && $0.peer.address == mesh.pod })
+        let told = mesh.client.takeRefused()
+        #expect(told.tunnels.map(\.reason) == ["\(row.result.label)"])
+        #expect(told.tunnels.allSatisfy { $0.isOurs && $0.peer.address == mesh.pod })
+        #expect(told.others == ["\(row.result.label)": 2])
         // It listens, and has seen a failed handshake for each try: no CONNECT, no fall back.
         let said = peer.said(4)
         #expect(said.count == 4, "\(said)")
@@ -183,6 +184,11 @@ struct InteropTests {
             #expect(
                 TunnelMesh.counts(
                     mesh.server, "malla_tunnel_refused_total{status=\"\(row.status)\"} 1"))
+            let told = mesh.server?.takeRefused().tunnels ?? []
+            let reason = TunnelRefusal(rawValue: row.status).map { "\($0.label)" }
+            #expect(told.map(\.reason) == [reason])
+            #expect(told.map(\.claim) == [TunnelMesh.clientID])
+            #expect(told.map(\.pod) == [mesh.pod])
         }
     }
 
@@ -287,6 +293,11 @@ struct InteropTests {
             told == ["X-Forwarded-Client-Cert: By=\(TunnelMesh.serverID);URI=\(id)"], "\(request)")
         #expect(!request.contains("forged"), "\(request)")
         #expect(TunnelMesh.counts(mesh.server, "malla_requests_forged_client_cert_total 1"))
+        let forgeries = mesh.server?.takeRefused().tunnels ?? []
+        #expect(forgeries.map(\.reason) == [RefusedTunnel.forgedClientCert])
+        #expect(forgeries.map(\.peer.address) == [IPAddress(source)])
+        #expect(forgeries.map(\.asked) == [SocketAddress(mesh.pod, mesh.target)])
+        #expect(forgeries.map(\.claim) == [id])
         var log: [String] = []
         let isLogged = Loopback.eventually {
             log += mesh.server?.takeAccessLog() ?? []

@@ -10,11 +10,12 @@ struct RefusalReportTests {
     private static let thief = "spiffe://cluster.local/ns/shop/sa/web"
 
     private static func tunnel(
-        _ peer: Int = 1, port: UInt16 = 40_000, _ reason: String = "name_mismatch"
+        _ peer: Int = 1, port: UInt16 = 40_000, _ reason: String = "name_mismatch",
+        claim: String = RefusalReportTests.thief
     ) -> RefusedTunnel {
         RefusedTunnel(
             peer: SocketAddress(IPAddress("10.3.0.\(peer)")!, port), pod: pod, reason: reason,
-            claim: thief)
+            claim: claim)
     }
 
     private static func refused(
@@ -56,11 +57,68 @@ struct RefusalReportTests {
                 == true, "\(own)")
     }
 
+    @Test func `a forged field is told of with who sent it, where it went, and what was done`() {
+        var report = RefusalReport()
+        var forged = Self.tunnel(1, RefusedTunnel.forgedClientCert, claim: "")
+        forged.asked = SocketAddress(Self.pod, 8080)
+        let lines = report.lines(
+            of: Self.refused([forged], [RefusedTunnel.forgedClientCert: 5]), at: begin, Self.name)
+        #expect(
+            lines == [
+                "a request from 10.3.0.1:40000 to pod shop/stock (10.2.0.7:8080) brought an "
+                    + "x-forwarded-client-cert, which was taken out (forged_client_cert): who a "
+                    + "request is from is what its connection has proved, not what it says itself; "
+                    + "the request went on as from this peer: a proxy outside of the mesh, or a "
+                    + "pod that passes on what it got, means no harm; else find out whom it "
+                    + "pretends to be"
+            ])
+        #expect(
+            report.lines(of: RefusedTunnels(), at: at(60), Self.name) == [
+                "5 more requests brought an x-forwarded-client-cert, which was taken out, within "
+                    + "60 s (forged_client_cert), of peers named before or too many to be named"
+            ])
+    }
+
+    static let connects = [
+        ("denied_by_policy", "): network policies do not let it reach the pod, or the client for"),
+        ("connect_unavailable", "): the pod did not take the connection; see whether it runs"),
+    ]
+
+    @Test(arguments: connects)
+    func `a CONNECT that was in order, and refused, has words of its own`(
+        _ reason: String, _ words: String
+    ) {
+        var report = RefusalReport()
+        var tunnel = Self.tunnel(1, reason)
+        tunnel.asked = SocketAddress(Self.pod, 8080)
+        let lines = report.lines(of: Self.refused([tunnel]), at: begin, Self.name)
+        #expect(lines.count == 1 && lines[0].contains("(\(reason)\(words)"), "\(lines)")
+        #expect(lines.first?.hasPrefix("a tunnel for 10.2.0.7:8080 from 10.3.0.1:") == true)
+    }
+
+    @Test func `a peer that names itself anew each time has one line a minute, and hides none`() {
+        var report = RefusalReport()
+        var lines: [String] = []
+        for second in stride(from: 0, to: 60, by: 2) {
+            let flood = (0..<8).map {
+                Self.tunnel(1, "untrusted", claim: "spiffe://a/ns/b/sa/\(second)-\($0)")
+            }
+            let last = second == 58 ? [Self.tunnel(2, "untrusted")] : []
+            lines += report.lines(of: Self.refused(flood + last), at: at(second), Self.name)
+        }
+        #expect(lines.count == 2, "\(lines)")
+        #expect(lines.first?.contains("10.3.0.1:") == true)
+        #expect(lines.last?.contains("10.3.0.2:") == true)
+    }
+
     @Test func `the same peer again, from whatever port, is a number for a minute`() {
         var report = RefusalReport()
         #expect(report.lines(of: Self.refused([Self.tunnel()]), at: begin, Self.name).count == 1)
         for second in 1..<60 {
-            let again = [Self.tunnel(port: UInt16(second)), Self.tunnel(port: UInt16(second + 99))]
+            let again = [
+                Self.tunnel(port: UInt16(second)),
+                Self.tunnel(port: UInt16(second + 99), claim: "spiffe://a/\(second)"),
+            ]
             let lines = report.lines(of: Self.refused(again), at: at(second), Self.name)
             #expect(lines.isEmpty, "\(second): \(lines)")
         }
