@@ -127,7 +127,7 @@ struct Limits: Sendable {
     /// What a tunnel may move, both ways, before another is opened to the same peer: a tenth of
     /// what one core seals and opens (AES-128-GCM).
     var carrierBytesPerSecondMax: UInt64 = 128 << 20
-    /// Streams on a Gateway's tunnel beyond which one that has served its client's request ends,
+    /// Streams on a Gateway's tunnels to a pod beyond which one that has served its request ends,
     /// and does not wait for the next: the pod has a connection open for each.
     var gatewayStreamsKeptMax = 32
     /// Tunnels to one peer, beside these, that take nothing new and still have streams.

@@ -303,8 +303,13 @@ extension Worker {
         guard upstream.it.isStream, upstream.it.pool.it.isNode, !upstream.it.carrier.isNone else {
             return true
         }
-        return upstream.it.pool.it.source == .anyV6
-            || upstream.it.carrier.it.tunnel.streams <= limits.gatewayStreamsKeptMax
+        if upstream.it.pool.it.source == .anyV6 { return true }
+        var (streams, carrier) = (0, upstream.it.carrier.it.pool.it.idle)
+        while !carrier.isNone {
+            streams += carrier.it.tunnel.streams
+            carrier = carrier.it.idleNext
+        }
+        return streams <= limits.gatewayStreamsKeptMax
     }
 
     private func finishResponse(_ link: Link, _ client: Link) {
