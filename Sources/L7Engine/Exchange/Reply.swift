@@ -71,6 +71,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case deniedByPolicy
     case plainHTTP
     case plainRefused
+    case endpointRemoved
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -80,7 +81,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .tooLarge, .handshakeFailed, .tlsUnavailable, .misdirected, .quarantined,
         .idleTimeout, .drained,
         .portsUsedUp, .deniedByPolicy, .plainHTTP, .noIdentity,
-        .listenerChanged, .plainRefused,
+        .listenerChanged, .plainRefused, .endpointRemoved,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -185,6 +186,10 @@ enum Failure: Equatable, BitwiseCopyable {
             Row(
                 "plain_refused", 503, .connectFailed, .never,
                 "the upstream insists on mutual TLS, and nobody serves that there")
+        case .endpointRemoved:
+            Row(
+                "endpoint_removed", 503, .localReset, .never,
+                "the upstream is no endpoint of its service any more")
         case .misdirected:
             Row("misdirected", 421, .noRoute, .never, "this connection was not made for that host")
         case .listenerChanged:

@@ -51,6 +51,7 @@ extension Worker {
         replaceListeners(descriptors(config))
         recheckCarriers(since: before)
         recheckPlain(since: before)
+        recheckEndpoints(since: before)
     }
 
     /// Ends what was dialled for those whom policies no longer admit: the kernel drops its packets

@@ -122,6 +122,10 @@ extension Worker {
     /// From here on bytes pass as they are, those first that were read already; `false`: they
     /// could not, and the connection is over.
     func join(_ link: Link, _ upstream: Link) -> Bool {
+        if isJoinedTooLate(link) {
+            cut(link, .endpointRemoved)
+            return false
+        }
         _ = link.it.exchange.on(.switchedProtocols)
         link.it.phase = .tunnel
         upstream.it.phase = .tunnel

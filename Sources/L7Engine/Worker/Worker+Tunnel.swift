@@ -18,6 +18,10 @@ extension Worker {
             perform(client.it.exchange.on(.upstreamInvalid), client)
             return -1
         }
+        guard !isJoinedTooLate(client) else {
+            perform(client.it.exchange.on(.failed(.endpointRemoved)), client)
+            return -1
+        }
         _ = client.it.exchange.on(.switchedProtocols)
         client.it.status = UInt16(head.status)
         client.it.keepsAlive = false

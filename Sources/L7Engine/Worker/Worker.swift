@@ -66,6 +66,8 @@ internal import MeshModel
     var drainUntil: UInt64?
     /// Upstream connections older than this take no further request; monotonic nanoseconds.
     var reusedSince: UInt64 = 0
+    /// When services may have lost endpoints the last time; monotonic nanoseconds.
+    var endpointsLostAt: UInt64 = 0
     /// While draining, new connections are answered still: nobody else would.
     var acceptsInDrain = false
     var isDone = false

@@ -289,7 +289,7 @@ struct TurnTests {
             }
             // The third kind is a long poll.
             if kind != 2 { stepped.take { Loopback.isReadable(client, milliseconds: 0) } }
-            mesh.services[0].name = ObjectName("shop", "web\(version)")
+            mesh.namespaces["shop"] = ["version": "\(version)"]
             stepped.adopt(mesh, version: version)
         }
         #expect(stepped.configurations <= stepped.worker.limits.configsKeptMax)

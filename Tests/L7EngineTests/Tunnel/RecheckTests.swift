@@ -275,6 +275,28 @@ struct RecheckTests {
         #expect(mesh.client.exposition().contains(Self.endedHere + " 0\n"))
     }
 
+    @Test func `what is carried to an endpoint that its service has lost is reset`() throws {
+        let (mesh, client) = try Self.opened()
+        defer {
+            close(client)
+            mesh.stop()
+        }
+        mesh.adoptMesh { $0.services[0].ports[0].endpoints[0].isReady = false }
+        #expect(Self.echoes(client))
+        // The server's node is asked for the pod, and not by way of a service.
+        var isServers = false
+        mesh.adoptMesh { all in
+            if isServers { all.services[0].ports[0].endpoints = [] }
+            isServers = true
+        }
+        #expect(Self.echoes(client))
+        mesh.adoptMesh { $0.services[0].ports[0].endpoints = [] }
+        #expect(Loopback.ending(client) == ECONNRESET)
+        let failed = "malla_requests_failed_total{reason=\"endpoint_removed\"} 1"
+        #expect(TunnelMesh.counts(mesh.client, failed))
+        #expect(mesh.client.exposition().contains(Self.endedHere + " 0\n"))
+    }
+
     @Test func `policies that forbid the pair end what is carried, and refuse what comes`() throws {
         let (mesh, client) = try Self.opened()
         defer {
