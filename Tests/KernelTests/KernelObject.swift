@@ -140,14 +140,14 @@ internal import Glibc
     ///
     /// - Parameter seal: what that has left in cb[0]; the answer says what this one leaves there.
     func pass(
-        _ name: String, packet: [UInt8], seal: UInt32
+        _ name: String, packet: [UInt8], seal: UInt32, mark: UInt32 = 0
     ) throws -> (answer: Int32, packet: [UInt8], seal: UInt32) {
         let descriptor = try program(name)
         var output = [UInt8](repeating: 0, count: packet.count + 64)
         let capacity = output.count
-        // struct __sk_buff, whose cb begins at 48.
+        // struct __sk_buff, whose mark is at 8, and whose cb begins at 48.
         var context = [UInt32](repeating: 0, count: 48)
-        context[12] = seal
+        (context[2], context[12]) = (mark, seal)
         var options = unsafe bpf_test_run_opts()
         unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
         // All buffers live until the call returns.

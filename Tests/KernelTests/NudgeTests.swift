@@ -96,6 +96,23 @@ struct NudgeTests {
     }
 
     @Test(arguments: [false, true])
+    func `what bears the mark is turned back to the end that it is for`(isEngine: Bool) throws {
+        let open = try OpenConnection(v6: false)
+        let program = isEngine ? "malla_from_eng" : "malla_from_pod"
+        func nudged() throws -> UInt64 {
+            try HookTests.count(
+                open.object, isEngine ? MALLA_HOOK_FROM_ENGINE : MALLA_HOOK_FROM_POD,
+                MALLA_VERDICT_NUDGED)
+        }
+        let mark: UInt32 = 0x4d41_0003
+        let turned = try open.object.pass(program, packet: open.packet.frame, seal: 0, mark: mark)
+        #expect(turned.answer == redirect)
+        #expect(try nudged() == 1)
+        _ = try open.object.pass(program, packet: open.packet.frame, seal: 0, mark: mark ^ 1)
+        #expect(try nudged() == 1, "another mark")
+    }
+
+    @Test(arguments: [false, true])
     func `the answer is reset by its own numbers, and a reset passes once and ends it`(
         v6: Bool
     ) throws {
