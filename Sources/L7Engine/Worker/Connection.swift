@@ -60,6 +60,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var isReady = false
     var events: UInt32 = 0
     var readyNext = Link.none
+    /// The other socket of the exchange.
+    var partner = Link.none
     /// Whom its work is charged to: downstream, the client's workload; upstream, its exchange's.
     var account: Int32 = 0
     var keepsAlive = true
@@ -85,8 +87,6 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var isHeldBack = false
     /// Something waits for the socket to take it.
     @inline(__always) var isBlocked: Bool { !output.isEmpty || pipe.held > 0 }
-    /// The other socket of the exchange.
-    var partner = Link.none
     var framing = BodyFraming()
 
     // The timer wheel's links.
