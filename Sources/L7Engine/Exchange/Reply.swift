@@ -72,6 +72,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case plainHTTP
     case plainRefused
     case endpointRemoved
+    case upstreamQuarantined
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -82,6 +83,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .idleTimeout, .drained,
         .portsUsedUp, .deniedByPolicy, .plainHTTP, .noIdentity,
         .listenerChanged, .plainRefused, .endpointRemoved,
+        .upstreamQuarantined,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -163,6 +165,10 @@ enum Failure: Equatable, BitwiseCopyable {
             Row(
                 "quarantined", 503, .overload, .never,
                 "this workload is not served now: the proxy failed while it served it")
+        case .upstreamQuarantined:
+            Row(
+                "upstream_quarantined", 503, .overload, .always,
+                "the upstream is not served now: the proxy failed while it served it")
         case .idleTimeout:
             Row("idle_timeout", 0, .streamIdle, .never, "neither side has sent anything for long")
         case .drained:

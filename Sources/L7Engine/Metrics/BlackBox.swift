@@ -93,7 +93,8 @@ struct Quarantine: Equatable {
         return unsafe BlackBoxSlot(word)
     }
 
-    /// One store an event: whoever looks after a crash finds who was served.
+    /// One store an event, and one more where a server's bytes are read (`Worker.blame`): whoever
+    /// looks after a crash finds who was served.
     @inline(__always)
     func serve(_ account: Int32) {
         unsafe malla_blackbox_serve(word, UInt64(truncatingIfNeeded: account) &+ 1)

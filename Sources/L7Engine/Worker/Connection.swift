@@ -64,6 +64,9 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var partner = Link.none
     /// Whom its work is charged to: downstream, the client's workload; upstream, its exchange's.
     var account: Int32 = 0
+    /// Upstream: the account of the workload that answers, which the black box names while its
+    /// bytes are read; 0: it has none of its own.
+    var server: Int32 = 0
     var keepsAlive = true
     /// Bytes in `input` were parsed in vain: more are needed.
     var needsMore = false

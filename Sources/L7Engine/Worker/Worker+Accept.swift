@@ -281,12 +281,16 @@ extension Worker {
 
     /// The account of the client's workload, or of those outside of the mesh with such addresses.
     func account(of address: IPAddress) -> Int32 {
-        if current >= 0, let config = configs[current].config,
-            let index = config.snapshot.workloadsByAddress[address], config.accounts[index] > 0
-        {
-            return config.accounts[index]
-        }
-        return AccountNumbers.outside(address)
+        let own = ownAccount(of: address)
+        return own > 0 ? own : AccountNumbers.outside(address)
+    }
+
+    /// The account of the workload that has the address; 0: it has none of its own.
+    func ownAccount(of address: IPAddress) -> Int32 {
+        guard current >= 0, let config = configs[current].config,
+            let index = config.snapshot.workloadsByAddress[address]
+        else { return 0 }
+        return config.accounts[index]
     }
 
     /// Whether a client just accepted, and captured, may not be answered in HTTP.

@@ -105,7 +105,7 @@ extension Worker {
         beginExchange(link)
         unsafe keepLogText(link, base)
         unsafe keepRequestID(link, base, head.end)
-        if !trapPath.isEmpty { unsafe springTrap(base) }
+        if !trapPath.isEmpty { unsafe springTrap(base, head.path) }
         link.it.framing = BodyFraming.request(head)
         let bodyEnd = unsafe link.it.framing.advance(base, head.end, end)
         if bodyEnd < 0 {
@@ -125,11 +125,12 @@ extension Worker {
         return link.it.phase == .lingering || link.it.phase == .dead ? -1 : bodyEnd
     }
 
-    /// Only where a test of the black box has asked for it.
-    private func springTrap(_ base: UnsafeMutablePointer<UInt8>) {
-        guard head.path.count == trapPath.count else { return }
+    /// Only where a test of the black box has asked for it: by a request's path, and by the value
+    /// of an answer's field.
+    func springTrap(_ base: UnsafePointer<UInt8>, _ text: ByteRange) {
+        guard text.count == trapPath.count else { return }
         for (offset, byte) in trapPath.enumerated()
-        where unsafe base[head.path.lower + offset] != byte {
+        where unsafe base[text.lower + offset] != byte {
             return
         }
         fatalError("the trap that a test has asked for")

@@ -195,7 +195,7 @@ extension Worker {
             source = own
         }
         let isNode = source == .anyV6
-        guard !refusesPlain(link, endpoint), let identity = identity(link, endpoint) else { return }
+        guard !refuses(link, endpoint), let identity = identity(link, endpoint) else { return }
         let isTunnelled = identity & TLSTable.tunnelMark != 0
         // The kernel will see the node dial, or a tunnel.
         if isNode || isTunnelled, !isAdmitted(link, endpoint.address) {
@@ -214,7 +214,7 @@ extension Worker {
                 || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
                 || upstream.it.openedAt < reusedSince
                 || (upstream.it.isStream && takesNothingNew(upstream.it.carrier))
-                || (mustLook(link, upstream) && !isQuiet(upstream))
+                || (mustLook(link, upstream) && !isQuiet(upstream, for: link))
             {
                 // The pool may be empty now, but the next dial needs it: hold it.
                 pool.it.count += 1
@@ -237,13 +237,24 @@ extension Worker {
         dial(link, pool)
     }
 
-    /// The endpoint is not to be had in plain text, nor otherwise; and that is dealt with.
+    /// The endpoint is not to be had in plain text, nor otherwise, or not served at all; and that
+    /// is dealt with.
     @inline(__always)
-    private func refusesPlain(_ link: Link, _ endpoint: Endpoint) -> Bool {
+    private func refuses(_ link: Link, _ endpoint: Endpoint) -> Bool {
         guard isRefused(link, endpoint.address) else { return false }
+        let failure: Failure =
+            isQuarantined(endpoint.address) ? .upstreamQuarantined : .plainRefused
         let hasOthers = hasOtherEndpoints(link)
-        dialFailed(link, .denied(hasOthers: hasOthers, as: .plainRefused))
+        dialFailed(link, .denied(hasOthers: hasOthers, as: failure))
         return true
+    }
+
+    /// The look at a pooled connection before it takes a request: a session reads for that.
+    private func isQuiet(_ upstream: Link, for link: Link) -> Bool {
+        if upstream.it.session.isNone { return isQuiet(upstream) }
+        blame(upstream)
+        defer { slot.serve(link.it.account) }
+        return isQuiet(upstream)
     }
 
     /// `Pool.identity` of the connections that may take a request to an endpoint; `nil`: there are
@@ -343,6 +354,7 @@ extension Worker {
         pool.it.count += 1
         upstream.it.phase = phase
         upstream.it.openedAt = now
+        upstream.it.server = ownAccount(of: pool.it.endpoint.address)
         attach(link, upstream)
         countUpstream(upstream, 1)
     }

@@ -36,6 +36,12 @@ extension Worker {
         hasQuarantine && accounts[account].isQuarantined
     }
 
+    /// The same of the workload that would answer there.
+    @inline(__always)
+    func isQuarantined(_ address: SocketAddress) -> Bool {
+        hasQuarantine && accounts[ownAccount(of: address.address)].isQuarantined
+    }
+
     /// A quarantined client who would begin with a handshake: that is what we may have died of.
     func refuseUnread(_ link: Link) {
         link.it.isOpaque = true

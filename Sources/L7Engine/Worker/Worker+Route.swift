@@ -251,10 +251,11 @@ extension Worker {
             && (link.it.isCaptured || isAdmitted(link, address)) && !isRefused(link, address)
     }
 
-    /// It insists on mutual TLS, and cannot have it.
+    /// It insists on mutual TLS, and cannot have it; or it is quarantined.
     @inline(__always)
     func isRefused(_ link: Link, _ address: SocketAddress) -> Bool {
-        config(link).hasUnserved && config(link).snapshot.isUnserved(address)
+        isQuarantined(address)
+            || config(link).hasUnserved && config(link).snapshot.isUnserved(address)
     }
 
     /// Whether an endpoint was not tried yet for this request.

@@ -166,6 +166,13 @@ extension Worker {
         accounts[index].deficit -= Int64(truncatingIfNeeded: cycles)
     }
 
+    /// What is read from here on is the server's doing, where it has an account: the black box
+    /// names it, and not who asked. Time and memory stay with who asked.
+    @inline(__always)
+    func blame(_ link: Link) {
+        if link.it.server > 0 { slot.serve(link.it.server) }
+    }
+
     /// Blocks taken and given from here on are the account's.
     @inline(__always)
     func charge(_ index: Int32) {

@@ -27,6 +27,7 @@ extension Worker {
         if link.it.session.isNone { return true }
         link.it.phase = .handshaking
         if link.it.role == .downstream { handshakeBegins(link) }
+        blame(link)
         timers.arm(link, at: now + limits.handshakeNanosecondsMax)
         return link.it.role == .upstream && handshake(link)
     }

@@ -97,6 +97,7 @@ extension Worker {
                 return -1
             case .complete: break
             }
+            if !trapPath.isEmpty { unsafe springTraps(base) }
             if head.status == 101 || (client.it.isConnect && 200..<300 ~= head.status) {
                 return unsafe startTunnel(link, client, base, start, end)
             }
@@ -118,6 +119,10 @@ extension Worker {
             return unsafe startResponse(link, client, base, end)
         }
         return start
+    }
+
+    private func springTraps(_ base: UnsafePointer<UInt8>) {
+        for index in 0..<head.fieldsCount { unsafe springTrap(base, head.field(index).value) }
     }
 
     /// The client was told to send its body: its time for that begins.

@@ -110,7 +110,7 @@ internal import MeshModel
     /// Says to the black box whom this worker serves.
     var slot = BlackBoxSlot.blank()
     var logsAccess = true
-    /// Not empty in a test of the black box only.
+    /// Not empty in a test of the black box only (`springTrap`).
     var trapPath: [UInt8] = []
     var hasQuarantine = false
 
@@ -244,6 +244,7 @@ internal import MeshModel
             }
             return
         }
+        blame(link)
         if !link.it.session.isNone {
             // A session may want the socket's other direction: each edge is a chance for both.
             link.it.canRead = true

@@ -11,6 +11,8 @@ final class SteppedWorker {
     private let descriptor: Int32
     private var adoption = Adoption()
     private let names = MetricRegister()
+    /// Workloads of what is adopted next have accounts of their own.
+    var hasAccounts = false
 
     /// Serves one service with these endpoints; paths below `/none` lead nowhere.
     init(
@@ -77,13 +79,18 @@ final class SteppedWorker {
         let (sources, ports) = names.numbers(of: snapshot)
         adoption.followAffinity(of: snapshot, worker.limits)
         let config = WorkerConfig(
-            snapshot: snapshot, sources: sources, accounts: sources.map { _ in 0 }, ports: ports,
+            snapshot: snapshot, sources: sources, accounts: accounts(sources.count), ports: ports,
             listeners: snapshot.gatewaySockets.map { _ in [descriptor] },
             tls: adoption.store.table(of: snapshot),
             gate: PolicyGate(snapshot, isHostAllowed: true), peers: nil,
             affinities: adoption.affinities, quarantined: [])
         let number = mailbox.post { $0.config = config }
         take { mailbox.hasTaken(number) }
+    }
+
+    /// By `Mesh.workloads`' index.
+    private func accounts(_ count: Int) -> [Int32] {
+        (0..<Int32(count)).map { hasAccounts ? AccountNumbers.outsideCount + $0 : 0 }
     }
 
     func policiesAreApplied() {
