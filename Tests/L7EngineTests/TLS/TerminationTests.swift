@@ -35,6 +35,23 @@ struct TerminationTests {
         #expect(gateway.handshakes(.downstream, .none) == 1)
     }
 
+    @Test(arguments: ["h2,http/1.1", "http/1.1,h2", "http/1.1"], ["-tls1_3", "-tls1_2"])
+    func `of the protocols that a client offers HTTP 1.1 is chosen, and spoken`(
+        _ offer: String, _ version: String
+    ) throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        let gateway = try Self.simple(authority, origin)
+        defer { gateway.stop() }
+
+        let answer = gateway.client("-servername", "a.example", version, "-alpn", offer)
+
+        #expect(answer.contains("\nALPN protocol: http/1.1\n"), "\(answer)")
+        #expect(answer.contains("HTTP/1.1 200 OK"), "\(answer)")
+        #expect(gateway.handshakes(.downstream, .none) == 1)
+    }
+
     @Test func `the origin hears that its client came by TLS, whatever the client says`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
