@@ -97,6 +97,55 @@ struct ContinueTests {
     }
 }
 
+@Suite("A body that its upstream does not take", .serialized)
+struct UntakenBodyTests {
+    /// Of one length, which is spliced; and one chunk of it, which may be copied.
+    @Test(arguments: [
+        "Content-Length: 1073741824\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n40000000\r\n",
+    ])
+    func `is held up by the upstream: 504, and its client is not blamed`(framing: String) throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let client = Loopback.connect(stepped.port)
+        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\n\(framing)")
+        let upstream = stepped.accepted(listener)
+        defer { for end in [client, upstream] { close(end) } }
+        let worker = stepped.worker
+        let link = try #require(
+            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
+        // Until all that is between both ends is full.
+        let block = [UInt8](repeating: 7, count: 65536)
+        let isFull = stepped.take {
+            let sent = unsafe block.withUnsafeBytes {
+                unsafe Glibc.send(
+                    client, $0.baseAddress!, $0.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+            }
+            let to = link.it.partner
+            return sent < 0 && !to.isNone && to.it.isBlocked
+        }
+        try #require(isFull)
+
+        // The first look sees what has come.
+        worker.now += worker.limits.checkNanoseconds
+        worker.check(link)
+        let begun = worker.now
+        for minute: UInt64 in 1...4 {
+            worker.now = begun + minute * worker.limits.checkNanoseconds
+            worker.check(link)
+            #expect(link.it.exchange.isActive, "\(minute)")
+        }
+        worker.now = begun + worker.limits.firstByteNanosecondsMax
+        worker.check(link)
+
+        let answer = Loopback.message(client)
+        #expect(answer.hasPrefix("HTTP/1.1 504 "), "\(answer)")
+        #expect(answer.contains("reason: request_timeout\n"), "\(answer)")
+        #expect(worker.tally.value(Failure.bodyTimeout) == 0)
+    }
+}
+
 @Suite("A body in chunks may rest between them, and not in one", .serialized)
 struct ChunkPaceTests {
     /// What a client sends in the first minute and in the second, and whether it may go on.
