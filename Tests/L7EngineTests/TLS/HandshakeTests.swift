@@ -73,6 +73,35 @@ struct HandshakeTests {
         #expect(each * 100_000 > worker.accounts.cyclesPerSecond)
     }
 
+    @Test func `a connection beyond a limit is reset before its handshake, and open ones go on`()
+        throws
+    {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let origin = Origin.echo()
+        var limits = Limits()
+        // One address outside of the mesh may have half of them.
+        limits.connectionsMax = 4
+        let gateway = try SecureGateway(
+            [try Self.site(authority)], origin: origin.port, limits: limits)
+        defer { gateway.stop() }
+        let open = try (0..<2).map { _ in try SecureClient(gateway, "a.example") }
+        defer { for client in open { client.close() } }
+        for client in open { #expect(client.get("/first").contains("200 OK")) }
+
+        // Nothing is sent: a send would take the error that the next call is to see.
+        let more = (0..<3).map { _ in Loopback.connect(gateway.port) }
+        defer { for client in more { close(client) } }
+        for client in more { #expect(Loopback.ending(client) == ECONNRESET) }
+
+        let tally = gateway.engine.tallies[0]
+        #expect(tally.sheds(.accountConnections) == 3)
+        for result in TLSFailure.allCases {
+            #expect(gateway.handshakes(.downstream, result) == (result == .none ? 2 : 0))
+        }
+        for client in open { #expect(client.get("/next").contains("200 OK")) }
+    }
+
     @Test func `silent connections of two addresses keep no other from its handshake`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
