@@ -47,6 +47,14 @@ struct BannedTests {
         let remedy: String
     }
 
+    /// Where the engine serves requests.
+    private static let requestPath = [
+        "Sources/L7Engine/Codec/", "Sources/L7Engine/Exchange/", "Sources/L7Engine/Upstream/",
+        "Sources/L7Engine/Worker/",
+    ]
+    /// A crossing into a worker, once for a change.
+    private static let mail = ["Sources/L7Engine/Worker/Mailbox.swift"]
+
     static let bans = [
         Ban(word: "try!", places: ["Sources/", "Tests/"], remedy: "throw, or handle the error"),
         Ban(
@@ -62,6 +70,12 @@ struct BannedTests {
             word: "async",
             places: ["Sources/L7Engine/", "Sources/BPFLoader/", "Sources/Supervisor/"],
             remedy: "a worker owns its thread (R6); post to its mailbox"),
+        Ban(
+            word: "Mutex", places: requestPath, except: mail,
+            remedy: "no request waits for a lock (R6); count in the tally, or post to a mailbox"),
+        Ban(
+            word: "withLock", places: requestPath, except: mail,
+            remedy: "no request waits for a lock (R6); count in the tally, or post to a mailbox"),
         Ban(
             word: "@_exported", places: ["Sources/"], remedy: "import what a file uses in that file"
         ),

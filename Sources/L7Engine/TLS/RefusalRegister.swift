@@ -131,6 +131,8 @@ final class RefusalRegister: Sendable {
         let key = UInt64(bitPattern: Int64(hasher.finalize())) | 1
         guard rows[reason.number].gives(key) else { return }
         let tunnel = make("\(reason.label)")
+        // No request that is in order comes here: it is a refusal, or brought a forged field, and
+        // its peer is one of the first `keptMax` of that reason.
         kept.withLock { $0.append(tunnel) }
     }
 
