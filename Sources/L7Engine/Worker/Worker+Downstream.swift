@@ -87,6 +87,8 @@ extension Worker {
             if !link.it.needsMore,
                 link.it.quietSince > 0 || link.it.deadline > now + limits.headNanosecondsMax
             {
+                // Its quiet is over: each line that comes finds it so, and asks for no more time.
+                link.it.quietSince = 0
                 timers.arm(link, at: now + limits.headNanosecondsMax)
             }
             link.it.needsMore = true

@@ -445,7 +445,6 @@ extension Worker {
         countUpstream(upstream, 1)
         upstream.it.deadline = .max
         perform(link.it.exchange.on(.connected), link)
-        if link.it.phase == .body { makeReady(link) }
         if upstream.it.canRead { makeReady(upstream) }
     }
 
@@ -517,6 +516,8 @@ extension Worker {
             reached(link)
             return
         }
+        // Whoever staged it goes on with the body; else its edge may be long past.
+        if !isStaged, link.it.phase == .body { makeReady(link) }
         let upstream = link.it.partner
         var isSent = true
         upstream.it.isUnsent = false

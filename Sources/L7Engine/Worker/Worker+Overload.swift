@@ -203,9 +203,11 @@ extension Worker {
         if link.it.phase == .body, isAsked, !upstream.isNone, !upstream.it.isBlocked {
             return isSending(link) ? nil : .failed(.bodyTimeout)
         }
+        // To begin with its answer, as long as the route says.
+        let isGivenTime = link.it.requestDeadline != .max
         let patience =
             link.it.answerStarted
-            ? limits.silenceNanosecondsMax : limits.firstByteNanosecondsMax
+            ? limits.silenceNanosecondsMax : isGivenTime ? .max : limits.firstByteNanosecondsMax
         return quiet >= patience ? .deadline : nil
     }
 

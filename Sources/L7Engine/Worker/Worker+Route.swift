@@ -148,7 +148,8 @@ extension Worker {
         let least = request == 0 ? backend : backend == 0 ? request : min(request, backend)
         guard least > 0 else { return }
         link.it.requestDeadline = now + UInt64(least) * 1_000_000
-        timers.arm(link, at: link.it.requestDeadline)
+        // Whoever stands still meanwhile is looked for as without it.
+        timers.arm(link, at: min(link.it.requestDeadline, now + limits.checkNanoseconds))
     }
 
     /// A ready endpoint that was not tried for this request, the less busy of two at random, or the

@@ -60,6 +60,29 @@ struct PartialHeadTests {
         #expect(link.it.deadline > worker.now + worker.limits.headNanosecondsMax / 2)
     }
 
+    @Test func `a next request's head has one time, in however many lines it comes`() throws {
+        let stepped = try SteppedWorker([])
+        let worker = stepped.worker
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
+        Loopback.send(client, "GET /none HTTP/1.1\r\n")
+        let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
+        #expect(stepped.take { link.it.needsMore })
+        let deadline = link.it.deadline
+
+        for line in 1...3 {
+            let held = link.it.input.count
+            Loopback.send(client, "X: \(line)\r\n")
+            #expect(stepped.take { link.it.input.count > held && link.it.needsMore })
+            #expect(link.it.deadline == deadline)
+        }
+
+        worker.headExpired(link)
+        #expect(stepped.message(client).contains("reason: head_timeout"))
+    }
+
     @Test(arguments: [
         // (of one account, of the worker, why it is shed)
         (256 << 10, 1 << 20, Shed.accountBuffers), (1 << 20, 256 << 10, .buffers),

@@ -41,6 +41,60 @@ struct RaceTests {
 
     private struct Failed: Error {}
 
+    /// The server's end of the one connection in the pool, which has served its first request.
+    private func pooled(
+        _ stepped: SteppedWorker, _ client: Int32, _ listener: Int32
+    ) throws -> Int32 {
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        let server = stepped.accepted(listener)
+        #expect(stepped.message(server).hasPrefix("GET / "))
+        Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        #expect(stepped.message(client).hasSuffix("ok"))
+        try #require(stepped.take { stepped.pooled.count == 1 })
+        return server
+    }
+
+    @Test func `the second is a pooled connection: what came of a body meanwhile goes by it`()
+        throws
+    {
+        let hole = BlackHole()
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([hole.port, port]) { $0.raceNanoseconds = 20_000_000 }
+        let worker = stepped.worker
+        let client = Loopback.connect(stepped.port, from: 0x7f00_0002)
+        defer { close(client) }
+        let server = try pooled(stepped, client, listener)
+        defer { close(server) }
+        let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
+
+        // Which endpoint is dialled first is random.
+        var hasRaced = false
+        for _ in 0..<60 where !hasRaced {
+            let races = worker.tally.value(.races)
+            Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+            #expect(stepped.take { link.it.phase == .body && !link.it.partner.isNone })
+            let isHeldUp = link.it.partner.it.phase == .connecting
+            Loopback.send(client, "body")
+            // The worker is told of it while nobody can take it.
+            if isHeldUp, stepped.take(until: { link.it.canRead }) {
+                #expect(stepped.take { worker.tally.value(.races) > races })
+                hasRaced = true
+            }
+            var text = ""
+            let isComplete = stepped.take {
+                if Loopback.isReadable(server, milliseconds: 0) {
+                    text += String(decoding: Loopback.receive(server), as: UTF8.self)
+                }
+                return text.hasPrefix("POST / ") && text.hasSuffix("\r\n\r\nbody")
+            }
+            try #require(isComplete, "\(text)")
+            Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            #expect(stepped.message(client).hasSuffix("ok"))
+        }
+        #expect(hasRaced)
+    }
+
     private func port(_ link: Link, _ worker: Worker) -> UInt16 {
         worker.config(link).snapshot.endpoints[Int(link.it.endpoint)].address.port
     }

@@ -146,6 +146,68 @@ struct UntakenBodyTests {
     }
 }
 
+@Suite("A route that gives a request long", .serialized)
+struct LongRouteTests {
+    static let hour: UInt64 = 3_600_000_000_000
+
+    /// A request by a route of an hour, once its upstream has got its head; its client's record.
+    private func begin(
+        _ stepped: SteppedWorker, _ origin: (descriptor: Int32, port: UInt16), _ request: String
+    ) throws -> (client: Int32, upstream: Int32, link: Link) {
+        var mesh = SteppedWorker.mesh([origin.port], stepped.port, nil)
+        mesh.routes[0].rules[1].requestTimeoutMilliseconds = UInt32(Self.hour / 1_000_000)
+        stepped.adopt(mesh, version: 2)
+        let client = Loopback.connect(stepped.port)
+        Loopback.send(client, request)
+        let upstream = stepped.accepted(origin.descriptor)
+        #expect(stepped.take { Loopback.isReadable(upstream, milliseconds: 0) })
+        let link = try #require(
+            stepped.worker.timers.all().first {
+                $0.it.role == .downstream && $0.it.exchange.isActive
+            })
+        return (client, upstream, link)
+    }
+
+    @Test func `a client that sends nothing of its body is cut off as by any other`() throws {
+        let origin = Loopback.listen()
+        defer { close(origin.descriptor) }
+        let stepped = try SteppedWorker([origin.port])
+        let (client, upstream, link) = try begin(
+            stepped, origin, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nbo")
+        defer { for end in [client, upstream] { close(end) } }
+        let worker = stepped.worker
+
+        #expect(link.it.deadline <= worker.now + worker.limits.checkNanoseconds)
+        for _ in 0..<2 where link.it.exchange.isActive {
+            worker.now += worker.limits.checkNanoseconds
+            worker.check(link)
+        }
+        #expect(Loopback.message(client).contains("reason: body_timeout"))
+    }
+
+    @Test func `an upstream that takes long for its answer has all of that time`() throws {
+        let origin = Loopback.listen()
+        defer { close(origin.descriptor) }
+        let stepped = try SteppedWorker([origin.port])
+        let (client, upstream, link) = try begin(
+            stepped, origin, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        defer { for end in [client, upstream] { close(end) } }
+        let worker = stepped.worker
+        let end = link.it.requestDeadline
+        try #require(end > worker.now + worker.limits.firstByteNanosecondsMax)
+
+        for before in [Self.hour / 2, 1] {
+            worker.now = end - before
+            worker.check(link)
+            #expect(link.it.exchange.isActive)
+        }
+        worker.now = end
+        worker.check(link)
+        let answer = Loopback.message(client)
+        #expect(answer.hasPrefix("HTTP/1.1 504 ") && answer.contains("request_timeout"))
+    }
+}
+
 @Suite("A body in chunks may rest between them, and not in one", .serialized)
 struct ChunkPaceTests {
     /// What a client sends in the first minute and in the second, and whether it may go on.
