@@ -104,7 +104,7 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var idleNext = Link.none
     var idlePrevious = Link.none
     var wasReused = false
-    /// It took nothing of the current request.
+    /// Kept alive, it took nothing of the current request, which another connection will take.
     var isUnsent = false
     /// Something of the current response was received.
     var hasAnswered = false

@@ -238,7 +238,7 @@ extension Worker {
     private func streamRequest(_ link: Link) -> Bool {
         let upstream = link.it.partner
         guard !upstream.isNone, upstream.it.phase != .connecting,
-            upstream.it.phase != .handshaking, !upstream.it.isBlocked
+            upstream.it.phase != .handshaking, !upstream.it.isBlocked, !upstream.it.isUnsent
         else {
             return false
         }

@@ -538,9 +538,9 @@ extension Worker {
             if !upstream.it.wasReused, !link.it.wantsUpgrade { buffers.release(&link.it.request) }
         }
         if !isSent {
-            // Of records and frames some may be gone; of a body, what comes until the end is seen.
+            // Of records and frames some may be gone. What comes of a body meanwhile waits.
             upstream.it.isUnsent =
-                tookNothing && link.it.framing.isDone && !upstream.it.hasTLS
+                tookNothing && upstream.it.wasReused && !upstream.it.hasTLS
                 && !upstream.it.isStream
             // Broken: what it may have said before is read, then its end is seen.
             upstream.it.canRead = true

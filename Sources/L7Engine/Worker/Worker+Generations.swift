@@ -50,6 +50,7 @@ extension Worker {
         link.it.rule = -1
         // A rule would be needed to send it again.
         link.it.isResendable = false
+        if !link.it.partner.isNone { link.it.partner.it.isUnsent = false }
         letGo(link)
     }
 

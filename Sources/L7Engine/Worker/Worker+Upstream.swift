@@ -29,7 +29,7 @@ extension Worker {
     private func receiveResponse(_ link: Link) -> Bool {
         let client = link.it.partner
         guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
-        if link.it.isUnsent, link.it.wasReused {
+        if link.it.isUnsent {
             // Whatever it says is no answer.
             ended(link, client)
             return false
