@@ -320,7 +320,9 @@ extension Worker {
             if sent == firstCount + secondCount { return true }
             if sent == -Int(EAGAIN) { sent = 0 }
             if sent < 0 {
-                tookNothing = true
+                // Records that failed had not left, and frames go with their tunnel; but a session
+                // without memory for what the socket left over has sent the rest.
+                tookNothing = sent != -Int(ENOMEM)
                 noteReset(link, sent)
                 return false
             }

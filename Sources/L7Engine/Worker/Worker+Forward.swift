@@ -538,10 +538,8 @@ extension Worker {
             if !upstream.it.wasReused, !link.it.wantsUpgrade { buffers.release(&link.it.request) }
         }
         if !isSent {
-            // Of records and frames some may be gone. What comes of a body meanwhile waits.
-            upstream.it.isUnsent =
-                tookNothing && upstream.it.wasReused && !upstream.it.hasTLS
-                && !upstream.it.isStream
+            // What comes of a body meanwhile waits.
+            upstream.it.isUnsent = tookNothing && upstream.it.wasReused
             // Broken: what it may have said before is read, then its end is seen.
             upstream.it.canRead = true
             upstream.it.isEnding = true

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import MeshModel
 import Synchronization
 import TestSupport
@@ -243,6 +244,40 @@ struct OriginationTests {
 
         let answer = stepped.message(client)
         #expect(answer.hasSuffix("\r\n\r\n" + String(repeating: "a", count: 40)), "\(answer)")
+    }
+
+    /// The kernel may learn of the endpoint's end between the look and the send.
+    @Test func `a POST that a pooled endpoint's connection takes nothing of is sent again`() throws
+    {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let (other, control) = Loopback.listen()
+        Loopback.end(other)
+        let server = try PythonServer(authority) { files, port in
+            Self.speaker(files.chain, files.key, port, control)
+        }
+        defer { server.stop() }
+        let stepped = try SteppedWorker(
+            [server.port], backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
+        let client = Loopback.connect(stepped.port)
+        defer { Loopback.end(client) }
+        func post(_ letter: String) -> String {
+            let body = String(repeating: letter, count: 40)
+            Loopback.send(
+                client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n\(body)")
+            return stepped.message(client)
+        }
+        #expect(post("b").hasSuffix("bbbb"))
+        try #require(stepped.take { stepped.pooled.count == 1 })
+        for _ in 0..<5 { stepped.turn() }
+
+        // Nothing is to be seen of that by whoever looks: send(2) says EPIPE.
+        try #require(shutdown(stepped.pooled[0], Int32(SHUT_WR)) == 0)
+        let answer = post("a")
+
+        #expect(answer.hasSuffix("\r\n\r\n" + String(repeating: "a", count: 40)), "\(answer)")
+        #expect(stepped.worker.tally.value(.retries) == 1)
+        #expect(stepped.worker.tally.value(.dials) == 2)
     }
 
     @Test func `an endpoint that hangs costs a quarter of a second, with TLS too`() throws {
