@@ -56,6 +56,11 @@ struct hbone_stream {
 	size_t read_count;
 	int64_t read_since;
 
+	/* Where among the tunnel's bytes the first frame since `hbone_stream_mark` begins;
+	 * UINT64_MAX: there is none. */
+	uint64_t first_at;
+	uint8_t is_unsent; /* the tunnel has ended, and that frame had not left */
+
 	/* What the `send` under way offers. */
 	const uint8_t *first, *second;
 	size_t first_count, second_count;
@@ -101,6 +106,8 @@ struct hbone_tunnel {
 	/* Streams that were for nothing, and SETTINGS. */
 	struct hbone_rate wasted, settings;
 
+	/* Framed bytes that the connection below has taken, and those that it may have taken. */
+	uint64_t passed, offered;
 	/* Framed bytes that the connection below has not taken. */
 	uint8_t *out;
 	size_t out_start, out_end, out_capacity;

@@ -175,6 +175,8 @@ int hbone_send_frame(nghttp2_session *session, nghttp2_frame *frame, const uint8
 	(void)source;
 	if (!at || !stream)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (stream->first_at == UINT64_MAX)
+		stream->first_at = tunnel->passed + hbone_held(tunnel);
 	memcpy(at, header, 9);
 	done = take(at + 9, &stream->first, &stream->first_count, count);
 	take(at + 9 + done, &stream->second, &stream->second_count, count - done);
@@ -519,6 +521,16 @@ int hbone_stream_is_mistaken(const struct hbone_stream *stream)
 void hbone_stream_break(struct hbone_stream *stream)
 {
 	stream->is_broken = 1;
+}
+
+void hbone_stream_mark(struct hbone_stream *stream)
+{
+	stream->first_at = UINT64_MAX;
+}
+
+int hbone_stream_is_unsent(const struct hbone_stream *stream)
+{
+	return stream->is_unsent || stream->first_at == UINT64_MAX;
 }
 
 int hbone_stream_is_untouched(const struct hbone_stream *stream)

@@ -61,6 +61,7 @@ static int finish(struct hbone_tunnel *tunnel, enum hbone_end end)
 	tunnel->end = (uint8_t)end;
 	for (stream = tunnel->streams; stream; stream = stream->next) {
 		stream->is_closed = 1;
+		stream->is_unsent = stream->first_at >= tunnel->offered;
 		hbone_note(stream, HBONE_NEWS_RESET | HBONE_NEWS_READABLE);
 	}
 	return -1;
@@ -146,6 +147,10 @@ int hbone_tunnel_flush(struct hbone_tunnel *tunnel)
 	while (hbone_held(tunnel)) {
 		ssize_t sent = push(tunnel);
 
+		/* A call that fails has sent nothing, but where memory for what is left over
+		 * failed. */
+		if (sent >= 0 || sent == -EAGAIN || sent == -ENOMEM)
+			tunnel->offered = tunnel->passed + hbone_held(tunnel);
 		if (sent == -EAGAIN)
 			return 0;
 		if (sent < 0)
@@ -153,6 +158,7 @@ int hbone_tunnel_flush(struct hbone_tunnel *tunnel)
 		tunnel->moved += (uint64_t)sent;
 		if (tunnel->sent)
 			*tunnel->sent += (uint64_t)sent;
+		tunnel->passed += (uint64_t)sent;
 		tunnel->out_start += (size_t)sent;
 	}
 	tunnel->out_start = tunnel->out_end = 0;

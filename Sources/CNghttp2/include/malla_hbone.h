@@ -136,6 +136,10 @@ struct hbone_request hbone_stream_request(const struct hbone_stream *stream);
 int hbone_stream_status(const struct hbone_stream *stream);
 /* What was sent is not all: the stream will be freed by CANCEL, whatever has ended. */
 void hbone_stream_break(struct hbone_stream *stream);
+/* What is sent from now on begins something of its own. */
+void hbone_stream_mark(struct hbone_stream *stream);
+/* Nothing of what was sent since `hbone_stream_mark` has left, nor will if the stream is freed. */
+int hbone_stream_is_unsent(const struct hbone_stream *stream);
 /* Nothing more goes either way, and not because both ends have said so. */
 int hbone_stream_is_cut(const struct hbone_stream *stream);
 /* We have reset it because its peer does not keep to RFC 9113. */

@@ -294,7 +294,9 @@ extension Worker {
         upstream.it.account = link.it.account
         if upstream.it.isStream {
             link.it.dialler = upstream.it.source
-            unsafe HBONEStream(upstream.it.session).charge(accounts.bufferBytes(link.it.account))
+            let stream = HBONEStream(upstream.it.session)
+            unsafe stream.charge(accounts.bufferBytes(link.it.account))
+            stream.mark()
         }
     }
 
@@ -510,6 +512,12 @@ extension Worker {
         isStaged = false
     }
 
+    /// What a kept stream takes leaves at the end of the turn, if its tunnel does not end then.
+    private func mayBeLost(_ link: Link, _ upstream: Link) -> Bool {
+        upstream.it.isStream && upstream.it.wasReused && link.it.framing.isDone
+            && writer.count + stagedCount <= limits.resendBytesMax
+    }
+
     func sendRequest(_ link: Link) {
         keepAffinity(link)
         if link.it.isOpaque {
@@ -524,7 +532,7 @@ extension Worker {
         tookNothing = false
         if isStaged {
             // What an upgrade offers is looked at again when it is answered.
-            if link.it.isResendable || link.it.wantsUpgrade {
+            if link.it.isResendable || link.it.wantsUpgrade || mayBeLost(link, upstream) {
                 keepStaged(link)
             } else {
                 isSent = unsafe transmit(

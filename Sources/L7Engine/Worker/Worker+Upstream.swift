@@ -73,10 +73,18 @@ extension Worker {
 
     private func ended(_ link: Link, _ client: Link) {
         let isStale = link.it.wasReused && !link.it.hasAnswered
-        let mayGoAgain = client.it.isResendable || link.it.isUnsent
+        let mayGoAgain = client.it.isResendable || link.it.isUnsent || wasLost(link, client)
         perform(
             client.it.exchange.on(.upstreamEnded(wasReused: isStale, isResendable: mayGoAgain)),
             client)
+    }
+
+    /// The request is kept whole, and nothing of it has left in the tunnel, which has ended.
+    private func wasLost(_ link: Link, _ client: Link) -> Bool {
+        guard link.it.isStream, client.it.framing.isDone, !client.it.request.isEmpty,
+            !client.it.wantsUpgrade, !client.it.hasLetGo
+        else { return false }
+        return HBONEStream(link.it.session).isUnsent
     }
 
     /// Relays heads until the final one; answers where unused bytes begin, -1 when the exchange or

@@ -52,6 +52,53 @@ struct TunnelServingTests {
             server.contains("malla_tls_handshakes_total{side=\"downstream\",result=\"ok\"} 1\n"))
     }
 
+    /// Puts a socket that takes nothing in the place of the client's end of the tunnel, which does
+    /// not hear of it.
+    private static func muteTunnel(of mesh: TunnelMesh) throws {
+        for descriptor in 3..<Int32(4096) {
+            var peer = sockaddr_in()
+            var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+            // Safe: the call writes one address.
+            let result = unsafe withUnsafeMutablePointer(to: &peer) {
+                unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    unsafe getpeername(descriptor, $0, &size)
+                }
+            }
+            guard result == 0, peer.sin_family == sa_family_t(AF_INET),
+                UInt16(bigEndian: peer.sin_port) == 15008,
+                UInt32(bigEndian: peer.sin_addr.s_addr) == UInt32(truncatingIfNeeded: mesh.pod.low)
+            else { continue }
+            var pair: [Int32] = [-1, -1]
+            let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+            // Safe: the call writes two numbers.
+            let made = unsafe socketpair(AF_UNIX, kind, 0, &pair)
+            try #require(made == 0)
+            close(pair[1])
+            #expect(dup2(pair[0], descriptor) == descriptor)
+            close(pair[0])
+            return
+        }
+        Issue.record("there is no tunnel")
+    }
+
+    @Test func `a POST of which nothing has left in a lost tunnel goes by another one`() throws {
+        let mesh = try TunnelMesh(TunnelMesh.Options(), Self.answer)
+        defer { mesh.stop() }
+        #expect(mesh.get().hasPrefix("HTTP/1.1 200 "))
+        #expect(TunnelMesh.counts(mesh.client, "malla_upstream_connections{state=\"idle\"} 1"))
+        try Self.muteTunnel(of: mesh)
+        let client = Loopback.connect(mesh.port)
+        defer { close(client) }
+        Loopback.send(client, "POST /a HTTP/1.1\r\nHost: stock\r\nContent-Length: 4\r\n\r\nbody")
+        let answer = Loopback.message(client)
+        #expect(answer.hasPrefix("HTTP/1.1 200 ") && answer.hasSuffix("\r\nbody"), "\(answer)")
+        #expect(TunnelMesh.counts(mesh.client, "malla_tunnels_opened_total{side=\"upstream\"} 2"))
+        #expect(
+            TunnelMesh.counts(
+                mesh.client,
+                "malla_tunnels_ended_total{side=\"upstream\",reason=\"connection_lost\"} 1"))
+    }
+
     @Test(arguments: [ApplicationProtocol.http, .tcp])
     func `the pod is told its real client, once, whoever read the request before`(
         _ application: ApplicationProtocol

@@ -231,6 +231,11 @@ struct StreamNews: OptionSet, BitwiseCopyable {
     /// The peer never took it: it may be tried on another connection.
     var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
 
+    /// What is sent from now on is another request.
+    func mark() { unsafe hbone_stream_mark(pointer) }
+    /// Of which nothing has left, nor will if the stream is freed.
+    var isUnsent: Bool { unsafe hbone_stream_is_unsent(pointer) != 0 }
+
     /// Whom what it holds is charged to.
     func charge(_ account: UnsafeMutablePointer<UInt64>) {
         unsafe hbone_stream_charge(pointer, account)

@@ -106,6 +106,9 @@ import Testing
         shutdown(sockets[0], Int32(SHUT_RDWR))
     }
 
+    /// What the client sends from now on fails.
+    func muteClient() { shutdown(sockets[0], Int32(SHUT_WR)) }
+
     /// Its socket stays: what is sent there now is not HTTP/2.
     func dropClientKeepingSocket() {
         client?.free()
@@ -219,6 +222,8 @@ import Testing
     var handshake: Int32 { unsafe engine_session_handshake(session) }
     var status: Int32 { unsafe hbone_stream_status(pointer) }
     var isUntouched: Bool { unsafe hbone_stream_is_untouched(pointer) != 0 }
+    func mark() { unsafe hbone_stream_mark(pointer) }
+    var isUnsent: Bool { unsafe hbone_stream_is_unsent(pointer) != 0 }
     var isCut: Bool { unsafe hbone_stream_is_cut(pointer) != 0 }
     func breakOff() { unsafe hbone_stream_break(pointer) }
     var isMistaken: Bool { unsafe hbone_stream_is_mistaken(pointer) != 0 }

@@ -32,6 +32,33 @@ struct TunnelTests {
         far.free()
     }
 
+    /// what of a stream's second message had left when its tunnel was lost
+    @Test(arguments: ["nothing", "a part", "all"])
+    func `whether anything had left of what a lost tunnel was given is known`(_ left: String) throws
+    {
+        let pair = TunnelPair()
+        let (near, far) = try pair.joined()
+        #expect(near.send([0]) == 1)
+        pair.settle()
+        near.mark()
+        #expect(near.isUnsent)
+
+        #expect(near.send([1, 2, 3]) == 3)
+        #expect(!near.isUnsent)
+        if left != "nothing" { pair.settle() }
+        if left == "a part" { #expect(near.send([4]) == 1) }
+        pair.muteClient()
+        // Something of another's, so that the tunnel is lost in any case.
+        pair.client?.ping()
+        pair.settle()
+
+        #expect(near.send([5]) == -Int(EPIPE))
+        #expect(near.isUnsent == (left == "nothing"))
+        #expect(far.receive().bytes == (left == "nothing" ? [0] : [0, 1, 2, 3]))
+        near.free()
+        far.free()
+    }
+
     @Test(arguments: [403, 404, 503]) func `a refusal is its status`(_ status: Int32) throws {
         let pair = TunnelPair()
         let near = try #require(pair.open("10.0.0.1:80"))
