@@ -87,7 +87,7 @@ extension Worker {
     }
 
     /// Whether the request is held still, or was not sent yet.
-    private func canSendAgain(_ link: Link) -> Bool {
+    func canSendAgain(_ link: Link) -> Bool {
         link.it.exchange.isDialing || (link.it.isResendable && !link.it.request.isEmpty)
     }
 

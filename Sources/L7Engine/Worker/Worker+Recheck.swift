@@ -30,7 +30,8 @@ extension Worker {
 
     /// What is open in plain text to pods of other nodes. Where tunnels lead from now on nothing
     /// waits for another request; and what a pod serves that takes no plain text any more ends: its
-    /// own node resets it at its next packet, if anybody does.
+    /// own node resets it at its next packet, if anybody does. A request that can be sent again goes
+    /// to another endpoint.
     ///
     /// - Complexity: linear in connections.
     func recheckPlain(since before: WorkerConfig?) {
@@ -53,8 +54,14 @@ extension Worker {
             if isOver(other) { close(other) }
             guard isOver(link.it.partner) else { continue }
             charge(link.it.account)
-            if link.it.exchange.isDialing { dropUpstream(link) }
-            dialFailed(link, .failed(.plainRefused))
+            // By the configuration that it keeps the next one is dialled in plain text, too.
+            while link.it.exchange.isActive, isOver(link.it.partner) {
+                let goesOn = canSendAgain(link) && hasOtherEndpoints(link)
+                if link.it.exchange.isDialing { dropUpstream(link) }
+                dialFailed(
+                    link,
+                    goesOn ? .denied(hasOthers: true, as: .plainRefused) : .failed(.plainRefused))
+            }
         }
     }
 

@@ -264,6 +264,61 @@ struct RecheckTests {
         #expect(answer.hasPrefix("HTTP/1.1 503 ") && answer.contains("plain_refused"), "\(answer)")
     }
 
+    /// Which of two ports of a pod insists; what becomes of a request that is being dialled to one.
+    @Test(arguments: [true, false])
+    func `a request that is only dialled goes to another endpoint when its pod insists`(
+        isOtherOpen: Bool
+    ) throws {
+        let hole = BlackHole()
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([hole.port, port]) { $0.raceNanoseconds = 60_000_000_000 }
+        var mesh = SteppedWorker.mesh([hole.port, port], stepped.port, nil)
+        mesh.workloads = [.client("shop", "web", "127.0.0.1")]
+        mesh.workloads[0].node = "b"
+        stepped.adopt(mesh, version: 2)
+        var upstreams: [Link] {
+            stepped.worker.timers.all().filter {
+                $0.it.role == .downstream && $0.it.exchange.isActive && !$0.it.partner.isNone
+            }.map { $0.it.partner }
+        }
+        // The less busy of two: as often as it takes.
+        var clients: [Int32] = []
+        defer { for client in clients { close(client) } }
+        while !upstreams.contains(where: { $0.it.pool.it.endpoint.port == hole.port }),
+            clients.count < 16
+        {
+            clients.append(Loopback.connect(stepped.port, from: 0x7f00_0002))
+            Loopback.send(
+                clients[clients.count - 1],
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+            try #require(stepped.take { upstreams.count == clients.count })
+        }
+        var servers = clients.dropFirst().map { _ in stepped.accepted(listener) }
+        defer { for server in servers { close(server) } }
+
+        var modes: [UInt16: MutualTLSMode?] = [hole.port: .strict]
+        if !isOtherOpen { modes[port] = MutualTLSMode.strict }
+        mesh.peerAuthentications = [
+            PeerAuthentication(
+                name: ObjectName("shop", "web"), selector: LabelSelector(["app": "shop-web"]),
+                ports: modes)
+        ]
+        stepped.adopt(mesh, version: 3)
+
+        let client = clients[clients.count - 1]
+        if isOtherOpen {
+            try #require(stepped.take { Loopback.isReadable(listener, milliseconds: 0) })
+            servers.append(stepped.accepted(listener))
+            #expect(stepped.message(servers[servers.count - 1]).hasSuffix("\r\n\r\nbody"))
+            Loopback.send(
+                servers[servers.count - 1], "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        }
+        let answer = stepped.message(client)
+        #expect(answer.contains("plain_refused") == !isOtherOpen, "\(answer)")
+        #expect(answer.hasPrefix("HTTP/1.1 \(isOtherOpen ? 200 : 503) "), "\(answer)")
+    }
+
     @Test func `what changes nothing for it ends nothing`() throws {
         let (mesh, client) = try Self.opened()
         defer {
