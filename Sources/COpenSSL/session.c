@@ -2,6 +2,7 @@
  * begins, because whoever finds an error in it empties it. */
 #include "session.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -511,16 +512,20 @@ const char *tls_session_name(const struct engine_session *session)
 	return ((const struct tls_session *)session)->name;
 }
 
-/* An IPv4 address, or one in brackets: no server name is ever one (RFC 6066 section 3). */
+/* An IPv4 address, or one in brackets: no server name is ever one (RFC 6066 section 3). What is not
+ * four numbers is a name, of digits too. Also true of no host at all (HTTP/1.0). */
 static int is_address(const char *host, size_t count)
 {
-	if (count && host[0] == '[')
+	char text[INET_ADDRSTRLEN];
+	struct in_addr address;
+
+	if (!count || host[0] == '[')
 		return 1;
-	for (size_t i = 0; i < count; i++) {
-		if (host[i] != '.' && (host[i] < '0' || host[i] > '9'))
-			return 0;
-	}
-	return 1;
+	if (count >= sizeof(text))
+		return 0;
+	memcpy(text, host, count);
+	text[count] = 0;
+	return inet_pton(AF_INET, text, &address) == 1;
 }
 
 int tls_session_covers(const struct engine_session *base, const char *host, size_t count)

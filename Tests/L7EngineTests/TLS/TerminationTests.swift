@@ -258,7 +258,9 @@ struct TerminationTests {
         // Who names none is shown the first one. curl sends no address as a name.
         for (host, status) in [
             ("x.a.example", "200"), ("b.example", "421"), ("c.example", "421"),
-            ("127.0.0.1", "200"), ("[::1]:443", "200"),
+            ("127.0.0.1", "200"), ("127.0.0.1.:443", "200"), ("[::1]:443", "200"),
+            // Names, of digits only.
+            ("1", "421"), ("1.2.3:443", "421"), ("1.2.3.4.5", "421"),
         ] {
             let answer = gateway.curl("127.0.0.1", authority, ["-k", "-H", "Host: \(host)"])
             #expect(answer.hasSuffix("\n" + status), "no name, \(host): \(answer)")
