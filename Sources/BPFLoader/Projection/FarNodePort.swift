@@ -42,15 +42,12 @@ struct FarNodePort: Equatable {
             let choice = EndpointChoice(
                 ends, distribution: service.traffic.distribution,
                 node: isLocal ? place.node : snapshot.node, zone: snapshot.zone)
-            func isAlive(_ end: Endpoint) -> Bool {
-                end.isReady || (end.isServing && end.isTerminating)
-            }
             return FarNodePort(
                 service: service.name, port: port.port, transport: port.transport,
                 dialled: SocketAddress(place.address, number),
                 ends: (isLocal ? choice.local : choice.cluster).map { PlannedEnd(ends[$0]) },
-                alive: ends.filter(isAlive).map { PlannedEnd($0) },
-                resting: ends.filter { !isAlive($0) }.map { PlannedEnd($0) },
+                alive: ends.filter(\.isAlive).map { PlannedEnd($0) },
+                resting: ends.filter { !$0.isAlive }.map { PlannedEnd($0) },
                 affinitySeconds: service.traffic.affinitySeconds ?? 0)
         }
     }

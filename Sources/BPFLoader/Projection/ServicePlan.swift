@@ -97,11 +97,8 @@ struct ServiceInput: Equatable {
         plan.affinitySeconds = traffic.affinitySeconds ?? 0
         plan.cluster = choice.cluster.map { PlannedEnd(ends[$0]) }
         plan.local = choice.local.map { PlannedEnd(ends[$0]) }
-        func isAlive(_ end: Endpoint) -> Bool {
-            end.isReady || (end.isServing && end.isTerminating)
-        }
-        plan.alive = ends.filter(isAlive).map { PlannedEnd($0) }
-        plan.resting = ends.filter { !isAlive($0) }.map { PlannedEnd($0) }
+        plan.alive = ends.filter(\.isAlive).map { PlannedEnd($0) }
+        plan.resting = ends.filter { !$0.isAlive }.map { PlannedEnd($0) }
         // Mostly the same; ten thousand services need not say it twice.
         if plan.alive == plan.cluster { plan.alive = plan.cluster }
         plan.sourceRanges = traffic.sourceRanges.filter { $0.address.isIPv4 == isIPv4 }

@@ -39,6 +39,9 @@ public struct Endpoint: Hashable, Sendable {
     /// New connections may be sent to it.
     var takesNew: Bool { isReady && weight > 0 }
 
+    /// What is open to it may go on.
+    public var isAlive: Bool { isReady || (isServing && isTerminating) }
+
     static func areWeighted(_ ends: ArraySlice<Endpoint>) -> Bool {
         ends.contains { $0.weight != ends[ends.startIndex].weight }
     }
