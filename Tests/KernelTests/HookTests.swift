@@ -114,12 +114,7 @@ struct HookTests {
     func `a pod that calls a service of its own gets the packet back, from the service`(
         _ family: Family
     ) throws {
-        let object = try Self.node(family, meshed: false)
-        try object.put(
-            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
-            malla_end(
-                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
-                protocol: 6, pad: 0))
+        let object = try Self.node(family, meshed: false, server: family.pod)
         var packet = PacketBuilder(
             source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
             flags: PacketBuilder.syn)
@@ -134,12 +129,7 @@ struct HookTests {
     func `a pod's packets to itself by its service are counted, each way by its own row`(
         _ family: Family
     ) throws {
-        let object = try Self.node(family, meshed: false)
-        try object.put(
-            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
-            malla_end(
-                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
-                protocol: 6, pad: 0))
+        let object = try Self.node(family, meshed: false, server: family.pod)
         let (pod, service) = (
             malla_address(bytes: family.pod), malla_address(bytes: family.service)
         )
@@ -172,12 +162,7 @@ struct HookTests {
     func `what a pod sends itself by a service that has lost it is answered with a reset`(
         _ family: Family
     ) throws {
-        let object = try Self.node(family, meshed: false)
-        try object.put(
-            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
-            malla_end(
-                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
-                protocol: 6, pad: 0))
+        let object = try Self.node(family, meshed: false, server: family.pod)
         var packet = PacketBuilder(
             source: family.pod, sourcePort: 40000, target: family.service, targetPort: 80,
             flags: PacketBuilder.syn)
@@ -205,12 +190,8 @@ struct HookTests {
     func `a pod's flood of calls to itself leaves the table to others, and evicts only its own`(
         _ family: Family
     ) throws {
-        let object = try Self.node(family, meshed: false, rows: ["malla_snat": 8192])
-        try object.put(
-            "malla_endpoint", malla_endpoint_key(group: 1, slot: 0),
-            malla_end(
-                address: malla_address(bytes: family.pod), port_be: UInt16(8080).bigEndian,
-                protocol: 6, pad: 0))
+        let object = try Self.node(
+            family, meshed: false, server: family.pod, rows: ["malla_snat": 8192])
         var packet = PacketBuilder(
             source: family.pod, sourcePort: 0, target: family.service, targetPort: 80,
             flags: PacketBuilder.syn)
@@ -405,8 +386,10 @@ struct HookTests {
     }
 
     /// A pod at `lo`, a captured service with one endpoint, an engine.
+    ///
+    /// - Parameter server: where that endpoint is, if not at the family's.
     static func node(
-        _ family: Family, meshed: Bool, rows: [String: UInt32] = [:]
+        _ family: Family, meshed: Bool, server: [UInt8]? = nil, rows: [String: UInt32] = [:]
     ) throws -> KernelObject {
         let object = try KernelObject("malla", rows: rows)
         var setting = malla_setting()
@@ -432,7 +415,7 @@ struct HookTests {
             flags: UInt32(MALLA_SERVICE_CAPTURED), affinity_seconds: 0)
         try object.put("malla_service", key, service)
         let endpoint = malla_end(
-            address: malla_address(bytes: family.server), port_be: UInt16(8080).bigEndian,
+            address: malla_address(bytes: server ?? family.server), port_be: UInt16(8080).bigEndian,
             protocol: 6, pad: 0)
         try object.put("malla_endpoint", malla_endpoint_key(group: 1, slot: 0), endpoint)
         try object.put(
