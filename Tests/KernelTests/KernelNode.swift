@@ -1,5 +1,8 @@
 internal import CBPF
 internal import CMallaABI
+internal import MeshModel
+
+@testable internal import BPFLoader
 
 /// Two pods of one node in the maps of an object of its own: the client at `lo`, which is where
 /// BPF_PROG_TEST_RUN says that packets come from, and the server elsewhere.
@@ -68,5 +71,15 @@ extension malla_address {
             all[at..<at + 4].reduce(0) { $0 << 8 | UInt32($1) }.bigEndian
         }
         self.init(words_be: (word(0), word(4), word(8), word(12)))
+    }
+}
+
+extension malla_flow_key {
+    /// The tuple of what goes from the one to the other.
+    init(_ source: SocketAddress, _ target: SocketAddress, _ transport: TransportProtocol) {
+        self.init(
+            source: malla_address(source.address), target: malla_address(target.address),
+            source_port_be: source.port.bigEndian, target_port_be: target.port.bigEndian,
+            protocol: transport.number, pad: (0, 0, 0))
     }
 }

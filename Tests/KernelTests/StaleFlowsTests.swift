@@ -16,27 +16,18 @@ struct StaleFlowsTests {
     private static let gone = end("10.1.0.11", 8080)
     private static let next = end("10.1.0.12", 8080)
 
-    private static func key(
-        _ source: SocketAddress, _ target: SocketAddress, _ transport: TransportProtocol
-    ) -> malla_flow_key {
-        malla_flow_key(
-            source: malla_address(source.address), target: malla_address(target.address),
-            source_port_be: source.port.bigEndian, target_port_be: target.port.bigEndian,
-            protocol: transport.number, pad: (0, 0, 0))
-    }
-
     /// The client's flow to the service, which is `endpoint`'s, in both directions.
     private static func dial(
         _ maps: borrowing ServiceMaps, _ endpoint: SocketAddress, _ transport: TransportProtocol
     ) throws {
         var forth = malla_snat()
-        forth.becomes = key(client, endpoint, transport)
+        forth.becomes = malla_flow_key(client, endpoint, transport)
         forth.kind = MALLA_NAT_FROM_FABRIC.rawValue
         var back = malla_snat()
-        back.becomes = key(service, client, transport)
+        back.becomes = malla_flow_key(service, client, transport)
         back.kind = MALLA_NAT_OUT_OF_POD.rawValue
-        try maps.translations.set(key(client, service, transport), to: forth)
-        try maps.translations.set(key(endpoint, client, transport), to: back)
+        try maps.translations.set(malla_flow_key(client, service, transport), to: forth)
+        try maps.translations.set(malla_flow_key(endpoint, client, transport), to: back)
     }
 
     private static func state(
@@ -51,8 +42,12 @@ struct StaleFlowsTests {
         let rows = try ServiceRows(place.load())
         let service = Self.end("10.96.0.1", 80)
         let (from, seen) = (Self.end("10.1.0.11", 40000), Self.end("10.96.0.1", 40000))
-        let keys = [Self.key(from, service, transport), Self.key(Self.gone, seen, transport)]
-        let becomes = [Self.key(seen, Self.gone, transport), Self.key(service, from, transport)]
+        let keys = [
+            malla_flow_key(from, service, transport), malla_flow_key(Self.gone, seen, transport),
+        ]
+        let becomes = [
+            malla_flow_key(seen, Self.gone, transport), malla_flow_key(service, from, transport),
+        ]
         for index in 0..<2 {
             var row = malla_snat()
             row.becomes = becomes[index]
@@ -79,7 +74,7 @@ struct StaleFlowsTests {
         let place = try BPFMount()
         let rows = try ServiceRows(place.load())
         let ended = EndedEnds(whole: [malla_end(Self.gone, transport)], left: LeftEnds())
-        let forth = Self.key(Self.client, Self.service, transport)
+        let forth = malla_flow_key(Self.client, Self.service, transport)
         try Self.dial(rows.maps, Self.gone, transport)
         let found = rows.maps.flows(to: ended)
         #expect(found.count == 2)
@@ -87,8 +82,8 @@ struct StaleFlowsTests {
         rows.maps.drop(found, to: ended)
         let kept = (
             Self.state(rows.maps, forth),
-            Self.state(rows.maps, Self.key(Self.next, Self.client, transport)),
-            Self.state(rows.maps, Self.key(Self.gone, Self.client, transport))
+            Self.state(rows.maps, malla_flow_key(Self.next, Self.client, transport)),
+            Self.state(rows.maps, malla_flow_key(Self.gone, Self.client, transport))
         )
         #expect(kept.0 == 0 && kept.1 == 0, "of the endpoint of now")
         #expect(kept.2 == nil)

@@ -17,15 +17,6 @@ struct TranslatedFlowTests {
         SocketAddress(IPAddress(text)!, port)
     }
 
-    private static func key(
-        _ source: SocketAddress, _ target: SocketAddress, _ transport: TransportProtocol
-    ) -> malla_flow_key {
-        malla_flow_key(
-            source: malla_address(source.address), target: malla_address(target.address),
-            source_port_be: source.port.bigEndian, target_port_be: target.port.bigEndian,
-            protocol: transport.number, pad: (0, 0, 0))
-    }
-
     /// The client's flow to the service, from his port and beyond; `back` says whose it is.
     private static func put(
         _ object: borrowing BPFObject, _ transport: TransportProtocol, _ back: malla_nat_kind,
@@ -36,13 +27,13 @@ struct TranslatedFlowTests {
         // Only what goes elsewhere is dialled by the node.
         let source = back == MALLA_NAT_FROM_REMOTE ? node : client
         let forth = malla_snat(
-            becomes: key(source, pod, transport), packets: 7, bytes: 700, seen_ns: seen,
+            becomes: malla_flow_key(source, pod, transport), packets: 7, bytes: 700, seen_ns: seen,
             kind: MALLA_NAT_FROM_FABRIC.rawValue, state: states.0)
         let answer = malla_snat(
-            becomes: key(service, client, transport), packets: 5, bytes: 5000, seen_ns: seen,
-            kind: back.rawValue, state: states.1 | TranslationTable.ofAnswers)
-        try map.set(key(client, service, transport), to: forth)
-        try map.set(key(pod, source, transport), to: answer)
+            becomes: malla_flow_key(service, client, transport), packets: 5, bytes: 5000,
+            seen_ns: seen, kind: back.rawValue, state: states.1 | TranslationTable.ofAnswers)
+        try map.set(malla_flow_key(client, service, transport), to: forth)
+        try map.set(malla_flow_key(pod, source, transport), to: answer)
     }
 
     private static func rowCount(_ object: borrowing BPFObject) throws -> UInt64 {
