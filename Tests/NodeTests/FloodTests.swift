@@ -7,25 +7,13 @@ struct FloodTests {
     /// Of each pod: an eighth of the table.
     private static let quota = 64
 
-    private struct Listing: Decodable {
-        struct Item: Decodable {
-            var `protocol`: String
-            var source: String
-            var target: String
-            var sourcePod: String
-            var packetsSent: UInt64
-            var packetsReceived: UInt64
-
-            var name: String { "\(`protocol`) \(source) \(target)" }
-        }
-        var items: [Item]
-    }
-
-    private static func flows(_ node: TestNode, of pod: String) throws -> [String: Listing.Item] {
-        let text = try node.malla("bpf", "ct", "list", "--pod", pod, "-o", "json").output
-        let items = try JSONDecoder().decode(Listing.self, from: Data(text.utf8)).items
+    private static func flows(
+        _ node: TestNode, of pod: String
+    ) throws -> [String: TranslatedFlowTests.Item] {
+        let own = try TranslatedFlowTests.items(node, pod).filter { $0.sourcePod == pod }
         return Dictionary(
-            items.filter { $0.sourcePod == pod }.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
+            own.map { ("\($0.protocol) \($0.source) \($0.target)", $0) },
+            uniquingKeysWith: { $1 })
     }
 
     /// Datagrams and connections from as many ports as the argument before the addresses says, to

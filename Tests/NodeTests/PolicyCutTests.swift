@@ -159,39 +159,24 @@ private struct AskingFlows {
         """
 }
 
+extension TranslatedFlowTests.Item {
+    /// As `AskingFlow` is described, of flows between pods.
+    fileprivate var label: String {
+        let kind: String
+        switch `protocol` {
+        case "TCP": kind = "tcp"
+        case "UDP": kind = "udp"
+        default: kind = "echo"
+        }
+        let port = kind == "echo" ? "0" : target.split(separator: ":").last ?? "?"
+        let pods = [sourcePod, targetPod].map { $0.dropFirst("bed/".count) }
+        let family = source.hasPrefix("[") || source.contains("::") ? "v6" : "v4"
+        return "\(pods[0])-\(pods[1])-\(kind)-\(port)-\(family)"
+    }
+}
+
 @Suite("Policies that change under flows (docs/operations.md)", .serialized)
 struct PolicyCutTests {
-    private struct Listing: Decodable {
-        struct Item: Decodable {
-            var `protocol`: String
-            var source: String
-            var target: String
-            var sourcePod: String
-            var targetPod: String
-            var cut: Bool
-
-            /// As `AskingFlow` is described, of flows between pods.
-            var label: String {
-                let kind: String
-                switch `protocol` {
-                case "TCP": kind = "tcp"
-                case "UDP": kind = "udp"
-                default: kind = "echo"
-                }
-                let port = kind == "echo" ? "0" : target.split(separator: ":").last ?? "?"
-                let pods = [sourcePod, targetPod].map { $0.dropFirst("bed/".count) }
-                let family = source.hasPrefix("[") || source.contains("::") ? "v6" : "v4"
-                return "\(pods[0])-\(pods[1])-\(kind)-\(port)-\(family)"
-            }
-        }
-        var items: [Item]
-    }
-
-    private static func listed(_ node: TestNode) throws -> [Listing.Item] {
-        let text = try node.malla("bpf", "ct", "list", "-o", "json").output
-        return try JSONDecoder().decode(Listing.self, from: Data(text.utf8)).items
-    }
-
     /// A NetworkPolicy of the bed's; `rules` as YAML.
     private static func policy(_ name: String, of pod: String, _ rules: String) -> String {
         """
@@ -246,7 +231,7 @@ struct PolicyCutTests {
         let flows = try AskingFlows(mesh.bed, pairs.flatMap(AskingFlow.between))
         let all = Set(flows.all)
         try flows.expectAnswers(all, "all are established\n\(flows.text.suffix(500))")
-        #expect(try Self.listed(mesh.node).allSatisfy { !$0.cut })
+        #expect(try TranslatedFlowTests.items(mesh.node).allSatisfy { !$0.cut })
 
         for (policies, cut) in [(Self.first, Self.cutFirst), (Self.second, Self.cutSecond)] {
             try mesh.bed.configure("policies.yaml", policies.joined(separator: "\n---\n"))
@@ -262,7 +247,7 @@ struct PolicyCutTests {
                 #expect(said["\(flow)"]?.contains("silence") == false, "\(flow)")
             }
             // The kernel's own word, flow by flow.
-            let labels = try Self.listed(mesh.node).filter(\.cut).map(\.label)
+            let labels = try TranslatedFlowTests.items(mesh.node).filter(\.cut).map(\.label)
             #expect(Set(labels) == Set(cut.map(\.description)))
         }
         let verdict = "malla_datapath_verdicts_total{hook=\"from_pod\",reason=\"cut\"}"
@@ -272,6 +257,7 @@ struct PolicyCutTests {
         mesh.bed.unconfigure("policies.yaml")
         let asked = all.filter { $0.kind != .tcp }
         try flows.expectAnswers(asked, "datagrams and echoes pass again\n\(mesh.logs)")
-        #expect(try Self.listed(mesh.node).allSatisfy { !$0.cut || $0.protocol == "TCP" })
+        let left = try TranslatedFlowTests.items(mesh.node)
+        #expect(left.allSatisfy { !$0.cut || $0.protocol == "TCP" })
     }
 }

@@ -6,7 +6,7 @@ import Testing
 struct TranslatedFlowTests {
     private struct Listing: Decodable { var items: [Item] }
 
-    private struct Item: Decodable {
+    struct Item: Decodable {
         var `protocol`: String
         var source: String
         var target: String
@@ -20,6 +20,7 @@ struct TranslatedFlowTests {
         var bytesReceived: Int
         var remainingSeconds: Int
         var other: String
+        var cut: Bool
 
         var counts: [Int] { [packetsSent, packetsReceived, bytesSent, bytesReceived] }
     }
@@ -63,7 +64,8 @@ struct TranslatedFlowTests {
         """,
     ]
 
-    private static func items(_ node: TestNode, _ pod: String? = nil) throws -> [Item] {
+    /// What `malla bpf ct list` tells, of all flows or a pod's.
+    static func items(_ node: TestNode, _ pod: String? = nil) throws -> [Item] {
         let chosen = pod.map { ["--pod", $0] } ?? []
         let arguments = ["bpf", "ct", "list", "-o", "json"] + chosen
         let outcome = try node.run([Binaries.malla, "--socket", node.socket] + arguments)
