@@ -16,17 +16,6 @@ struct AuditTests {
 
         """
 
-    /// Prints every marked packet that any interface receives.
-    private static let watch = """
-        import socket
-        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        print("up", flush=True)
-        while True:
-            text, where = s.recvfrom(65536)
-            if where[2] == 4: continue
-            for mark in (b"ASSOCIATE", b"CONTROL"):
-                if mark in text: print(mark.decode(), flush=True)
-        """
     /// One packet of SCTP, an INIT as far as it goes.
     private static let associate = """
         import socket, struct, sys
@@ -102,7 +91,7 @@ struct AuditTests {
         let node = bed[node: "n1"]
         let agent = try node.startAgent()
         let (client, near) = (bed["client"], bed["near"])
-        let watch = try near.start("watch", ["/usr/bin/python3", "-c", Self.watch])
+        let watch = try near.start("watch", ForgeryTests.watch("ASSOCIATE", "CONTROL"))
         try eventually("near watches") { watch.text.contains("up") }
 
         for (count, address) in [(1.0, near.v4), (2.0, near.v6)] {

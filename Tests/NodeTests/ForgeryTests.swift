@@ -48,17 +48,20 @@ struct ForgeryTests {
         if six: s.setsockopt(41, 36, 1)
         s.sendto(packet, (dst, 0))
         """
-    /// Prints every marked packet that any interface receives.
-    private static let watch = """
-        import socket
-        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        print("up", flush=True)
-        while True:
-            text, where = s.recvfrom(65536)
-            if where[2] == 4: continue
-            for mark in (b"FORGED", b"CONTROL"):
-                if mark in text: print(text[text.index(mark):][:20], flush=True)
-        """
+    /// Prints every packet with one of the marks that any interface receives.
+    static func watch(_ marks: String...) -> [String] {
+        let program = """
+            import socket, sys
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            print("up", flush=True)
+            while True:
+                text, where = s.recvfrom(65536)
+                if where[2] == 4: continue
+                for mark in map(str.encode, sys.argv[1:]):
+                    if mark in text: print(text[text.index(mark):][:20], flush=True)
+            """
+        return ["/usr/bin/python3", "-c", program] + marks
+    }
     static let control = """
         import socket, sys
         s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
@@ -123,8 +126,9 @@ struct ForgeryTests {
             ) + "---\n" + Self.isolation("shut", "Ingress, Egress"))
         let node = bed[node: "n1"]
         try node.startAgent()
-        let outside = try bed.startOutside("watch", ["/usr/bin/python3", "-c", Self.watch])
-        let shut = try bed["shut"].start("watch", ["/usr/bin/python3", "-c", Self.watch])
+        let watch = Self.watch("FORGED", "CONTROL")
+        let outside = try bed.startOutside("watch", watch)
+        let shut = try bed["shut"].start("watch", watch)
         try eventually("both watch") { outside.text.contains("up") && shut.text.contains("up") }
 
         let (client, near) = (bed["client"], bed["near"])
