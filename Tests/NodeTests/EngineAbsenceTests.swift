@@ -6,11 +6,7 @@ import Testing
 enum EngineAbsence {
     /// Writes into the bed's objects that the pod fails closed.
     static func close(_ pod: String, _ bed: Testbed) throws {
-        let plain = "malla.io/interface: lxc-\(pod)"
-        let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
-        #expect(text.contains(plain))
-        try bed.configure(
-            "bed.yaml", text.replacing(plain, with: plain + ", malla.io/failure-mode: closed"))
+        try bed.annotate(pod, "malla.io/failure-mode: closed")
     }
 
     /// A connect(2) that is refused, and not by the end of its time.

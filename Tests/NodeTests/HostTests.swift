@@ -25,10 +25,7 @@ struct HostTests {
             _ = try bed["sealed"].serve(
                 locations: "location /who { return 200 \"$http_x_forwarded_client_cert\"; }")
             try bed.describe(services + sealed)
-            let plain = "malla.io/interface: lxc-inner"
-            let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
-            try bed.configure(
-                "bed.yaml", text.replacing(plain, with: plain + ", malla.io/inbound: l7"))
+            try bed.annotate("inner", "malla.io/inbound: l7")
             try bed.configure(
                 "plain.yaml",
                 """

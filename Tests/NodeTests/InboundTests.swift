@@ -16,10 +16,7 @@ struct InboundTests {
     private static func mesh() throws -> SmallMesh.Running { try SmallMesh.running(capture) }
 
     static func capture(_ bed: Testbed) throws {
-        let plain = "malla.io/interface: lxc-near"
-        let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
-        try bed.configure(
-            "bed.yaml", text.replacing(plain, with: plain + ", malla.io/inbound: l7"))
+        try bed.annotate("near", "malla.io/inbound: l7")
         try bed.configure("open.yaml", OpenMesh.service("open", pods: ["near"], at: 90))
     }
 

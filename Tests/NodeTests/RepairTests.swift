@@ -348,11 +348,7 @@ struct RepairTests {
         // A test may hold the child for longer than a silent one lives.
         try SmallMesh.running(options: ["--child-silence", "0"]) { bed in
             try EngineAbsence.close("client", bed)
-            let plain = "malla.io/interface: lxc-near"
-            let text = try Command.shell("cat \(bed.configuration)/bed.yaml")
-            #expect(text.contains(plain))
-            try bed.configure(
-                "bed.yaml", text.replacing(plain, with: plain + ", malla.io/inbound: l7"))
+            try bed.annotate("near", "malla.io/inbound: l7")
             try bed.configure("open.yaml", OpenMesh.service("open", pods: ["far"], at: 90))
         }
     }

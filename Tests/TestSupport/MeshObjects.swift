@@ -74,6 +74,14 @@ extension Testbed {
             """)
     }
 
+    /// Adds an annotation to a pod that `describe` has written.
+    public func annotate(_ pod: String, _ annotation: String) throws {
+        let plain = "malla.io/interface: lxc-\(pod)"
+        let text = try Command.shell("cat \(configuration)/bed.yaml")
+        guard text.contains(plain) else { throw CommandFailure(description: "no pod \(pod)") }
+        try configure("bed.yaml", text.replacing(plain, with: "\(plain), \(annotation)"))
+    }
+
     private func written(_ pod: Topology.Pod) -> String {
         """
         apiVersion: v1
