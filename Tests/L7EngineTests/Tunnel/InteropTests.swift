@@ -19,7 +19,8 @@ struct InteropTests {
         var result: TLSFailure
     }
 
-    static let refusals = [
+    /// Certificates that neither side believes.
+    private static let unbelieved = [
         Refusal(
             testDescription: "an authority that is not the trust domain's", issuer: "elsewhere",
             result: .untrusted),
@@ -27,18 +28,22 @@ struct InteropTests {
             testDescription: "another authority with the name of the trust domain's",
             issuer: TestAuthority.standardName, result: .untrusted),
         Refusal(testDescription: "an expired certificate", isExpired: true, result: .expired),
-        Refusal(testDescription: "no certificate", id: nil, result: .noCertificate),
-        Refusal(testDescription: "TLS 1.2", words: ["--tls12"], result: .version),
-        Refusal(
-            testDescription: "another account's certificate from a pod's address",
-            id: "spiffe://cluster.local/ns/shop/sa/thief", result: .nameMismatch),
-        Refusal(
-            testDescription: "another trust domain",
-            id: "spiffe://elsewhere.example/ns/shop/sa/web", result: .untrusted),
-        Refusal(
-            testDescription: "ALPN without h2", words: ["--alpn", "http/1.1"],
-            result: .protocolUnknown),
     ]
+
+    static let refusals =
+        unbelieved + [
+            Refusal(testDescription: "no certificate", id: nil, result: .noCertificate),
+            Refusal(testDescription: "TLS 1.2", words: ["--tls12"], result: .version),
+            Refusal(
+                testDescription: "another account's certificate from a pod's address",
+                id: "spiffe://cluster.local/ns/shop/sa/thief", result: .nameMismatch),
+            Refusal(
+                testDescription: "another trust domain",
+                id: "spiffe://elsewhere.example/ns/shop/sa/web", result: .untrusted),
+            Refusal(
+                testDescription: "ALPN without h2", words: ["--alpn", "http/1.1"],
+                result: .protocolUnknown),
+        ]
 
     @Test(arguments: refusals) func `a client is refused, and counted by reason`(_ row: Refusal)
         throws
@@ -70,16 +75,10 @@ struct InteropTests {
         #expect(told.map(\.claim) == [claim])
     }
 
-    static let badServers = [
-        Refusal(
-            testDescription: "an authority that is not the trust domain's", issuer: "elsewhere",
-            result: .untrusted),
-        Refusal(
-            testDescription: "another authority with the name of the trust domain's",
-            issuer: TestAuthority.standardName, result: .untrusted),
-        Refusal(testDescription: "an expired certificate", isExpired: true, result: .expired),
-        Refusal(testDescription: "TLS 1.2 only", words: ["--tls12"], result: .version),
-    ]
+    static let badServers =
+        unbelieved + [
+            Refusal(testDescription: "TLS 1.2 only", words: ["--tls12"], result: .version)
+        ]
 
     @Test(arguments: badServers)
     func `a server is refused and is sent nothing, and the client's node says why`(_ row: Refusal)
