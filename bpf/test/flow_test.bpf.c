@@ -228,12 +228,12 @@ int answers_to_what_the_engine_dialled_are_the_engines(struct __sk_buff *skb)
 	answer = packet_between(end4(SERVER, 8080), end4(POD, 61000), TCP_ACK);
 	put_setting(ENGINE_INTERFACE);
 	put_pod(MALLA_POD_MESHED);
-	put_far_server(0);
+	put_far(SERVER, 0);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(stack_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
-	put_server();
+	put_server(0);
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);
 	EXPECT(pod_sends(skb, &answer, OTHER_INTERFACE) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_SPOOFED);
@@ -416,7 +416,7 @@ int the_engine_puts_back_an_entry_that_the_table_lost(struct __sk_buff *skb)
 	late = packet_between(end4(SERVER, 8080), end4(POD, 61001), TCP_ACK);
 	put_setting(ENGINE_INTERFACE);
 	put_pod(MALLA_POD_MESHED);
-	put_far_server(0);
+	put_far(SERVER, 0);
 	EXPECT(engine_sends(&push, &ends) == MALLA_VERDICT_PASS);
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	EXPECT(engine_sends(&reset, &ends) == MALLA_VERDICT_PASS);
@@ -547,7 +547,7 @@ __attribute__((noinline)) int put_twins(void)
 	put_service(0, 1);
 	bpf_map_update_elem(&malla_service, &twin, &service, BPF_ANY);
 	put_pod(0);
-	put_server();
+	put_server(0);
 	return 0;
 }
 

@@ -7,13 +7,9 @@
 /* A node whose engine serves, HBONE too, with SERVER as a pod of these flags. */
 static __always_inline void put_inbound(__u32 flags)
 {
-	struct malla_end server = end4(SERVER, 0);
-	struct malla_pod value = {.interface = OTHER_INTERFACE, .endpoint = 2, .flags = flags};
-
 	put_generation(1, MALLA_SETTING_HBONE);
-	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	put_server(flags);
 	put_quota(0, 64);
-	put_quota(2, 64);
 }
 
 SEC("tc")
@@ -256,7 +252,7 @@ int answers_of_the_world_to_what_the_engine_dialled_come_by_the_stack(struct __s
 	EXPECT(fabric_sends(skb, &answer) == MALLA_VERDICT_PASS);
 	EXPECT(stack_sends(skb, &answer) == MALLA_VERDICT_TO_ENGINE);
 	/* A connection stays on its way, whoever is known to be a pod later. */
-	put_far_server(0);
+	put_far(SERVER, 0);
 	syn.flags = TCP_ACK;
 	ends.is_stacks = 0;
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PASS);

@@ -8,14 +8,9 @@
 
 static __always_inline void put_insisting(__u32 flags, __u32 generation)
 {
-	struct malla_end server = end4(SERVER, 0);
-	struct malla_pod value = {
-	    .interface = OTHER_INTERFACE, .endpoint = 2, .flags = MALLA_POD_MESHED | flags};
-
 	put_generation(generation, MALLA_SETTING_HBONE);
-	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
+	put_server(MALLA_POD_MESHED | flags);
 	put_quota(0, 64);
-	put_quota(2, 64);
 }
 
 static __always_inline void put_mode(__u16 port, __u32 mode)
@@ -34,14 +29,6 @@ static __always_inline void put_peer(void)
 }
 
 /* A function of its own, as in expect.h; so are the next. */
-__attribute__((noinline)) int put_far(__u32 flags)
-{
-	struct malla_end remote = end4(REMOTE, 0);
-
-	flags |= MALLA_PEER_POD;
-	return (int)bpf_map_update_elem(&malla_peer, &remote.address, &flags, BPF_ANY);
-}
-
 __attribute__((noinline)) int put_far_mode(__u16 port, __u32 mode)
 {
 	struct malla_mode_key key = {.endpoint = MALLA_MODE_FAR | 5, .port_be = bpf_htons(port)};
@@ -296,7 +283,7 @@ int what_a_full_map_left_out_is_the_engines_and_never_plain_text(struct __sk_buf
 	packet.flow.target.words_be[3] = bpf_htonl(REMOTE + 0x100);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	/* A row of its own says more than its block. */
-	put_far(0);
+	put_far(REMOTE, 0);
 	packet = packet_between(end4(POD, 40001), end4(REMOTE, 5432), TCP_SYN);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	packet = packet_between(end4(POD, 40003), end4(REMOTE + 2, 6443), TCP_SYN);
@@ -317,7 +304,7 @@ int plain_text_to_a_pod_that_insists_and_has_no_agent_is_refused_here(struct __s
 
 	put_insisting(0, 1);
 	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
-	put_far(MALLA_PEER_STRICT);
+	put_far(REMOTE, MALLA_PEER_STRICT);
 	syn = packet_between(end4(POD, 40000), end4(REMOTE, 8080), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
 	EXPECT(!flow_of(&syn));
@@ -336,7 +323,7 @@ int the_engine_dials_no_pod_in_plain_text_that_insists_and_has_no_agent(struct _
 	(void)skb;
 	put_insisting(0, 1);
 	put_pod(MALLA_POD_MESHED | MALLA_POD_TUNNELS);
-	put_far(MALLA_PEER_STRICT);
+	put_far(REMOTE, MALLA_PEER_STRICT);
 	syn = packet_between(end4(POD, 61000), end4(REMOTE, 8080), TCP_SYN);
 	EXPECT(engine_sends(&syn, &ends) == MALLA_VERDICT_PLAIN_REFUSED);
 	EXPECT(!flow_of(&syn));
@@ -351,13 +338,13 @@ int ports_of_a_pod_elsewhere_may_differ(struct __sk_buff *skb)
 	put_insisting(0, 1);
 	put_pod(MALLA_POD_MESHED);
 	put_far_mode(9090, MALLA_MODE_OPEN);
-	put_far(MALLA_PEER_STRICT | MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
+	put_far(REMOTE, MALLA_PEER_STRICT | MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
 	syn = packet_between(end4(POD, 40000), end4(REMOTE, 8080), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
 	syn.flow.target_port_be = bpf_htons(9090);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	put_far_mode(9091, MALLA_MODE_STRICT);
-	put_far(MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
+	put_far(REMOTE, MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
 	syn.flow.target_port_be = bpf_htons(9091);
 	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
 	return 0;
@@ -371,7 +358,7 @@ int a_pod_elsewhere_that_begins_to_insist_loses_what_is_plain(struct __sk_buff *
 
 	put_insisting(0, 1);
 	put_pod(0);
-	put_far(0);
+	put_far(REMOTE, 0);
 	own = packet_between(end4(POD, 40000), end4(REMOTE, 8080), TCP_SYN);
 	EXPECT(pod_sends(skb, &own, POD_INTERFACE) == MALLA_VERDICT_PASS);
 	dialled = packet_between(end4(POD, 61000), end4(REMOTE, 8080), TCP_SYN);
@@ -380,7 +367,7 @@ int a_pod_elsewhere_that_begins_to_insist_loses_what_is_plain(struct __sk_buff *
 	back = packet_between(end4(REMOTE, 40000), end4(POD, 8080), TCP_SYN);
 	EXPECT(stack_sends(skb, &back) == MALLA_VERDICT_PASS);
 
-	put_far(MALLA_PEER_STRICT);
+	put_far(REMOTE, MALLA_PEER_STRICT);
 	put_generation(2, MALLA_SETTING_HBONE);
 	own.flags = TCP_ACK;
 	dialled.flags = TCP_ACK;
@@ -424,11 +411,11 @@ int the_reset_of_what_was_open_comes_from_the_service_too(struct __sk_buff *skb)
 
 	put_insisting(0, 1);
 	put_pod(0);
-	put_far(0);
+	put_far(REMOTE, 0);
 	put_far_service(0);
 	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_SYN);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_TRANSLATED);
-	put_far(MALLA_PEER_STRICT);
+	put_far(REMOTE, MALLA_PEER_STRICT);
 	put_generation(2, MALLA_SETTING_HBONE);
 	packet = packet_between(end4(POD, 40000), end4(SERVICE, 80), TCP_ACK);
 	EXPECT(pod_sends(skb, &packet, POD_INTERFACE) == MALLA_VERDICT_PLAIN_REFUSED);
@@ -502,7 +489,7 @@ int a_client_at_a_port_of_its_own_pods_list_is_no_server(struct __sk_buff *skb)
 	put_insisting(0, 1);
 	bpf_map_update_elem(&malla_pod, &server.address, &value, BPF_ANY);
 	put_mode(40000, MALLA_MODE_STRICT);
-	put_far(MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
+	put_far(REMOTE, MALLA_PEER_MODES | 5 << MALLA_PEER_SHIFT);
 	put_far_mode(40000, MALLA_MODE_STRICT);
 	/* A pod elsewhere has dialled from that port; then somebody dials it there. */
 	packet = packet_between(end4(SERVER, 8080), end4(REMOTE, 40000), TCP_ACK);

@@ -43,7 +43,7 @@ int a_local_pod_sees_the_clients_own_address(struct __sk_buff *unused)
 
 	(void)unused;
 	put_open(SERVER, 1, 0);
-	put_server();
+	put_server(0);
 	EXPECT(outside_judge(&syn, &becomes) == MALLA_VERDICT_TRANSLATED);
 	EXPECT(becomes.source.words_be[3] == bpf_htonl(CLIENT));
 	EXPECT(becomes.target.words_be[3] == bpf_htonl(SERVER));
@@ -85,7 +85,7 @@ int a_known_flow_keeps_its_endpoint(struct __sk_buff *unused)
 
 	(void)unused;
 	put_open(SERVER, 1, 0);
-	put_server();
+	put_server(0);
 	EXPECT(outside_judge(&ack, &first) == MALLA_VERDICT_PASS); /* began before us */
 	EXPECT(outside_judge(&syn, &first) == MALLA_VERDICT_TRANSLATED);
 	put_open(REMOTE_POD, 1, 0);
@@ -104,7 +104,7 @@ int source_ranges_say_who_is_admitted(struct __sk_buff *unused)
 
 	(void)unused;
 	put_open(SERVER, 1, MALLA_SERVICE_RANGED);
-	put_server();
+	put_server(0);
 	EXPECT(outside_judge(&syn, &becomes) == MALLA_VERDICT_SOURCE_REFUSED);
 	address_from_ip4(&range.address, bpf_htonl(CLIENT));
 	bpf_map_update_elem(&malla_range, &range, &admitted, BPF_ANY);
@@ -239,7 +239,7 @@ __attribute__((noinline)) int put_open_pod(__u32 endpoint)
 	put_setting(0);
 	put_open(endpoint, 1, 0);
 	put_pod(0);
-	put_server();
+	put_server(0);
 	return 0;
 }
 
@@ -266,7 +266,7 @@ int a_client_of_two_services_of_one_pod_from_one_port_keeps_both(struct __sk_buf
 	second = packet_between(end4(CLIENT, 5000), end4(NODE, 30081), TCP_SYN);
 	put_open(SERVER, 1, 0);
 	put_twin();
-	put_server();
+	put_server(0);
 	EXPECT(outside_sends(&first, &one) == MALLA_VERDICT_TRANSLATED);
 	EXPECT(one.source_port_be == bpf_htons(5000));
 	EXPECT(outside_sends(&second, &other) == MALLA_VERDICT_TRANSLATED);

@@ -122,7 +122,7 @@ int a_flood_takes_nothing_of_another_pod(struct __sk_buff *skb)
 	static struct packet syn;
 
 	put_small_pod();
-	put_server();
+	put_server(0);
 	syn = packet_between(end4(SERVER, 40000), end4(0x08080808, 53), TCP_SYN);
 	EXPECT(pod_sends(skb, &syn, OTHER_INTERFACE) == MALLA_VERDICT_PASS);
 	syn = packet_between(end4(POD, 1), end4(0x08080808, 53), TCP_SYN);
@@ -165,7 +165,7 @@ int a_flood_by_ipv6_takes_nothing_of_another_pod(struct __sk_buff *skb)
 
 	put_small_pod();
 	EXPECT(connect_from(skb, 50000, 0));
-	put_server();
+	put_server(0);
 	put_pod6(POD, POD_INTERFACE, 1);
 	put_pod6(SERVER, OTHER_INTERFACE, 2);
 	EXPECT(opens6(&own, SERVER, IPPROTO_TCP));
