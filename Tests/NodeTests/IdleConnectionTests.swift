@@ -154,15 +154,18 @@ struct IdleConnectionTests {
         """
     }
 
-    private static let onlyClient = """
+    /// Of all pods only this one may dial `near`.
+    static func only(_ pod: String) -> String {
+        """
         apiVersion: networking.k8s.io/v1
         kind: NetworkPolicy
-        metadata: {name: only-client, namespace: \(Testbed.space)}
+        metadata: {name: only-\(pod), namespace: \(Testbed.space)}
         spec:
           podSelector: {matchLabels: {app: near}}
           policyTypes: [Ingress]
-          ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+          ingress: [{from: [{podSelector: {matchLabels: {app: \(pod)}}}]}]
         """
+    }
 
     @Test func `end at both ends once the pod insists on mutual TLS, and only those in plain text`()
         throws
@@ -200,7 +203,7 @@ struct IdleConnectionTests {
         try idle.open(from: "far", "far", near.v4, near.v6, port)
         try idle.open(from: nil, "outside", mesh.node.v4, mesh.node.v6, 30170)
 
-        try mesh.bed.configure("policy.yaml", Self.onlyClient)
+        try mesh.bed.configure("policy.yaml", Self.only("client"))
         try idle.expectEnded(Self.labels("third", "ranged", "far", "outside"), mesh.logs)
         let seen = try mesh.node.malla("observe", "--verdict", "cut", "--to", "bed/near")
         #expect(seen.output.contains("only-client"), "\(seen)")
@@ -255,7 +258,7 @@ struct IdleConnectionTests {
 
         switch change {
         case .mode: try mesh.bed.configure("strict.yaml", Self.strict("near"))
-        case .policy: try mesh.bed.configure("policy.yaml", Self.onlyClient)
+        case .policy: try mesh.bed.configure("policy.yaml", Self.only("client"))
         }
         try idle.expectEnded(Self.labels("far", "outside", "node-port"), mesh.logs)
         for process in ended {

@@ -159,17 +159,7 @@ struct PacketPathTests {
         let cut = try mesh.client.start("cut", arguments)
         try eventually("the loads flow") { try mesh.quiet.near.requests() > 50 }
 
-        try mesh.bed.configure(
-            "policy.yaml",
-            """
-            apiVersion: networking.k8s.io/v1
-            kind: NetworkPolicy
-            metadata: {name: only-far, namespace: \(Testbed.space)}
-            spec:
-              podSelector: {matchLabels: {app: near}}
-              policyTypes: [Ingress]
-              ingress: [{from: [{podSelector: {matchLabels: {app: far}}}]}]
-            """)
+        try mesh.bed.configure("policy.yaml", IdleConnectionTests.only("far"))
         try eventually("the flow is cut") {
             try mesh.node.metric(Self.verdict("from_pod", "cut")) > 0
         }

@@ -80,6 +80,17 @@ struct TunnelRefusalTests {
             return line + words
         }
 
+        /// The command line of one that is to be refused.
+        func peer(_ row: Attempt, _ foreign: TestAuthority) throws -> [String] {
+            let issuer = row.isForeign ? foreign : authority
+            let files = try row.account.map {
+                try authority.write(
+                    try issuer.issue("URI:\(TunnelRefusalTests.id($0))", isExpired: row.isExpired),
+                    UUID().uuidString)
+            }
+            return peer(files, ["--authority", "\(far.v4):8080"] + row.words)
+        }
+
         /// The reasons of the server's access log, for those whom a pod was refused.
         func refused(by pod: TestPod) throws -> [String] {
             try Command.shell("cat \(bed.directory)/n2/access.log").split(separator: "\n")
@@ -128,15 +139,8 @@ struct TunnelRefusalTests {
         defer { foreign.remove() }
         let other = mesh.bed["other"]
         for row in Self.attempts {
-            let issuer = row.isForeign ? foreign : mesh.authority
-            let files = try row.account.map {
-                try mesh.authority.write(
-                    try issuer.issue("URI:\(Self.id($0))", isExpired: row.isExpired),
-                    UUID().uuidString)
-            }
             let before = try mesh.handshakes(row.result)
-            let said = try other.run(
-                mesh.peer(files, ["--authority", "\(mesh.far.v4):8080"] + row.words))
+            let said = try other.run(mesh.peer(row, foreign))
             #expect(!said.output.contains("\"status\": 200"), "\(row.name): \(said)")
             try eventually("\(row.name): counted; \(said)\n\(mesh.logs)") {
                 try mesh.handshakes(row.result) == before + 1
@@ -187,13 +191,7 @@ struct TunnelRefusalTests {
         }
         let whom = "pod \(Testbed.space)/far (\(far.v4))"
         for row in Self.attempts {
-            let issuer = row.isForeign ? foreign : mesh.authority
-            let files = try row.account.map {
-                try mesh.authority.write(
-                    try issuer.issue("URI:\(Self.id($0))", isExpired: row.isExpired),
-                    UUID().uuidString)
-            }
-            let line = mesh.peer(files, ["--authority", "\(far.v4):8080"] + row.words)
+            let line = try mesh.peer(row, foreign)
             for _ in 0..<5 { _ = try other.run(line) }
             try eventually("\(row.name): it is in the log\n\(mesh.logs)") {
                 !lines(row.result).isEmpty
