@@ -38,19 +38,6 @@ struct AmbientPeerTests {
         return server
     }
 
-    /// The operator's own authority, so that the test can sign as it does.
-    private static func running(_ authority: TestAuthority) throws -> SmallMesh.Running {
-        try ModeTests.agentless { bed in
-            try Command.shell(
-                """
-                mkdir -m 700 \(bed.directory)/ca
-                cp \(authority.directory.path)/ca.crt \(authority.directory.path)/ca.key \
-                  \(bed.directory)/ca/
-                chmod 600 \(bed.directory)/ca/*
-                """)
-        }
-    }
-
     /// What is between the pods was seen, and nothing of what was to be sent in a tunnel.
     private static func expectOnlyPlain(_ capture: TestProcess, _ file: String) throws {
         try eventually("the capture has all of it") {
@@ -89,7 +76,7 @@ struct AmbientPeerTests {
     {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let mesh = try Self.running(authority)
+        let mesh = try ModeTests.agentless { try authority.place(at: "\($0.directory)/ca") }
         defer { mesh.close() }
         let (client, far) = (mesh.client, mesh.bed["far"])
         try eventually("certificates") { try mesh.node.metric("malla_certificates_missing") == 0 }

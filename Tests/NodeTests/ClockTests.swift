@@ -74,13 +74,7 @@ struct ClockTests {
         let (node, far) = (bed[node: "n1"], bed["far"])
         _ = try far.serve()
         try bed.describe([TestService("far", 1, "tcp", to: ["far"])])
-        let ca = "\(bed.directory)/ca"
-        try Command.shell(
-            """
-            mkdir -m 700 \(ca)
-            cp \(authority.directory.path)/ca.crt \(authority.directory.path)/ca.key \(ca)/
-            chmod 600 \(ca)/*
-            """)
+        try authority.place(at: "\(bed.directory)/ca")
         let (agent, set) = try Self.agent(on: node, of: bed, seconds: 0)
         try eventually("the pod has its certificate") {
             try node.metric("malla_certificates_missing") == 0

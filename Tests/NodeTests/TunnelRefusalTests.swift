@@ -34,14 +34,8 @@ struct TunnelRefusalTests {
             try bed.configure(
                 "bed.yaml",
                 text.replacing("{app: \(bare)}", with: "{app: \(bare), malla.io/mesh: disabled}"))
-            // The operator's own authority, so that the test can sign as it does.
             let ca = "\(bed.directory)/ca"
-            try Command.shell(
-                """
-                mkdir -m 700 \(ca)
-                cp \(authority.directory.path)/ca.crt \(authority.directory.path)/ca.key \(ca)/
-                chmod 600 \(ca)/*
-                """)
+            try authority.place(at: ca)
             let bed = bed
             agents = try ["n1", "n2"].map {
                 try bed[node: $0].start(

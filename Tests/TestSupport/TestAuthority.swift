@@ -41,6 +41,16 @@ public struct TestAuthority {
 
     public func remove() { try? FileManager.default.removeItem(at: directory) }
 
+    /// Makes a directory of it for agents (`--ca`), so that the test can sign as they do.
+    public func place(at path: String) throws {
+        try Command.shell(
+            """
+            mkdir -m 700 \(path)
+            cp \(directory.path)/ca.crt \(directory.path)/ca.key \(path)/
+            chmod 600 \(path)/*
+            """)
+    }
+
     /// A certificate for `names` (`DNS:…`, `URI:…`, `IP:…`, with commas). An expired one was valid
     /// in the first days of 2020; one with a `life` runs out so many seconds from now.
     public func issue(
