@@ -368,10 +368,13 @@ public final class Datapath {
         for index in count..<max(count, before) { listeners.remove(index) }
     }
 
-    /// Takes out flows that are over, and ends those that may not go on; to be called every few
-    /// seconds.
+    /// Takes out flows that are over, asks for those that are silent for long, and ends those that
+    /// may not go on; to be called every few seconds.
     public func collect() {
-        flows.collect()
+        // A number that means something to an end is another one at the next time.
+        flows.collect { key in
+            _ = object.nudge(key, sequence: .random(in: 0...UInt32.max), keeps: true)
+        }
         endDenied()
         translations.collect()
         services.rest()

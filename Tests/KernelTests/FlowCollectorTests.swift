@@ -28,10 +28,15 @@ struct FlowCollectorTests {
     }
 
     private static func put(
-        _ table: borrowing FlowTable, _ numbers: Range<UInt32>, of owner: UInt32, isOver: Bool
+        _ table: borrowing FlowTable, _ numbers: Range<UInt32>, of owner: UInt32, isOver: Bool,
+        isSilent: Bool = false
     ) throws {
         let now = FlowClock.now()
-        let row = flow(of: owner, seen: isOver ? now &- timeout &- 1 : now)
+        var row = flow(of: owner, seen: isOver ? now &- timeout &- 1 : now)
+        if isSilent {
+            row.state = UInt8(MALLA_FLOW_OPEN.rawValue)
+            row.seen_ticks = now &- timeout &+ 1000
+        }
         for number in numbers {
             // The kernel makes each row when it comes, and may have no memory at hand.
             for attempt in 1...100 {
@@ -140,7 +145,7 @@ struct FlowCollectorTests {
         try Self.count(4, of: 1, object)
         try Self.put(table, 0..<4, of: 1, isOver: true)
         let now = FlowClock.now()
-        let over = table.nextOver(at: now)
+        let over = table.next(at: now).over
         #expect(over.count == 4)
         try Self.put(table, 0..<1, of: 1, isOver: false)
         try table.flows.remove(Self.key(1))
@@ -172,6 +177,23 @@ struct FlowCollectorTests {
         let isEmpty = table.flows.isEmpty
         #expect(all == 80_000)
         #expect(isEmpty)
+    }
+
+    @Test func `open connections that run out soon are asked about, once, and no more in a turn`()
+        throws
+    {
+        let place = try BPFMount()
+        var table = try FlowTable(place.load(["malla_flow": 131_072]), quotaMax: 100)
+        try Self.put(table, 0..<20_000, of: 1, isOver: false, isSilent: true)
+        var asked = 0
+        table.collect { _ in asked += 1 }
+        let bound = SilentFlows.askedPerTurnMax
+        #expect((bound..<bound + Int(Self.rowsPerBatch)).contains(asked), "\(asked)")
+
+        for _ in 0..<4 { table.collect { _ in asked += 1 } }
+        #expect(asked == 20_000)
+        let collected = table.collected
+        #expect(collected == 0)
     }
 
     @Test func `flows that live do not keep a turn from what is behind them`() throws {

@@ -139,15 +139,16 @@ internal import Glibc
     /// The same behind another program of its hook.
     ///
     /// - Parameter seal: what that has left in cb[0]; the answer says what this one leaves there.
+    /// - Parameter next: what is in cb[1].
     func pass(
-        _ name: String, packet: [UInt8], seal: UInt32, mark: UInt32 = 0
+        _ name: String, packet: [UInt8], seal: UInt32, mark: UInt32 = 0, next: UInt32 = 0
     ) throws -> (answer: Int32, packet: [UInt8], seal: UInt32) {
         let descriptor = try program(name)
         var output = [UInt8](repeating: 0, count: packet.count + 64)
         let capacity = output.count
         // struct __sk_buff, whose mark is at 8, and whose cb begins at 48.
         var context = [UInt32](repeating: 0, count: 48)
-        (context[2], context[12]) = (mark, seal)
+        (context[2], context[12], context[13]) = (mark, seal, next)
         var options = unsafe bpf_test_run_opts()
         unsafe options.sz = MemoryLayout<bpf_test_run_opts>.size
         // All buffers live until the call returns.

@@ -62,8 +62,39 @@ private struct OpenConnection {
         try object.put("malla_setting", UInt32(0), setting)
     }
 
+    private var key: malla_flow_key {
+        malla_flow_key(
+            source: malla_address(bytes: packet.target),
+            target: malla_address(bytes: packet.source),
+            source_port_be: packet.targetPort.bigEndian,
+            target_port_be: packet.sourcePort.bigEndian, protocol: 6, pad: (0, 0, 0))
+    }
+
+    func row() throws -> malla_flow {
+        try #require(try object.value("malla_flow", key, placeholder: malla_flow()))
+    }
+
+    func change(_ body: (inout malla_flow) -> Void) throws {
+        var flow = try row()
+        body(&flow)
+        try object.put("malla_flow", key, flow)
+    }
+
+    /// As if its last packet had come so many ticks ago.
+    func age(_ ticks: UInt32) throws {
+        try change { $0.seen_ticks = FlowClock.now() &- ticks }
+    }
+
+    /// How many ticks ago it came.
+    func silence() throws -> Int32 {
+        let seen = try row().seen_ticks
+        return Int32(bitPattern: FlowClock.now() &- seen)
+    }
+
     /// How many ends were asked for their numbers. The server's interface is not there.
-    func nudge() throws -> Int32 {
+    ///
+    /// - Parameter keeps: also if it may go on.
+    func nudge(keeps: Bool = false) throws -> Int32 {
         let isIPv4 = packet.source.count == 4
         var bytes = [UInt8](repeating: 0, count: 14 + 40 + 20)
         bytes.replaceSubrange(12..<14, with: isIPv4 ? [0x08, 0x00] : [0x86, 0xdd])
@@ -74,7 +105,7 @@ private struct OpenConnection {
             long(packet.target) + long(packet.source) + PacketBuilder.bytes(packet.targetPort)
             + PacketBuilder.bytes(packet.sourcePort) + [6, 0, 0, 0]
         bytes.replaceSubrange(14..<54, with: key)
-        return try object.run("malla_nudge", packet: bytes).answer
+        return try object.pass("malla_nudge", packet: bytes, seal: 0, next: keeps ? 1 : 0).answer
     }
 }
 
@@ -135,6 +166,96 @@ struct NudgeTests {
         #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == next)
         #expect(try open.nudge() == 0, "it is closed")
         #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == drop)
+    }
+
+    @Test(arguments: [false, true])
+    func `one that may go on is asked before its row runs out, and what it answers keeps the row`(
+        v6: Bool
+    ) throws {
+        let open = try OpenConnection(v6: v6)
+        try open.age(7950)
+        #expect(try open.nudge() == 0, "nobody asks")
+        #expect(try open.nudge(keeps: true) == 1)
+        #expect(try open.silence() >= 7950, "to be asked is no answer")
+        #expect(try open.object.run("malla_from_pod", packet: open.packet.frame).answer == next)
+        #expect(try open.silence() < 1000)
+        #expect(try open.row().state == UInt8(MALLA_FLOW_OPEN.rawValue))
+
+        try open.age(8002)
+        #expect(try open.nudge(keeps: true) == 0, "it has run out")
+        try open.age(7950)
+        try open.rule(MALLA_POLICY_DENY, generation: 2)
+        #expect(try open.nudge(keeps: true) == 1, "it may not go on, and is ended")
+        #expect(try open.row().flags & UInt16(MALLA_FLOW_CUT) != 0)
+    }
+
+    @Test func `an end that knows no such connection any more closes the row by its reset`()
+        throws
+    {
+        let open = try OpenConnection(v6: false)
+        try open.age(7950)
+        #expect(try open.nudge(keeps: true) == 1)
+        var reset = open.packet
+        reset.flags = PacketBuilder.rst
+        #expect(try open.object.run("malla_from_pod", packet: reset.frame).answer == next)
+        #expect(try open.row().state == UInt8(MALLA_FLOW_CLOSED.rawValue))
+        #expect(try open.nudge(keeps: true) == 0)
+    }
+
+    @Test func `of every kind of row the ends on this node are asked whether they live`() throws {
+        let open = try OpenConnection(v6: false)
+        var setting = malla_setting()
+        // The engine's interface is `lo`, too.
+        (setting.generation, setting.engine) = (1, 1)
+        try open.object.put("malla_setting", UInt32(0), setting)
+        let kinds: [(malla_flow_kind, asked: Int32)] = [
+            (MALLA_FLOW_OWN, 1), (MALLA_FLOW_CAPTURED, 2), (MALLA_FLOW_DIALLED, 1),
+            (MALLA_FLOW_TRANSLATED, 1), (MALLA_FLOW_TRANSLATED_BACK, 1),
+        ]
+        for (kind, asked) in kinds {
+            try open.change { $0.kind = kind.rawValue }
+            #expect(try open.nudge(keeps: true) == asked, "\(kind)")
+            #expect(try open.nudge() == 0, "\(kind)")
+        }
+        try open.change { $0.state = UInt8(MALLA_FLOW_CLOSING.rawValue) }
+        #expect(try open.nudge(keeps: true) == 0, "half closed")
+    }
+
+    @Test func `a connection is asked about at a few moments before its row runs out`() {
+        var key = malla_flow_key()
+        key.protocol = 6
+        var flow = malla_flow()
+        flow.state = UInt8(MALLA_FLOW_OPEN.rawValue)
+        // The count of ticks begins anew meanwhile.
+        (flow.seen_ticks, flow.timeout_ticks) = (UInt32.max - 4, 8000)
+        var silent = SilentFlows()
+        var asked: [UInt32] = []
+        for ticks in stride(from: UInt32(0), through: 8000, by: 7) {
+            silent.beginPass(at: flow.seen_ticks &+ ticks)
+            if silent.areDue(key, flow) { asked.append(ticks) }
+        }
+        #expect(asked == [6951, 7252, 7553, 7854], "RFC 5382: not within 6927")
+
+        func isDueFirst(_ ticks: UInt32, _ row: malla_flow) -> Bool {
+            var silent = SilentFlows()
+            silent.beginPass(at: flow.seen_ticks &+ ticks)
+            return silent.areDue(key, row)
+        }
+        for ticks: UInt32 in [6950, 7100, 7249, 7251, 8000] {
+            #expect(isDueFirst(ticks, flow), "\(ticks): there may have been no agent")
+        }
+        #expect(!isDueFirst(6949, flow))
+        var other = flow
+        other.seen_ticks = flow.seen_ticks &+ 7110
+        #expect(!isDueFirst(7100, other), "seen since")
+        other = flow
+        other.state = UInt8(MALLA_FLOW_CLOSING.rawValue)
+        #expect(!isDueFirst(7100, other))
+        other = flow
+        other.timeout_ticks = 180
+        #expect(!isDueFirst(7100, other))
+        key.protocol = 17
+        #expect(!isDueFirst(7100, flow))
     }
 
     /// Of flows, which of them the walk has the kernel judge.

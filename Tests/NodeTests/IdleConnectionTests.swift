@@ -209,6 +209,79 @@ struct IdleConnectionTests {
         #expect(seen.output.contains("only-client"), "\(seen)")
     }
 
+    /// As if nobody had sent for so many ticks on any open connection of TCP.
+    private static func age(_ node: TestNode, by ticks: Int) throws {
+        try Command.shell(
+            """
+            pin=$(ls -d \(node.bpffs)/malla/v*/malla_flow | tail -n 1)
+            bpftool -j map dump pinned $pin | python3 -c '
+            import json, sys, time
+            seen = (time.monotonic_ns() >> 30) - \(ticks) & 0xffffffff
+            for row in json.load(sys.stdin):
+                key, value = [[x[2:] for x in row[part]] for part in ("key", "value")]
+                if (key[36], value[86]) != ("06", "01"): continue
+                value[76:80] = ["%02x" % byte for byte in seen.to_bytes(4, "little")]
+                print(*key, "value", "hex", *value)' |
+            while read -r row; do bpftool map update pinned $pin key hex $row exist || true; done
+            """)
+    }
+
+    private struct Listing: Decodable {
+        struct Item: Decodable {
+            var target: String
+            var state: String
+            var idleSeconds: Int
+        }
+        var items: [Item]
+    }
+
+    /// For how long each connection to `near` has been silent, as the node's table knows it.
+    private static func silences(_ node: TestNode) throws -> [Int] {
+        let text = try node.malla("bpf", "ct", "list", "-o", "json").output
+        let items = try JSONDecoder().decode(Listing.self, from: Data(text.utf8)).items
+        let ports = [":\(IdleConnections.port)", ":80"]
+        let open = items.filter { item in
+            item.state == "open" && ports.contains(where: item.target.hasSuffix)
+        }
+        return open.map(\.idleSeconds)
+    }
+
+    @Test func `are known for longer than the table remembers silence, while their ends live`()
+        throws
+    {
+        let mesh = try Self.mesh()
+        defer { mesh.close() }
+        let (near, other) = (mesh.bed["near"], mesh.bed[node: "n2"])
+        let idle = try IdleConnections(mesh.bed, at: "near")
+        let port = IdleConnections.port
+        try idle.open(from: "client", "own", near.v4, near.v6, port)
+        try idle.open(from: "third", "ranged", "10.96.0.92", "fd00:96::92", 80)
+        try idle.open(from: "far", "far", near.v4, near.v6, port)
+        try idle.open(from: nil, "outside", mesh.node.v4, mesh.node.v6, 30170)
+        let before = try Self.nudged(mesh.node)
+
+        // There nobody asks yet, and here two ticks before the first time.
+        try Self.age(other, by: 5000)
+        #expect(try Self.silences(other).allSatisfy { $0 >= 5000 })
+        #expect(try Self.silences(other).count == 2)
+        let rows = try Self.silences(mesh.node).count
+        #expect(rows >= 8, "the service's have two each")
+        try Self.age(mesh.node, by: 6948)
+        try eventually("all ends have answered\n\(mesh.logs)", within: 30) {
+            let silences = try Self.silences(mesh.node)
+            return silences.count == rows && silences.allSatisfy { $0 < 1000 }
+        }
+        #expect(try Self.nudged(mesh.node) > before)
+        try eventually("what has crossed the fabric counts there too\n\(mesh.logs)") {
+            try Self.silences(other).allSatisfy { $0 < 1000 }
+        }
+        #expect(try Self.silences(other).count == 2)
+        #expect(try Self.nudged(other) == 0)
+
+        try mesh.bed.configure("policy.yaml", Self.onlyClient)
+        try idle.expectEnded(Self.labels("ranged", "far", "outside"), mesh.logs)
+    }
+
     /// Asks once in HTTP, keeps the connection, and says how it has ended.
     private static let keeper = """
         import http.client, sys

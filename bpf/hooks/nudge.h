@@ -2,34 +2,45 @@
 /*
  * nudge.h - attached nowhere: the loader runs it (BPF_PROG_TEST_RUN, Linux 4.12) for connections of
  * TCP that were open when modes or policies have changed, and on which nobody may send for hours.
- * Each is judged as its next packet would be. What may go on is sent nothing.
+ * Each is judged as its next packet would be. What may go on is sent nothing, unless its entry is
+ * about to run out.
  *
  * Nobody here knows the numbers that a reset needs. So the ends of a connection that may not go on
  * are sent a segment with numbers that no end waits for; TCP answers such a one with its own (RFC
  * 9293, 3.10.7.4). That answer is refused like any packet of the connection, and both ends are
  * reset. The segment comes in at the interface of the end that it is for, with a mark that nothing
  * out of a pod can bear, and is turned back into it.
+ *
+ * What may go on and is asked so answers likewise: to its other end that is a duplicate
+ * acknowledgement, and each entry that it passes lives on. An end that has no such connection any
+ * more answers with a reset, and the entry is closed.
  */
 #pragma once
 #include "lib/capture.h"
 #include "lib/judge.h"
 #include "lib/refuse.h"
 
-/* What it is run with: behind an Ethernet header a key of malla_flow, in `cb` the numbers. */
+/*
+ * What it is run with: behind an Ethernet header a key of malla_flow; in `cb` the numbers, and
+ * whether one that may go on is asked too.
+ */
 #define NUDGE_AT sizeof(struct ethhdr)
 
-/* Whether the connection may not go on. */
-static __always_inline int nudge_is_due(const struct sight *sight, const struct packet *packet)
+/* Whether the connection may not go on; `keeps`: or else is to be kept in the table. */
+static __always_inline int nudge_is_due(const struct sight *sight, const struct packet *packet,
+					int keeps)
 {
 	const struct malla_flow *flow = sight->flow;
 
 	if (flow->state != MALLA_FLOW_OPEN && flow->state != MALLA_FLOW_CLOSING)
 		return 0;
+	/* What is half closed runs out. */
+	keeps = keeps && flow->state == MALLA_FLOW_OPEN;
 	/* Its endpoint is gone: from_pod resets what is sent there. */
 	if (flow->kind == MALLA_FLOW_TRANSLATED)
-		return flow->flags & MALLA_FLOW_CUT;
+		return keeps || flow->flags & MALLA_FLOW_CUT;
 	if (judge_known(sight, packet) == MALLA_VERDICT_PASS)
-		return 0;
+		return keeps;
 	/* The engine ends what it dials, and tells its client. */
 	return flow->kind != MALLA_FLOW_DIALLED || flow->flags & MALLA_FLOW_BARE;
 }
@@ -72,7 +83,7 @@ static __always_inline int nudge(struct __sk_buff *skb)
 		return 0;
 	flow_see(&packet.flow, &sight);
 	flow = sight.flow;
-	if (!flow || !nudge_is_due(&sight, &packet))
+	if (!flow || !nudge_is_due(&sight, &packet, skb->cb[1] != 0))
 		return 0;
 	if (!sight.is_back) {
 		sent = nudge_send(skb, &packet, nudge_interface(flow, 0));

@@ -44,6 +44,7 @@ struct {
 /*
  * How long a flow is kept after its last packet, in ticks of 1.07 s. An open TCP connection: longer
  * than the two hours after which Linux sends its first keep-alive (RFC 5382 demands 2 h 4 min).
+ * Before it runs out the loader has its ends asked (nudge.h).
  */
 #define FLOW_TCP_OPENING 60
 #define FLOW_TCP_OPEN	 8000

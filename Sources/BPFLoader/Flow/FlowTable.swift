@@ -14,6 +14,7 @@ struct FlowTable: ~Copyable {
     private let shares: BPFMap<UInt32, malla_share>
     private let quotas: BPFMap<UInt32, malla_quota>
     private var position = BatchPosition()
+    private var silent = SilentFlows()
     /// Rows that were over and are gone, since this agent started.
     private(set) var collected: UInt64 = 0
 
@@ -46,26 +47,41 @@ struct FlowTable: ~Copyable {
     }
 
     /// Takes out flows that are over, as far as one turn goes; the next goes on from there.
-    mutating func collect() {
+    ///
+    /// - Parameter ask: asks the ends of a connection that is silent for long whether they live.
+    mutating func collect(_ ask: (malla_flow_key) -> Void = { _ in }) {
         let now = FlowClock.now()
-        let over = nextOver(at: now)
-        take(over, at: now)
+        let found = next(at: now)
+        for key in found.silent { ask(key) }
+        take(found.over, at: now)
     }
 
-    /// Those that are over among the rows of the next turn.
-    mutating func nextOver(at now: UInt32) -> [(key: malla_flow_key, owner: UInt32)] {
+    /// What the rows of one turn hold.
+    struct Found {
         var over: [(key: malla_flow_key, owner: UInt32)] = []
+        var silent: [malla_flow_key] = []
+    }
+
+    /// Those of the next turn that are over, and those whose ends are to be asked.
+    mutating func next(at now: UInt32) -> Found {
+        if position.isAtStart { silent.beginPass(at: now) }
+        let asks = silent
+        var found = Found()
         var rows = 0
-        while rows < Self.rowsPerTurnMax {
+        while rows < Self.rowsPerTurnMax, found.silent.count < SilentFlows.askedPerTurnMax {
             rows += flows.forEachInBatch(Self.rowsPerBatch, at: &position) { key, flow in
-                if Self.isOver(flow, at: now) { over.append((key, flow.owner)) }
+                if Self.isOver(flow, at: now) {
+                    found.over.append((key, flow.owner))
+                } else if asks.areDue(key, flow) {
+                    found.silent.append(key)
+                }
             }
             if position.isAtEnd {
                 position = BatchPosition()
                 break
             }
         }
-        return over
+        return found
     }
 
     /// Takes them out; those that a packet has revived since they were found stay.

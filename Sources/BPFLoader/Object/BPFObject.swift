@@ -234,9 +234,10 @@ internal import MeshModel
     /// on this node are asked for their numbers, and so reset.
     ///
     /// - Parameter sequence: the number in what they are sent, which none should wait for.
+    /// - Parameter keeps: if it may go on they are asked too: what answers stays in the table.
     /// - Returns: how many ends were asked.
-    /// - Source: bpf/hooks/nudge.h; struct __sk_buff, word 12 (cb).
-    func nudge(_ key: malla_flow_key, sequence: UInt32) -> Int {
+    /// - Source: bpf/hooks/nudge.h; struct __sk_buff, from word 12 (cb).
+    func nudge(_ key: malla_flow_key, sequence: UInt32, keeps: Bool = false) -> Int {
         let isIPv4 = IPAddress(key.source).isIPv4
         // Ethernet, and room for the longest headers of a segment.
         var packet = [UInt8](repeating: 0, count: 14 + 40 + 20)
@@ -246,7 +247,7 @@ internal import MeshModel
             unsafe packet.replaceSubrange(14..<14 + bytes.count, with: bytes)
         }
         var context = [UInt32](repeating: 0, count: 64)
-        context[12] = sequence
+        (context[12], context[13]) = (sequence, keeps ? 1 : 0)
         return Int(run("malla_nudge", packet, &context) ?? 0)
     }
 
