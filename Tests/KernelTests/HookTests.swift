@@ -346,12 +346,14 @@ struct HookTests {
         #expect(found.context.prefix(8).contains { $0 != 0 }, "the selected socket's cookie")
     }
 
-    /// A connection of a pod's port 40000 to port 80 that looks for its listener.
+    /// A connection of a pod's that looks for its listener.
     struct Lookup: CustomTestStringConvertible, Sendable {
         let testDescription: String
         let source: [UInt8]
         let target: [UInt8]
         let isIPv4: Bool
+        var sourcePort: UInt16 = 40000
+        var targetPort: UInt16 = 80
 
         /// The greater end is the source, as the kernel's programs order them.
         static let families = [
@@ -366,7 +368,7 @@ struct HookTests {
         var key: malla_flow_key {
             malla_flow_key(
                 source: malla_address(bytes: source), target: malla_address(bytes: target),
-                source_port_be: UInt16(40000).bigEndian, target_port_be: UInt16(80).bigEndian,
+                source_port_be: sourcePort.bigEndian, target_port_be: targetPort.bigEndian,
                 protocol: 6, pad: (0, 0, 0))
         }
 
@@ -377,10 +379,10 @@ struct HookTests {
             bytes[12] = 6
             let remote = isIPv4 ? 16 : 20
             bytes.replaceSubrange(remote..<remote + source.count, with: source)
-            bytes.replaceSubrange(36..<38, with: [0x9c, 0x40])
+            bytes.replaceSubrange(36..<38, with: PacketBuilder.bytes(sourcePort))
             let local = isIPv4 ? 40 : 44
             bytes.replaceSubrange(local..<local + target.count, with: target)
-            bytes[60] = 80
+            (bytes[60], bytes[61]) = (UInt8(targetPort & 0xff), UInt8(targetPort >> 8))
             return bytes
         }
     }

@@ -32,4 +32,43 @@ struct WorkerShareTests {
         #expect(sets[1] > 140, "\(sets)")
         #expect(Double(sets[1]) > 0.5 * Double(sets[0]), "\(sets)")
     }
+
+    private static let holder = """
+        import socket, sys, time
+        if len(sys.argv) == 1:
+            listener = socket.create_server(("", 9009), backlog=256)
+            print("ready", flush=True)
+            held = []
+            while True: held.append(listener.accept()[0])
+        held = [socket.create_connection((sys.argv[1], 9009), 10) for _ in range(120)]
+        for connection in held: connection.sendall(b"x")
+        print("held", flush=True)
+        time.sleep(120)
+        """
+
+    @Test func `tunnels beside each other are dialled from parts that are each another worker's`()
+        throws
+    {
+        let mesh = try MutualTLSTests.running()
+        defer { mesh.close() }
+        let far = mesh.bed["far"]
+        let command = ["/usr/bin/python3", "-uc", Self.holder]
+        let server = try far.start("holds", command)
+        try eventually("it listens: \(server.text)") { server.text.contains("ready") }
+        let client = try mesh.client.start("dials", command + [far.v4])
+        try eventually("all are open: \(client.text)\n\(mesh.logs)") {
+            client.text.contains("held")
+        }
+        try eventually("several tunnels carry them\n\(mesh.logs)") {
+            try mesh.node.metric("malla_tunnels{side=\"upstream\"}") >= 4
+        }
+
+        let found = try mesh.node.inEngine(
+            mesh.agents[0], "ss -tnH state established dport = :15008 | awk '{print $3}'")
+        let ports = found.output.split(separator: "\n").compactMap {
+            $0.split(separator: ":").last.flatMap { Int($0) }
+        }
+        // bpf/hooks/to_listener.h
+        #expect(Set(ports.map { ($0 - 61000) / 567 }) == [0, 1, 2, 3], "\(found)")
+    }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * to_listener.h - sk_lookup in the engine's namespace: a connection that a pod opened looks for its
- * listener. The worker is chosen by a hash of the tuple, never at random: a SYN cookie is good only
- * at the listener that made it.
+ * listener. The worker is chosen by the tuple, never at random: a SYN cookie is good only at the
+ * listener that made it.
  *
  * Fails closed: what nothing captured, and what no worker listens for, is reset. Linux 5.9.
  */
@@ -37,6 +37,27 @@ static __always_inline struct malla_flow_key listener_flow(struct bpf_sk_lookup 
 	return flow;
 }
 
+/*
+ * The engine dials the tunnels of one pod to another from different parts of its ports
+ * (L7Engine/Worker+Forward.swift), so that each is another worker's. The ports themselves say
+ * nothing: between one dial and the next Linux leaves out up to seven, at random (5.18).
+ */
+#define LISTENER_PARTS	    4
+#define LISTENER_PART_PORTS 567
+
+/* Whose rest by the number of workers is chosen. */
+static __always_inline __u32 listener_choice(const struct malla_flow_key *key)
+{
+	struct malla_flow_key ends = *key;
+	__u32 port = (__u32)bpf_ntohs(key->source_port_be) - MALLA_ENGINE_PORT_MIN;
+
+	if (key->target_port_be != bpf_htons(MALLA_HBONE_PORT) ||
+	    port >= LISTENER_PARTS * LISTENER_PART_PORTS)
+		return flow_hash(key);
+	ends.source_port_be = 0;
+	return flow_hash(&ends) + port / LISTENER_PART_PORTS;
+}
+
 /* Assigns the listener when it answers MALLA_VERDICT_ASSIGNED. */
 static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *ctx,
 							  const struct malla_flow_key *key)
@@ -52,7 +73,7 @@ static __always_inline enum malla_verdict listener_assign(struct bpf_sk_lookup *
 		return MALLA_VERDICT_NO_FLOW;
 	if (!values || !values->listeners)
 		return MALLA_VERDICT_NO_LISTENER;
-	index = flow_hash(key) % values->listeners;
+	index = listener_choice(key) % values->listeners;
 	listener = bpf_map_lookup_elem(&malla_listen, &index);
 	if (!listener)
 		return MALLA_VERDICT_NO_LISTENER;

@@ -152,7 +152,8 @@ extension Worker {
         let to = group.it.endpoint
         guard let id = config(link).peers?.id(at: to.address), let contexts = dialling(link)
         else { return nil }
-        let descriptor = upstreamSocket(group)
+        // One core of the peer's node each; other workers begin with another one.
+        let descriptor = upstreamSocket(group, part: Int(group.it.count) + number)
         guard descriptor >= 0 else { return nil }
         let result = engine_connect(
             descriptor, engine_address(high: to.address.high, low: to.address.low, port: to.port))

@@ -362,14 +362,16 @@ extension Worker {
     }
 
     /// A socket for the pool's family and source; negative: -errno.
-    func upstreamSocket(_ pool: PoolLink) -> Int32 {
-        let descriptor = openSocket(pool)
+    ///
+    /// - Parameter part: of a tunnel, the part of the ports that it is dialled from.
+    func upstreamSocket(_ pool: PoolLink, part: Int? = nil) -> Int32 {
+        let descriptor = openSocket(pool, part)
         guard descriptor >= 0, isReserved(descriptor) else { return descriptor }
         Glibc.close(descriptor)
         return -EMFILE
     }
 
-    private func openSocket(_ pool: PoolLink) -> Int32 {
+    private func openSocket(_ pool: PoolLink, _ part: Int?) -> Int32 {
         let isV4 = pool.it.endpoint.address.isIPv4
         if isInOwnNamespace, pool.it.isNode { return nodeSockets?.take(isV4: isV4) ?? -EMFILE }
         let descriptor = engine_socket(isV4 ? AF_INET : AF_INET6)
@@ -377,9 +379,15 @@ extension Worker {
         let source = pool.it.source
         // ARCHITECTURE.md, ports: both nodes may dial from one client's address.
         let isOwn = isLocalPod(source)
+        var (lowest, highest): (UInt16, UInt16) = isOwn ? (61000, 63267) : (63268, 65535)
+        if let part, isOwn {
+            // A quarter each, by which the other node chooses its worker (bpf/hooks/to_listener.h).
+            lowest += 567 * UInt16(part % 4)
+            highest = lowest + 566
+        }
         let bound = engine_bind_source(
-            descriptor, engine_address(high: source.high, low: source.low, port: 0),
-            isOwn ? 61000 : 63268, isOwn ? 63267 : 65535)
+            descriptor, engine_address(high: source.high, low: source.low, port: 0), lowest,
+            highest)
         if bound < 0 {
             Glibc.close(descriptor)
             return bound
