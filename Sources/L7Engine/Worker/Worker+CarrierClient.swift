@@ -120,10 +120,12 @@ extension Worker {
             }
             carrier = carrier.it.idleNext
         }
-        let hasEnough =
+        if !best.isNone,
             open >= limits.carriersSpread
-            || (!best.isNone && best.it.tunnel.streams < limits.carrierStreamsSpread)
-        if hasEnough, !best.isNone { return best }
+                || best.it.tunnel.streams < limits.carrierStreamsSpread
+        {
+            return best
+        }
         // One that drains lives as long as its streams, and its place is another's meanwhile.
         guard open < limits.carriersMax,
             Int(group.it.count) < limits.carriersMax + limits.drainingCarriersMax
