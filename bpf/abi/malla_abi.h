@@ -106,7 +106,7 @@
  * no_source         refused: the node has no address of the family to dial the endpoint from
  * expired           answered: the packet's time to live ends here
  * devices_full      dropped: by a device of the pod that the agent could not be asked about
- * nudged            an end of an open connection that may not go on is asked for its numbers
+ * nudged            an end of a connection that may not go on, or was silent for hours, is asked
  */
 #define MALLA_VERDICT_LIST(X)                                                                      \
 	X(PASS, 0, "pass")                                                                         \
