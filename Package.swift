@@ -17,7 +17,7 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOHTTP1", package: "swift-nio"),
 ]
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
-// X.509 and the Workload API: only NodeAgent/Identity imports them (decision 0006).
+// X.509 and the Workload API: only NodeAgent/Identity imports them (decision 0007).
 let identity: [Target.Dependency] = [
     .product(name: "X509", package: "swift-certificates"),
     .product(name: "SwiftASN1", package: "swift-asn1"),

@@ -278,7 +278,7 @@ struct IdleConnectionTests {
         #expect(try Self.silences(other).count == 2)
         #expect(try Self.nudged(other) == 0)
 
-        try mesh.bed.configure("policy.yaml", Self.onlyClient)
+        try mesh.bed.configure("policy.yaml", Self.only("client"))
         try idle.expectEnded(Self.labels("ranged", "far", "outside"), mesh.logs)
     }
 

@@ -30,7 +30,7 @@ struct InteropTests {
         Refusal(testDescription: "an expired certificate", isExpired: true, result: .expired),
     ]
 
-    static let refusals =
+    static let refusals: [Refusal] =
         unbelieved + [
             Refusal(testDescription: "no certificate", id: nil, result: .noCertificate),
             Refusal(testDescription: "TLS 1.2", words: ["--tls12"], result: .version),
@@ -75,7 +75,7 @@ struct InteropTests {
         #expect(told.map(\.claim) == [claim])
     }
 
-    static let badServers =
+    static let badServers: [Refusal] =
         unbelieved + [
             Refusal(testDescription: "TLS 1.2 only", words: ["--tls12"], result: .version)
         ]
