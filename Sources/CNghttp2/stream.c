@@ -464,7 +464,7 @@ void hbone_stream_accept(struct hbone_stream *stream, uint64_t owner)
 	stream->tunnel->has_work = 1;
 }
 
-void hbone_stream_refuse(struct hbone_stream *stream, int code)
+void hbone_stream_refuse(struct hbone_stream *stream, int code, int is_waste)
 {
 	char digits[4] = {(char)('0' + code / 100 % 10), (char)('0' + code / 10 % 10),
 			  (char)('0' + code % 10), 0};
@@ -473,9 +473,7 @@ void hbone_stream_refuse(struct hbone_stream *stream, int code)
 
 	if (tunnel && !stream->is_closed && !tunnel->end) {
 		nghttp2_submit_response(tunnel->session, stream->id, &status, 1, NULL);
-		/* A pod that takes no connection is nobody's fault, and whose client policies deny
-		 * cannot know it; the others no peer should ask for. */
-		if (code != 503 && code != 401)
+		if (is_waste)
 			hbone_waste(tunnel);
 		stream->is_ending = 1;
 		hbone_frame(tunnel);

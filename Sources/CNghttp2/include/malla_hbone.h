@@ -124,8 +124,9 @@ void hbone_stream_charge(struct hbone_stream *stream, uint64_t *charged);
 void hbone_stream_own(struct hbone_stream *stream, uint64_t owner);
 /* A server's answer: 200, and bytes may flow. */
 void hbone_stream_accept(struct hbone_stream *stream, uint64_t owner);
-/* A server's refusal. The stream is freed. All but 401 and 503 count against `resets_max`. */
-void hbone_stream_refuse(struct hbone_stream *stream, int status);
+/* A server's refusal. The stream is freed. `is_waste`: no peer should ask for this, and it counts
+ * against `resets_max`. */
+void hbone_stream_refuse(struct hbone_stream *stream, int status, int is_waste);
 /* The stream as the engine reads and writes it; it is freed through it. */
 struct engine_session *hbone_stream_session(struct hbone_stream *stream);
 /* News since the last call (`enum hbone_news`), and whose stream it is (0: nobody's yet). */

@@ -44,7 +44,7 @@ extension Worker {
             tally.count(.refused(status))
             noteRefused(carrier, status, stream.target)
             logRefused(carrier, status.code)
-            stream.refuse(status.rawValue)
+            stream.refuse(status.rawValue, isWaste: isWaste(status, carrier, stream))
             soil(carrier)
             return
         }
@@ -116,6 +116,21 @@ extension Worker {
         guard let reason = excess(carrier.it.account) else { return nil }
         shed(carrier.it.account, reason)
         return .unavailable
+    }
+
+    /// Whether no peer should ask for what is refused so.
+    private func isWaste(
+        _ status: TunnelRefusal, _ carrier: Link, _ stream: HBONEStream
+    ) -> Bool {
+        switch status {
+        // A pod that takes no connection is nobody's fault, and whose client policies deny cannot
+        // know it.
+        case .denied, .unavailable: false
+        // What a pod itself dials at the port of tunnels comes beside all else that it has open.
+        case .foreign:
+            stream.target != SocketAddress(carrier.it.target.address, Self.tunnelPort)
+        case .badAuthority, .notConnect, .tooLong, .extended: true
+        }
     }
 
     /// What is spoken on a stream, by the service that its pod stands behind.

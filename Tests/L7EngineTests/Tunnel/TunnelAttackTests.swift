@@ -19,6 +19,59 @@ struct TunnelAttackTests {
         #expect(TunnelMesh.counts(mesh.server, Self.ended("downstream", .flood) + " 1"))
     }
 
+    /// What many CONNECTs on one tunnel ask for, what they are answered, and whether none should.
+    struct Knocks: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        /// POD is the pod's.
+        var authority: String
+        var status: Int
+        var isFlood: Bool
+    }
+
+    static let knocks = [
+        Knocks(
+            testDescription: "the pod's port of tunnels, which a pod itself may dial",
+            authority: "POD:15008", status: 403, isFlood: false),
+        Knocks(
+            testDescription: "a port of the pod that nobody listens on", authority: "POD:1",
+            status: 503, isFlood: false),
+        Knocks(
+            testDescription: "another address", authority: "10.1.1.1:80", status: 403,
+            isFlood: true),
+        Knocks(
+            testDescription: "another address's port of tunnels", authority: "10.1.1.1:15008",
+            status: 403, isFlood: true),
+    ]
+
+    @Test(arguments: knocks)
+    func `many CONNECTs end the tunnel, and what is open on it, if nobody should ask for them`(
+        _ row: Knocks
+    ) throws {
+        // Of 300 more than so many come within one second, wherever that begins.
+        let options = TunnelServingTests.opaque { $0.limits.tunnelResetsMax = 50 }
+        let mesh = try TunnelMesh(options, TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let pair = try mesh.authority.issue("URI:\(TunnelMesh.clientID)")
+        let knock = row.authority.replacing("POD", with: "\(mesh.pod)")
+        let said = try PythonPeer.client(
+            mesh, pair,
+            [
+                "--authority", mesh.authorityName, "--bytes", "1000", "--knock", knock, "--knocks",
+                "300",
+            ])
+        if row.isFlood {
+            #expect(TunnelMesh.counts(mesh.server, Self.ended("downstream", .flood) + " 1"))
+            #expect(!said.contains("\"ended\": true"), "\(said)")
+            return
+        }
+        #expect(said.contains("\"knocks\": 300, \"statuses\": [\(row.status)]"), "\(said)")
+        #expect(said.contains("\"ended\": true") && said.contains("\"bytes\": 1000,"), "\(said)")
+        #expect(
+            TunnelMesh.counts(
+                mesh.server, "malla_tunnel_refused_total{status=\"\(row.status)\"} 300"))
+        #expect(TunnelMesh.counts(mesh.server, Self.ended("downstream", .flood) + " 0"))
+    }
+
     @Test func `of who reads no answers nothing is read, and the tunnel ends`() throws {
         let options = TunnelServingTests.opaque {
             $0.limits.tunnelResetsMax = 1 << 30

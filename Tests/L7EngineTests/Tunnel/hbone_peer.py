@@ -106,6 +106,8 @@ class Client:
                 self.repeat()
                 return
             self.open()
+            if self.options.knocks:
+                self.knock()
             if self.options.trailers:
                 self.h2.send_headers(self.stream, [("grpc-status", "0")], end_stream=True)
                 self.open()
@@ -203,6 +205,30 @@ class Client:
             over = select.poll()
             over.register(self.tls, 0)
             over.poll(TIME_LIMIT * 1000)
+
+    def knock(self):
+        """Beside the stream that is open CONNECTs to `--knock`, all at once, and their answers."""
+        held = self.stream
+        self.answers(1)
+        self.options.authority = self.options.knock
+        for _ in range(self.options.knocks):
+            self.open()
+        statuses = self.answers(self.options.knocks)
+        say(knocks=len(statuses), statuses=sorted(set(statuses)))
+        self.stream, self.status = held, 200
+
+    def answers(self, count):
+        """The statuses of so many answers."""
+        statuses = []
+        while len(statuses) < count:
+            chunk = self.tls.recv(65536)
+            if not chunk:
+                raise OSError("the tunnel is over")
+            statuses += [int(dict(event.headers)[":status"])
+                         for event in self.h2.receive_data(chunk)
+                         if isinstance(event, h2.events.ResponseReceived)]
+            self.flush()
+        return statuses
 
     def repeat(self):
         """CONNECTs on one tunnel, each when the one before is over, until one is not taken."""
@@ -473,6 +499,9 @@ def main():
     parser.add_argument("--trailers", action="store_true")
     # One stream after the other, until one is not taken.
     parser.add_argument("--repeat", action="store_true")
+    # So many CONNECTs to there beside the stream, before it carries anything.
+    parser.add_argument("--knock")
+    parser.add_argument("--knocks", type=int, default=0)
     # So many MiB of CONNECTs, and no answer is read.
     parser.add_argument("--flood", type=int, default=0)
     options = parser.parse_args()

@@ -243,7 +243,10 @@ struct StreamNews: OptionSet, BitwiseCopyable {
 
     func own(_ owner: Link) { unsafe hbone_stream_own(pointer, owner.token) }
     func accept(_ owner: Link) { unsafe hbone_stream_accept(pointer, owner.token) }
-    func refuse(_ status: Int) { unsafe hbone_stream_refuse(pointer, Int32(status)) }
+    /// - Parameter isWaste: no peer should ask for this; many of them end the tunnel.
+    func refuse(_ status: Int, isWaste: Bool = false) {
+        unsafe hbone_stream_refuse(pointer, Int32(status), isWaste ? 1 : 0)
+    }
 
     /// Why what is asked for is no CONNECT to an address, whatever address it names.
     var objection: TunnelRefusal? {

@@ -232,7 +232,9 @@ import Testing
     func end() { unsafe engine_session_end(session) }
     func free() { unsafe engine_session_free(session) }
     func accept() { unsafe hbone_stream_accept(pointer, 2) }
-    func refuse(_ status: Int32) { unsafe hbone_stream_refuse(pointer, status) }
+    func refuse(_ status: Int32, isWaste: Bool = true) {
+        unsafe hbone_stream_refuse(pointer, status, isWaste ? 1 : 0)
+    }
 
     var authority: String {
         let request = unsafe hbone_stream_request(pointer)
