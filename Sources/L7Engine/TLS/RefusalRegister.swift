@@ -77,38 +77,54 @@ enum RefusalReason {
 }
 
 /// - Threads: any. The lock is for what is kept: a peer that is, and whoever comes when no more
-///   will be, costs a hash, at most `keptMax` loads and a count, and no memory.
-/// - Limits: `keptMax`.
+///   will be, costs two hashes, at most `keptMax` and `podsMax` loads and a count, and no memory.
+/// - Limits: `keptMax`, `podsMax`.
 final class RefusalRegister: Sendable {
     /// Peers of one reason, between two questions: each once, whatever it claims to be.
     static let keptMax = 8
 
-    /// Whose place this is: a hash of it; 0: nobody's.
+    /// Pods of one peer: who dials many takes no other peer's place.
+    static let podsMax = 4
+
+    private enum Taken { case now, before, byAnother }
+
     private final class Place: Sendable {
-        let peer = Atomic<UInt64>(0)
+        /// Whose it is: a hash of it; 0: nobody's.
+        private let holder = Atomic<UInt64>(0)
+
+        func take(_ key: UInt64) -> Taken {
+            var held = holder.load(ordering: .relaxed)
+            if held == 0 {
+                let (isTaken, before) = holder.compareExchange(
+                    expected: 0, desired: key, ordering: .acquiringAndReleasing)
+                if isTaken { return .now }
+                held = before
+            }
+            return held == key ? .before : .byAnother
+        }
+
+        func clear() { holder.store(0, ordering: .releasing) }
+    }
+
+    private final class PeerPlace: Sendable {
+        let peer = Place()
+        let pods = (0..<RefusalRegister.podsMax).map { _ in Place() }
     }
 
     private final class Row: Sendable {
         let label: StaticString
-        let places: [Place]
+        let places = (0..<RefusalRegister.keptMax).map { _ in PeerPlace() }
         let others = Atomic<Int>(0)
 
-        init(_ label: StaticString) {
-            self.label = label
-            places = (0..<RefusalRegister.keptMax).map { _ in Place() }
-        }
+        init(_ label: StaticString) { self.label = label }
 
-        /// Whether `peer` has got a place now; else it is counted.
-        func gives(_ peer: UInt64) -> Bool {
-            for place in places {
-                var held = place.peer.load(ordering: .relaxed)
-                if held == 0 {
-                    let (isTaken, before) = place.peer.compareExchange(
-                        expected: 0, desired: peer, ordering: .acquiringAndReleasing)
-                    if isTaken { return true }
-                    held = before
-                }
-                if held == peer { break }
+        /// Whether `peer` has got a place for `pod` now; else it is counted.
+        func gives(_ peer: UInt64, _ pod: UInt64) -> Bool {
+            let mine = places.first { $0.peer.take(peer) != .byAnother }
+            for place in mine?.pods ?? [] {
+                let taken = place.take(pod)
+                if taken == .now { return true }
+                if taken == .before { break }
             }
             others.add(1, ordering: .relaxed)
             return false
@@ -119,28 +135,38 @@ final class RefusalRegister: Sendable {
     private let rows = RefusalReason.all.map { Row($0.label) }
     private let kept = Mutex<[RefusedTunnel]>([])
 
-    /// - Parameter make: called where it is kept, only.
+    /// - Parameters:
+    ///   - pod: as `RefusedTunnel` has it.
+    ///   - make: called where it is kept, only.
     func note(
-        _ reason: RefusalReason, of peer: IPAddress, isOurs: Bool = false,
+        _ reason: RefusalReason, of peer: IPAddress, at pod: IPAddress, isOurs: Bool = false,
         _ make: (String) -> RefusedTunnel
     ) {
         // Seeded: no peer can seek an address that takes another's place.
         var hasher = Hasher()
         hasher.combine(peer)
         hasher.combine(isOurs)
-        let key = UInt64(bitPattern: Int64(hasher.finalize())) | 1
-        guard rows[reason.number].gives(key) else { return }
+        let peerOnly = hasher
+        hasher.combine(pod)
+        guard rows[reason.number].gives(Self.key(peerOnly), Self.key(hasher)) else { return }
         let tunnel = make("\(reason.label)")
         // No request that is in order comes here: it is a refusal, or brought a forged field, and
         // its peer is one of the first `keptMax` of that reason.
         kept.withLock { $0.append(tunnel) }
     }
 
+    private static func key(_ hasher: Hasher) -> UInt64 {
+        UInt64(bitPattern: Int64(hasher.finalize())) | 1
+    }
+
     /// All since the last call.
     func take() -> RefusedTunnels {
         var refused = RefusedTunnels()
         for row in rows {
-            for place in row.places { place.peer.store(0, ordering: .releasing) }
+            for place in row.places {
+                place.peer.clear()
+                for pod in place.pods { pod.clear() }
+            }
             let count = row.others.exchange(0, ordering: .acquiringAndReleasing)
             if count > 0 { refused.others["\(row.label)"] = count }
         }
@@ -193,21 +219,22 @@ extension Worker {
 
     /// A request has come with an `x-forwarded-client-cert`, which goes no further.
     func noteForged(_ link: Link) {
-        register.refusals.note(.forgedClientCert, of: link.it.peer.address) {
+        let dialled = link.it.target.address
+        register.refusals.note(.forgedClientCert, of: link.it.peer.address, at: dialled) {
             let carrier = link.it.carrier
             return RefusedTunnel(
-                peer: link.it.peer, pod: link.it.target.address, asked: link.it.target, reason: $0,
+                peer: link.it.peer, pod: dialled, asked: link.it.target, reason: $0,
                 claim: carrier.isNone ? "" : self.claim(of: carrier))
         }
     }
 
     private func tell(_ carrier: Link, _ reason: RefusalReason, _ asked: SocketAddress?) {
         let (peer, isOurs) = (carrier.it.peer, !carrier.it.isServer)
-        register.refusals.note(reason, of: peer.address, isOurs: isOurs) {
+        let pod = isOurs ? carrier.it.pool.it.source : carrier.it.target.address
+        register.refusals.note(reason, of: peer.address, at: pod, isOurs: isOurs) {
             RefusedTunnel(
-                isOurs: isOurs, peer: peer,
-                pod: isOurs ? carrier.it.pool.it.source : carrier.it.target.address, asked: asked,
-                reason: $0, claim: self.claim(of: carrier))
+                isOurs: isOurs, peer: peer, pod: pod, asked: asked, reason: $0,
+                claim: self.claim(of: carrier))
         }
     }
 }

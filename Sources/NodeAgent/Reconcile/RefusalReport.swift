@@ -5,24 +5,24 @@ internal import MeshModel
 /// What the log says of tunnels that were refused, and of requests that brought a forged field:
 /// who, at which pod, why, and what to do; whoever keeps on trying fills no log.
 ///
-/// - Limits: `linesMax` of a reason at a look (every two seconds), the same again after `silence`,
-///   `rememberedMax` others meanwhile. What is left out is counted, and said once in `silence`.
+/// - Limits: `linesMax` of a reason at a look (every two seconds), the same again after `silence`;
+///   meanwhile `podsMax` of a peer for a reason, and `rememberedMax` others. What is left out is
+///   counted, and said once in `silence`.
 struct RefusalReport {
     static let linesMax = 4
+    static let podsMax = 4
     static let silence = Duration.seconds(60)
     static let rememberedMax = 256
 
     /// The same peer, for the same reason, whatever its port and whomever its certificate names:
     /// both are the peer's to choose.
-    private struct Key: Hashable {
+    private struct Peer: Hashable {
         var isOurs: Bool
-        var peer: IPAddress
-        var pod: IPAddress
+        var address: IPAddress
         var reason: String
 
         init(_ tunnel: RefusedTunnel) {
-            (isOurs, peer, pod) = (tunnel.isOurs, tunnel.peer.address, tunnel.pod)
-            reason = tunnel.reason
+            (isOurs, address, reason) = (tunnel.isOurs, tunnel.peer.address, tunnel.reason)
         }
     }
 
@@ -31,7 +31,8 @@ struct RefusalReport {
         var since: ContinuousClock.Instant
     }
 
-    private var told: [Key: ContinuousClock.Instant] = [:]
+    /// Of whom, at which pods, and when.
+    private var told: [Peer: [IPAddress: ContinuousClock.Instant]] = [:]
     private var leftOut: [String: LeftOut] = [:]
 
     /// - Parameters:
@@ -41,22 +42,41 @@ struct RefusalReport {
         of refused: RefusedTunnels, at now: ContinuousClock.Instant,
         _ name: (IPAddress) -> String?
     ) -> [String] {
-        told = told.filter { now - $0.value < Self.silence }
+        told = told.mapValues { $0.filter { now - $0.value < Self.silence } }
+            .filter { !$0.value.isEmpty }
         var lines: [String] = []
         var counts: [String: Int] = [:]
-        for tunnel in refused.tunnels {
-            let key = Key(tunnel)
+        for tunnel in inTurn(refused.tunnels) {
             let count = counts[tunnel.reason, default: 0]
-            guard told[key] == nil, count < Self.linesMax, told.count < Self.rememberedMax else {
+            guard count < Self.linesMax, isNews(tunnel) else {
                 leaveOut(1, tunnel.reason, at: now)
                 continue
             }
-            told[key] = now
+            told[Peer(tunnel), default: [:]][tunnel.pod] = now
             counts[tunnel.reason] = count + 1
             lines.append(Self.line(of: tunnel, name))
         }
         for (reason, count) in refused.others { leaveOut(count, reason, at: now) }
         return lines + summary(at: now)
+    }
+
+    /// Peers of whom nothing was told come first, each once: who dials many pods hides nobody.
+    private func inTurn(_ tunnels: [RefusedTunnel]) -> [RefusedTunnel] {
+        var seen = Set(told.keys)
+        var (first, later): ([RefusedTunnel], [RefusedTunnel]) = ([], [])
+        for tunnel in tunnels {
+            if seen.insert(Peer(tunnel)).inserted {
+                first.append(tunnel)
+            } else {
+                later.append(tunnel)
+            }
+        }
+        return first + later
+    }
+
+    private func isNews(_ tunnel: RefusedTunnel) -> Bool {
+        guard let pods = told[Peer(tunnel)] else { return told.count < Self.rememberedMax }
+        return pods[tunnel.pod] == nil && pods.count < Self.podsMax
     }
 
     private mutating func leaveOut(

@@ -11,7 +11,7 @@ struct RefusalReportTests {
 
     private static func tunnel(
         _ peer: Int = 1, port: UInt16 = 40_000, _ reason: String = "name_mismatch",
-        claim: String = RefusalReportTests.thief
+        pod: IPAddress = RefusalReportTests.pod, claim: String = RefusalReportTests.thief
     ) -> RefusedTunnel {
         RefusedTunnel(
             peer: SocketAddress(IPAddress("10.3.0.\(peer)")!, port), pod: pod, reason: reason,
@@ -109,6 +109,31 @@ struct RefusalReportTests {
         #expect(lines.count == 2, "\(lines)")
         #expect(lines.first?.contains("10.3.0.1:") == true)
         #expect(lines.last?.contains("10.3.0.2:") == true)
+    }
+
+    @Test func `a peer that is refused at another pod is named there, too, however often before`() {
+        var report = RefusalReport()
+        let decoy = Self.tunnel(pod: IPAddress("10.2.0.1")!)
+        #expect(report.lines(of: Self.refused([decoy]), at: begin, Self.name).count == 1)
+        let lines = report.lines(
+            of: Self.refused([decoy, Self.tunnel()]), at: at(2), Self.name)
+        #expect(lines.count == 1 && lines[0].contains("to pod shop/stock (10.2.0.7)"), "\(lines)")
+    }
+
+    @Test func `who dials many pods has a few lines a minute, and others come before them`() {
+        var report = RefusalReport()
+        var own = 0
+        for second in stride(from: 0, to: 60, by: 2) {
+            let many = (1...4).map {
+                Self.tunnel(1, pod: IPAddress("10.2.\(second).\($0)")!)
+            }
+            // Another one each time, behind all of that.
+            let late = Self.tunnel(2 + second)
+            let lines = report.lines(of: Self.refused(many + [late]), at: at(second), Self.name)
+            #expect(lines.count { $0.contains("10.3.0.\(2 + second):") } == 1, "\(lines)")
+            own += lines.count { $0.contains("from 10.3.0.1:") }
+        }
+        #expect(own == RefusalReport.podsMax)
     }
 
     @Test func `the same peer again, from whatever port, is a number for a minute`() {
