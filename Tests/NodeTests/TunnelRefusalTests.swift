@@ -20,7 +20,10 @@ struct TunnelRefusalTests {
 
         /// - Parameter bare: a pod that is not in the mesh.
         /// - Parameter logsAccess: as an operator may not.
-        init(bare: String = "none", logsAccess: Bool = true) throws {
+        /// - Parameter knowsBlocks: the Nodes say where pods have their addresses from.
+        init(
+            bare: String = "none", logsAccess: Bool = true, knowsBlocks: Bool = false
+        ) throws {
             bed = try Testbed("n1: client, mate; n2: far, next, third; n3: other")
             authority = try TestAuthority()
             _ = try bed["far"].serve()
@@ -30,7 +33,14 @@ struct TunnelRefusalTests {
                 TestService("web", 2, "http", to: ["far"]),
             ])
             let objects = "\(bed.configuration)/bed.yaml"
-            let text = try Command.shell("cat \(objects)")
+            var text = try Command.shell("cat \(objects)")
+            for number in 1...3 where knowsBlocks {
+                let node = "metadata: {name: n\(number)}\n"
+                text = text.replacing(
+                    node,
+                    with: node
+                        + "spec: {podCIDRs: [10.77.\(number).0/24, \"fd00:77:\(number)::/64\"]}\n")
+            }
             try bed.configure(
                 "bed.yaml",
                 text.replacing("{app: \(bare)}", with: "{app: \(bare), malla.io/mesh: disabled}"))
@@ -169,6 +179,38 @@ struct TunnelRefusalTests {
             mesh.peer(own, ["--authority", "\(mesh.far.v4):8080"]))
         #expect(!inner.output.contains("\"status\": 200"), "\(inner)")
         try eventually("its CONNECT names the tunnels' port") { try mesh.refusals(403) == 6 }
+    }
+
+    @Test func `a pod's certificate is of no use where the Nodes say that no pod is`() throws {
+        let mesh = try Fixture(knowsBlocks: true)
+        defer { mesh.close() }
+        let (bed, far, node) = (mesh.bed, mesh.far, mesh.bed[node: "n3"])
+        let places: [(String, ([String]) throws -> Outcome)] = [
+            ("a node", { try node.run($0) }), ("the fabric", { try bed.outside($0) }),
+        ]
+        func files(_ account: String) throws -> (chain: String, key: String) {
+            try mesh.authority.write(
+                try mesh.authority.issue("URI:\(Self.id(account))"), account)
+        }
+        let (stolen, own) = (try files("client"), try files("machine"))
+        for (place, run) in places {
+            for (address, host) in [(far.v4, far.v4), (far.v6, "[\(far.v6)]")] {
+                let words = ["--authority", "\(host):8080"]
+                let before = try mesh.handshakes("name_mismatch")
+                let said = try run(mesh.peer(stolen, words, at: address))
+                #expect(!said.output.contains("\"status\": 200"), "\(place), \(host): \(said)")
+                try eventually("\(place), \(host): counted; \(said)\n\(mesh.logs)") {
+                    try mesh.handshakes("name_mismatch") == before + 1
+                }
+                // Who has a name of its own is no thief.
+                let machine = try run(mesh.peer(own, words, at: address))
+                #expect(
+                    machine.output.contains("\"status\": 200,"), "\(place), \(host): \(machine)")
+            }
+        }
+        try eventually("the log says it\n\(mesh.logs)") {
+            mesh.agents[1].text.contains("whose certificate names \(Self.id("client")),")
+        }
     }
 
     @Test func `the agent's log explains each refusal once, and no flood of them fills it`() throws

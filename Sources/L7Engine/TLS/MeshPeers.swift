@@ -24,6 +24,10 @@ final class MeshPeers: Sendable {
     private let gateways: [[MeshContexts?]]
     /// Whom Gateways show themselves as, on whatever node.
     private let gatewayIDs: Set<String>
+    /// Whether pods are in the Nodes' blocks, and nowhere else.
+    private let isConfined: (v4: Bool, v6: Bool)
+    /// Whom pods show themselves as, on whatever node; empty where they may be anywhere.
+    private let podIDs: Set<String>
     /// By workload.
     private let reaches: [Reach]
     /// Of local pods: the service port that an address and port are an endpoint of.
@@ -47,6 +51,8 @@ final class MeshPeers: Sendable {
             own = previous.own
             gateways = previous.gateways
             gatewayIDs = previous.gatewayIDs
+            isConfined = previous.isConfined
+            podIDs = previous.podIDs
         } else {
             own = workloads.map {
                 snapshot.isLocal($0) ? Self.contexts(of: $0, table) : nil
@@ -54,6 +60,10 @@ final class MeshPeers: Sendable {
             gateways = snapshot.gatewaySockets.map { Self.contexts(of: $0, snapshot, table) }
             gatewayIDs = Set(
                 snapshot.mesh.listeners.compactMap { Self.id(of: $0, table)?.description })
+            let v4 = snapshot.confinesPods(isIPv4: true)
+            let v6 = snapshot.confinesPods(isIPv4: false)
+            isConfined = (v4, v6)
+            podIDs = v4 || v6 ? Self.podIDs(snapshot, table) : []
         }
         if let previous, previous.hasInbounds(of: snapshot) {
             inbounds = previous.inbounds
@@ -115,6 +125,19 @@ final class MeshPeers: Sendable {
         return scopes.map { id(of: $0, table).flatMap { table.contexts[$0] } }
     }
 
+    private static func podIDs(_ snapshot: Snapshot, _ table: MeshTable) -> Set<String> {
+        guard let domain = table.trustDomain else { return [] }
+        // Of many pods of an account its name is written once.
+        let accounts = Set(
+            snapshot.mesh.workloads.lazy.map { ObjectName($0.name.namespace, $0.serviceAccount) })
+        return Set(
+            accounts.compactMap { account in
+                let id = try? SPIFFEID(
+                    domain, namespace: account.namespace, serviceAccount: account.name)
+                return id?.description
+            })
+    }
+
     private static func id(of listener: Listener, _ table: MeshTable) -> SPIFFEID? {
         guard let domain = table.trustDomain else { return nil }
         return try? SPIFFEID(
@@ -152,6 +175,16 @@ final class MeshPeers: Sendable {
 
     /// Whether this is the identity of a Gateway's.
     func isGateway(_ id: String) -> Bool { gatewayIDs.contains(id) }
+
+    /// Whether who dials from an address may be who its certificate names: exactly the pod that is
+    /// there; where no known one is, anybody but a pod that cannot be there.
+    func believes(_ id: String, at address: IPAddress) -> Bool {
+        if let known = self.id(at: address) { return known == id }
+        let knowsBlocks = address.isIPv4 ? isConfined.v4 : isConfined.v6
+        // In a block it may be a pod that is not known yet.
+        return !knowsBlocks || !podIDs.contains(id) || isGateway(id)
+            || snapshot.podBlocks.contain(IPPrefix(address))
+    }
 
     /// Whether tunnels lead to an endpoint.
     @inline(__always)

@@ -107,9 +107,11 @@ extension Worker {
     /// Both ends are there, and who they have proved to be.
     private func isAllowed(_ carrier: Link, _ peers: MeshPeers) -> Bool {
         guard let id = peerID(of: carrier) else { return false }
-        let known = peers.id(at: carrier.it.peer.address)
-        // A peer that is no pod was believed for what it proved.
-        guard carrier.it.isServer ? known ?? id == id : known == id else { return false }
+        let address = carrier.it.peer.address
+        let isPeer =
+            carrier.it.isServer
+            ? peers.believes(id, at: address) : peers.id(at: address) == id
+        guard isPeer else { return false }
         return ownPod(of: carrier).map(peers.hosts) ?? true
     }
 

@@ -24,6 +24,21 @@ public struct PodBlocks: Sendable {
 }
 
 extension Snapshot {
+    /// Whether pods have their addresses of a family from the Nodes' blocks, as far as can be told:
+    /// each Node has one, and no Pod is elsewhere, as where a network plugin has blocks of its own.
+    ///
+    /// - Complexity: linear in workloads.
+    public func confinesPods(isIPv4: Bool) -> Bool {
+        guard !mesh.nodes.isEmpty,
+            mesh.nodes.allSatisfy({ node in node.podBlocks.contains { $0.isIPv4 == isIPv4 } })
+        else { return false }
+        return mesh.workloads.allSatisfy { workload in
+            workload.addresses.allSatisfy { address in
+                address.isIPv4 != isIPv4 || podBlocks.contain(IPPrefix(address))
+            }
+        }
+    }
+
     /// Whether it is a pod's address, as the Nodes say, and no Pod is known to have it. What
     /// policies say of it is what they say of any address.
     ///

@@ -126,7 +126,8 @@ struct RefusalReport {
         switch tunnel.reason {
         case "name_mismatch":
             (
-                "that is not who the pod at this address is",
+                "that is not who the pod at this address is, or it is a pod's name and no pod is "
+                    + "there",
                 "somebody uses a certificate that is not its own, or one of the nodes does not know "
                     + "the pod or its service account yet: compare `malla mtls` and `malla certs`"
             )

@@ -75,6 +75,36 @@ struct InteropTests {
         #expect(told.map(\.claim) == [claim])
     }
 
+    /// What the Nodes say of where the client's node has pods; whether one may be at 127.0.0.3.
+    static let blocks: [(String?, Bool)] = [
+        (nil, true), ("127.0.0.0/30", true), ("127.0.0.0/31", false),
+    ]
+
+    @Test(arguments: blocks)
+    func `a pod's certificate from elsewhere is refused, unless a new pod may be there`(
+        _ block: String?, _ isBelieved: Bool
+    ) throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        mesh.adoptMesh { all in
+            if let block { TunnelMesh.confine(&all, to: block) }
+        }
+        #expect(Loopback.eventually { mesh.server?.hasAdopted ?? false })
+        let said = try PythonPeer.client(
+            mesh, try mesh.authority.issue("URI:\(TunnelMesh.clientID)"),
+            ["--authority", mesh.authorityName, "--source", "127.0.0.3", "--bytes", "10"])
+        #expect(said.contains("\"status\": 200,") == isBelieved, "\(said)")
+        let result = isBelieved ? TLSFailure.none : .nameMismatch
+        #expect(
+            TunnelMesh.counts(
+                mesh.server,
+                "malla_tls_handshakes_total{side=\"downstream\",result=\"\(result.label)\"} 1"),
+            "\(said)")
+        let told = mesh.server?.takeRefused().tunnels ?? []
+        #expect(told.map(\.reason) == (isBelieved ? [] : ["name_mismatch"]))
+        #expect(told.map(\.claim) == (isBelieved ? [] : [TunnelMesh.clientID]))
+    }
+
     static let badServers: [Refusal] =
         unbelieved + [
             Refusal(testDescription: "TLS 1.2 only", words: ["--tls12"], result: .version)

@@ -137,4 +137,57 @@ struct MeshPeersTests {
         #expect(!peers.isGateway("spiffe://cluster.local/ns/shop/sa/one-malla"))
         #expect(!peers.isGateway("spiffe://elsewhere/ns/edge/sa/one-malla"))
     }
+
+    /// Who shows what from where, by where the Nodes say that pods are, and whether it is believed.
+    struct Shown: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var account = "web"
+        var address = "192.0.2.1"
+        var blocks = [["10.77.1.0/24"], ["10.77.2.0/24"]]
+        var isBelieved = true
+    }
+
+    static let shown = [
+        Shown(testDescription: "a pod's identity outside of all blocks", isBelieved: false),
+        Shown(testDescription: "in a block, which a new pod may be in", address: "10.77.2.200"),
+        Shown(testDescription: "an identity that no pod has", account: "edge"),
+        Shown(testDescription: "a Gateway's, though a pod has it, too", account: "gate"),
+        Shown(testDescription: "a pod that is known", address: "10.77.1.10"),
+        Shown(
+            testDescription: "another pod's, from one that is known", account: "gate",
+            address: "10.77.1.10", isBelieved: false),
+        Shown(testDescription: "no blocks are known", blocks: [[], []]),
+        Shown(testDescription: "of one node none is known", blocks: [["10.77.0.0/16"], []]),
+        Shown(
+            testDescription: "pods have addresses elsewhere",
+            blocks: [["10.77.1.0/24"], ["10.77.9.0/24"]]),
+        Shown(testDescription: "no blocks of this family are known", address: "2001:db8::1"),
+        Shown(
+            testDescription: "outside of all blocks of this family", address: "2001:db8::1",
+            blocks: [["fd00:1::/64"], ["fd00:2::/64"]], isBelieved: false),
+        Shown(
+            testDescription: "in a block of this family", address: "fd00:2::9",
+            blocks: [["fd00:1::/64"], ["fd00:2::/64"]]),
+    ]
+
+    @Test(arguments: shown) func `a pod's identity is believed where a pod may be`(_ row: Shown) {
+        var mesh = Self.mesh([Self.far])
+        for (index, account) in ["web", "gate", "web"].enumerated() {
+            mesh.workloads[index].serviceAccount = account
+        }
+        mesh.listeners = [
+            Listener(
+                gateway: ObjectName("shop", "one"), name: "http", addresses: [], port: 80,
+                hostname: "one.example", serviceAccount: "gate")
+        ]
+        for (index, blocks) in row.blocks.enumerated() {
+            mesh.nodes[index].podBlocks = blocks.map { IPPrefix($0)! }
+        }
+        let table = MeshTable(contexts: [:], trustDomain: .standard, trust: MeshTrust([:]))
+        let peers = MeshPeers(table, SnapshotCompiler.compile(mesh, node: "a", version: 1))
+        #expect(
+            peers.believes(
+                "spiffe://cluster.local/ns/shop/sa/\(row.account)", at: IPAddress(row.address)!)
+                == row.isBelieved)
+    }
 }

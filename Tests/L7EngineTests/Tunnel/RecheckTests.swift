@@ -195,6 +195,32 @@ struct RecheckTests {
         #expect(Loopback.eventually { said.count == 1 })
     }
 
+    @Test func `a host outside whose identity becomes a pod's loses its tunnels`() throws {
+        let mesh = try TunnelMesh(TunnelServingTests.opaque(), TunnelServingTests.echo)
+        defer { mesh.stop() }
+        let said = Results()
+        let pair = try mesh.authority.issue("URI:spiffe://cluster.local/ns/shop/sa/edge")
+        let run = try PythonPeer.prepared(
+            mesh, pair,
+            ["--authority", mesh.authorityName, "--source", "127.0.0.3", "--bytes", "10", "--hold"])
+        try Thread.start { said.add(run().contains("\"bytes\": 10,")) }
+        #expect(
+            TunnelMesh.counts(
+                mesh.server, "malla_tunnel_streams_total{side=\"downstream\"} 1"))
+        mesh.adoptMesh { TunnelMesh.confine(&$0, to: "127.0.0.0/31") }
+        #expect(Loopback.eventually { mesh.server?.hasAdopted ?? false })
+        #expect(mesh.server?.exposition().contains(Self.ended + " 0\n") == true)
+        mesh.adoptMesh { all in
+            TunnelMesh.confine(&all, to: "127.0.0.0/31")
+            var pod = Workload.client("shop", "edge", "127.0.0.0")
+            pod.node = "a"
+            pod.serviceAccount = "edge"
+            all.workloads.append(pod)
+        }
+        #expect(TunnelMesh.counts(mesh.server, Self.ended + " 1"))
+        #expect(Loopback.eventually { said.count == 1 })
+    }
+
     private static func mode(_ mode: MutualTLSMode) -> [PeerAuthentication] {
         [PeerAuthentication(name: ObjectName("shop", "all"), selector: nil, mode: mode)]
     }

@@ -99,6 +99,13 @@ final class TunnelMesh {
         server?.adopt(snapshot("b", change), sockets: [])
     }
 
+    /// Where the Nodes say that pods are: those of `a` there, the pod of `b` in a block of its own.
+    static func confine(_ mesh: inout Mesh, to block: String) {
+        for (index, text) in [block, "127.64.0.0/10"].enumerated() {
+            mesh.nodes[index].podBlocks = [IPPrefix(text)!]
+        }
+    }
+
     private func snapshot(_ node: String, _ change: (inout Mesh) -> Void) -> Snapshot {
         var web = Workload.client("shop", "web", "127.0.0.1")
         web.node = "a"

@@ -40,8 +40,9 @@ struct RefusalReportTests {
             line == [
                 "a tunnel from 10.3.0.1:40000, whose certificate names \(Self.thief), to pod "
                     + "shop/stock (10.2.0.7) was refused (name_mismatch): that is not who the pod "
-                    + "at this address is; somebody uses a certificate that is not its own, or one "
-                    + "of the nodes does not know the pod or its service account yet: compare "
+                    + "at this address is, or it is a pod's name and no pod is there; somebody "
+                    + "uses a certificate that is not its own, or one of the nodes does not know "
+                    + "the pod or its service account yet: compare "
                     + "`malla mtls` and `malla certs`"
             ])
         var connect = Self.tunnel(2, "connect_elsewhere")
