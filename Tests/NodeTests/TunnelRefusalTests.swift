@@ -464,6 +464,51 @@ struct TunnelRefusalTests {
         }
     }
 
+    @Test func `a pod that excludes the tunnels' port opens tunnels of its own, as itself only`()
+        throws
+    {
+        let mesh = try Fixture()
+        defer { mesh.close() }
+        let (client, far) = (mesh.bed["client"], mesh.far)
+        let hosts = [(far.v4, far.v4), (far.v6, "[\(far.v6)]")]
+        func ask(_ account: String, _ address: String, _ host: String) throws -> Outcome {
+            let files = try mesh.authority.write(
+                try mesh.authority.issue("URI:\(Self.id(account))"), UUID().uuidString)
+            return try client.run(
+                mesh.peer(files, ["--authority", "\(host):8080"], at: address))
+        }
+        for (address, host) in hosts {
+            let said = try ask("client", address, host)
+            #expect(!said.output.contains("\"status\": 200"), "in a tunnel: \(said)")
+        }
+        let text = try Command.shell("cat \(mesh.bed.configuration)/bed.yaml")
+        let interface = "malla.io/interface: lxc-client"
+        try #require(text.contains(interface))
+        try mesh.bed.configure(
+            "bed.yaml",
+            text.replacing(
+                interface, with: interface + ", malla.io/exclude-outbound-ports: \"15008\""))
+        try eventually("it is in force\n\(mesh.logs)") {
+            try hosts.allSatisfy {
+                try ask("client", $0.0, $0.1).output.contains("\"status\": 200,")
+            }
+        }
+        let opened = "malla_tunnels_opened_total{side=\"upstream\"}"
+        let before = try mesh.bed[node: "n1"].metric(opened)
+        for (address, host) in hosts {
+            let said = try ask("client", address, host)
+            #expect(said.output.contains("\"status\": 200,"), "\(host): \(said)\n\(mesh.logs)")
+            #expect(said.output.contains("\"peer\": \"\(Self.id("far"))\""), "\(said)")
+            let mismatches = try mesh.handshakes("name_mismatch")
+            let stolen = try ask("mate", address, host)
+            #expect(!stolen.output.contains("\"status\": 200"), "\(host): \(stolen)")
+            try eventually("\(host): counted; \(stolen)\n\(mesh.logs)") {
+                try mesh.handshakes("name_mismatch") == mismatches + 1
+            }
+        }
+        #expect(try mesh.bed[node: "n1"].metric(opened) == before, "its node has opened none")
+    }
+
     @Test func `a certificate that is revoked ends its tunnels within seconds, and no others`()
         throws
     {
