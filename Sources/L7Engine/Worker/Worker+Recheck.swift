@@ -30,8 +30,8 @@ extension Worker {
 
     /// What is open in plain text to pods of other nodes. Where tunnels lead from now on nothing
     /// waits for another request; and what a pod serves that takes no plain text any more ends: its
-    /// own node resets it at its next packet, if anybody does. A request that can be sent again goes
-    /// to another endpoint.
+    /// own node resets it at its next packet, if anybody does. A request that can be sent again
+    /// goes to another endpoint.
     ///
     /// - Complexity: linear in connections.
     func recheckPlain(since before: WorkerConfig?) {

@@ -64,6 +64,10 @@ struct RaceTests {
         let worker = stepped.worker
         let client = Loopback.connect(stepped.port, from: 0x7f00_0002)
         defer { close(client) }
+        // The body comes at once, not when the kernel has acknowledged the head.
+        var one: Int32 = 1
+        // Safe: the call reads one number.
+        unsafe _ = setsockopt(client, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
         let server = try pooled(stepped, client, listener)
         defer { close(server) }
         let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
