@@ -24,7 +24,8 @@ struct malla_blackbox {
 		uint64_t account;
 		uint64_t pulse;	 /* goes up with each turn of the worker */
 		uint64_t thread; /* whose turns they are; 0: none yet */
-		uint64_t padding[5];
+		uint64_t server; /* the account whose bytes are read, plus one; 0: who is served */
+		uint64_t padding[4];
 	} slots[MALLA_BLACKBOX_WORKERS] __attribute__((aligned(64)));
 	/* By account. */
 	struct malla_blackbox_name names[MALLA_BLACKBOX_NAMES];
@@ -74,6 +75,11 @@ void malla_blackbox_unmap(struct malla_blackbox *box)
 uint64_t *malla_blackbox_slot(struct malla_blackbox *box, uint32_t worker)
 {
 	return &box->slots[worker % MALLA_BLACKBOX_WORKERS].account;
+}
+
+uint64_t *malla_blackbox_server(struct malla_blackbox *box, uint32_t worker)
+{
+	return &box->slots[worker % MALLA_BLACKBOX_WORKERS].server;
 }
 
 uint64_t *malla_blackbox_pulse(struct malla_blackbox *box, uint32_t worker)

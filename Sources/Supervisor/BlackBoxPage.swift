@@ -37,17 +37,23 @@ internal import Glibc
     var agentPulse: UInt64 { unsafe malla_blackbox_count(malla_blackbox_agent_pulse(page)) }
 
     /// Whom a child that is dead served: the worker that trapped, else every worker.
-    func served() -> [String] {
+    ///
+    /// - Parameter isForMemory: those whose memory it was; else those whose bytes were read.
+    func served(isForMemory: Bool = false) -> [String] {
         let trapped = unsafe malla_blackbox_trapped(page)
         return served(
-            by: trapped > 0 ? [trapped - 1] : Array(0..<UInt32(MALLA_BLACKBOX_WORKERS)))
+            by: trapped > 0 ? [trapped - 1] : Array(0..<UInt32(MALLA_BLACKBOX_WORKERS)),
+            isForMemory: isForMemory)
     }
 
-    func served(by workers: [UInt32]) -> [String] {
+    func served(by workers: [UInt32], isForMemory: Bool = false) -> [String] {
         var names: [String] = []
         for worker in workers {
             // A child that went mad may have written any number: the calls check it.
-            let account = unsafe malla_blackbox_slot(page, worker).pointee
+            let server = unsafe malla_blackbox_server(page, worker).pointee
+            let account =
+                server == 0 || isForMemory
+                ? unsafe malla_blackbox_slot(page, worker).pointee : server
             guard account > 0, account <= UInt64(UInt32.max) else { continue }
             var count = 0
             let text = unsafe malla_blackbox_name(page, UInt32(account - 1), &count)

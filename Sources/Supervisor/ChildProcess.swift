@@ -100,7 +100,8 @@ final class ChildProcess {
         }
         return switch signal {
         case SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGABRT: box?.served() ?? []
-        case SIGKILL where Self.memoryKills() > memoryKills: box?.served() ?? []
+        case SIGKILL where Self.memoryKills() > memoryKills:
+            box?.served(isForMemory: true) ?? []
         default: []
         }
     }

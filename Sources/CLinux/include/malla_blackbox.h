@@ -42,6 +42,7 @@ void malla_blackbox_watch(struct malla_blackbox *box);
 void malla_blackbox_thread(uint32_t worker);
 
 uint64_t *malla_blackbox_slot(struct malla_blackbox *box, uint32_t worker);
+uint64_t *malla_blackbox_server(struct malla_blackbox *box, uint32_t worker);
 uint64_t *malla_blackbox_pulse(struct malla_blackbox *box, uint32_t worker);
 uint64_t *malla_blackbox_agent_pulse(struct malla_blackbox *box);
 /* The worker's thread, whatever the child wrote; 0: none. */

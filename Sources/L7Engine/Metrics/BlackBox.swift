@@ -60,6 +60,7 @@ struct Quarantine: Equatable {
     func slot(_ worker: Int) -> BlackBoxSlot {
         unsafe BlackBoxSlot(
             malla_blackbox_slot(page, UInt32(worker)),
+            server: malla_blackbox_server(page, UInt32(worker)),
             pulse: malla_blackbox_pulse(page, UInt32(worker)))
     }
 
@@ -67,13 +68,18 @@ struct Quarantine: Equatable {
     func agentLives() { unsafe malla_blackbox_bump(malla_blackbox_agent_pulse(page)) }
 }
 
-/// One worker's word in the page, or a word of nobody's.
+/// One worker's words in the page, or words of nobody's.
 @safe struct BlackBoxSlot: @unchecked Sendable {
     private let word: UnsafeMutablePointer<UInt64>
+    private let server: UnsafeMutablePointer<UInt64>
     private let pulse: UnsafeMutablePointer<UInt64>?
 
-    init(_ word: UnsafeMutablePointer<UInt64>, pulse: UnsafeMutablePointer<UInt64>? = nil) {
+    init(
+        _ word: UnsafeMutablePointer<UInt64>, server: UnsafeMutablePointer<UInt64>,
+        pulse: UnsafeMutablePointer<UInt64>? = nil
+    ) {
         unsafe self.word = word
+        unsafe self.server = server
         unsafe self.pulse = pulse
     }
 
@@ -88,18 +94,28 @@ struct Quarantine: Equatable {
 
     /// Where there is no page.
     static func blank() -> BlackBoxSlot {
-        let word = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
-        unsafe word.initialize(to: 0)
-        return unsafe BlackBoxSlot(word)
+        let words = UnsafeMutablePointer<UInt64>.allocate(capacity: 2)
+        unsafe words.initialize(repeating: 0, count: 2)
+        return unsafe BlackBoxSlot(words, server: words + 1)
     }
 
-    /// One store an event, and one more where a server's bytes are read (`Worker.blame`): whoever
-    /// looks after a crash finds who was served.
+    /// Two stores an event, into one cache line: whoever looks after a crash finds who was served.
     @inline(__always)
     func serve(_ account: Int32) {
+        unsafe malla_blackbox_serve(server, 0)
         unsafe malla_blackbox_serve(word, UInt64(truncatingIfNeeded: account) &+ 1)
     }
 
+    /// It is a server's bytes that are read meanwhile (`Worker.blame`): a trap is its doing. The
+    /// memory stays that of whoever is served.
     @inline(__always)
-    func rest() { unsafe malla_blackbox_serve(word, 0) }
+    func reads(_ account: Int32) {
+        unsafe malla_blackbox_serve(server, UInt64(truncatingIfNeeded: account) &+ 1)
+    }
+
+    @inline(__always)
+    func rest() {
+        unsafe malla_blackbox_serve(server, 0)
+        unsafe malla_blackbox_serve(word, 0)
+    }
 }

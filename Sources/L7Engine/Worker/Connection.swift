@@ -222,6 +222,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var isShaking = false
     /// Carrier: it was accepted; else dialled.
     var isServer = false
+    /// Carrier that was dialled: the part of our ports that it is dialled from, below 4.
+    var part: UInt8 = 0
     /// Carrier: in `Worker.soiled`.
     var isSoiled = false
     /// Carrier: PINGs sent.

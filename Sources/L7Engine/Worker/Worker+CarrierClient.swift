@@ -150,12 +150,33 @@ extension Worker {
         return contexts
     }
 
+    /// The part of our ports from which the fewest of the group's tunnels are dialled, of those that
+    /// take anything new: one core of the peer's node each. Other workers begin with another one.
+    private func freestPart(_ group: PoolLink) -> Int {
+        var used = SIMD4<Int32>()
+        var carrier = group.it.idle
+        while !carrier.isNone {
+            if !takesNothingNew(carrier) { used[Int(carrier.it.part)] += 1 }
+            carrier = carrier.it.idleNext
+        }
+        return Self.freestPart(used, from: number)
+    }
+
+    /// The first of those that are used least.
+    static func freestPart(_ used: SIMD4<Int32>, from first: Int) -> Int {
+        var best = first % 4
+        for step in 1..<4 where used[(first + step) % 4] < used[best] {
+            best = (first + step) % 4
+        }
+        return best
+    }
+
     private func dialCarrier(_ link: Link, _ group: PoolLink) -> Link? {
         let to = group.it.endpoint
         guard let id = config(link).peers?.id(at: to.address), let contexts = dialling(link)
         else { return nil }
-        // One core of the peer's node each; other workers begin with another one.
-        let descriptor = upstreamSocket(group, part: Int(group.it.count) + number)
+        let part = freestPart(group)
+        let descriptor = upstreamSocket(group, part: part)
         guard descriptor >= 0 else { return nil }
         let result = engine_connect(
             descriptor, engine_address(high: to.address.high, low: to.address.low, port: to.port))
@@ -170,6 +191,8 @@ extension Worker {
         // A Gateway's is shared by clients: it is nobody's of them.
         carrier.it.account = link.it.isCaptured ? link.it.account : 0
         carrier.it.peer = to
+        carrier.it.server = ownAccount(of: to.address)
+        carrier.it.part = UInt8(part)
         if !link.it.isCaptured { carrier.it.source = names.number(of: contexts.id) }
         carrier.it.pool = group
         group.it.count += 1

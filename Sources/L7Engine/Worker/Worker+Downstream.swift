@@ -324,6 +324,11 @@ extension Worker {
 
     /// A head did not come in time.
     func headExpired(_ link: Link) {
+        if !link.it.needsMore, !link.it.input.isEmpty {
+            // What came last waits for its account's turn: it may be the head's end.
+            timers.arm(link, at: now + 1)
+            return
+        }
         guard link.it.needsMore else {
             idleExpired(link)
             return

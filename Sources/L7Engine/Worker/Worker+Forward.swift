@@ -551,7 +551,9 @@ extension Worker {
         }
         if isSent, !link.it.request.isEmpty, let base = unsafe link.it.request.base {
             isSent = unsafe transmit(upstream, base, link.it.request.count)
-            if !upstream.it.wasReused, !link.it.wantsUpgrade { buffers.release(&link.it.request) }
+            // Of a body that still comes the rest is not kept: what is can never be sent again.
+            let isOver = !upstream.it.wasReused || (isSent && !link.it.framing.isDone)
+            if isOver, !link.it.wantsUpgrade { buffers.release(&link.it.request) }
         }
         if !isSent {
             // What comes of a body meanwhile waits.

@@ -40,6 +40,8 @@ extension Worker {
                 || (before.peers == nil) != (config.peers == nil)
         else { return }
         for link in timers.all() {
+            nameServer(of: link)
+            nameServer(of: link.it.partner)
             if link.it.role == .upstream, link.it.phase == .idle {
                 guard let endpoint = plainEndpoint(of: link) else { continue }
                 if config.shunsPlain(endpoint), !before.shunsPlain(endpoint) { close(link) }
@@ -63,6 +65,12 @@ extension Worker {
                     goesOn ? .denied(hasOthers: true, as: .plainRefused) : .failed(.plainRefused))
             }
         }
+    }
+
+    /// Who is gone leaves a number that is another's later.
+    private func nameServer(of link: Link) {
+        guard !link.isNone, !link.it.pool.isNone else { return }
+        link.it.server = ownAccount(of: link.it.pool.it.endpoint.address)
     }
 
     /// Where a connection leads that is neither in TLS of its own nor in a tunnel.

@@ -170,7 +170,7 @@ extension Worker {
     /// names it, and not who asked. Time and memory stay with who asked.
     @inline(__always)
     func blame(_ link: Link) {
-        if link.it.server > 0 { slot.serve(link.it.server) }
+        if link.it.server > 0 { slot.reads(link.it.server) }
     }
 
     /// Blocks taken and given from here on are the account's.

@@ -222,7 +222,10 @@ internal import MeshModel
 
     private func dispatch(_ link: Link, _ events: UInt32) {
         switch link.it.role {
-        case .mailbox: readMail()
+        case .mailbox:
+            readMail()
+            // What a new configuration ends may have begun something on the way.
+            slot.rest()
         case .listener: accept(link)
         case .downstream, .upstream, .carrier: note(link, events)
         }

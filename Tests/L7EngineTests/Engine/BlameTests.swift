@@ -57,10 +57,10 @@ struct BlameTests {
         let upstream = link.it.partner
         let account = worker.account(of: IPAddress(v4: Self.bad))
         #expect(account >= AccountNumbers.outsideCount && link.it.account != account)
-        let place = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+        let place = UnsafeMutablePointer<UInt64>.allocate(capacity: 2)
         // Safe: the worker's slot is another before this ends.
-        unsafe place.initialize(to: 0)
-        unsafe worker.slot = BlackBoxSlot(place)
+        unsafe place.initialize(repeating: 0, count: 2)
+        unsafe worker.slot = BlackBoxSlot(place, server: place + 1)
         defer {
             worker.slot = .blank()
             unsafe place.deallocate()
@@ -72,7 +72,8 @@ struct BlameTests {
             #expect(Loopback.isReadable(upstream.it.descriptor, milliseconds: 5000))
             worker.slot.serve(link.it.account)
             worker.dispatchStream(upstream, EPOLLIN.rawValue)
-            let named = unsafe place.pointee
+            let (asker, named) = unsafe (place[0], place[1])
+            #expect(asker == UInt64(link.it.account) + 1)
             #expect(named == UInt64(account) + 1)
         }
         #expect(Loopback.message(client).hasSuffix("\r\n\r\nhalf"))
@@ -85,8 +86,9 @@ struct BlameTests {
         worker.slot.serve(link.it.account)
         worker.dispatchStream(link, EPOLLIN.rawValue)
         #expect(link.it.partner == upstream)
-        let named = unsafe place.pointee
-        #expect(named == UInt64(link.it.account) + 1)
+        let (asker, named) = unsafe (place[0], place[1])
+        #expect(asker == UInt64(link.it.account) + 1)
+        #expect(named == 0)
     }
 
     @Test(arguments: [nil, 600] as [UInt32?])

@@ -83,6 +83,30 @@ struct PartialHeadTests {
         #expect(stepped.message(client).contains("reason: head_timeout"))
     }
 
+    @Test func `a head whose end is here but not looked at is served when its time is over`()
+        throws
+    {
+        let stepped = try SteppedWorker([]) {
+            $0.quantumMicroseconds = 0
+            $0.turnMicroseconds = 0
+        }
+        let worker = stepped.worker
+        let client = Loopback.connect(stepped.port)
+        defer { close(client) }
+        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
+        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n")
+        let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
+        #expect(stepped.take { link.it.needsMore })
+
+        Loopback.send(client, "\r\n")
+        try #require(stepped.take { !link.it.needsMore && link.it.phase == .head })
+        try #require(!link.it.input.isEmpty)
+        worker.headExpired(link)
+
+        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
+    }
+
     @Test(arguments: [
         // (of one account, of the worker, why it is shed)
         (256 << 10, 1 << 20, Shed.accountBuffers), (1 << 20, 256 << 10, .buffers),

@@ -54,10 +54,10 @@ struct UnreadTests {
         let origin = Origin.echo()
         let stepped = try SteppedWorker([origin.port]) { $0.headNanosecondsMax = 200_000_000 }
         let worker = stepped.worker
-        let place = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+        let place = UnsafeMutablePointer<UInt64>.allocate(capacity: 2)
         // Safe: the worker's slot and the thread that looks at it end before this does.
-        unsafe place.initialize(to: 0)
-        unsafe worker.slot = BlackBoxSlot(place)
+        unsafe place.initialize(repeating: 0, count: 2)
+        unsafe worker.slot = BlackBoxSlot(place, server: place + 1)
         let address = UInt(bitPattern: place)
         let expected = UInt64(worker.account(of: .loopbackV4)) + 1
         let word = Word()

@@ -66,6 +66,11 @@ struct PythonServer {
     }
 
     func stop() { kill(process, SIGKILL) }
+
+    /// It does nothing until `resume`; its kernel takes connections.
+    func pause() { kill(process, SIGSTOP) }
+
+    func resume() { kill(process, SIGCONT) }
 }
 
 extension TestAuthority.Pair {

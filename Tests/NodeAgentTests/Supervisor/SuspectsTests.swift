@@ -61,6 +61,33 @@ struct SuspectsTests {
         #expect(served == [])
     }
 
+    @Test func `a trap is the doing of whose bytes were read, want of memory of who was served`()
+        throws
+    {
+        guard let page = BlackBoxPage(suspects: []) else {
+            Issue.record("there is a page")
+            return
+        }
+        let box = try #require(BlackBox(descriptor: page.descriptor.number))
+        box.name(["", "shop/web", "shop/db"])
+        let slot = box.slot(3)
+
+        slot.serve(1)
+        slot.reads(2)
+        let (byTrap, byHang) = (page.served(), page.served(by: [3]))
+        let byMemory = page.served(isForMemory: true)
+        slot.serve(1)
+        let next = page.served()
+        slot.reads(2)
+        slot.rest()
+        let resting = page.served()
+
+        #expect(byTrap == ["shop/db"] && byHang == byTrap)
+        #expect(byMemory == ["shop/web"])
+        #expect(next == ["shop/web"])
+        #expect(resting == [])
+    }
+
     @Test func `the engine reads who is quarantined, and until when`() throws {
         let suspects = [
             Suspect(name: "shop/cart", until: 3_600_000),
