@@ -150,8 +150,9 @@ extension Worker {
         return contexts
     }
 
-    /// The part of our ports from which the fewest of the group's tunnels are dialled, of those that
-    /// take anything new: one core of the peer's node each. Other workers begin with another one.
+    /// The part of our ports from which the fewest of the group's tunnels are dialled, of those
+    /// that take anything new: one core of the peer's node each. Other workers begin with another
+    /// one.
     private func freestPart(_ group: PoolLink) -> Int {
         var used = SIMD4<Int32>()
         var carrier = group.it.idle

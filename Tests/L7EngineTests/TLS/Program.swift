@@ -68,7 +68,16 @@ struct PythonServer {
     func stop() { kill(process, SIGKILL) }
 
     /// It does nothing until `resume`; its kernel takes connections.
-    func pause() { kill(process, SIGSTOP) }
+    func pause() throws {
+        kill(process, SIGSTOP)
+        let threads = "/proc/\(process)/task"
+        try eventually("all threads of python stand still") {
+            try FileManager.default.contentsOfDirectory(atPath: threads).allSatisfy { thread in
+                let stat = try String(contentsOfFile: "\(threads)/\(thread)/stat", encoding: .utf8)
+                return stat.contains(") T ")
+            }
+        }
+    }
 
     func resume() { kill(process, SIGCONT) }
 }
