@@ -9,12 +9,11 @@ import Testing
 struct BlameTests {
     private static let (bad, good) = (UInt32(0x7f00_0002), UInt32(0x7f00_0003))
 
-    /// A Gateway's worker, two pods with accounts, and a service whose endpoints these are.
-    private func stepped(
-        _ endpoints: [(host: UInt32, port: UInt16)], affinitySeconds: UInt32? = nil
-    ) throws -> SteppedWorker {
-        let stepped = try SteppedWorker([])
-        stepped.hasAccounts = true
+    /// Two pods, and a service whose endpoints these are.
+    private func mesh(
+        _ stepped: SteppedWorker, _ endpoints: [(host: UInt32, port: UInt16)],
+        affinitySeconds: UInt32? = nil
+    ) -> Mesh {
         var mesh = SteppedWorker.mesh([], stepped.port, nil)
         mesh.workloads = [
             .client("shop", "bad", "127.0.0.2"), .client("shop", "good", "127.0.0.3"),
@@ -23,7 +22,16 @@ struct BlameTests {
         mesh.services[0].ports[0].endpoints = endpoints.map {
             Endpoint(address: SocketAddress(IPAddress(v4: $0.host), $0.port))
         }
-        stepped.adopt(mesh, version: 2)
+        return mesh
+    }
+
+    /// A Gateway's worker that has adopted it; both pods have accounts.
+    private func stepped(
+        _ endpoints: [(host: UInt32, port: UInt16)], affinitySeconds: UInt32? = nil
+    ) throws -> SteppedWorker {
+        let stepped = try SteppedWorker([])
+        stepped.hasAccounts = true
+        stepped.adopt(mesh(stepped, endpoints, affinitySeconds: affinitySeconds), version: 2)
         return stepped
     }
 
@@ -89,6 +97,30 @@ struct BlameTests {
         let (asker, named) = unsafe (place[0], place[1])
         #expect(asker == UInt64(link.it.account) + 1)
         #expect(named == 0)
+    }
+
+    @Test func `a configuration that gives a server another account is heard of while it answers`()
+        throws
+    {
+        let (listener, port) = Loopback.listen(host: Self.bad)
+        let stepped = try stepped([(Self.bad, port)])
+        let worker = stepped.worker
+        let client = Loopback.connect(stepped.port)
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        let server = stepped.accepted(listener)
+        defer { for end in [listener, client, server] { close(end) } }
+        let link = try #require(
+            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
+        let upstream = link.it.partner
+        let first = AccountNumbers.outsideCount
+        #expect(upstream.it.server == first)
+
+        var next = mesh(stepped, [(Self.bad, port)])
+        next.workloads.reverse()
+        stepped.adopt(next, version: 3)
+
+        #expect(upstream.it.server == first + 1)
+        #expect(worker.account(of: IPAddress(v4: Self.bad)) == first + 1)
     }
 
     @Test(arguments: [nil, 600] as [UInt32?])
