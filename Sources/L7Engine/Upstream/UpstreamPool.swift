@@ -96,6 +96,14 @@ struct PoolTable: ~Copyable {
         unsafe pool.pointer?.deallocate()
     }
 
+    /// A connection that is closed belongs to its pool no more, which may end with it.
+    mutating func leave(_ link: Link) {
+        let pool = link.it.pool
+        link.it.pool = .none
+        pool.it.count -= 1
+        retire(pool)
+    }
+
     mutating func putIdle(_ link: Link) {
         let pool = link.it.pool
         link.it.idlePrevious = .none

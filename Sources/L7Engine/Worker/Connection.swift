@@ -100,6 +100,7 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var timerPrevious = Link.none
 
     // Upstream; the links are those of its pool, downstream those of `Worker.unwatched`.
+    /// `none` once it is closed: the pool may be freed then.
     var pool = PoolLink.none
     var idleNext = Link.none
     var idlePrevious = Link.none

@@ -376,8 +376,7 @@ extension Worker {
         }
         if !carrier.it.pool.isNone {
             carriers.removeIdle(carrier)
-            carrier.it.pool.it.count -= 1
-            carriers.retire(carrier.it.pool)
+            carriers.leave(carrier)
         }
         gone.append(carrier)
     }

@@ -69,8 +69,7 @@ extension Worker {
 
     /// Who is gone leaves a number that is another's later.
     private func nameServer(of link: Link) {
-        // What was closed meanwhile may have been its pool's last connection.
-        guard !link.isNone, link.it.phase != .dead, !link.it.pool.isNone else { return }
+        guard !link.isNone, !link.it.pool.isNone else { return }
         link.it.server = ownAccount(of: link.it.pool.it.endpoint.address)
     }
 

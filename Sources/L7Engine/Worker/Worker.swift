@@ -388,8 +388,7 @@ extension Worker {
             accounts[link.it.account].connectionsClosed &+= 1
             if link.it.isOfGateway { endKept(link) }
         } else if !link.it.pool.isNone {
-            link.it.pool.it.count -= 1
-            pools.retire(link.it.pool)
+            pools.leave(link)
         }
         gone.append(link)
     }
