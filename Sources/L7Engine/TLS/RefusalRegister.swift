@@ -11,6 +11,9 @@ public struct RefusedTunnel: Sendable, Hashable {
     /// The reason of a request that went on without its `x-forwarded-client-cert`.
     public static let forgedClientCert = "forged_client_cert"
 
+    /// Pods of one peer that are named for a reason: who dials many takes no other peer's place.
+    public static let podsMax = 4
+
     /// This node dialled.
     public var isOurs: Bool
     /// Who dialled this node; whom it dialled.
@@ -77,14 +80,12 @@ enum RefusalReason {
 }
 
 /// - Threads: any. The lock is for what is kept: a peer that is, and whoever comes when no more
-///   will be, costs two hashes, at most `keptMax` and `podsMax` loads and a count, and no memory.
-/// - Limits: `keptMax`, `podsMax`.
+///   will be, costs two hashes, at most `keptMax` and `RefusedTunnel.podsMax` loads and a count,
+///   and no memory.
+/// - Limits: `keptMax`, `RefusedTunnel.podsMax`.
 final class RefusalRegister: Sendable {
     /// Peers of one reason, between two questions: each once, whatever it claims to be.
     static let keptMax = 8
-
-    /// Pods of one peer: who dials many takes no other peer's place.
-    static let podsMax = 4
 
     private enum Taken { case now, before, byAnother }
 
@@ -108,7 +109,7 @@ final class RefusalRegister: Sendable {
 
     private final class PeerPlace: Sendable {
         let peer = Place()
-        let pods = (0..<RefusalRegister.podsMax).map { _ in Place() }
+        let pods = (0..<RefusedTunnel.podsMax).map { _ in Place() }
     }
 
     private final class Row: Sendable {

@@ -6,11 +6,10 @@ internal import MeshModel
 /// who, at which pod, why, and what to do; whoever keeps on trying fills no log.
 ///
 /// - Limits: `linesMax` of a reason at a look (every two seconds), the same again after `silence`;
-///   meanwhile `podsMax` of a peer for a reason, and `rememberedMax` others. What is left out is
-///   counted, and said once in `silence`.
+///   meanwhile `RefusedTunnel.podsMax` of a peer for a reason, and `rememberedMax` others. What is
+///   left out is counted, and said once in `silence`.
 struct RefusalReport {
     static let linesMax = 4
-    static let podsMax = 4
     static let silence = Duration.seconds(60)
     static let rememberedMax = 256
 
@@ -76,7 +75,7 @@ struct RefusalReport {
 
     private func isNews(_ tunnel: RefusedTunnel) -> Bool {
         guard let pods = told[Peer(tunnel)] else { return told.count < Self.rememberedMax }
-        return pods[tunnel.pod] == nil && pods.count < Self.podsMax
+        return pods[tunnel.pod] == nil && pods.count < RefusedTunnel.podsMax
     }
 
     private mutating func leaveOut(

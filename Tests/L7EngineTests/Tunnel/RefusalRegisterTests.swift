@@ -79,7 +79,7 @@ struct RefusalRegisterTests {
                 Self.tunnel(peer, $0, pod: pod)
             }
         }
-        let (peers, pods) = (RefusalRegister.keptMax, RefusalRegister.podsMax)
+        let (peers, pods) = (RefusalRegister.keptMax, RefusedTunnel.podsMax)
         // One of them again and again, and then more than are kept.
         for pod in [1, 1, 1, 1] + Array(2...1000) { note(1, at: pod) }
         for peer in 2...peers { note(peer, at: 1) }

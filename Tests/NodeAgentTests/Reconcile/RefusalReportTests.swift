@@ -134,7 +134,7 @@ struct RefusalReportTests {
             #expect(lines.count { $0.contains("10.3.0.\(2 + second):") } == 1, "\(lines)")
             own += lines.count { $0.contains("from 10.3.0.1:") }
         }
-        #expect(own == RefusalReport.podsMax)
+        #expect(own == RefusedTunnel.podsMax)
     }
 
     @Test func `the same peer again, from whatever port, is a number for a minute`() {
