@@ -214,7 +214,7 @@ extension Worker {
                 || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
                 || upstream.it.openedAt < reusedSince
                 || (upstream.it.isStream && takesNothingNew(upstream.it.carrier))
-                || (mustLook(link, upstream) && !isQuiet(upstream, for: link))
+                || (mustLook(link, upstream) && !isStillQuiet(upstream))
             {
                 // The pool may be empty now, but the next dial needs it: hold it.
                 pool.it.count += 1
@@ -249,11 +249,11 @@ extension Worker {
         return true
     }
 
-    /// The look at a pooled connection before it takes a request: a session reads for that.
-    private func isQuiet(_ upstream: Link, for link: Link) -> Bool {
-        if upstream.it.session.isNone { return isQuiet(upstream) }
+    /// The look at a pooled connection before it takes a request. What a session reads for that is
+    /// its server's doing.
+    private func isStillQuiet(_ upstream: Link) -> Bool {
         blame(upstream)
-        defer { slot.serve(link.it.account) }
+        defer { slot.endReading() }
         return isQuiet(upstream)
     }
 

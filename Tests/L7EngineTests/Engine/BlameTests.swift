@@ -88,8 +88,9 @@ struct BlameTests {
         // Time and memory are those of who asked.
         #expect(upstream.it.account == link.it.account)
 
-        // What the client sends is its own doing, on a connection that the server has served.
-        Loopback.send(client, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+        // What the client sends is its own doing, on a connection that the server has served: the
+        // look at it, which a request that may not be sent again asks for, is over.
+        Loopback.send(client, "POST /next HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
         #expect(Loopback.isReadable(link.it.descriptor, milliseconds: 5000))
         worker.slot.serve(link.it.account)
         worker.dispatchStream(link, EPOLLIN.rawValue)
