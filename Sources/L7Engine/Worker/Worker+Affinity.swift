@@ -63,7 +63,7 @@ extension Worker {
     private func isOpen(_ link: Link, _ snapshot: Snapshot, _ index: Int) -> Bool {
         let address = snapshot.endpoints[index].address
         return !wasTried(link, index) && (link.it.isCaptured || isAdmitted(link, address))
-            && !isRefused(link, address)
+            && refusal(link, address) == nil
     }
 
     /// An upstream takes the request: its endpoint is the client's from now on.

@@ -241,9 +241,7 @@ extension Worker {
     /// is dealt with.
     @inline(__always)
     private func refuses(_ link: Link, _ endpoint: Endpoint) -> Bool {
-        guard isRefused(link, endpoint.address) else { return false }
-        let failure: Failure =
-            isQuarantined(endpoint.address) ? .upstreamQuarantined : .plainRefused
+        guard let failure = refusal(link, endpoint.address) else { return false }
         let hasOthers = hasOtherEndpoints(link)
         dialFailed(link, .denied(hasOthers: hasOthers, as: failure))
         return true

@@ -249,14 +249,19 @@ extension Worker {
     func suits(_ link: Link, _ snapshot: Snapshot, _ index: Int, _ family: AddressFamily) -> Bool {
         let address = snapshot.endpoints[index].address
         return family.includes(address.address) && !wasTried(link, index)
-            && (link.it.isCaptured || isAdmitted(link, address)) && !isRefused(link, address)
+            && (link.it.isCaptured || isAdmitted(link, address))
+            && refusal(link, address) == nil
     }
 
-    /// It insists on mutual TLS, and cannot have it; or it is quarantined.
+    /// Why an endpoint is not asked: it is quarantined, or it insists on mutual TLS and cannot have
+    /// it; `nil`: it may be.
     @inline(__always)
-    func isRefused(_ link: Link, _ address: SocketAddress) -> Bool {
-        isQuarantined(address)
-            || config(link).hasUnserved && config(link).snapshot.isUnserved(address)
+    func refusal(_ link: Link, _ address: SocketAddress) -> Failure? {
+        if isQuarantined(address) { return .upstreamQuarantined }
+        guard config(link).hasUnserved, config(link).snapshot.isUnserved(address) else {
+            return nil
+        }
+        return .plainRefused
     }
 
     /// Whether an endpoint was not tried yet for this request.
