@@ -41,19 +41,6 @@ struct RaceTests {
 
     private struct Failed: Error {}
 
-    /// The server's end of the one connection in the pool, which has served its first request.
-    private func pooled(
-        _ stepped: SteppedWorker, _ client: Int32, _ listener: Int32
-    ) throws -> Int32 {
-        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        let server = stepped.accepted(listener)
-        #expect(stepped.message(server).hasPrefix("GET / "))
-        Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        #expect(stepped.message(client).hasSuffix("ok"))
-        try #require(stepped.take { stepped.pooled.count == 1 })
-        return server
-    }
-
     @Test func `the second is a pooled connection: what came of a body meanwhile goes by it`()
         throws
     {
@@ -68,7 +55,7 @@ struct RaceTests {
         var one: Int32 = 1
         // Safe: the call reads one number.
         unsafe _ = setsockopt(client, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
-        let server = try pooled(stepped, client, listener)
+        let server = try stepped.pooledServer(of: client, at: listener)
         defer { close(server) }
         let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
 

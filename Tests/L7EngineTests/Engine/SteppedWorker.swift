@@ -1,5 +1,6 @@
 import Glibc
 import MeshModel
+import Testing
 
 @testable import L7Engine
 
@@ -134,6 +135,17 @@ final class SteppedWorker {
     var pooled: [Int32] {
         worker.timers.all().filter { $0.it.role == .upstream && $0.it.phase == .idle }
             .map(\.it.descriptor)
+    }
+
+    /// The server's end of the one connection in the pool, which has served its first request.
+    func pooledServer(of client: Int32, at listener: Int32) throws -> Int32 {
+        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        let server = accepted(listener)
+        #expect(message(server).hasPrefix("GET / "))
+        Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        #expect(message(client).hasSuffix("ok"))
+        try #require(take { pooled.count == 1 })
+        return server
     }
 
     var configurations: Int { worker.configs.count { $0.config != nil } }

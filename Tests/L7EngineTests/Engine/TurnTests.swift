@@ -137,19 +137,6 @@ struct TurnTests {
         #expect(stepped.message(client).hasSuffix("real"))
     }
 
-    /// The server's end of a pooled connection, which has served one request.
-    private func pooled(
-        _ stepped: SteppedWorker, _ client: Int32, _ listener: Int32
-    ) throws -> Int32 {
-        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        let server = stepped.accepted(listener)
-        #expect(stepped.message(server).hasPrefix("GET / "))
-        Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        #expect(stepped.message(client).hasSuffix("ok"))
-        try #require(stepped.take { stepped.pooled.count == 1 })
-        return server
-    }
-
     /// A request with a body, as far as it is there.
     private func ask(_ client: Int32, _ method: String, _ part: String) {
         Loopback.send(
@@ -180,7 +167,7 @@ struct TurnTests {
         let stepped = try SteppedWorker([port])
         let client = Loopback.connect(stepped.port)
         defer { close(client) }
-        let first = try pooled(stepped, client, listener)
+        let first = try stepped.pooledServer(of: client, at: listener)
 
         // Between two turns, the request first.
         ask(client, "POST", part)
@@ -206,7 +193,7 @@ struct TurnTests {
         let stepped = try SteppedWorker([port])
         let client = Loopback.connect(stepped.port)
         defer { close(client) }
-        let first = try pooled(stepped, client, listener)
+        let first = try stepped.pooledServer(of: client, at: listener)
         defer { close(first) }
 
         // Nothing is to be seen of that by whoever looks: send(2) says EPIPE.
@@ -235,7 +222,7 @@ struct TurnTests {
         }
         let client = Loopback.connect(stepped.port)
         defer { close(client) }
-        let first = try pooled(stepped, client, listener)
+        let first = try stepped.pooledServer(of: client, at: listener)
         defer { close(first) }
 
         try #require(shutdown(stepped.pooled[0], Int32(SHUT_WR)) == 0)
@@ -263,7 +250,7 @@ struct TurnTests {
         let stepped = try SteppedWorker([port])
         let client = Loopback.connect(stepped.port)
         defer { close(client) }
-        let first = try pooled(stepped, client, listener)
+        let first = try stepped.pooledServer(of: client, at: listener)
 
         ask(client, method, part)
         #expect(takes(stepped, first, part))
