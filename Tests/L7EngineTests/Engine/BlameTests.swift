@@ -55,13 +55,10 @@ struct BlameTests {
         let (listener, port) = Loopback.listen(host: Self.bad)
         let stepped = try stepped([(Self.bad, port)])
         let worker = stepped.worker
-        let client = Loopback.connect(stepped.port)
-        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        let server = stepped.accepted(listener)
+        let (client, server, link) = try stepped.dialled(
+            for: "GET / HTTP/1.1\r\nHost: a\r\n\r\n", at: listener)
         defer { for end in [listener, client, server] { close(end) } }
         #expect(stepped.message(server).hasPrefix("GET / "))
-        let link = try #require(
-            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
         let upstream = link.it.partner
         let account = worker.account(of: IPAddress(v4: Self.bad))
         #expect(account >= AccountNumbers.outsideCount && link.it.account != account)
@@ -106,12 +103,9 @@ struct BlameTests {
         let (listener, port) = Loopback.listen(host: Self.bad)
         let stepped = try stepped([(Self.bad, port)])
         let worker = stepped.worker
-        let client = Loopback.connect(stepped.port)
-        Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        let server = stepped.accepted(listener)
+        let (client, server, link) = try stepped.dialled(
+            for: "GET / HTTP/1.1\r\nHost: a\r\n\r\n", at: listener)
         defer { for end in [listener, client, server] { close(end) } }
-        let link = try #require(
-            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
         let upstream = link.it.partner
         let first = AccountNumbers.outsideCount
         #expect(upstream.it.server == first)

@@ -252,13 +252,10 @@ struct LengthlessTests {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
         let stepped = try SteppedWorker([port])
-        let client = Loopback.connect(stepped.port)
+        let (client, origin, link) = try stepped.dialled(
+            for: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nfirst", at: listener)
         defer { close(client) }
-        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nfirst")
-        let origin = stepped.accepted(listener)
         stepped.take { Loopback.isReadable(origin, milliseconds: 0) }
-        let links = stepped.worker.timers.all()
-        let link = try #require(links.first { $0.it.role == .downstream })
         Loopback.send(origin, "HTTP/1.0 200 OK\r\n\r\npart")
         Loopback.willReset(origin)
         close(origin)

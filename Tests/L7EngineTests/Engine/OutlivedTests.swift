@@ -11,16 +11,10 @@ struct OutlivedTests {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
         let stepped = try SteppedWorker([port])
-        let client = Loopback.connect(stepped.port)
-        defer { close(client) }
-        Loopback.send(client, "GET /slow HTTP/1.1\r\nHost: a\r\nX-Request-ID: r1\r\n\r\n")
-        let upstream = stepped.accepted(listener)
-        defer { close(upstream) }
+        let (client, upstream, link) = try stepped.dialled(
+            for: "GET /slow HTTP/1.1\r\nHost: a\r\nX-Request-ID: r1\r\n\r\n", at: listener)
+        defer { for end in [client, upstream] { close(end) } }
         #expect(stepped.take { Loopback.isReadable(upstream, milliseconds: 0) })
-        let link = try #require(
-            stepped.worker.timers.all().first {
-                $0.it.role == .downstream && $0.it.exchange.isActive
-            })
         if isOutlived {
             stepped.adopt(SteppedWorker.mesh([port], stepped.port, nil), version: 2)
             stepped.worker.letGoIfOld(link)

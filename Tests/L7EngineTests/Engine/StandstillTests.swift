@@ -84,15 +84,9 @@ struct ContinueTests {
 
     /// A request whose body is expected later, and the worker's record of its client.
     private func begin(_ stepped: SteppedWorker, _ listener: Int32) throws -> (Int32, Int32, Link) {
-        let client = Loopback.connect(stepped.port)
-        Loopback.send(client, Self.post)
-        let upstream = stepped.accepted(listener)
+        let (client, upstream, link) = try stepped.dialled(for: Self.post, at: listener)
         #expect(stepped.take { Loopback.isReadable(upstream, milliseconds: 0) })
         #expect(Loopback.receive(upstream).starts(with: Array("POST / ".utf8)))
-        let link = try #require(
-            stepped.worker.timers.all().first {
-                $0.it.role == .downstream && $0.it.exchange.isActive
-            })
         return (client, upstream, link)
     }
 }
@@ -108,13 +102,10 @@ struct UntakenBodyTests {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
         let stepped = try SteppedWorker([port])
-        let client = Loopback.connect(stepped.port)
-        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\n\(framing)")
-        let upstream = stepped.accepted(listener)
+        let (client, upstream, link) = try stepped.dialled(
+            for: "POST / HTTP/1.1\r\nHost: a\r\n\(framing)", at: listener)
         defer { for end in [client, upstream] { close(end) } }
         let worker = stepped.worker
-        let link = try #require(
-            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
         // Until all that is between both ends is full.
         let block = [UInt8](repeating: 7, count: 65536)
         let isFull = stepped.take {
@@ -157,15 +148,9 @@ struct LongRouteTests {
         var mesh = SteppedWorker.mesh([origin.port], stepped.port, nil)
         mesh.routes[0].rules[1].requestTimeoutMilliseconds = UInt32(Self.hour / 1_000_000)
         stepped.adopt(mesh, version: 2)
-        let client = Loopback.connect(stepped.port)
-        Loopback.send(client, request)
-        let upstream = stepped.accepted(origin.descriptor)
-        #expect(stepped.take { Loopback.isReadable(upstream, milliseconds: 0) })
-        let link = try #require(
-            stepped.worker.timers.all().first {
-                $0.it.role == .downstream && $0.it.exchange.isActive
-            })
-        return (client, upstream, link)
+        let begun = try stepped.dialled(for: request, at: origin.descriptor)
+        #expect(stepped.take { Loopback.isReadable(begun.upstream, milliseconds: 0) })
+        return begun
     }
 
     @Test func `a client that sends nothing of its body is cut off as by any other`() throws {
@@ -226,15 +211,11 @@ struct ChunkPaceTests {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
         let stepped = try SteppedWorker([port])
-        let client = Loopback.connect(stepped.port)
-        defer { close(client) }
-        Loopback.send(client, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-        let upstream = stepped.accepted(listener)
-        defer { close(upstream) }
+        let (client, upstream, link) = try stepped.dialled(
+            for: "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", at: listener)
+        defer { for end in [client, upstream] { close(end) } }
         #expect(stepped.take { Loopback.isReadable(upstream, milliseconds: 0) })
         let worker = stepped.worker
-        let link = try #require(
-            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
 
         var sent: UInt64 = 0
         for (minute, text) in [row.first, row.second].enumerated() {

@@ -131,6 +131,19 @@ final class SteppedWorker {
         return connection
     }
 
+    /// The only request under way, as soon as its upstream is dialled, which may have got none of
+    /// it yet; `link` is the record of its client.
+    func dialled(
+        for request: String, at listener: Int32
+    ) throws -> (client: Int32, upstream: Int32, link: Link) {
+        let client = Loopback.connect(port)
+        Loopback.send(client, request)
+        let upstream = accepted(listener)
+        let link = try #require(
+            worker.timers.all().first { $0.it.role == .downstream && $0.it.exchange.isActive })
+        return (client, upstream, link)
+    }
+
     /// The descriptors of pooled upstreams.
     var pooled: [Int32] {
         worker.timers.all().filter { $0.it.role == .upstream && $0.it.phase == .idle }

@@ -365,15 +365,12 @@ struct TurnTests {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
         let stepped = try SteppedWorker([port])
-        let client = Loopback.connect(stepped.port)
-        defer { close(client) }
-        Loopback.send(client, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok")
-        let upstream = stepped.accepted(listener)
-        defer { close(upstream) }
+        let (client, upstream, link) = try stepped.dialled(
+            for: "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok", at: listener)
+        defer { for end in [client, upstream] { close(end) } }
         #expect(stepped.message(upstream).hasPrefix("PUT / "))
 
         let worker = stepped.worker
-        let link = try #require(worker.timers.all().first { $0.it.exchange.isActive })
         let begun = worker.now
         // The wheel asks every minute.
         for minute: UInt64 in 1...4 {
