@@ -213,32 +213,54 @@ struct OriginationTests {
         """
     }
 
-    @Test func `a body is not overwritten by what a pooled endpoint says unasked`() throws {
-        let authority = try TestAuthority()
-        defer { authority.remove() }
-        let (other, control) = Loopback.listen()
-        Loopback.end(other)
-        let server = try PythonServer(authority) { files, port in
-            Self.speaker(files.chain, files.key, port, control)
+    /// A server that speaks, and a worker's one connection to it, which waits in the pool: it has
+    /// carried the client's first body there and back.
+    private final class PooledSpeaker {
+        let server: PythonServer
+        let control: UInt16
+        let stepped: SteppedWorker
+        let client: Int32
+
+        init(_ authority: TestAuthority) throws {
+            let (other, control) = Loopback.listen()
+            Loopback.end(other)
+            self.control = control
+            server = try PythonServer(authority) { files, port in
+                OriginationTests.speaker(files.chain, files.key, port, control)
+            }
+            stepped = try SteppedWorker(
+                [server.port],
+                backend: OriginationTests.policy(
+                    [.host("back.example")], .bundle(authority.bundle)))
+            client = Loopback.connect(stepped.port)
+            post("b")
+            #expect(stepped.message(client).hasSuffix("bbbb"))
+            try #require(stepped.take { stepped.pooled.count == 1 })
+            for _ in 0..<5 { stepped.turn() }
         }
-        defer { server.stop() }
-        let stepped = try SteppedWorker(
-            [server.port], backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
-        let client = Loopback.connect(stepped.port)
-        defer { Loopback.end(client) }
+
+        deinit {
+            Loopback.end(client)
+            server.stop()
+        }
+
         func post(_ letter: String) {
             let body = String(repeating: letter, count: 40)
             Loopback.send(
                 client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n\(body)")
         }
-        post("b")
-        #expect(stepped.message(client).hasSuffix("bbbb"))
-        stepped.take { stepped.pooled.count == 1 }
-        for _ in 0..<5 { stepped.turn() }
+    }
+
+    @Test func `a body is not overwritten by what a pooled endpoint says unasked`() throws {
+        let authority = try TestAuthority()
+        defer { authority.remove() }
+        let speaker = try PooledSpeaker(authority)
+        defer { withExtendedLifetime(speaker) {} }
+        let (stepped, client) = (speaker.stepped, speaker.client)
 
         // Between two turns, the request first.
-        post("a")
-        let caller = Loopback.connect(control)
+        speaker.post("a")
+        let caller = Loopback.connect(speaker.control)
         defer { Loopback.end(caller) }
         #expect(!Loopback.receive(caller).isEmpty)
         #expect(stepped.pooled.allSatisfy { Loopback.isReadable($0, milliseconds: 5000) })
@@ -252,33 +274,17 @@ struct OriginationTests {
     {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let (other, control) = Loopback.listen()
-        Loopback.end(other)
-        let server = try PythonServer(authority) { files, port in
-            Self.speaker(files.chain, files.key, port, control)
-        }
-        defer { server.stop() }
-        let stepped = try SteppedWorker(
-            [server.port], backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
-        let client = Loopback.connect(stepped.port)
-        defer { Loopback.end(client) }
-        func post(_ letter: String) {
-            let body = String(repeating: letter, count: 40)
-            Loopback.send(
-                client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n\(body)")
-        }
-        post("b")
-        #expect(stepped.message(client).hasSuffix("bbbb"))
-        try #require(stepped.take { stepped.pooled.count == 1 })
-        for _ in 0..<5 { stepped.turn() }
+        let speaker = try PooledSpeaker(authority)
+        defer { withExtendedLifetime(speaker) {} }
+        let (stepped, client) = (speaker.stepped, speaker.client)
 
         // Nothing is to be seen of that by whoever looks: send(2) says EPIPE, and its peer does
         // not answer the end.
-        try server.pause()
+        try speaker.server.pause()
         try #require(shutdown(stepped.pooled[0], Int32(SHUT_WR)) == 0)
-        post("a")
+        speaker.post("a")
         #expect(stepped.take { stepped.worker.tally.value(.dials) == 2 })
-        server.resume()
+        speaker.server.resume()
         let answer = stepped.message(client)
 
         #expect(answer.hasSuffix("\r\n\r\n" + String(repeating: "a", count: 40)), "\(answer)")
