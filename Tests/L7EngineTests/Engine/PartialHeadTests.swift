@@ -44,32 +44,35 @@ struct PartialHeadTests {
         return String(stepped.message(client).prefix(12))
     }
 
+    /// A connection that has had one answer and on which the next head has begun; its record.
+    private func kept(
+        _ stepped: SteppedWorker, begun head: String
+    ) throws -> (client: Int32, link: Link) {
+        let client = Loopback.connect(stepped.port)
+        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
+        Loopback.send(client, head)
+        let link = try #require(stepped.worker.timers.all().first { $0.it.role == .downstream })
+        #expect(stepped.take { link.it.needsMore })
+        return (client, link)
+    }
+
     @Test
     func `a next request that begins late has all of a head's time, not what is left of quiet`()
         throws
     {
         let stepped = try SteppedWorker([]) { $0.checkNanoseconds = 1_000_000_000 }
         let worker = stepped.worker
-        let client = Loopback.connect(stepped.port)
+        let (client, link) = try kept(stepped, begun: "GET /none HTTP/1.1\r\nHo")
         defer { close(client) }
-        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
-        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
-        Loopback.send(client, "GET /none HTTP/1.1\r\nHo")
-        let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
-        #expect(stepped.take { link.it.needsMore })
         #expect(link.it.deadline > worker.now + worker.limits.headNanosecondsMax / 2)
     }
 
     @Test func `a next request's head has one time, in however many lines it comes`() throws {
         let stepped = try SteppedWorker([])
         let worker = stepped.worker
-        let client = Loopback.connect(stepped.port)
+        let (client, link) = try kept(stepped, begun: "GET /none HTTP/1.1\r\n")
         defer { close(client) }
-        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
-        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
-        Loopback.send(client, "GET /none HTTP/1.1\r\n")
-        let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
-        #expect(stepped.take { link.it.needsMore })
         let deadline = link.it.deadline
 
         for line in 1...3 {
@@ -91,13 +94,8 @@ struct PartialHeadTests {
             $0.turnMicroseconds = 0
         }
         let worker = stepped.worker
-        let client = Loopback.connect(stepped.port)
+        let (client, link) = try kept(stepped, begun: "GET /none HTTP/1.1\r\nHost: a\r\n")
         defer { close(client) }
-        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
-        #expect(stepped.message(client).hasPrefix("HTTP/1.1 500"))
-        Loopback.send(client, "GET /none HTTP/1.1\r\nHost: a\r\n")
-        let link = try #require(worker.timers.all().first { $0.it.role == .downstream })
-        #expect(stepped.take { link.it.needsMore })
 
         Loopback.send(client, "\r\n")
         try #require(stepped.take { !link.it.needsMore && link.it.phase == .head })
