@@ -152,6 +152,20 @@ struct TurnTests {
         }
     }
 
+    /// The next connection that is dialled gets the whole body, whose rest comes now, and what it
+    /// answers is the client's.
+    private func expectNextServes(
+        _ stepped: SteppedWorker, _ client: Int32, _ listener: Int32, whole body: String = "body",
+        rest: String = ""
+    ) {
+        let server = stepped.accepted(listener)
+        defer { close(server) }
+        Loopback.send(client, rest)
+        #expect(takes(stepped, server, body))
+        Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
+        #expect(stepped.message(client).hasSuffix("real"))
+    }
+
     private func end(_ connection: Int32, byReset: Bool) {
         if byReset { engine_end_by_reset(connection) }
         close(connection)
@@ -172,13 +186,9 @@ struct TurnTests {
         // Between two turns, the request first.
         ask(client, "POST", part)
         end(first, byReset: byReset)
-        let second = stepped.accepted(listener)
-        defer { close(second) }
-        Loopback.send(client, String("body".dropFirst(part.count)))
-        #expect(takes(stepped, second, "body"))
-        Loopback.send(second, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
 
-        #expect(stepped.message(client).hasSuffix("real"))
+        let rest = String("body".dropFirst(part.count))
+        expectNextServes(stepped, client, listener, rest: rest)
         // None of it had been sent: that is no second attempt.
         #expect(stepped.worker.tally.value(.retries) == 0)
         #expect(stepped.worker.tally.value(.dials) == 2)
@@ -199,13 +209,9 @@ struct TurnTests {
         // Nothing is to be seen of that by whoever looks: send(2) says EPIPE.
         try #require(shutdown(stepped.pooled[0], Int32(SHUT_WR)) == 0)
         ask(client, "POST", part)
-        let second = stepped.accepted(listener)
-        defer { close(second) }
-        Loopback.send(client, String("body".dropFirst(part.count)))
-        #expect(takes(stepped, second, "body"))
-        Loopback.send(second, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
 
-        #expect(stepped.message(client).hasSuffix("real"))
+        let rest = String("body".dropFirst(part.count))
+        expectNextServes(stepped, client, listener, rest: rest)
         #expect(stepped.worker.tally.value(.retries) == 1)
         #expect(stepped.worker.tally.value(.dials) == 2)
     }
@@ -228,12 +234,8 @@ struct TurnTests {
         try #require(shutdown(stepped.pooled[0], Int32(SHUT_WR)) == 0)
         let body = String(repeating: "long", count: 15_000)
         Loopback.send(client, "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + body)
-        let second = stepped.accepted(listener)
-        defer { close(second) }
-        #expect(takes(stepped, second, body))
-        Loopback.send(second, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
 
-        #expect(stepped.message(client).hasSuffix("real"))
+        expectNextServes(stepped, client, listener, whole: body)
         #expect(stepped.worker.tally.value(.retries) == 1)
     }
 
@@ -257,11 +259,7 @@ struct TurnTests {
         end(first, byReset: false)
 
         if isSentAgain {
-            let second = stepped.accepted(listener)
-            defer { close(second) }
-            #expect(takes(stepped, second, part))
-            Loopback.send(second, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
-            #expect(stepped.message(client).hasSuffix("real"))
+            expectNextServes(stepped, client, listener, whole: part)
         } else {
             #expect(stepped.message(client).hasPrefix("HTTP/1.1 503 "))
             #expect(!Loopback.isReadable(listener, milliseconds: 0))
