@@ -13,8 +13,7 @@ struct AllocationTests {
     /// The worker's allocations over `requests` of these requests, after some that are not counted.
     private func allocations(_ request: String, readsLog: Bool) throws -> UInt64 {
         let origin = Origin.echo()
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         // Safe: a constant string.
         let worker = unsafe allocation_thread("malla-worker-0")

@@ -11,10 +11,6 @@ struct BodyTests {
         UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 7)
     }
 
-    private func gateway(_ origin: Origin) throws -> Gateway {
-        try Gateway(origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
-    }
-
     /// Without a length to a client of HTTP/1.0, which gets no chunks.
     @Test(arguments: [("HTTP/1.1", "Content-Length: 8388608\r\n"), ("HTTP/1.0", "")])
     func `a large answer reaches a slow reader whole`(version: String, length: String) throws {
@@ -25,7 +21,7 @@ struct BodyTests {
                 if length.isEmpty { return }
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -53,7 +49,7 @@ struct BodyTests {
         let origin = Origin { connection, _ in
             while !Loopback.message(connection).isEmpty { Loopback.send(connection, Self.large) }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -73,7 +69,7 @@ struct BodyTests {
                 Loopback.send(connection, Self.large + more)
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -101,7 +97,7 @@ struct BodyTests {
                 Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\(word)")
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -152,7 +148,7 @@ struct BodyTests {
                     "HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)")
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -193,7 +189,7 @@ struct BodyTests {
             Loopback.send(connection, Array(Self.pattern.prefix(2 << 20)))
             Loopback.willReset(connection)
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -210,7 +206,7 @@ struct BodyTests {
             // Reads a while, so that no reset overtakes the answer.
             while !Loopback.receive(connection).isEmpty {}
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -230,7 +226,7 @@ struct BodyTests {
             Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n")
             Loopback.send(connection, Array(Self.pattern[..<3_000_000]))
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -256,7 +252,7 @@ struct BodyTests {
             sent.add(Self.pour(connection))
             sent.finish()
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -274,7 +270,7 @@ struct BodyTests {
             _ = Loopback.receive(connection, max: 1)
             _ = end.waits(milliseconds: 30_000)
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         defer { end.finish() }
         let client = Loopback.connect(gateway.port)

@@ -8,8 +8,7 @@ import Testing
 struct EngineTests {
     @Test func `requests on one connection are answered in order, pipelined too`() throws {
         let origin = Origin.echo()
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -34,8 +33,7 @@ struct EngineTests {
 
     @Test func `what belongs to one hop is not forwarded`() throws {
         let origin = Origin.echo()
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get(
@@ -62,8 +60,7 @@ struct EngineTests {
             Loopback.send(connection, Array(bytes[end...]))
             Loopback.send(connection, "\r\n0\r\n\r\n")
         }
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -88,8 +85,7 @@ struct EngineTests {
                 Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
             }
         }
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -109,8 +105,7 @@ struct EngineTests {
             Loopback.send(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             _ = Loopback.message(connection)
         }
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         for _ in 0..<5 { #expect(gateway.get().hasSuffix("ok")) }
@@ -127,8 +122,7 @@ struct EngineTests {
     @Test(arguments: [("http", 200), ("HTTP", 200), ("https", 421), ("HTTPS", 421)])
     func `what is https is not answered without TLS`(scheme: String, status: Int) throws {
         let origin = Origin.echo()
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get("\(scheme)://shop.example/a")

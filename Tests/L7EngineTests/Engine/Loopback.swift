@@ -260,6 +260,18 @@ struct Gateway {
         adopt(rules, version: 1)
     }
 
+    /// All requests go to the one origin.
+    init(
+        to origin: Origin, filters: [HTTPRouteFilter] = [],
+        _ change: (inout Limits) -> Void = { _ in }
+    ) throws {
+        var limits = Limits()
+        change(&limits)
+        try self.init(
+            origins: [origin.port],
+            rules: [HTTPRouteRule(filters: filters, backends: [Gateway.to(0)])], limits: limits)
+    }
+
     func adopt(_ rules: [HTTPRouteRule], version: UInt64) {
         let groups = isOneService ? [origins] : origins.map { [$0] }
         let services = groups.map { ports in

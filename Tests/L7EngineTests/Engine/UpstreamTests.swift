@@ -7,12 +7,6 @@ import Testing
 
 @Suite("Upstream connections: which is used again, and when it ends", .serialized)
 struct UpstreamTests {
-    private func gateway(_ origin: Origin, _ change: (inout Limits) -> Void = { _ in }) throws
-        -> Gateway
-    {
-        try TimeoutTests.gateway([origin.port], change)
-    }
-
     private static func answer(_ body: String) -> String {
         "HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
     }
@@ -28,7 +22,7 @@ struct UpstreamTests {
                 Loopback.send(connection, Self.answer("connection \(number)"))
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let clients = (0..<2).map { _ in Loopback.connect(gateway.port) }
         defer { for client in clients { close(client) } }
@@ -48,7 +42,7 @@ struct UpstreamTests {
 
     @Test func `one that nobody uses ends, and the next request dials`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin) { $0.idleUpstreamNanosecondsMax = TimeoutTests.tenth }
+        let gateway = try Gateway(to: origin) { $0.idleUpstreamNanosecondsMax = TimeoutTests.tenth }
         defer { gateway.stop() }
         #expect(gateway.get().hasPrefix("HTTP/1.1 200 "))
         #expect(TimeoutTests.counts(gateway, "malla_upstream_connections{state=\"active\"} 0"))
@@ -74,7 +68,7 @@ struct UpstreamTests {
                     "HTTP/1.0 200 OK\r\n\(fields)Content-Length: \(body.utf8.count)\r\n\r\n\(body)")
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -97,7 +91,7 @@ struct UpstreamTests {
                 Loopback.send(connection, Self.answer("connection \(number)"))
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         for _ in 0..<2 { #expect(gateway.get().hasSuffix("connection 0")) }
 
@@ -117,7 +111,7 @@ struct UpstreamTests {
                 Loopback.send(connection, Self.answer("ok"))
             }
         }
-        let gateway = try gateway(origin) { $0.idleUpstreamsMax = 2 }
+        let gateway = try Gateway(to: origin) { $0.idleUpstreamsMax = 2 }
         defer { gateway.stop() }
         let clients = (0..<5).map { _ in Loopback.connect(gateway.port) }
         defer { for client in clients { close(client) } }
@@ -145,7 +139,7 @@ struct UpstreamTests {
                 Loopback.send(connection, unasked)
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         #expect(gateway.get().hasSuffix("connection 0"))
         if !isAtOnce {
@@ -164,7 +158,7 @@ struct UpstreamTests {
             _ = go.waits(milliseconds: 10_000)
             Loopback.send(connection, Self.answer(request.hasSuffix("hello") ? "whole" : "cut"))
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -189,7 +183,7 @@ struct UpstreamTests {
                             + "3\r\nabc\r\n0\r\nSum: 42\r\n\r\n")
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }

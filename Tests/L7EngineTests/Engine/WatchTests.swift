@@ -8,15 +8,9 @@ import Testing
 struct WatchTests {
     private static let last = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
-    private func gateway(_ origin: Origin, _ change: (inout Limits) -> Void = { _ in }) throws
-        -> Gateway
-    {
-        try TimeoutTests.gateway([origin.port], change)
-    }
-
     @Test func `a request that comes in pieces is answered`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         for cut in 1..<Self.last.count {
             let client = Loopback.connect(gateway.port)
@@ -38,7 +32,7 @@ struct WatchTests {
             Loopback.send(connection, body)
         }
         for unwatched: UInt64 in [0, 10_000_000, 10_000_000_000] {
-            let gateway = try gateway(origin) { $0.unwatchedNanosecondsMax = unwatched }
+            let gateway = try Gateway(to: origin) { $0.unwatchedNanosecondsMax = unwatched }
             defer { gateway.stop() }
             let client = Loopback.connect(gateway.port)
             defer { close(client) }
@@ -55,7 +49,7 @@ struct WatchTests {
             // Until the engine lets go.
             _ = Loopback.receive(connection)
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         Loopback.send(client, Self.last)

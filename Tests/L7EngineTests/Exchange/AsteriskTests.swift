@@ -10,12 +10,6 @@ import Testing
 struct AsteriskTests {
     typealias PathModifier = HTTPRouteFilter.PathModifier
 
-    private func gateway(_ origin: Origin, _ filters: [HTTPRouteFilter] = []) throws -> Gateway {
-        try Gateway(
-            origins: [origin.port],
-            rules: [HTTPRouteRule(filters: filters, backends: [Gateway.to(0)])])
-    }
-
     private func ask(_ port: UInt16, _ target: String) -> String {
         Loopback.exchange(
             port, "OPTIONS \(target) HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -32,7 +26,7 @@ struct AsteriskTests {
         target: String, sent: String
     ) throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let captured = try CapturedPort(origin: origin.port)
         defer { captured.stop() }
@@ -56,7 +50,8 @@ struct AsteriskTests {
         modifier: PathModifier, path: String
     ) throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin, [.rewrite(.init(hostname: "b.example", path: modifier))])
+        let gateway = try Gateway(
+            to: origin, filters: [.rewrite(.init(hostname: "b.example", path: modifier))])
         defer { gateway.stop() }
 
         for (target, sent) in [("*", "*"), ("http://a", "*"), ("/x", path)] {

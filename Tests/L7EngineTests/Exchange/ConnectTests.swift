@@ -112,8 +112,7 @@ struct ConnectTests {
 
     @Test func `a route that names no method does not allow it`() throws {
         let origin = proxy("HTTP/1.1 200 OK\r\n\r\n")
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = Loopback.exchange(gateway.port, Self.head + "\r\n")

@@ -152,8 +152,7 @@ struct ErrorReplyTests {
     @Test func `a body refused with its head is one request, answered as the client asked`() throws
     {
         let origin = Origin.echo()
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = Loopback.exchange(
@@ -181,8 +180,7 @@ struct ErrorReplyTests {
             Loopback.send(
                 connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
         }
-        let gateway = try Gateway(
-            origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get()

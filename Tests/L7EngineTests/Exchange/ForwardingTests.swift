@@ -10,10 +10,6 @@ import Testing
 
 @Suite("What is forwarded (RFC 9110 sections 7.6 and 10.1, RFC 9112 section 6)", .serialized)
 struct ForwardingTests {
-    private func gateway(_ origin: Origin) throws -> Gateway {
-        try Gateway(origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
-    }
-
     static let claims =
         "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil\r\n"
         + "Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Port: 6\r\n"
@@ -35,7 +31,7 @@ struct ForwardingTests {
 
     @Test func `at the edge a stranger's claims are replaced`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get("/", Self.claims)
@@ -90,7 +86,7 @@ struct ForwardingTests {
 
     @Test func `whom mutual TLS has proved is our word, and nobody else's`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let captured = try CapturedPort(origin: origin.port)
         defer { captured.stop() }
@@ -125,7 +121,7 @@ struct ForwardingTests {
 
     @Test func `a request without an id gets one, a plain one stays, another is replaced`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let made = try #require(Loopback.field(gateway.get(), "x-request-id"))
@@ -143,7 +139,7 @@ struct ForwardingTests {
     @Test(arguments: [("bad\"x", "good"), ("good", "also-good"), ("", "good"), ("a", "")])
     func `of two ids neither is kept, and one goes on`(first: String, second: String) throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get("/", "X-Request-ID: \(first)\r\nX-Request-ID:\(second)\r\n")
@@ -161,7 +157,7 @@ struct ForwardingTests {
             Loopback.send(
                 connection, "HTTP/1.1 200 OK\r\nTE: gzip\r\nX: y\r\nContent-Length: 0\r\n\r\n")
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get()
@@ -171,7 +167,7 @@ struct ForwardingTests {
 
     @Test func `a client of HTTP/1.0 is spoken for in HTTP/1.1, with a host`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = Loopback.exchange(gateway.port, "GET /old HTTP/1.0\r\n\r\n")
@@ -193,7 +189,7 @@ struct ForwardingTests {
                 Loopback.send(connection, "\(head)Content-Length: 6\r\n\r\n\(request.prefix(6))")
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -220,7 +216,7 @@ struct ForwardingTests {
             Loopback.send(connection, "4\r\n")
             Loopback.send(connection, "defg\r\n0\r\nX-Trailer: 1\r\n\r\n")
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let old = Loopback.exchange(
@@ -242,7 +238,7 @@ struct ForwardingTests {
                         + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let new = Loopback.exchange(
@@ -267,7 +263,7 @@ struct ForwardingTests {
                 "HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n"
                     + "X-Expected: \(hasExpectation)\r\n\r\n\(body)")
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -291,7 +287,7 @@ struct ForwardingTests {
                 "HTTP/1.1 200 OK\r\nDate: then\r\nServer: theirs\r\nConnection: close, x-inner\r\n"
                     + "X-Inner: 1\r\nKeep-Alive: 3\r\nContent-Length: 0\r\n\r\n")
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get()
@@ -303,7 +299,7 @@ struct ForwardingTests {
 
     @Test func `a client that takes trailers says so to the origin`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         #expect(
@@ -317,7 +313,7 @@ struct ForwardingTests {
                 Loopback.send(connection, "HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n")
             }
         }
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = Loopback.exchange(
@@ -331,7 +327,7 @@ struct ForwardingTests {
 
     @Test func `an upgrade to HTTP/2 is not passed on`() throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get(

@@ -7,12 +7,6 @@ import Testing
 
 @Suite("Max-Forwards (RFC 9110 section 7.6.2)", .serialized)
 struct MaxForwardsTests {
-    private func gateway(_ origin: Origin, _ filters: [HTTPRouteFilter] = []) throws -> Gateway {
-        try Gateway(
-            origins: [origin.port],
-            rules: [HTTPRouteRule(filters: filters, backends: [Gateway.to(0)])])
-    }
-
     private func ask(_ gateway: Gateway, _ method: String, _ fields: String) -> String {
         Loopback.exchange(
             gateway.port,
@@ -27,7 +21,7 @@ struct MaxForwardsTests {
     ])
     func `is one less for the next one`(method: String, came: String, went: String) throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = ask(gateway, method, "Max-Forwards: \(came)\r\n")
@@ -41,7 +35,7 @@ struct MaxForwardsTests {
     @Test func `OPTIONS that may not be passed on is answered, and the connection goes on`() throws
     {
         let origin = Origin.echo("origin")
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = Loopback.exchange(
@@ -63,7 +57,7 @@ struct MaxForwardsTests {
 
     @Test func `TRACE that may not be passed on is 405: nobody's cookies are told`() throws {
         let origin = Origin.echo("origin")
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = ask(gateway, "TRACE", "Max-Forwards: 0\r\nCookie: secret\r\n")
@@ -76,7 +70,7 @@ struct MaxForwardsTests {
     @Test(arguments: ["x", "", "-1", "1, 2", "1 2", "0x1", "3\r\nMax-Forwards: 3"])
     func `of OPTIONS and TRACE, what is no number is refused`(_ value: String) throws {
         let origin = Origin.echo()
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         for method in ["OPTIONS", "TRACE"] {
@@ -90,7 +84,7 @@ struct MaxForwardsTests {
         let origin = Origin.echo()
         let modifier = HTTPRouteFilter.HeaderModifier(
             set: [.init(name: "Max-Forwards", value: "5")])
-        let gateway = try gateway(origin, [.requestHeaders(modifier)])
+        let gateway = try Gateway(to: origin, filters: [.requestHeaders(modifier)])
         defer { gateway.stop() }
         let nowhere = try Gateway(origins: [], rules: [])
         defer { nowhere.stop() }

@@ -17,10 +17,6 @@ struct UpgradeOfferTests {
         ("Upgrade: foo\r\nUpgrade: bar\r\n", false),
     ]
 
-    private func gateway(_ origin: Origin) throws -> Gateway {
-        try Gateway(origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
-    }
-
     private static func origin(_ head: String) -> Origin {
         Origin { connection, _ in
             while !Loopback.message(connection).isEmpty { Loopback.send(connection, head) }
@@ -33,7 +29,7 @@ struct UpgradeOfferTests {
     ) throws {
         let origin = Self.origin(
             "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\n\(row.fields)\r\n")
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -57,7 +53,7 @@ struct UpgradeOfferTests {
         let origin = Self.origin(
             "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: chat/3\r\n"
                 + "Content-Length: 0\r\n\r\n")
-        let gateway = try gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
 
         let answer = gateway.get()
