@@ -73,7 +73,7 @@ struct HalfRecordTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try TerminationTests.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
         let script =
             Self.ending + """

@@ -7,19 +7,13 @@ import Testing
 
 @Suite("Handshakes cost those who ask for them, and nobody else", .serialized)
 struct HandshakeTests {
-    private static func site(_ authority: TestAuthority) throws -> SecureGateway.Site {
-        .init(
-            hostname: nil, certificates: [try authority.issue("DNS:a.example").certificate()])
-    }
-
     @Test func `a name of 30000 labels is no name, whatever hosts are served`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        var wild = try Self.site(authority)
+        var wild = try SecureGateway.Site.anyHost(authority)
         wild.hostname = "*.shop.example"
-        let gateway = try SecureGateway(
-            [wild, try Self.site(authority)], origin: origin.port)
+        let gateway = try SecureGateway([wild, .anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
         for (name, isAnswered) in [
             (String(repeating: "a.", count: 30_000) + "a", false),
@@ -83,7 +77,7 @@ struct HandshakeTests {
         // One address outside of the mesh may have half of them.
         limits.connectionsMax = 4
         let gateway = try SecureGateway(
-            [try Self.site(authority)], origin: origin.port, limits: limits)
+            [.anyHost(authority)], origin: origin.port, limits: limits)
         defer { gateway.stop() }
         let open = try (0..<2).map { _ in try SecureClient(gateway, "a.example") }
         defer { for client in open { client.close() } }
@@ -110,7 +104,7 @@ struct HandshakeTests {
         limits.handshakesMax = 8
         limits.accountHandshakesMax = 4
         let gateway = try SecureGateway(
-            [try Self.site(authority)], origin: origin.port, limits: limits)
+            [.anyHost(authority)], origin: origin.port, limits: limits)
         defer { gateway.stop() }
         let silent = (0..<8).map { Loopback.connect(gateway.port, from: 0x7f00_0014 + $0 % 2) }
         defer { for client in silent { close(client) } }
@@ -129,7 +123,7 @@ struct HandshakeTests {
         var limits = Limits()
         limits.accountHandshakesMax = 2
         let gateway = try SecureGateway(
-            [try Self.site(authority)], origin: origin.port, limits: limits)
+            [.anyHost(authority)], origin: origin.port, limits: limits)
         defer { gateway.stop() }
         let (first, silent) = (Loopback.connect(gateway.port), Loopback.connect(gateway.port))
         defer { for client in [first, silent] { close(client) } }

@@ -52,12 +52,6 @@ import Testing
 struct KeyUpdateTests {
     private static let request = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
-    private func gateway(_ authority: TestAuthority, _ origin: Origin) throws -> SecureGateway {
-        let certificate = try authority.issue("DNS:a.example").certificate()
-        return try SecureGateway(
-            [.init(hostname: nil, certificates: [certificate])], origin: origin.port)
-    }
-
     private func floods(_ gateway: SecureGateway) -> UInt64 {
         gateway.engine.tallies[0].value(.floods(.downstream))
     }
@@ -67,7 +61,7 @@ struct KeyUpdateTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try gateway(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
         let socket = Loopback.connect(gateway.port)
         defer { close(socket) }
@@ -93,7 +87,7 @@ struct KeyUpdateTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try gateway(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
         // Sockets that hold little: what is accepted has its listener's.
         var least: Int32 = 4096

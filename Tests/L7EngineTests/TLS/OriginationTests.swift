@@ -115,8 +115,7 @@ struct OriginationTests {
 
         var other = policy
         other.names = [.host("other.example")]
-        let site = SecureGateway.Site(
-            hostname: nil, certificates: [try authority.issue("DNS:a.example").certificate()])
+        let site = try SecureGateway.Site.anyHost(authority)
         gateway.adopt([site], version: 2, backend: other)
         #expect(gateway.curl("a.example", authority).hasSuffix("\n503"), "no session vouches there")
         #expect(gateway.handshakes(.upstream, .resumed) == 3)
@@ -333,8 +332,7 @@ struct OriginationTests {
         }
         let origin = try SecureOrigin(authority, try authority.issue("DNS:back.example"))
         defer { origin.stop() }
-        let site = SecureGateway.Site(
-            hostname: nil, certificates: [try authority.issue("DNS:a.example").certificate()])
+        let site = try SecureGateway.Site.anyHost(authority)
         let gateway = try SecureGateway(
             [site], origin: origin.port,
             backend: Self.policy([.host("back.example")], .bundle(authority.bundle)))
@@ -379,11 +377,6 @@ struct OriginationTests {
     static func gateway(
         _ authority: TestAuthority, _ port: UInt16, _ backend: BackendTLS
     ) throws -> SecureGateway {
-        try SecureGateway(
-            [
-                .init(
-                    hostname: nil,
-                    certificates: [try authority.issue("DNS:a.example").certificate()])
-            ], origin: port, backend: backend)
+        try SecureGateway([.anyHost(authority)], origin: port, backend: backend)
     }
 }

@@ -72,7 +72,7 @@ struct RecordSizeTests {
                 Loopback.send(connection, Array(head.utf8) + [UInt8](repeating: 97, count: count))
             }
         }
-        let gateway = try TerminationTests.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
 
         let said = Program.run([

@@ -68,7 +68,7 @@ struct RefusalTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try TerminationTests.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
 
         for (index, bytes) in [
@@ -91,7 +91,7 @@ struct RefusalTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try TerminationTests.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
 
         let client = Loopback.connect(gateway.port)
@@ -106,7 +106,7 @@ struct RefusalTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try TerminationTests.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
 
         let client = Loopback.connect(gateway.port)
@@ -124,11 +124,7 @@ struct RefusalTests {
         limits.handshakeNanosecondsMax = 300_000_000
         limits.handshakesMax = 4
         let gateway = try SecureGateway(
-            [
-                .init(
-                    hostname: nil,
-                    certificates: [try authority.issue("DNS:a.example").certificate()])
-            ], origin: origin.port, limits: limits)
+            [.anyHost(authority)], origin: origin.port, limits: limits)
         defer { gateway.stop() }
 
         let silent = (0..<6).map { _ in Loopback.connect(gateway.port) }

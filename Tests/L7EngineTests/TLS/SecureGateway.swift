@@ -14,6 +14,12 @@ struct SecureGateway {
         var versionMin = ListenerTLS.Version.v12
         var clients: ClientValidation?
         var isPlain = false
+
+        /// For all hosts, with a certificate for a.example.
+        static func anyHost(_ authority: TestAuthority) throws -> Site {
+            Site(
+                hostname: nil, certificates: [try authority.issue("DNS:a.example").certificate()])
+        }
     }
 
     let engine: Engine

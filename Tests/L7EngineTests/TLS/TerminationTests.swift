@@ -7,25 +7,12 @@ import Testing
 
 @Suite("TLS is terminated for real clients", .serialized)
 struct TerminationTests {
-    /// One listener for all hosts, with a certificate for a.example.
-    static func simple(
-        _ authority: TestAuthority, _ origin: Origin, versionMin: ListenerTLS.Version = .v12
-    ) throws -> SecureGateway {
-        try SecureGateway(
-            [
-                .init(
-                    hostname: nil,
-                    certificates: [try authority.issue("DNS:a.example").certificate()],
-                    versionMin: versionMin)
-            ], origin: origin.port)
-    }
-
     @Test(arguments: [["--tlsv1.3"], ["--tls-max", "1.2"]])
     func `curl is served over TLS 1.3 and 1.2`(_ version: [String]) throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo("one")
-        let gateway = try Self.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
 
         let answer = gateway.curl("a.example", authority, version)
@@ -42,7 +29,7 @@ struct TerminationTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try Self.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
 
         let answer = gateway.client("-servername", "a.example", version, "-alpn", offer)
@@ -56,7 +43,7 @@ struct TerminationTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try Self.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
         let claims = ["X-Forwarded-Proto: http", "Forwarded: for=6.6.6.6;proto=http"]
 
@@ -73,7 +60,7 @@ struct TerminationTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try Self.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
         let body = authority.directory.appendingPathComponent("body")
         let bytes = Data((0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 / 7) & 0x1f | 0x40 })
@@ -271,7 +258,7 @@ struct TerminationTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try Self.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
         let session = authority.directory.appendingPathComponent("session").path
 
@@ -345,14 +332,13 @@ struct TerminationTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let pair = try authority.issue("DNS:a.example").certificate()
-        let gateway = try SecureGateway(
-            [.init(hostname: nil, certificates: [pair])], origin: origin.port)
+        let site = try SecureGateway.Site.anyHost(authority)
+        let gateway = try SecureGateway([site], origin: origin.port)
         defer { gateway.stop() }
         let session = authority.directory.appendingPathComponent("session").path
 
         _ = gateway.client("-servername", "a.example", "-sess_out", session)
-        gateway.adopt([.init(hostname: nil, certificates: [pair])], version: 2)
+        gateway.adopt([site], version: 2)
         let second = gateway.client("-servername", "a.example", "-sess_in", session)
 
         #expect(second.contains("\nReused, "), "\(second)")
@@ -362,7 +348,7 @@ struct TerminationTests {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let origin = Origin.echo()
-        let gateway = try Self.simple(authority, origin)
+        let gateway = try SecureGateway([.anyHost(authority)], origin: origin.port)
         defer { gateway.stop() }
 
         let answer = gateway.client(
@@ -378,11 +364,8 @@ struct TerminationTests {
         defer { authority.remove() }
         let origin = Origin.echo()
         let gateway = try SecureGateway(
-            [
-                .init(
-                    hostname: nil,
-                    certificates: [try authority.issue("DNS:a.example").certificate()])
-            ], origin: origin.port, filters: [.redirect(.init(path: .replaceFullPath("/new")))])
+            [.anyHost(authority)], origin: origin.port,
+            filters: [.redirect(.init(path: .replaceFullPath("/new")))])
         defer { gateway.stop() }
 
         let answer = gateway.curl("a.example", authority, ["-i"])
