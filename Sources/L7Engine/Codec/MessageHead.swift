@@ -12,6 +12,7 @@ enum FieldKind {
     static let expect: UInt8 = 4
     static let via: UInt8 = 5
     static let requestID: UInt8 = 6
+    static let trailer: UInt8 = 7
 
     /// Belongs to one hop and is not forwarded (RFC 9110 section 7.6.1).
     static let hop: UInt8 = 0x80
@@ -53,7 +54,8 @@ struct FieldDrop: OptionSet, BitwiseCopyable {
         if kind & rawValue & (FieldKind.rewritten | FieldKind.edge) != 0 { return true }
         return switch kind {
         case FieldKind.host: contains(.host)
-        case FieldKind.contentLength, FieldKind.transferEncoding: contains(.framing)
+        case FieldKind.contentLength, FieldKind.transferEncoding, FieldKind.trailer:
+            contains(.framing)
         case FieldKind.expect: contains(.expect)
         case FieldKind.requestID: contains(.requestID)
         default: false

@@ -94,6 +94,7 @@ struct HopConformanceTests {
             ["Connection"]
         ),
         ("Trailer: x\r\nProxy-Authorization: y\r\nX: z\r\n", []),
+        ("Connection: trailer\r\nTrailer: x\r\n", ["Connection", "Trailer"]),
     ])
     func `it is dropped, and nothing that frames or addresses is`(fields: String, names: [String]) {
         #expect(dropped(fields) == names)

@@ -39,7 +39,7 @@ enum FieldReader {
             return unsafe isWord(base, name, "keep-alive") ? FieldKind.hop : 0
         case 7:
             if unsafe isWord(base, name, "upgrade") { return unsafe upgrade(base, value, &head) }
-            return 0
+            return unsafe isWord(base, name, "trailer") ? FieldKind.trailer : 0
         case 16:
             if unsafe isWord(base, name, "proxy-connection") { return FieldKind.hop }
             return unsafe isWord(base, name, "x-forwarded-host")
@@ -236,7 +236,8 @@ enum FieldReader {
     ) {
         for index in 0..<head.fieldsCount {
             let field = head.field(index)
-            guard field.kind == FieldKind.other, field.name.count == name.count else { continue }
+            let mayBeNamed = field.kind == FieldKind.other || field.kind == FieldKind.trailer
+            guard mayBeNamed, field.name.count == name.count else { continue }
             var isSame = true
             for offset in 0..<name.count
             where unsafe lowerCase(base[field.name.lower + offset])
