@@ -15,7 +15,8 @@ struct Limits: Sendable {
     var targetBytesMax = 16 * 1024
     /// Fields in a head. Envoy: 100.
     var fieldsMax = 128
-    /// What one connection may hold that its peer could not take yet: one receive and one head.
+    /// What one connection may hold that its peer could not take yet: one receive and one head. Or
+    /// a request that is gathered, because its server knows no chunks.
     var pendingBytesMax = 64 * 1024 + 64 * 1024
     /// Bodies of which at least so much is still to come are moved inside the kernel.
     var spliceBytesMin = 16 * 1024

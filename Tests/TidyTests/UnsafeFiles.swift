@@ -32,8 +32,8 @@ enum UnsafeFiles {
         "Sources/L7Engine/Worker/": [
             "ByteBuffer", "Connection", "Thread", "Worker+Accept", "Worker+Carrier",
             "Worker+Chunks", "Worker+Downstream",
-            "Worker+Finish", "Worker+Forward", "Worker+Opaque", "Worker+Overload", "Worker+Route",
-            "Worker+Schedule", "Worker+Sense", "Worker+Splice", "Worker+Transport",
+            "Worker+Finish", "Worker+Forward", "Worker+Gather", "Worker+Opaque", "Worker+Overload",
+            "Worker+Route", "Worker+Schedule", "Worker+Sense", "Worker+Splice", "Worker+Transport",
             "Worker+Tunnel", "Worker+Upstream", "Worker",
         ],
         "Sources/MeshConfig/Certificate/": ["PEMText"],

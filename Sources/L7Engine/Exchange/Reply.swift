@@ -73,6 +73,7 @@ enum Failure: Equatable, BitwiseCopyable {
     case plainRefused
     case endpointRemoved
     case upstreamQuarantined
+    case lengthRequired
 
     /// All but refusals, in the order of their counters.
     static let own: [Failure] = [
@@ -83,7 +84,7 @@ enum Failure: Equatable, BitwiseCopyable {
         .idleTimeout, .drained,
         .portsUsedUp, .deniedByPolicy, .plainHTTP, .noIdentity,
         .listenerChanged, .plainRefused, .endpointRemoved,
-        .upstreamQuarantined,
+        .upstreamQuarantined, .lengthRequired,
     ]
 
     /// A number for counters and log records: 0 is none, refusals are from 128 on.
@@ -196,6 +197,10 @@ enum Failure: Equatable, BitwiseCopyable {
             Row(
                 "endpoint_removed", 503, .localReset, .never,
                 "the upstream is no endpoint of its service any more")
+        case .lengthRequired:
+            Row(
+                "length_required", 411, .downstreamInvalid, .never,
+                "the upstream takes no chunks, and the request's body is too large to be held")
         case .misdirected:
             Row("misdirected", 421, .noRoute, .never, "this connection was not made for that host")
         case .listenerChanged:
@@ -247,6 +252,7 @@ func reasonPhrase(_ status: Int) -> StaticString {
     case 404: "Not Found"
     case 405: "Method Not Allowed"
     case 408: "Request Timeout"
+    case 411: "Length Required"
     case 413: "Content Too Large"
     case 414: "URI Too Long"
     case 417: "Expectation Failed"

@@ -193,6 +193,8 @@ enum Search: UInt8, BitwiseCopyable { case none, postponed, begun, failed }
     var requestIDLength: UInt8 = 0
     /// The client brought none, or one that we do not pass on.
     var madeRequestID = false
+    /// Bytes of `request` before its body, which is gathered.
+    var headBytes: UInt32 = 0
     /// The request as it goes upstream, kept until an answer begins.
     var request = ByteBuffer()
     var startedAt: UInt64 = 0

@@ -31,7 +31,8 @@ extension Worker {
         let free = configs.firstIndex { $0.config == nil }
         let slot = ConfigSlot(
             config: config, busy: [Int32](repeating: 0, count: config.snapshot.endpoints.count),
-            speaksHTTP: [Bool](repeating: false, count: config.snapshot.ports.count))
+            speaksHTTP: [Bool](repeating: false, count: config.snapshot.ports.count),
+            hasOldServer: oldServers(of: config, after: previous))
         if let free {
             configs[free] = slot
             current = free
@@ -89,6 +90,7 @@ extension Worker {
     /// Whether the request is held still, or was not sent yet.
     func canSendAgain(_ link: Link) -> Bool {
         link.it.exchange.isDialing || (link.it.isResendable && !link.it.request.isEmpty)
+            || (gathers(link) && !link.it.hasLetGo)
     }
 
     /// What waits at listeners that are to be closed is accepted by the rules that hold still.

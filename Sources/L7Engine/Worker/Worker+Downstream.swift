@@ -228,7 +228,7 @@ extension Worker {
     }
 
     /// Nothing of what the client has sent is read any more.
-    private func answerLast(_ link: Link, _ failure: Failure) {
+    func answerLast(_ link: Link, _ failure: Failure) {
         link.it.keepsAlive = false
         buffers.release(&link.it.input)
         perform(link.it.exchange.on(.failed(failure)), link)
@@ -237,21 +237,22 @@ extension Worker {
     /// Passes on what has come of the request's body; `false`: nothing more now.
     private func streamRequest(_ link: Link) -> Bool {
         let upstream = link.it.partner
-        guard !upstream.isNone, upstream.it.phase != .connecting,
-            upstream.it.phase != .handshaking, !upstream.it.isBlocked, !upstream.it.isUnsent
-        else {
-            return false
-        }
+        guard upstream.isNone ? gathers(link) : takesBody(upstream) else { return false }
         if !link.it.input.isEmpty, let base = unsafe link.it.input.base {
             let start = link.it.input.start
             let stop = unsafe passBody(link, upstream, base, start, link.it.input.end)
             guard stop >= 0 else { return false }
             link.it.input.start = stop
             if link.it.input.isEmpty { buffers.release(&link.it.input) }
+            if link.it.framing.decodes, link.it.framing.isDone { sendGathered(link) }
             return true
         }
         guard link.it.canRead else { return false }
-        if isSpliced(link, upstream), let answer = spliceRequest(link, upstream) { return answer }
+        if !link.it.framing.decodes, isSpliced(link, upstream),
+            let answer = spliceRequest(link, upstream)
+        {
+            return answer
+        }
         let count = unsafe receive(link, scratch, room(link))
         guard count > 0 else {
             if count == 0 { perform(link.it.exchange.on(.downstreamGone), link) }
@@ -263,7 +264,14 @@ extension Worker {
             // Cannot fail: one receive fits in a fresh block.
             unsafe _ = buffers.append(&link.it.input, scratch + stop, count - stop)
         }
+        if link.it.framing.decodes, link.it.framing.isDone { sendGathered(link) }
         return true
+    }
+
+    @inline(__always)
+    private func takesBody(_ upstream: Link) -> Bool {
+        upstream.it.phase != .connecting && upstream.it.phase != .handshaking
+            && !upstream.it.isBlocked && !upstream.it.isUnsent
     }
 
     /// `nil`: no pipe is to be had, the bytes are copied.
@@ -298,6 +306,7 @@ extension Worker {
         _ link: Link, _ upstream: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int,
         _ end: Int
     ) -> Int {
+        if link.it.framing.decodes { return unsafe gather(link, base, start, end) }
         let stop = unsafe link.it.framing.advance(base, start, end)
         guard stop >= 0 else {
             refuse(link, link.it.framing.refusal)

@@ -11,14 +11,19 @@ extension Worker {
         _ table: CompiledRoutes
     ) {
         link.it.wantsUpgrade = head.wantsUpgrade && !head.isConnect
+        unsafe stagedBody = UnsafePointer(base + head.end)
+        stagedCount = bodyEnd - head.end
+        if mustGather(link) { unsafe beginGathering(link, base, bodyEnd) }
         let rule = table.rules[Int(match.rule)]
         unsafe writeRequest(link, base, rule, match, table)
         guard !isHeadTooLarge else {
             perform(link.it.exchange.on(.failed(.tooLarge)), link)
             return
         }
-        unsafe stagedBody = UnsafePointer(base + head.end)
-        stagedCount = bodyEnd - head.end
+        if link.it.framing.decodes, writer.count + stagedCount > limits.pendingBytesMax {
+            perform(link.it.exchange.on(.failed(.lengthRequired)), link)
+            return
+        }
         link.it.isResendable =
             unsafe link.it.framing.isDone && isIdempotent(base, head.method)
             && writer.count + stagedCount <= limits.resendBytesMax
@@ -31,7 +36,7 @@ extension Worker {
     var isHeadTooLarge: Bool { writer.isOver || writer.count > limits.rewrittenHeadBytesMax }
 
     /// RFC 9110 section 9.2.2; methods have a case (section 9.1).
-    private func isIdempotent(_ base: UnsafePointer<UInt8>, _ method: ByteRange) -> Bool {
+    func isIdempotent(_ base: UnsafePointer<UInt8>, _ method: ByteRange) -> Bool {
         switch method.count {
         case 3: unsafe isSpelt(base, method, "GET") || isSpelt(base, method, "PUT")
         case 4: unsafe isSpelt(base, method, "HEAD")
@@ -72,6 +77,7 @@ extension Worker {
         if link.it.madeRequestID { drop.insert(.requestID) }
         // An old client knows no interim answer (RFC 9110 section 10.1.1).
         if head.minor == 0 { drop.insert(.expect) }
+        if link.it.framing.decodes { drop.formUnion([.framing, .expect]) }
         if let host = newHost {
             writer.append("Host: ")
             writer.append(table.text, host)
@@ -84,6 +90,7 @@ extension Worker {
             bytes, table, rule.requestEdits, backend.requestEdits, without: drop)
         let own = OwnFields(table, rule.requestEdits, backend.requestEdits)
         writeOrigin(link, bytes, own)
+        if link.it.framing.decodes { writeLength(link) }
         writer.append("\r\n")
     }
 
@@ -249,7 +256,7 @@ extension Worker {
 
     /// The look at a pooled connection before it takes a request. What a session reads for that is
     /// its server's doing.
-    private func isStillQuiet(_ upstream: Link) -> Bool {
+    func isStillQuiet(_ upstream: Link) -> Bool {
         blame(upstream)
         defer { slot.endReading() }
         return isQuiet(upstream)
@@ -508,7 +515,7 @@ extension Worker {
     }
 
     /// Copies the staged request, so that it can be sent when its window is gone.
-    private func keepStaged(_ link: Link) {
+    func keepStaged(_ link: Link) {
         guard isStaged else { return }
         // Cannot fail: head and receive fit in the largest block (`Limits`).
         unsafe _ = buffers.append(&link.it.request, writer.base, writer.count)
@@ -532,6 +539,11 @@ extension Worker {
         }
         // Whoever staged it goes on with the body; else its edge may be long past.
         if !isStaged, link.it.phase == .body { makeReady(link) }
+        if gathers(link) { awaitBody(link) } else { passOn(link) }
+    }
+
+    /// Sends what there is of the request.
+    func passOn(_ link: Link) {
         let upstream = link.it.partner
         var isSent = true
         upstream.it.isUnsent = false
@@ -550,12 +562,14 @@ extension Worker {
         if isSent, !link.it.request.isEmpty, let base = unsafe link.it.request.base {
             isSent = unsafe transmit(upstream, base, link.it.request.count)
             // Of a body that still comes the rest is not kept: what is can never be sent again.
-            let isOver = !upstream.it.wasReused || (isSent && !link.it.framing.isDone)
+            let isKept =
+                link.it.framing.isDone && link.it.request.count <= limits.resendBytesMax
+            let isOver = !upstream.it.wasReused || (isSent && !isKept)
             if isOver, !link.it.wantsUpgrade { buffers.release(&link.it.request) }
         }
         if !isSent {
             // What comes of a body meanwhile waits.
-            upstream.it.isUnsent = tookNothing && upstream.it.wasReused
+            upstream.it.isUnsent = tookNothing && upstream.it.wasReused && !link.it.hasLetGo
             // Broken: what it may have said before is read, then its end is seen.
             upstream.it.canRead = true
             upstream.it.isEnding = true

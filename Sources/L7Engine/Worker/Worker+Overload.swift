@@ -200,7 +200,8 @@ extension Worker {
         let upstream = link.it.partner
         // Who waits for 100, and has not begun without, is held up by the upstream.
         let isAsked = !link.it.awaitsContinue || link.it.receivedBytes > 0
-        if link.it.phase == .body, isAsked, !upstream.isNone, !upstream.it.isBlocked {
+        let takesMore = gathers(link) || (!upstream.isNone && !upstream.it.isBlocked)
+        if link.it.phase == .body, isAsked, takesMore {
             return isSending(link) ? nil : .failed(.bodyTimeout)
         }
         // To begin with its answer, as long as the route says.

@@ -29,6 +29,10 @@ extension Worker {
     private func receiveResponse(_ link: Link) -> Bool {
         let client = link.it.partner
         guard !client.isNone, !client.it.isBlocked, link.it.canRead else { return false }
+        if gathers(client) {
+            dropUnlessQuiet(link, for: client)
+            return false
+        }
         if link.it.isUnsent {
             // Whatever it says is no answer.
             ended(link, client)
@@ -134,7 +138,7 @@ extension Worker {
     }
 
     /// The client was told to send its body: its time for that begins.
-    private func beginBody(_ client: Link) {
+    func beginBody(_ client: Link) {
         guard client.it.awaitsContinue else { return }
         client.it.awaitsContinue = false
         let look = now + limits.checkNanoseconds
@@ -158,6 +162,7 @@ extension Worker {
             perform(client.it.exchange.on(.upstreamInvalid), client)
             return -1
         }
+        if head.minor == 0 || knowsOldServers { noteVersion(client) }
         link.it.keepsAlive = !head.closes && (head.minor == 1 || head.keepsAlive)
         if link.it.framing.kind == .untilClose {
             link.it.keepsAlive = false

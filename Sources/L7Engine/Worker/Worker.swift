@@ -5,8 +5,8 @@
 // The files of this folder, in the order in which a request meets them: Worker (the loop),
 // Worker+Accept, Worker+Downstream (bytes -> request), Worker+Route (request -> rule -> endpoint),
 // Worker+Forward (head rewritten, upstream obtained), Worker+Upstream (response), Worker+Chunks (a
-// response without a length), Worker+Finish (replies, ends, accounts), Worker+Tunnel. What is not
-// HTTP: Worker+Sense, Worker+Opaque.
+// response without a length), Worker+Finish (replies, ends, accounts), Worker+Tunnel. Requests that
+// must have a length: Worker+Gather. What is not HTTP: Worker+Sense, Worker+Opaque.
 
 internal import CLinux
 internal import Glibc
@@ -20,6 +20,8 @@ internal import MeshModel
         var busy: [Int32] = []
         /// By `Snapshot.ports`: the last client of the port whose protocol was sought spoke HTTP.
         var speaksHTTP: [Bool] = []
+        /// The same: the port's last answer was one of HTTP/1.0 (Worker+Gather).
+        var hasOldServer: [Bool] = []
     }
 
     let limits: Limits
@@ -56,6 +58,8 @@ internal import MeshModel
 
     var configs: [ConfigSlot] = []
     var current = -1
+    /// Some port has, or had, an old server.
+    var knowsOldServers = false
     var listeners: [Link] = []
     var connectionsOpen = 0
     /// From this one on descriptors are the agent's own.
@@ -412,6 +416,7 @@ extension Worker {
         configs[slot].config = nil
         configs[slot].busy = []
         configs[slot].speaksHTTP = []
+        configs[slot].hasOldServer = []
     }
 
     private func freeGone() {

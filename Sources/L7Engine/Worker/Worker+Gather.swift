@@ -1,0 +1,153 @@
+// A request in chunks to a server that knows none: the last answer of its service port was one of
+// HTTP/1.0 (RFC 9112 section 6.1). What its chunks hold is gathered in `request` behind a head that
+// has room for the length, and goes when all of it is there; trailers are dropped (RFC 9110 section
+// 6.5.1). Receives bytes from Worker+Downstream, hands on the whole to `passOn`.
+//
+// Its upstream waits meanwhile as one that is kept alive. Nothing was sent to it, so where it ends
+// or speaks, another is dialled when there is something to send.
+
+internal import MeshModel
+
+extension Worker {
+    /// Room for the length in a head that is written before it is known.
+    private static let lengthDigits = 8
+
+    /// Whether the request's chunks must be taken apart.
+    @inline(__always)
+    func mustGather(_ link: Link) -> Bool {
+        link.it.framing.kind == .chunked && knowsOldServers && !link.it.wantsUpgrade
+            && configs[Int(link.it.configSlot)].hasOldServer[Int(link.it.port)]
+    }
+
+    /// Nothing of the request was sent, nor will be before all of its body has come.
+    @inline(__always)
+    func gathers(_ link: Link) -> Bool { link.it.framing.decodes && !link.it.framing.isDone }
+
+    /// Takes apart what has come with the head, and from here on what comes behind.
+    func beginGathering(_ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ bodyEnd: Int) {
+        var framing = BodyFraming.chunked()
+        framing.decodes = true
+        // Cannot fail: the same bytes were found good before.
+        unsafe _ = framing.take(base, head.end, bodyEnd, kept: &stagedCount)
+        link.it.framing = framing
+    }
+
+    /// The last field of the head.
+    func writeLength(_ link: Link) {
+        writer.append("Content-Length: ")
+        if link.it.framing.isDone {
+            writer.append(decimal: stagedCount)
+        } else {
+            // White space before a value is no part of it (RFC 9112 section 5).
+            for _ in 0..<Self.lengthDigits { writer.append(" ") }
+        }
+        writer.append("\r\n")
+        // With the empty line.
+        link.it.headBytes = UInt32(writer.count + 2)
+    }
+
+    /// The upstream is there, the body is not: its client is told to send it, which a server of
+    /// HTTP/1.0 would not do (RFC 9110 section 10.1.1).
+    func awaitBody(_ link: Link) {
+        keepStaged(link)
+        link.it.partner.it.wasReused = true
+        guard link.it.awaitsContinue else { return }
+        beginBody(link)
+        writer.reset()
+        writer.append("HTTP/1.1 100 Continue\r\n\r\n")
+        if unsafe !transmit(link, writer.base, writer.count) {
+            perform(link.it.exchange.on(.downstreamGone), link)
+        }
+    }
+
+    /// What `passBody` does for others. Answers where the body's bytes end; -1: it was refused.
+    func gather(
+        _ link: Link, _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
+    ) -> Int {
+        var kept = 0
+        let stop = unsafe link.it.framing.take(base, start, end, kept: &kept)
+        guard stop >= 0 else {
+            refuse(link, link.it.framing.refusal)
+            return -1
+        }
+        link.it.receivedBytes += UInt64(stop - start)
+        guard link.it.request.count + kept <= limits.pendingBytesMax else {
+            answerLast(link, .lengthRequired)
+            return -1
+        }
+        if kept > link.it.request.room, lacksBuffers(link) {
+            answerLast(link, .overloaded)
+            return -1
+        }
+        // Cannot fail: what may be held fits in the largest block.
+        unsafe _ = buffers.append(&link.it.request, base + start, kept)
+        if link.it.framing.isDone { link.it.phase = .waiting }
+        return stop
+    }
+
+    /// All of the body is there.
+    func sendGathered(_ link: Link) {
+        guard let base = unsafe link.it.request.base else { return }
+        let headBytes = Int(link.it.headBytes)
+        // The last digit stands before two line ends.
+        var (place, rest) = (headBytes - 5, link.it.request.count - headBytes)
+        repeat {
+            // Inside: no more digits than the head has room for.
+            unsafe base[place] = 48 + UInt8(rest % 10)
+            (place, rest) = (place - 1, rest / 10)
+        } while rest > 0
+        var method = ByteRange.empty
+        while unsafe base[method.upper] != 0x20 { method = ByteRange(0, method.upper + 1) }
+        link.it.isResendable =
+            unsafe !link.it.hasLetGo && link.it.request.count <= limits.resendBytesMax
+            && isIdempotent(base, method)
+        let upstream = link.it.partner
+        if !upstream.isNone { dropUnlessQuiet(upstream, for: link) }
+        guard link.it.partner.isNone else {
+            passOn(link)
+            return
+        }
+        // Without its rule nobody knows where else it may go.
+        let mayGo = !link.it.hasLetGo
+        perform(
+            link.it.exchange.on(.upstreamEnded(wasReused: true, isResendable: mayGo)), link)
+    }
+
+    /// A look at the upstream of a request that is gathered.
+    func dropUnlessQuiet(_ upstream: Link, for link: Link) {
+        if !upstream.it.isEnding, isStillQuiet(upstream) {
+            upstream.it.canRead = false
+        } else {
+            dropUpstream(link)
+        }
+    }
+
+    // MARK: Which servers know no chunks
+
+    /// Notes of which version the answer is whose head was read.
+    func noteVersion(_ client: Link) {
+        // Who has let go of the configuration has no slot.
+        let (slot, port) = (Int(client.it.configSlot), Int(client.it.port))
+        let isOld = head.minor == 0
+        guard slot >= 0, port >= 0, configs[slot].hasOldServer[port] != isOld else { return }
+        configs[slot].hasOldServer[port] = isOld
+        if isOld { knowsOldServers = true }
+    }
+
+    /// What is known of the ports of a configuration that takes the place of another.
+    ///
+    /// - Complexity: linear in ports.
+    func oldServers(of config: WorkerConfig, after previous: Int) -> [Bool] {
+        guard knowsOldServers, previous >= 0, let before = configs[previous].config else {
+            return [Bool](repeating: false, count: config.snapshot.ports.count)
+        }
+        let known = configs[previous].hasOldServer
+        if before.snapshot.shape === config.snapshot.shape { return known }
+        // Their numbers outlive configurations.
+        var numbers: Set<UInt32> = []
+        for (index, number) in before.ports.enumerated() where known[index] {
+            numbers.insert(number)
+        }
+        return config.ports.map { numbers.contains($0) }
+    }
+}
