@@ -1,4 +1,5 @@
-/* Scans of heads: sixteen bytes a step, by the compiler's vectors (SSE2, NEON). Little-endian. */
+/* Scans of heads: sixteen bytes a step, by the compiler's vectors (SSE2, NEON), the last of which
+ * looks at some bytes again. Little-endian. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -16,6 +17,20 @@ static inline long engine_first16(engine_bytes16 mask)
 	return words[1] ? 8 + (__builtin_ctzll(words[1]) >> 3) : 16;
 }
 
+/* The same of a mask whose first bytes, up to 15, do not count. */
+static inline long engine_first16_behind(engine_bytes16 mask, long skipped)
+{
+	engine_words2 words = (engine_words2)mask;
+
+	if (skipped < 8) {
+		words[0] &= ~0ull << 8 * skipped;
+	} else {
+		words[0] = 0;
+		words[1] &= ~0ull << 8 * (skipped - 8);
+	}
+	return engine_first16((engine_bytes16)words);
+}
+
 static inline engine_bytes16 engine_load16(const uint8_t *bytes)
 {
 	engine_bytes16 loaded;
@@ -24,15 +39,26 @@ static inline engine_bytes16 engine_load16(const uint8_t *bytes)
 	return loaded;
 }
 
-/* From `start`, whole steps within `end`: where a control character or DEL is, else where to go on
- * byte by byte; `found` says which. */
+static inline engine_bytes16 engine_controls16(engine_bytes16 bytes)
+{
+	return (engine_bytes16)((bytes < 0x20) | (bytes == 0x7f));
+}
+
+static inline engine_bytes16 engine_others16(engine_bytes16 bytes)
+{
+	engine_bytes16 letters = (bytes | 0x20) - 'a', digits = bytes - '0';
+
+	return (engine_bytes16) ~((letters < 26) | (digits < 10) | (bytes == '-'));
+}
+
+/* From `start` to `end`: where a control character or DEL is, else where to go on byte by byte,
+ * which is `end` but for the shortest of heads; `found` says which. */
 static inline long engine_scan_value(const uint8_t *base, long start, long end, int *found)
 {
 	long index = start;
 
 	for (; index + 16 <= end; index += 16) {
-		engine_bytes16 bytes = engine_load16(base + index);
-		long first = engine_first16((engine_bytes16)((bytes < 0x20) | (bytes == 0x7f)));
+		long first = engine_first16(engine_controls16(engine_load16(base + index)));
 
 		if (first < 16) {
 			*found = 1;
@@ -40,6 +66,13 @@ static inline long engine_scan_value(const uint8_t *base, long start, long end, 
 		}
 	}
 	*found = 0;
+	if (index < end && end >= 16) {
+		engine_bytes16 mask = engine_controls16(engine_load16(base + end - 16));
+		long first = engine_first16_behind(mask, 16 - (end - index));
+
+		*found = first < 16;
+		return end - 16 + first;
+	}
 	return index;
 }
 
@@ -49,11 +82,7 @@ static inline long engine_scan_name(const uint8_t *base, long start, long end, i
 	long index = start;
 
 	for (; index + 16 <= end; index += 16) {
-		engine_bytes16 bytes = engine_load16(base + index);
-		engine_bytes16 letters = (bytes | 0x20) - 'a', digits = bytes - '0';
-		engine_bytes16 plain =
-			(engine_bytes16)((letters < 26) | (digits < 10) | (bytes == '-'));
-		long first = engine_first16(~plain);
+		long first = engine_first16(engine_others16(engine_load16(base + index)));
 
 		if (first < 16) {
 			*found = 1;
@@ -61,5 +90,12 @@ static inline long engine_scan_name(const uint8_t *base, long start, long end, i
 		}
 	}
 	*found = 0;
+	if (index < end && end >= 16) {
+		engine_bytes16 mask = engine_others16(engine_load16(base + end - 16));
+		long first = engine_first16_behind(mask, 16 - (end - index));
+
+		*found = first < 16;
+		return end - 16 + first;
+	}
 	return index;
 }

@@ -69,27 +69,31 @@ enum Authority {
         _ base: UnsafePointer<UInt8>, _ start: Int, _ end: Int
     ) -> (end: Int, isAddress: Bool)? {
         var index = start
-        var (dots, digits, value) = (0, 0, 0)
+        var (dots, digits) = (0, 0)
+        var value: UInt32 = 0
         var isAddress = true
         while index < end {
-            let byte = unsafe base[index]
-            if byte == 0x3a { break }
-            index += 1
-            if byte == 0x2e {
+            let digit = unsafe base[index] &- 48
+            if digit < 10 {
+                // The fourth is one too many, so nothing is lost if the value overflows.
+                if digits > 0, value == 0 || digits > 2 { isAddress = false }
+                value = value &* 10 &+ UInt32(digit)
+                digits &+= 1
+            } else if digit == 0x2e &- 48 {
                 guard digits > 0, dots < 4 else { return nil }
-                dots += 1
+                if value > 255 { isAddress = false }
+                dots &+= 1
                 (digits, value) = (0, 0)
-                continue
+            } else if digit == 0x3a &- 48 {
+                break
+            } else {
+                return nil
             }
-            guard byte &- 48 < 10 else { return nil }
-            isAddress = isAddress && (digits == 0 || value > 0)
-            digits += 1
-            value = min(value * 10 + Int(byte - 48), 256)
-            isAddress = isAddress && value < 256
+            index &+= 1
         }
         // With the root's dot it is no name either.
         guard digits > 0 ? dots == 3 : dots == 4 else { return nil }
-        return (index, isAddress)
+        return (index, isAddress && value < 256)
     }
 
     /// Where an IPv6 address in brackets ends, behind its bracket.

@@ -82,12 +82,25 @@ enum HTTP1Parser {
         return .complete
     }
 
+    /// `GET` and the space behind it.
+    @inline(__always)
+    private static func isGet(_ bytes: UnsafePointer<UInt8>) -> Bool {
+        // Safe: the caller has seen four bytes.
+        let word = unsafe UnsafeRawPointer(bytes).loadUnaligned(as: UInt32.self)
+        return word == UInt32(littleEndian: 0x2054_4547)
+    }
+
     /// Reads the method and the space behind it.
     private static func method(
         _ base: UnsafeMutablePointer<UInt8>, _ index: inout Int, _ end: Int,
         _ head: inout MessageHead
     ) -> ParseResult {
         let start = index
+        if end - start > 4, unsafe isGet(base + start) {
+            head.method = ByteRange(start, start + 3)
+            index = start + 4
+            return .complete
+        }
         let most = min(end, start + methodBytesMax + 1)
         while index < most, unsafe isToken(base[index]) { index += 1 }
         guard index < most else {
@@ -157,6 +170,11 @@ enum HTTP1Parser {
     private static func version(
         _ base: UnsafeMutablePointer<UInt8>, _ start: Int, _ end: Int
     ) -> ParseResult {
+        if end - start >= 8 {
+            // Inside; the usual one at once.
+            let word = unsafe UnsafeRawPointer(base + start).loadUnaligned(as: UInt64.self)
+            if word == UInt64(littleEndian: 0x312e_312f_5054_5448) { return .complete }
+        }
         let wanted: StaticString = "HTTP/"
         for offset in 0..<5 {
             guard start + offset < end else { return .incomplete }
