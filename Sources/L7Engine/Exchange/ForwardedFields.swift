@@ -261,12 +261,7 @@ extension ByteWriter {
     /// RFC 5952 text, without allocating.
     mutating func append(address: IPAddress) {
         if address.isIPv4 {
-            let v4 = address.v4
-            for index in 0..<4 {
-                let shift = UInt32(24 - 8 * index)
-                append(decimal: Int(v4 >> shift & 255))
-                if shift > 0 { append(".") }
-            }
+            append(dotted: address.v4)
             return
         }
         let zeros = Self.zeros(address)

@@ -255,6 +255,33 @@ internal import MeshModel
         append(byte: 48 + UInt8(value % 10))
     }
 
+    /// An IPv4 address: every request has one in it.
+    mutating func append(dotted address: UInt32) {
+        guard capacity - count >= 16 else {
+            isOver = true
+            return
+        }
+        var end = count
+        var shift: UInt32 = 32
+        repeat {
+            shift -= 8
+            let number = UInt8(truncatingIfNeeded: address >> shift)
+            // Inside: four numbers of three digits at most, and a dot behind each.
+            if number >= 100 {
+                unsafe base[end] = 48 + number / 100
+                end += 1
+            }
+            if number >= 10 {
+                unsafe base[end] = 48 + number / 10 % 10
+                end += 1
+            }
+            unsafe base[end] = 48 + number % 10
+            unsafe base[end + 1] = UInt8(ascii: ".")
+            end += 2
+        } while shift > 0
+        count = end - 1
+    }
+
     /// Allocates: not for the path of every request.
     mutating func append(text: String) {
         for byte in text.utf8 { append(byte: byte) }
