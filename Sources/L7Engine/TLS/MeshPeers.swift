@@ -187,23 +187,36 @@ final class MeshPeers: Sendable {
     }
 
     /// Whether tunnels lead to an endpoint.
-    @inline(__always)
     func isReached(_ endpoint: SocketAddress) -> Bool {
-        guard let index = snapshot.workloadsByAddress[endpoint.address] else { return false }
+        isReached(workload(at: endpoint.address), port: endpoint.port)
+    }
+
+    /// Into `Mesh.workloads`; -1: no pod has the address.
+    func workload(at address: IPAddress) -> Int32 {
+        snapshot.workloadsByAddress[address].map { Int32($0) } ?? -1
+    }
+
+    /// Whether tunnels lead to a port of a pod.
+    ///
+    /// - Parameter workload: into `Mesh.workloads`; -1: it is no pod.
+    @inline(__always)
+    func isReached(_ workload: Int32, port: UInt16) -> Bool {
+        guard workload >= 0 else { return false }
+        let index = Int(workload)
         switch reaches[index] {
         case .plain: return false
         case .tunnel: return true
         case .byPort:
             let workload = snapshot.mesh.workloads[index]
-            return snapshot.peerModes.mode(of: workload, port: endpoint.port) != .disable
+            return snapshot.peerModes.mode(of: workload, port: port) != .disable
         }
     }
 
     /// From a client of a Gateway.
     ///
     /// - Parameter scope: of the socket's route table; -1: it has only one.
-    func way(fromGateway socket: Int32, scope: Int32, to endpoint: SocketAddress) -> Way {
-        guard isReached(endpoint) else { return .plain }
+    func way(fromGateway socket: Int32, scope: Int32, to workload: Int32, port: UInt16) -> Way {
+        guard isReached(workload, port: port) else { return .plain }
         guard gateways.indices.contains(Int(socket)) else { return .unavailable }
         let contexts = gateways[Int(socket)]
         let index = max(0, Int(scope))
@@ -212,8 +225,8 @@ final class MeshPeers: Sendable {
     }
 
     /// - Parameter client: into `Mesh.workloads`, or -1.
-    func way(from client: Int32, to endpoint: SocketAddress) -> Way {
-        guard client >= 0, isReached(endpoint) else { return .plain }
+    func way(from client: Int32, to endpoint: Int32, port: UInt16) -> Way {
+        guard client >= 0, isReached(endpoint, port: port) else { return .plain }
         if let contexts = own[Int(client)] { return .tunnel(contexts) }
         // Others than this node's pods come through us where a service is reached from outside.
         let workload = snapshot.mesh.workloads[Int(client)]

@@ -9,9 +9,14 @@ internal import MeshModel
 extension Worker {
     /// `Pool.identity` of the connections that may take a client to an endpoint: 0 for plain ones,
     /// `TLSTable.unavailable` where there must be a tunnel and can be none.
-    func carriage(_ link: Link, _ endpoint: Endpoint) -> UInt32 {
-        guard !link.it.isStream, let peers = config(link).peers else { return 0 }
-        switch way(link, peers, to: endpoint.address) {
+    func carriage(_ link: Link, _ endpoint: SocketAddress) -> UInt32 {
+        let config = self.config(link)
+        guard !link.it.isStream, let peers = config.peers else { return 0 }
+        // Who stands behind a service is known without a look for his address.
+        let workload =
+            link.it.endpoint >= 0
+            ? config.endpointWorkloads[Int(link.it.endpoint)] : peers.workload(at: endpoint.address)
+        switch way(link, peers, to: workload, port: endpoint.port) {
         case .plain: return 0
         case .unavailable: return TLSTable.unavailable
         case .tunnel(let contexts):
@@ -19,11 +24,13 @@ extension Worker {
         }
     }
 
-    private func way(_ link: Link, _ peers: MeshPeers, to endpoint: SocketAddress) -> MeshPeers.Way
-    {
+    private func way(
+        _ link: Link, _ peers: MeshPeers, to workload: Int32, port: UInt16
+    ) -> MeshPeers.Way {
         link.it.isCaptured
-            ? peers.way(from: link.it.workload, to: endpoint)
-            : peers.way(fromGateway: link.it.socket, scope: link.it.scope, to: endpoint)
+            ? peers.way(from: link.it.workload, to: workload, port: port)
+            : peers.way(
+                fromGateway: link.it.socket, scope: link.it.scope, to: workload, port: port)
     }
 
     /// Nothing new begins with a certificate that has run out.

@@ -45,11 +45,6 @@ extension Worker {
         link.it.brokenFamily = AddressFamily(address)
     }
 
-    /// The client pod's own address of the endpoint's family.
-    func sourceAddress(_ link: Link, for endpoint: Endpoint) -> IPAddress? {
-        sourceAddress(link, isIPv4: endpoint.address.address.isIPv4)
-    }
-
     /// The client pod's own address of the family; `nil`: it has none, the node dials.
     func sourceAddress(_ link: Link, isIPv4: Bool) -> IPAddress? {
         let peer = link.it.peer.address

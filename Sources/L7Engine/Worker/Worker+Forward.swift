@@ -191,11 +191,12 @@ extension Worker {
             return
         }
         // Of a pod itself, for whatever its client dialled.
-        if endpoint.address.port == 0 { endpoint.address.port = link.it.target.port }
-        link.it.upstreamPeer = endpoint.address
+        if endpoint.port == 0 { endpoint.port = link.it.target.port }
+        link.it.upstreamPeer = endpoint
         var source = IPAddress.anyV6
         if isInOwnNamespace, link.it.isCaptured,
-            let own = sourceAddress(link, for: endpoint), own != endpoint.address.address,
+            let own = sourceAddress(link, isIPv4: endpoint.address.isIPv4),
+            own != endpoint.address,
             // The kernel would ask this pod's policies about a call that it has made to a Gateway.
             link.it.isOwnCall || !isLocalPod(own)
         {
@@ -205,7 +206,7 @@ extension Worker {
         guard !refuses(link, endpoint), let identity = identity(link, endpoint) else { return }
         let isTunnelled = identity & TLSTable.tunnelMark != 0
         // The kernel will see the node dial, or a tunnel.
-        if isNode || isTunnelled, !isAdmitted(link, endpoint.address) {
+        if isNode || isTunnelled, !isAdmitted(link, endpoint) {
             dialFailed(link, .denied(hasOthers: hasOtherEndpoints(link)))
             return
         }
@@ -214,7 +215,7 @@ extension Worker {
             source = link.it.peer.address
         }
         let pool = pools.pool(
-            source: source, isNode: isNode, endpoint: endpoint.address, identity: identity)
+            source: source, isNode: isNode, endpoint: endpoint, identity: identity)
         while !anew, !pool.it.idle.isNone {
             let upstream = pool.it.idle
             if upstream.it.isEnding
@@ -247,8 +248,8 @@ extension Worker {
     /// The endpoint is not to be had in plain text, nor otherwise, or not served at all; and that
     /// is dealt with.
     @inline(__always)
-    private func refuses(_ link: Link, _ endpoint: Endpoint) -> Bool {
-        guard let failure = refusal(link, endpoint.address) else { return false }
+    private func refuses(_ link: Link, _ endpoint: SocketAddress) -> Bool {
+        guard let failure = refusal(link, endpoint) else { return false }
         let hasOthers = hasOtherEndpoints(link)
         dialFailed(link, .denied(hasOthers: hasOthers, as: failure))
         return true
@@ -265,7 +266,7 @@ extension Worker {
     /// `Pool.identity` of the connections that may take a request to an endpoint; `nil`: there are
     /// none, and that is dealt with.
     @inline(__always)
-    private func identity(_ link: Link, _ endpoint: Endpoint) -> UInt32? {
+    private func identity(_ link: Link, _ endpoint: SocketAddress) -> UInt32? {
         // What came by a tunnel has the TLS of its own, if any, in it.
         let isAsked = !link.it.isDirect
         let ofPort = isAsked ? config(link).tls.identityOfPort[Int(link.it.port)] : 0

@@ -117,13 +117,13 @@ extension Worker {
     }
 
     /// In place of `pickEndpoint`, where there is nothing to choose.
-    func ownEndpoint(_ link: Link) -> Endpoint? {
+    func ownEndpoint(_ link: Link) -> SocketAddress? {
         leaveEndpoint(link)
         link.it.affinitySeconds = 0
         let config = self.config(link)
         let pod = config.snapshot.workloadsByAddress[link.it.target.address]
         link.it.destination = pod.map { config.sources[$0] } ?? 0
-        return Endpoint(address: link.it.target)
+        return link.it.target
     }
 
     /// Picks the backend by weight; answers why there is none.
@@ -154,7 +154,7 @@ extension Worker {
 
     /// A ready endpoint that was not tried for this request, the less busy of two at random, or the
     /// client's own where the service asks for affinity; `nil`: there is none at all.
-    func pickEndpoint(_ link: Link) -> Endpoint? {
+    func pickEndpoint(_ link: Link) -> SocketAddress? {
         let snapshot = config(link).snapshot
         let range = snapshot.ports[Int(link.it.port)].endpoints
         link.it.affinitySeconds = snapshot.ports[Int(link.it.port)].affinitySeconds
@@ -173,12 +173,14 @@ extension Worker {
         return enterEndpoint(link, chosen, snapshot)
     }
 
-    private func enterEndpoint(_ link: Link, _ index: Int, _ snapshot: Snapshot) -> Endpoint {
+    private func enterEndpoint(
+        _ link: Link, _ index: Int, _ snapshot: Snapshot
+    ) -> SocketAddress {
         let slot = Int(link.it.configSlot)
         configs[slot].busy[index] += 1
         link.it.endpoint = Int32(index)
         link.it.destination = config(link).destinations[index]
-        return snapshot.endpoints[index]
+        return snapshot.endpoints[index].address
     }
 
     /// Keeps busy an endpoint that was chosen before, of the same configuration.

@@ -8,7 +8,10 @@ final class WorkerConfig: Sendable {
     let sources: [UInt32]
     /// The same of accounts (`AccountNumbers`); 0: none of its own.
     let accounts: [Int32]
-    /// By `Snapshot.endpoints`' index: the endpoint's workload, as `sources`.
+    /// By `Snapshot.endpoints`' index: the endpoint's workload, into `Mesh.workloads`; -1: it is none
+    /// of them.
+    let endpointWorkloads: [Int32]
+    /// The same, as `sources`.
     let destinations: [UInt32]
     /// By `Snapshot.ports`' index.
     let ports: [UInt32]
@@ -50,9 +53,10 @@ final class WorkerConfig: Sendable {
         self.snapshot = snapshot
         self.sources = sources
         self.accounts = accounts
-        destinations = snapshot.endpoints.map { endpoint in
-            snapshot.workloadsByAddress[endpoint.address.address].map { sources[$0] } ?? 0
+        endpointWorkloads = snapshot.endpoints.map { endpoint in
+            snapshot.workloadsByAddress[endpoint.address.address].map { Int32($0) } ?? -1
         }
+        destinations = endpointWorkloads.map { $0 >= 0 ? sources[Int($0)] : 0 }
         self.ports = ports
         self.listeners = listeners
         self.tls = tls

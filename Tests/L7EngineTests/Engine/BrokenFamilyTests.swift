@@ -137,7 +137,7 @@ struct BrokenFamilyTests {
         #expect(link.it.upstreamPeer.address.isIPv4)
 
         worker.noteBroken(link, link.it.upstreamPeer.address)
-        let second = try #require(worker.pickEndpoint(link)).address.address
+        let second = try #require(worker.pickEndpoint(link)).address
 
         #expect(second.isIPv4 == others.isEmpty)
         #expect(

@@ -63,7 +63,12 @@ struct MeshPeersTests {
             Self.mesh([Self.far]), node: "a", version: 1)
         let peers = MeshPeers(Self.table, snapshot)
         func isPlain(_ client: Int32, _ to: SocketAddress) -> Bool {
-            if case .plain = peers.way(from: client, to: to) { true } else { false }
+            let workload = peers.workload(at: to.address)
+            return if case .plain = peers.way(from: client, to: workload, port: to.port) {
+                true
+            } else {
+                false
+            }
         }
         #expect(isPlain(0, Self.own))
         // Without a certificate there is no way, and never a plain one.
@@ -116,7 +121,11 @@ struct MeshPeersTests {
         func shown(_ scope: Int32, _ to: SocketAddress, _ mesh: Mesh) -> String {
             let snapshot = SnapshotCompiler.compile(mesh, node: "a", version: 1)
             let peers = MeshPeers(table, snapshot)
-            return switch peers.way(fromGateway: 0, scope: scope, to: to) {
+            let workload = peers.workload(at: to.address)
+            return
+                switch peers.way(
+                    fromGateway: 0, scope: scope, to: workload, port: to.port)
+            {
             case .plain: "plain"
             case .unavailable: "unavailable"
             case .tunnel(let contexts): contexts.id.description
