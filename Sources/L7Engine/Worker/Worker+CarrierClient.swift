@@ -12,11 +12,7 @@ extension Worker {
     func carriage(_ link: Link, _ endpoint: SocketAddress) -> UInt32 {
         let config = self.config(link)
         guard !link.it.isStream, let peers = config.peers else { return 0 }
-        // Who stands behind a service is known without a look for his address.
-        let workload =
-            link.it.endpoint >= 0
-            ? config.endpointWorkloads[Int(link.it.endpoint)] : peers.workload(at: endpoint.address)
-        switch way(link, peers, to: workload, port: endpoint.port) {
+        switch way(link, config, peers, to: endpoint) {
         case .plain: return 0
         case .unavailable: return TLSTable.unavailable
         case .tunnel(let contexts):
@@ -25,12 +21,18 @@ extension Worker {
     }
 
     private func way(
-        _ link: Link, _ peers: MeshPeers, to workload: Int32, port: UInt16
+        _ link: Link, _ config: WorkerConfig, _ peers: MeshPeers, to endpoint: SocketAddress
     ) -> MeshPeers.Way {
-        link.it.isCaptured
-            ? peers.way(from: link.it.workload, to: workload, port: port)
+        // Who stands behind a service is known without a look for his address.
+        let isKnown = link.it.endpoint >= 0
+        let workload =
+            isKnown
+            ? config.endpointWorkloads[Int(link.it.endpoint)] : peers.workload(at: endpoint.address)
+        return link.it.isCaptured
+            ? peers.way(from: link.it.workload, to: workload, port: endpoint.port)
             : peers.way(
-                fromGateway: link.it.socket, scope: link.it.scope, to: workload, port: port)
+                fromGateway: link.it.socket, scope: link.it.scope, to: workload,
+                port: endpoint.port)
     }
 
     /// Nothing new begins with a certificate that has run out.
@@ -151,8 +153,9 @@ extension Worker {
 
     /// As whom an endpoint is dialled for `link`, if by a tunnel.
     private func dialling(_ link: Link) -> MeshContexts? {
-        guard let peers = config(link).peers,
-            case .tunnel(let contexts) = way(link, peers, to: link.it.upstreamPeer)
+        let config = self.config(link)
+        guard let peers = config.peers,
+            case .tunnel(let contexts) = way(link, config, peers, to: link.it.upstreamPeer)
         else { return nil }
         return contexts
     }
