@@ -7,19 +7,16 @@
 typedef uint8_t engine_bytes16 __attribute__((vector_size(16)));
 typedef uint64_t engine_words2 __attribute__((vector_size(16)));
 
-/* The place of the first byte of the mask that is not 0; 16: there is none. */
-static inline long engine_first16(engine_bytes16 mask)
+/* The place of the first byte of a comparison's result that is not 0; 16: there is none. The first
+ * `skipped` ones, up to 15, do not count. */
+static inline long engine_first16(engine_bytes16 mask, long skipped)
 {
-	engine_words2 words = (engine_words2)mask;
+#ifdef __SSE2__
+	typedef char chars16 __attribute__((vector_size(16)));
+	uint32_t bits = (uint32_t)__builtin_ia32_pmovmskb128((chars16)mask) >> skipped << skipped;
 
-	if (words[0])
-		return __builtin_ctzll(words[0]) >> 3;
-	return words[1] ? 8 + (__builtin_ctzll(words[1]) >> 3) : 16;
-}
-
-/* The same of a mask whose first bytes, up to 15, do not count. */
-static inline long engine_first16_behind(engine_bytes16 mask, long skipped)
-{
+	return bits ? __builtin_ctz(bits) : 16;
+#else
 	engine_words2 words = (engine_words2)mask;
 
 	if (skipped < 8) {
@@ -28,7 +25,10 @@ static inline long engine_first16_behind(engine_bytes16 mask, long skipped)
 		words[0] = 0;
 		words[1] &= ~0ull << 8 * (skipped - 8);
 	}
-	return engine_first16((engine_bytes16)words);
+	if (words[0])
+		return __builtin_ctzll(words[0]) >> 3;
+	return words[1] ? 8 + (__builtin_ctzll(words[1]) >> 3) : 16;
+#endif
 }
 
 static inline engine_bytes16 engine_load16(const uint8_t *bytes)
@@ -58,7 +58,7 @@ static inline long engine_scan_value(const uint8_t *base, long start, long end, 
 	long index = start;
 
 	for (; index + 16 <= end; index += 16) {
-		long first = engine_first16(engine_controls16(engine_load16(base + index)));
+		long first = engine_first16(engine_controls16(engine_load16(base + index)), 0);
 
 		if (first < 16) {
 			*found = 1;
@@ -68,7 +68,7 @@ static inline long engine_scan_value(const uint8_t *base, long start, long end, 
 	*found = 0;
 	if (index < end && end >= 16) {
 		engine_bytes16 mask = engine_controls16(engine_load16(base + end - 16));
-		long first = engine_first16_behind(mask, 16 - (end - index));
+		long first = engine_first16(mask, 16 - (end - index));
 
 		*found = first < 16;
 		return end - 16 + first;
@@ -82,7 +82,7 @@ static inline long engine_scan_name(const uint8_t *base, long start, long end, i
 	long index = start;
 
 	for (; index + 16 <= end; index += 16) {
-		long first = engine_first16(engine_others16(engine_load16(base + index)));
+		long first = engine_first16(engine_others16(engine_load16(base + index)), 0);
 
 		if (first < 16) {
 			*found = 1;
@@ -92,7 +92,7 @@ static inline long engine_scan_name(const uint8_t *base, long start, long end, i
 	*found = 0;
 	if (index < end && end >= 16) {
 		engine_bytes16 mask = engine_others16(engine_load16(base + end - 16));
-		long first = engine_first16_behind(mask, 16 - (end - index));
+		long first = engine_first16(mask, 16 - (end - index));
 
 		*found = first < 16;
 		return end - 16 + first;

@@ -205,6 +205,12 @@ enum FieldReader {
     private static func connection(
         _ base: UnsafeMutablePointer<UInt8>, _ value: ByteRange, _ head: inout MessageHead
     ) -> UInt8? {
+        // What most servers say, at once.
+        if head.connectionOptions == 0, unsafe isWord(base, value, "keep-alive") {
+            head.connectionOptions = 1
+            head.keepsAlive = true
+            return FieldKind.connection
+        }
         var items = ListItems(value)
         while let option = unsafe items.item(base) {
             head.connectionOptions += 1

@@ -48,16 +48,39 @@ func isToken(_ byte: UInt8) -> Bool {
 @inline(__always)
 func lowerCase(_ byte: UInt8) -> UInt8 { byte &- 0x41 < 26 ? byte | 0x20 : byte }
 
-/// Whether the range is the lower-case word, in any case.
+/// Whether the range, which holds no control characters, is the lower-case word of letters, digits,
+/// `-` and `/`, in any case.
 @inline(__always)
 func isWord(_ base: UnsafePointer<UInt8>, _ range: ByteRange, _ word: StaticString) -> Bool {
-    guard range.count == word.utf8CodeUnitCount else { return false }
-    let wanted = unsafe word.utf8Start
-    for offset in 0..<range.count
-    where unsafe lowerCase(base[range.lower + offset]) != wanted[offset] {
-        return false
+    let count = word.utf8CodeUnitCount
+    guard range.count == count else { return false }
+    let bytes = unsafe UnsafeRawPointer(base + range.lower)
+    let wanted = unsafe UnsafeRawPointer(word.utf8Start)
+    // Eight bytes a step, the last of which looks at some again. A letter's other case is one bit
+    // away, and all else of such words has that bit.
+    var index = 0
+    while index &+ 8 <= count {
+        if unsafe differ(bytes, wanted, at: index) { return false }
+        index &+= 8
+    }
+    if index == count { return true }
+    if count > 8 { return unsafe !differ(bytes, wanted, at: count &- 8) }
+    while index < count {
+        let byte = unsafe bytes.load(fromByteOffset: index, as: UInt8.self) | 0x20
+        if unsafe byte != wanted.load(fromByteOffset: index, as: UInt8.self) { return false }
+        index &+= 1
     }
     return true
+}
+
+@inline(__always)
+private func differ(_ bytes: UnsafeRawPointer, _ wanted: UnsafeRawPointer, at: Int) -> Bool {
+    // Inside: both have eight bytes from there on.
+    let (given, word) = unsafe (
+        bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self),
+        wanted.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+    )
+    return given | 0x2020_2020_2020_2020 != word
 }
 
 /// Whether the range is the word, letter for letter.
