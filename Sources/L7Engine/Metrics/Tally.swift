@@ -57,7 +57,8 @@ enum HandshakeSide: Int, CaseIterable {
 
     init(seriesMax: Int) {
         self.seriesMax = seriesMax
-        placesCount = seriesMax * 2
+        // A power of two, at least twice as many.
+        placesCount = 1 << (Int.bitWidth - (seriesMax * 2 - 1).leadingZeroBitCount)
         unsafe counters = .allocate(capacity: Counter.allCases.count)
         unsafe counters.initialize(repeating: 0, count: Counter.allCases.count)
         unsafe refusals = .allocate(capacity: Refusal.allCases.count)
@@ -225,12 +226,12 @@ enum HandshakeSide: Int, CaseIterable {
     private func find(_ first: UInt64, _ second: UInt64) -> Int? {
         var hash = (first ^ second &* 0x9e37_79b9_7f4a_7c15) &* 0xff51_afd7_ed55_8ccd
         hash ^= hash >> 32
-        var place = Int(hash % UInt64(placesCount))
+        var place = Int(hash & UInt64(placesCount - 1))
         while unsafe places[place] >= 0 {
             let index = unsafe Int(places[place])
             let words = unsafe series + index * Self.words
             if unsafe words[0] == first, unsafe words[1] == second { return index }
-            place = place + 1 == placesCount ? 0 : place + 1
+            place = (place + 1) & (placesCount - 1)
         }
         let index = unsafe Int(used.pointee)
         // By workload; what is none, by port.
