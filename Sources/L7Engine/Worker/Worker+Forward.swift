@@ -218,12 +218,7 @@ extension Worker {
             source: source, isNode: isNode, endpoint: endpoint, identity: identity)
         while !anew, !pool.it.idle.isNone {
             let upstream = pool.it.idle
-            if upstream.it.isEnding
-                || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
-                || upstream.it.openedAt < reusedSince
-                || (upstream.it.isStream && takesNothingNew(upstream.it.carrier))
-                || (mustLook(link, upstream) && !isStillQuiet(upstream))
-            {
+            if isOver(upstream) || (mustLook(link, upstream) && !isStillQuiet(upstream)) {
                 // The pool may be empty now, but the next dial needs it: hold it.
                 pool.it.count += 1
                 close(upstream)
@@ -243,6 +238,15 @@ extension Worker {
             return
         }
         dial(link, pool)
+    }
+
+    /// A pooled connection takes no further request.
+    @inline(__always)
+    private func isOver(_ upstream: Link) -> Bool {
+        upstream.it.isEnding
+            || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
+            || upstream.it.openedAt < reusedSince
+            || (upstream.it.isStream && takesNothingNew(upstream.it.carrier))
     }
 
     /// The endpoint is not to be had in plain text, nor otherwise, or not served at all; and that

@@ -8,8 +8,8 @@ final class WorkerConfig: Sendable {
     let sources: [UInt32]
     /// The same of accounts (`AccountNumbers`); 0: none of its own.
     let accounts: [Int32]
-    /// By `Snapshot.endpoints`' index: the endpoint's workload, into `Mesh.workloads`; -1: it is none
-    /// of them.
+    /// By `Snapshot.endpoints`' index: the endpoint's workload, into `Mesh.workloads`; -1: it is
+    /// none of them.
     let endpointWorkloads: [Int32]
     /// The same, as `sources`.
     let destinations: [UInt32]
