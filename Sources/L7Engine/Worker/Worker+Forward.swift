@@ -262,6 +262,8 @@ extension Worker {
     /// The look at a pooled connection before it takes a request. What a session reads for that is
     /// its server's doing.
     func isStillQuiet(_ upstream: Link) -> Bool {
+        // Another's bytes may have led here.
+        slot.endReading()
         blame(upstream)
         defer { slot.endReading() }
         return isQuiet(upstream)

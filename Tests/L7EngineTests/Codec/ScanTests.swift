@@ -1,3 +1,4 @@
+import MeshModel
 import Testing
 
 @testable import L7Engine
@@ -37,6 +38,56 @@ struct ScanTests {
                 }
                 #expect(end == plain(bytes) { $0 >= 0x20 && $0 != 0x7f }, "\(bytes)")
             }
+        }
+    }
+
+    @Test func `what stands before and behind what is scanned does not count`() {
+        for count in 0...40 {
+            for start in 0...count {
+                for place in start...count {
+                    // Behind the last one, too: then no array is empty, and has an address.
+                    var bytes = (0...count).map { UInt8($0 < start ? 13 : 0x61) }
+                    bytes[count] = 13
+                    bytes[place] = 13
+                    // Safe: the calls read `count` bytes, and the array has one more.
+                    let (name, value) = unsafe bytes.withUnsafeBufferPointer {
+                        unsafe (
+                            scanToken($0.baseAddress!, start, count),
+                            scanValue($0.baseAddress!, start, count)
+                        )
+                    }
+                    #expect(name == place, "\(start), \(place) of \(count)")
+                    #expect(value == place, "\(start), \(place) of \(count)")
+                }
+            }
+        }
+    }
+
+    @Test func `a word is the same in any case, and with another byte it is another`() {
+        let words: [StaticString] = [
+            "te", "via", "host", "close", "expect", "upgrade", "http://", "https://", "x-real-ip",
+            "keep-alive", "content-length", "x-forwarded-for", "application/json",
+            "transfer-encoding", "x-forwarded-client-cert",
+        ]
+        for word in words {
+            let lower = Array(String(describing: word).utf8)
+            let upper = Array(String(describing: word).uppercased().utf8)
+            #expect(isSame(lower, word) && isSame(upper, word), "\(word)")
+            for place in lower.indices {
+                for byte in UInt8(0x20)...UInt8.max {
+                    var other = lower
+                    other[place] = byte
+                    let isLetter = byte == lower[place] || byte == upper[place]
+                    #expect(isSame(other, word) == isLetter, "\(byte) at \(place) of \(word)")
+                }
+            }
+        }
+    }
+
+    private func isSame(_ bytes: [UInt8], _ word: StaticString) -> Bool {
+        // Safe: the range is the array's.
+        unsafe bytes.withUnsafeBufferPointer {
+            unsafe isWord($0.baseAddress!, ByteRange(0, $0.count), word)
         }
     }
 }

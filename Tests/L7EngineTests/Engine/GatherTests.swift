@@ -37,10 +37,6 @@ struct GatherTests {
         Origin { connection, _ in serve(connection, isKept: isKept) }
     }
 
-    private static func gateway(_ origin: Origin) throws -> Gateway {
-        try Gateway(origins: [origin.port], rules: [HTTPRouteRule(backends: [Gateway.to(0)])])
-    }
-
     /// A client whose pieces leave at once, and not when the kernel has acknowledged those before.
     private static func connect(_ port: UInt16) -> Int32 {
         let client = Loopback.connect(port)
@@ -66,7 +62,7 @@ struct GatherTests {
 
     @Test func `the first goes as it came, those behind its answer with their length`() throws {
         let origin = Self.origin()
-        let gateway = try Self.gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -114,7 +110,7 @@ struct GatherTests {
     @Test(arguments: [0, 61, 5021])
     func `a long body is at the server what it was`(piece: Int) throws {
         let origin = Self.origin()
-        let gateway = try Self.gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         #expect(gateway.get().hasPrefix("HTTP/1.1 200 "))
         var bytes = Array(Self.post().utf8)
@@ -141,7 +137,7 @@ struct GatherTests {
 
     @Test func `128 KiB are more than may be held`() throws {
         let origin = Self.origin()
-        let gateway = try Self.gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         #expect(gateway.get().hasPrefix("HTTP/1.1 200 "))
         let client = Loopback.connect(gateway.port)
@@ -156,7 +152,7 @@ struct GatherTests {
 
     @Test func `chunks go again to a server that has answered by HTTP/1.1`() throws {
         let origin = Self.origin()
-        let gateway = try Self.gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         let client = Loopback.connect(gateway.port)
         defer { close(client) }
@@ -177,7 +173,7 @@ struct GatherTests {
 
     @Test func `what is known outlives the server's connections`() throws {
         let origin = Self.origin(isKept: false)
-        let gateway = try Self.gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         #expect(gateway.get().hasPrefix("HTTP/1.1 200 "))
 
@@ -193,7 +189,7 @@ struct GatherTests {
 
     @Test func `what has a length, or no body, is passed on as ever`() throws {
         let origin = Self.origin()
-        let gateway = try Self.gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         #expect(gateway.get().hasPrefix("HTTP/1.1 200 "))
         let client = Loopback.connect(gateway.port)
@@ -225,7 +221,7 @@ struct GatherTests {
 
     @Test func `a thousand of them allocate nothing`() throws {
         let origin = Self.origin()
-        let gateway = try Self.gateway(origin)
+        let gateway = try Gateway(to: origin)
         defer { gateway.stop() }
         // Safe: a constant string.
         let worker = unsafe allocation_thread("malla-worker-0")

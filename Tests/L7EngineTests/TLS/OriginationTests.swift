@@ -224,13 +224,19 @@ struct OriginationTests {
             let (other, control) = Loopback.listen()
             Loopback.end(other)
             self.control = control
-            server = try PythonServer(authority) { files, port in
+            let server = try PythonServer(authority) { files, port in
                 OriginationTests.speaker(files.chain, files.key, port, control)
             }
-            stepped = try SteppedWorker(
-                [server.port],
-                backend: OriginationTests.policy(
-                    [.host("back.example")], .bundle(authority.bundle)))
+            do {
+                stepped = try SteppedWorker(
+                    [server.port],
+                    backend: OriginationTests.policy(
+                        [.host("back.example")], .bundle(authority.bundle)))
+            } catch {
+                server.stop()
+                throw error
+            }
+            self.server = server
             client = Loopback.connect(stepped.port)
             post("b")
             #expect(stepped.message(client).hasSuffix("bbbb"))
