@@ -43,6 +43,8 @@ struct Limits: Sendable {
     var headFirstBytes = 2048
     /// A request that is kept for sending it again.
     var resendBytesMax = 16 * 1024
+    /// A service port that has answered by HTTP/1.0 is sent no chunks for so long.
+    var oldServerNanosecondsMax: UInt64 = 600_000_000_000
     /// Endpoints tried for one request.
     var attemptsMax: UInt8 = 3
     /// Dials from a client's address that were refused and are tried once more, for one request.

@@ -32,7 +32,7 @@ extension Worker {
         let slot = ConfigSlot(
             config: config, busy: [Int32](repeating: 0, count: config.snapshot.endpoints.count),
             speaksHTTP: [Bool](repeating: false, count: config.snapshot.ports.count),
-            hasOldServer: oldServers(of: config, after: previous))
+            oldServerSeen: oldServers(of: config, after: previous))
         if let free {
             configs[free] = slot
             current = free

@@ -242,7 +242,7 @@ extension Worker {
 
     /// A pooled connection takes no further request.
     @inline(__always)
-    private func isOver(_ upstream: Link) -> Bool {
+    func isOver(_ upstream: Link) -> Bool {
         upstream.it.isEnding
             || now &- upstream.it.openedAt > limits.upstreamLifeNanosecondsMax
             || upstream.it.openedAt < reusedSince

@@ -1,5 +1,5 @@
 // A request in chunks to a server that knows none: the last answer of its service port was one of
-// HTTP/1.0 (RFC 9112 section 6.1). What its chunks hold is gathered in `request` behind a head that
+// HTTP/1.0, not long ago (RFC 9112 section 6.1). What its chunks hold is gathered in `request` behind a head that
 // has room for the length, and goes when all of it is there; trailers are dropped (RFC 9110 section
 // 6.5.1). Receives bytes from Worker+Downstream, hands on the whole to `passOn`.
 //
@@ -16,7 +16,7 @@ extension Worker {
     @inline(__always)
     func mustGather(_ link: Link) -> Bool {
         link.it.framing.kind == .chunked && knowsOldServers && !link.it.wantsUpgrade
-            && configs[Int(link.it.configSlot)].hasOldServer[Int(link.it.port)]
+            && isOld(configs[Int(link.it.configSlot)].oldServerSeen[Int(link.it.port)])
     }
 
     /// Nothing of the request was sent, nor will be before all of its body has come.
@@ -107,15 +107,19 @@ extension Worker {
             passOn(link)
             return
         }
-        // Without its rule nobody knows where else it may go.
-        let mayGo = !link.it.hasLetGo
+        // Nobody looked at a request without an upstream: by rules that are in force no more it goes
+        // nowhere, and without its rule nobody knows where.
+        letGoIfOld(link)
+        let mayGo = !link.it.hasLetGo && Int(link.it.configSlot) == current
+        // Who was sent nothing is no endpoint that was tried.
+        link.it.triedCount = 0
         perform(
             link.it.exchange.on(.upstreamEnded(wasReused: true, isResendable: mayGo)), link)
     }
 
     /// A look at the upstream of a request that is gathered.
     func dropUnlessQuiet(_ upstream: Link, for link: Link) {
-        if !upstream.it.isEnding, isStillQuiet(upstream) {
+        if !isOver(upstream), isStillQuiet(upstream) {
             upstream.it.canRead = false
         } else {
             dropUpstream(link)
@@ -129,25 +133,37 @@ extension Worker {
         // Who has let go of the configuration has no slot.
         let (slot, port) = (Int(client.it.configSlot), Int(client.it.port))
         let isOld = head.minor == 0
-        guard slot >= 0, port >= 0, configs[slot].hasOldServer[port] != isOld else { return }
-        configs[slot].hasOldServer[port] = isOld
-        if isOld { knowsOldServers = true }
+        // Whoever stands before a server may say so of an error, in whatever version.
+        guard slot >= 0, port >= 0, !isOld || head.status < 500 else { return }
+        if isOld {
+            configs[slot].oldServerSeen[port] = now
+            knowsOldServers = true
+        } else if configs[slot].oldServerSeen[port] > 0 {
+            configs[slot].oldServerSeen[port] = 0
+        }
+    }
+
+    /// What is refused gets no answer from which more could be learnt, so what is known ends by
+    /// itself.
+    @inline(__always)
+    private func isOld(_ seen: UInt64) -> Bool {
+        seen > 0 && now &- seen < limits.oldServerNanosecondsMax
     }
 
     /// What is known of the ports of a configuration that takes the place of another.
     ///
     /// - Complexity: linear in ports.
-    func oldServers(of config: WorkerConfig, after previous: Int) -> [Bool] {
+    func oldServers(of config: WorkerConfig, after previous: Int) -> [UInt64] {
         guard knowsOldServers, previous >= 0, let before = configs[previous].config else {
-            return [Bool](repeating: false, count: config.snapshot.ports.count)
+            return [UInt64](repeating: 0, count: config.snapshot.ports.count)
         }
-        let known = configs[previous].hasOldServer
+        let known = configs[previous].oldServerSeen
         if before.snapshot.shape === config.snapshot.shape { return known }
         // Their numbers outlive configurations.
-        var numbers: Set<UInt32> = []
-        for (index, number) in before.ports.enumerated() where known[index] {
-            numbers.insert(number)
+        var seen: [UInt32: UInt64] = [:]
+        for (index, number) in before.ports.enumerated() where known[index] > 0 {
+            seen[number] = known[index]
         }
-        return config.ports.map { numbers.contains($0) }
+        return config.ports.map { seen[$0] ?? 0 }
     }
 }

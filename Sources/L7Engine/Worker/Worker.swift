@@ -20,8 +20,9 @@ internal import MeshModel
         var busy: [Int32] = []
         /// By `Snapshot.ports`: the last client of the port whose protocol was sought spoke HTTP.
         var speaksHTTP: [Bool] = []
-        /// The same: the port's last answer was one of HTTP/1.0 (Worker+Gather).
-        var hasOldServer: [Bool] = []
+        /// The same: when the port's last answer came, if it was one of HTTP/1.0; else 0
+        /// (Worker+Gather).
+        var oldServerSeen: [UInt64] = []
     }
 
     let limits: Limits
@@ -416,7 +417,7 @@ extension Worker {
         configs[slot].config = nil
         configs[slot].busy = []
         configs[slot].speaksHTTP = []
-        configs[slot].hasOldServer = []
+        configs[slot].oldServerSeen = []
     }
 
     private func freeGone() {

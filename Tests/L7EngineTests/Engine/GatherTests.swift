@@ -264,9 +264,19 @@ struct GatheringTests {
         return Ends(client: client, server: server, link: link)
     }
 
-    private func answer(_ server: Int32) {
+    private func answer(_ server: Int32, status: Int = 200) {
         Loopback.send(
-            server, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
+            server,
+            "HTTP/1.0 \(status) X\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
+    }
+
+    /// A whole request, whether it came with its length, and an answer by HTTP/1.0.
+    private func isGathered(_ stepped: SteppedWorker, _ ends: Ends, status: Int) -> Bool {
+        Loopback.send(ends.client, Self.post + "\r\n5\r\nhello\r\n0\r\n\r\n")
+        let request = stepped.message(ends.server)
+        answer(ends.server, status: status)
+        #expect(stepped.message(ends.client).hasPrefix("HTTP/1.1 \(status) "))
+        return Loopback.field(request, "transfer-encoding") == nil
     }
 
     /// Sends the head and a part of the body, until the worker has it.
@@ -375,6 +385,13 @@ struct GatheringTests {
             #expect(stepped.worker.tally.value(.dials) == 1)
         }
         Loopback.send(ends.client, "0\r\n\r\n")
+        if !isSeen {
+            #expect(Loopback.isReadable(ends.link.it.descriptor, milliseconds: 5000))
+            #expect(Loopback.isReadable(ends.link.it.partner.it.descriptor, milliseconds: 5000))
+            stepped.worker.slot.serve(ends.link.it.account)
+            // The client's event first.
+            stepped.worker.dispatchStream(ends.link, EPOLLIN.rawValue)
+        }
         let second = stepped.accepted(listener)
         defer { close(second) }
 
@@ -437,6 +454,49 @@ struct GatheringTests {
         if isLost { server = stepped.accepted(listener) }
         defer { close(server) }
         expectServed(stepped, ends, by: server)
+    }
+
+    /// A request of whose upstream nothing is left is seen by no change of policies or modes.
+    @Test func `without its upstream a request goes nowhere by rules that are not in force`() throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        var mesh = SteppedWorker.mesh([port], stepped.port, nil)
+        // An exchange whose answer is edited keeps its configuration.
+        mesh.routes[0].rules[1].filters = [
+            .responseHeaders(.init(set: [.init(name: "x", value: "y")]))
+        ]
+        stepped.adopt(mesh, version: 2)
+        let ends = try begin(stepped, listener)
+        defer { close(ends.client) }
+        send(stepped, ends, Self.post, "5\r\nhello\r\n")
+        close(ends.server)
+        #expect(stepped.take { ends.link.it.partner.isNone })
+
+        stepped.adopt(SteppedWorker.mesh([port], stepped.port, nil), version: 3)
+        #expect(!ends.link.it.hasLetGo)
+        Loopback.send(ends.client, "0\r\n\r\n")
+
+        #expect(stepped.message(ends.client).hasPrefix("HTTP/1.1 503 "))
+        #expect(!Loopback.isReadable(listener, milliseconds: 0))
+    }
+
+    @Test func `what is known of a server ends by itself, and is not learnt from an error`() throws {
+        let (listener, port) = Loopback.listen()
+        defer { close(listener) }
+        let stepped = try SteppedWorker([port])
+        let ends = try begin(stepped, listener)
+        defer { for end in [ends.client, ends.server] { close(end) } }
+        #expect(isGathered(stepped, ends, status: 503))
+
+        let worker = stepped.worker
+        let time = worker.limits.oldServerNanosecondsMax
+        let seen = worker.configs[worker.current].oldServerSeen
+        worker.configs[worker.current].oldServerSeen = seen.map { $0 > 0 ? $0 &- time : 0 }
+        // Whoever answers 503 has not said that the server is an old one.
+        #expect(!isGathered(stepped, ends, status: 503))
+        #expect(!isGathered(stepped, ends, status: 200))
+        #expect(isGathered(stepped, ends, status: 200))
     }
 
     @Test(arguments: [false, true])
