@@ -1,7 +1,8 @@
 // A request in chunks to a server that knows none: the last answer of its service port was one of
-// HTTP/1.0, not long ago (RFC 9112 section 6.1). What its chunks hold is gathered in `request` behind a head that
-// has room for the length, and goes when all of it is there; trailers are dropped (RFC 9110 section
-// 6.5.1). Receives bytes from Worker+Downstream, hands on the whole to `passOn`.
+// HTTP/1.0, not long ago (RFC 9112 section 6.1). What its chunks hold is gathered in `request`
+// behind a head that has room for the length, and goes when all of it is there; trailers are
+// dropped (RFC 9110 section 6.5.1). Receives bytes from Worker+Downstream, hands on the whole to
+// `passOn`.
 //
 // Its upstream waits meanwhile as one that is kept alive. Nothing was sent to it, so where it ends
 // or speaks, another is dialled when there is something to send.
@@ -107,7 +108,7 @@ extension Worker {
             passOn(link)
             return
         }
-        // Nobody looked at a request without an upstream: by rules that are in force no more it goes
+        // Nobody looked at a request without an upstream: by rules that are not in force it goes
         // nowhere, and without its rule nobody knows where.
         letGoIfOld(link)
         let mayGo = !link.it.hasLetGo && Int(link.it.configSlot) == current

@@ -2,6 +2,7 @@
 // which version it is; before the first one nobody knows.
 
 import AllocationCount
+import CLinux
 import Glibc
 import MeshModel
 import Testing
@@ -457,7 +458,8 @@ struct GatheringTests {
     }
 
     /// A request of whose upstream nothing is left is seen by no change of policies or modes.
-    @Test func `without its upstream a request goes nowhere by rules that are not in force`() throws {
+    @Test func `without its upstream a request goes nowhere by rules that are not in force`() throws
+    {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
         let stepped = try SteppedWorker([port])
@@ -481,7 +483,8 @@ struct GatheringTests {
         #expect(!Loopback.isReadable(listener, milliseconds: 0))
     }
 
-    @Test func `what is known of a server ends by itself, and is not learnt from an error`() throws {
+    @Test func `what is known of a server ends by itself, and is not learnt from an error`() throws
+    {
         let (listener, port) = Loopback.listen()
         defer { close(listener) }
         let stepped = try SteppedWorker([port])

@@ -48,8 +48,8 @@ func isToken(_ byte: UInt8) -> Bool {
 @inline(__always)
 func lowerCase(_ byte: UInt8) -> UInt8 { byte &- 0x41 < 26 ? byte | 0x20 : byte }
 
-/// Whether the range, which holds no control characters but tabs, is the lower-case word of letters,
-/// digits, `-`, `/` and `:`, in any case.
+/// Whether the range, which holds no control characters but tabs, is the lower-case word of
+/// letters, digits, `-`, `/` and `:`, in any case.
 @inline(__always)
 func isWord(_ base: UnsafePointer<UInt8>, _ range: ByteRange, _ word: StaticString) -> Bool {
     let count = word.utf8CodeUnitCount
