@@ -43,7 +43,8 @@ struct Limits: Sendable {
     var headFirstBytes = 2048
     /// A request that is kept for sending it again.
     var resendBytesMax = 16 * 1024
-    /// A service port that has answered by HTTP/1.0 is sent no chunks for so long.
+    /// A service port of which no answer by HTTP/1.0 was seen for so long gets chunks again behind
+    /// a request that was refused for want of a length.
     var oldServerNanosecondsMax: UInt64 = 600_000_000_000
     /// Endpoints tried for one request.
     var attemptsMax: UInt8 = 3

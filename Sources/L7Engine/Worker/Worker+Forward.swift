@@ -21,6 +21,7 @@ extension Worker {
             return
         }
         if link.it.framing.decodes, writer.count + stagedCount > limits.pendingBytesMax {
+            forgetOldServer(link)
             perform(link.it.exchange.on(.failed(.lengthRequired)), link)
             return
         }
@@ -262,8 +263,6 @@ extension Worker {
     /// The look at a pooled connection before it takes a request. What a session reads for that is
     /// its server's doing.
     func isStillQuiet(_ upstream: Link) -> Bool {
-        // Another's bytes may have led here.
-        slot.endReading()
         blame(upstream)
         defer { slot.endReading() }
         return isQuiet(upstream)

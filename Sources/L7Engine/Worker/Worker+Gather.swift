@@ -1,8 +1,7 @@
 // A request in chunks to a server that knows none: the last answer of its service port was one of
-// HTTP/1.0, not long ago (RFC 9112 section 6.1). What its chunks hold is gathered in `request`
-// behind a head that has room for the length, and goes when all of it is there; trailers are
-// dropped (RFC 9110 section 6.5.1). Receives bytes from Worker+Downstream, hands on the whole to
-// `passOn`.
+// HTTP/1.0 (RFC 9112 section 6.1). What its chunks hold is gathered in `request` behind a head that
+// has room for the length, and goes when all of it is there; trailers are dropped (RFC 9110 section
+// 6.5.1). Receives bytes from Worker+Downstream, hands on the whole to `passOn`.
 //
 // Its upstream waits meanwhile as one that is kept alive. Nothing was sent to it, so where it ends
 // or speaks, another is dialled when there is something to send.
@@ -17,7 +16,7 @@ extension Worker {
     @inline(__always)
     func mustGather(_ link: Link) -> Bool {
         link.it.framing.kind == .chunked && knowsOldServers && !link.it.wantsUpgrade
-            && isOld(configs[Int(link.it.configSlot)].oldServerSeen[Int(link.it.port)])
+            && configs[Int(link.it.configSlot)].oldServerSeen[Int(link.it.port)] > 0
     }
 
     /// Nothing of the request was sent, nor will be before all of its body has come.
@@ -73,6 +72,7 @@ extension Worker {
         }
         link.it.receivedBytes += UInt64(stop - start)
         guard link.it.request.count + kept <= limits.pendingBytesMax else {
+            forgetOldServer(link)
             answerLast(link, .lengthRequired)
             return -1
         }
@@ -103,7 +103,17 @@ extension Worker {
             unsafe !link.it.hasLetGo && link.it.request.count <= limits.resendBytesMax
             && isIdempotent(base, method)
         let upstream = link.it.partner
-        if !upstream.isNone { dropUnlessQuiet(upstream, for: link) }
+        if !upstream.isNone {
+            // Who can go nowhere else is served by one that takes nothing new, too.
+            let hasOthers =
+                Int(link.it.configSlot) == current
+                && link.it.exchange.attempts < limits.attemptsMax
+            if hasOthers, isOver(upstream) {
+                dropUpstream(link)
+            } else {
+                dropUnlessQuiet(upstream, for: link)
+            }
+        }
         guard link.it.partner.isNone else {
             passOn(link)
             return
@@ -112,15 +122,15 @@ extension Worker {
         // nowhere, and without its rule nobody knows where.
         letGoIfOld(link)
         let mayGo = !link.it.hasLetGo && Int(link.it.configSlot) == current
-        // Who was sent nothing is no endpoint that was tried.
-        link.it.triedCount = 0
+        // Who was sent nothing is no endpoint that was tried; those before it did not connect.
+        if link.it.triedCount == 1 { link.it.triedCount = 0 }
         perform(
             link.it.exchange.on(.upstreamEnded(wasReused: true, isResendable: mayGo)), link)
     }
 
     /// A look at the upstream of a request that is gathered.
     func dropUnlessQuiet(_ upstream: Link, for link: Link) {
-        if !isOver(upstream), isStillQuiet(upstream) {
+        if !upstream.it.isEnding, isStillQuiet(upstream) {
             upstream.it.canRead = false
         } else {
             dropUpstream(link)
@@ -133,10 +143,10 @@ extension Worker {
     func noteVersion(_ client: Link) {
         // Who has let go of the configuration has no slot.
         let (slot, port) = (Int(client.it.configSlot), Int(client.it.port))
-        let isOld = head.minor == 0
-        // Whoever stands before a server may say so of an error, in whatever version.
-        guard slot >= 0, port >= 0, !isOld || head.status < 500 else { return }
-        if isOld {
+        // Whoever stands before a server says so for it, in whatever version (RFC 9110 section
+        // 15.6).
+        guard slot >= 0, port >= 0, !(502...504).contains(head.status) else { return }
+        if head.minor == 0 {
             configs[slot].oldServerSeen[port] = now
             knowsOldServers = true
         } else if configs[slot].oldServerSeen[port] > 0 {
@@ -144,11 +154,13 @@ extension Worker {
         }
     }
 
-    /// What is refused gets no answer from which more could be learnt, so what is known ends by
-    /// itself.
-    @inline(__always)
-    private func isOld(_ seen: UInt64) -> Bool {
-        seen > 0 && now &- seen < limits.oldServerNanosecondsMax
+    /// A request that is refused gets no answer from which more could be learnt, so what is known
+    /// for long is forgotten with it: the next one asks the server again.
+    func forgetOldServer(_ link: Link) {
+        let (slot, port) = (Int(link.it.configSlot), Int(link.it.port))
+        guard slot >= 0, port >= 0 else { return }
+        let age = now &- configs[slot].oldServerSeen[port]
+        if age >= limits.oldServerNanosecondsMax { configs[slot].oldServerSeen[port] = 0 }
     }
 
     /// What is known of the ports of a configuration that takes the place of another.

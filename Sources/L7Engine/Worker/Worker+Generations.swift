@@ -39,6 +39,7 @@ extension Worker {
             letGo(link)
             // It counts endpoints of the configuration that goes.
             link.it.waiter = .none
+            link.it.triedCount = 0
             link.it.configSlot = Int32(current)
             configs[current].exchanges += 1
             return

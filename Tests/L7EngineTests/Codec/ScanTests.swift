@@ -45,11 +45,10 @@ struct ScanTests {
         for count in 0...40 {
             for start in 0...count {
                 for place in start...count {
-                    // Behind the last one, too: then no array is empty, and has an address.
-                    var bytes = (0...count).map { UInt8($0 < start ? 13 : 0x61) }
-                    bytes[count] = 13
-                    bytes[place] = 13
-                    // Safe: the calls read `count` bytes, and the array has one more.
+                    // Behind the last one stand sixteen that would go on.
+                    var bytes = (0..<count + 16).map { UInt8($0 < start ? 13 : 0x61) }
+                    if place < count { bytes[place] = 13 }
+                    // Safe: the calls read `count` bytes, and the array has more.
                     let (name, value) = unsafe bytes.withUnsafeBufferPointer {
                         unsafe (
                             scanToken($0.baseAddress!, start, count),
