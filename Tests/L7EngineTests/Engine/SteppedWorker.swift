@@ -151,11 +151,15 @@ final class SteppedWorker {
     }
 
     /// The server's end of the one connection in the pool, which has served its first request.
-    func pooledServer(of client: Int32, at listener: Int32) throws -> Int32 {
+    ///
+    /// - Parameter answer: the head of its answer, but for the length.
+    func pooledServer(
+        of client: Int32, at listener: Int32, answer: String = "HTTP/1.1 200 OK"
+    ) throws -> Int32 {
         Loopback.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         let server = accepted(listener)
         #expect(message(server).hasPrefix("GET / "))
-        Loopback.send(server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        Loopback.send(server, "\(answer)\r\nContent-Length: 2\r\n\r\nok")
         #expect(message(client).hasSuffix("ok"))
         try #require(take { pooled.count == 1 })
         return server
