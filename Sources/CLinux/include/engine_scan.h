@@ -51,14 +51,16 @@ static inline engine_bytes16 engine_others16(engine_bytes16 bytes)
 	return (engine_bytes16) ~((letters < 26) | (digits < 10) | (bytes == '-'));
 }
 
-/* From `start` to `end`: where a control character or DEL is, else where to go on byte by byte,
- * which is `end` but for the shortest of heads; `found` says which. */
-static inline long engine_scan_value(const uint8_t *base, long start, long end, int *found)
+/* From `start` to `end`: where the first byte is of those that `marked` marks, else where to go on
+ * byte by byte, which is `end` but for the shortest of heads; `found` says which. */
+static inline __attribute__((always_inline)) long
+engine_scan(const uint8_t *base, long start, long end, int *found,
+	    engine_bytes16 (*marked)(engine_bytes16))
 {
 	long index = start;
 
 	for (; index + 16 <= end; index += 16) {
-		long first = engine_first16(engine_controls16(engine_load16(base + index)), 0);
+		long first = engine_first16(marked(engine_load16(base + index)), 0);
 
 		if (first < 16) {
 			*found = 1;
@@ -67,7 +69,7 @@ static inline long engine_scan_value(const uint8_t *base, long start, long end, 
 	}
 	*found = 0;
 	if (index < end && end >= 16) {
-		engine_bytes16 mask = engine_controls16(engine_load16(base + end - 16));
+		engine_bytes16 mask = marked(engine_load16(base + end - 16));
 		long first = engine_first16(mask, 16 - (end - index));
 
 		*found = first < 16;
@@ -76,26 +78,14 @@ static inline long engine_scan_value(const uint8_t *base, long start, long end, 
 	return index;
 }
 
-/* The same for what is no letter, digit or hyphen. */
+/* For a control character or DEL. */
+static inline long engine_scan_value(const uint8_t *base, long start, long end, int *found)
+{
+	return engine_scan(base, start, end, found, engine_controls16);
+}
+
+/* For what is no letter, digit or hyphen. */
 static inline long engine_scan_name(const uint8_t *base, long start, long end, int *found)
 {
-	long index = start;
-
-	for (; index + 16 <= end; index += 16) {
-		long first = engine_first16(engine_others16(engine_load16(base + index)), 0);
-
-		if (first < 16) {
-			*found = 1;
-			return index + first;
-		}
-	}
-	*found = 0;
-	if (index < end && end >= 16) {
-		engine_bytes16 mask = engine_others16(engine_load16(base + end - 16));
-		long first = engine_first16(mask, 16 - (end - index));
-
-		*found = first < 16;
-		return end - 16 + first;
-	}
-	return index;
+	return engine_scan(base, start, end, found, engine_others16);
 }
