@@ -60,11 +60,11 @@ func isWord(_ base: UnsafePointer<UInt8>, _ range: ByteRange, _ word: StaticStri
     // away, and all else of such words has that bit.
     var index = 0
     while index &+ 8 <= count {
-        if unsafe differ(bytes, wanted, at: index) { return false }
+        guard unsafe isSame(bytes, wanted, at: index) else { return false }
         index &+= 8
     }
     if index == count { return true }
-    if count > 8 { return unsafe !differ(bytes, wanted, at: count &- 8) }
+    if count > 8 { return unsafe isSame(bytes, wanted, at: count &- 8) }
     while index < count {
         let byte = unsafe bytes.load(fromByteOffset: index, as: UInt8.self) | 0x20
         if unsafe byte != wanted.load(fromByteOffset: index, as: UInt8.self) { return false }
@@ -74,13 +74,13 @@ func isWord(_ base: UnsafePointer<UInt8>, _ range: ByteRange, _ word: StaticStri
 }
 
 @inline(__always)
-private func differ(_ bytes: UnsafeRawPointer, _ wanted: UnsafeRawPointer, at: Int) -> Bool {
+private func isSame(_ bytes: UnsafeRawPointer, _ wanted: UnsafeRawPointer, at: Int) -> Bool {
     // Inside: both have eight bytes from there on.
     let (given, word) = unsafe (
         bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self),
         wanted.loadUnaligned(fromByteOffset: at, as: UInt64.self)
     )
-    return given | 0x2020_2020_2020_2020 != word
+    return given | 0x2020_2020_2020_2020 == word
 }
 
 /// Whether the range is the word, letter for letter.
