@@ -105,9 +105,7 @@ extension Worker {
         let upstream = link.it.partner
         if !upstream.isNone {
             // Who can go nowhere else is served by one that takes nothing new, too.
-            let hasOthers =
-                Int(link.it.configSlot) == current
-                && link.it.exchange.attempts < limits.attemptsMax
+            let hasOthers = isByCurrent(link) && link.it.exchange.attempts < limits.attemptsMax
             if hasOthers, isOver(upstream) {
                 dropUpstream(link)
             } else {
@@ -121,12 +119,15 @@ extension Worker {
         // Nobody looked at a request without an upstream: by rules that are not in force it goes
         // nowhere, and without its rule nobody knows where.
         letGoIfOld(link)
-        let mayGo = !link.it.hasLetGo && Int(link.it.configSlot) == current
+        let mayGo = isByCurrent(link)
         // Who was sent nothing is no endpoint that was tried; those before it did not connect.
         if link.it.triedCount == 1 { link.it.triedCount = 0 }
         perform(
             link.it.exchange.on(.upstreamEnded(wasReused: true, isResendable: mayGo)), link)
     }
+
+    /// Whether the rules that it goes by are in force; who has let go of a configuration has none.
+    private func isByCurrent(_ link: Link) -> Bool { Int(link.it.configSlot) == current }
 
     /// A look at the upstream of a request that is gathered.
     func dropUnlessQuiet(_ upstream: Link, for link: Link) {
@@ -141,11 +142,11 @@ extension Worker {
 
     /// Notes of which version the answer is whose head was read.
     func noteVersion(_ client: Link) {
-        // Who has let go of the configuration has no slot.
-        let (slot, port) = (Int(client.it.configSlot), Int(client.it.port))
         // Whoever stands before a server says so for it, in whatever version (RFC 9110 section
         // 15.6).
-        guard slot >= 0, port >= 0, !(502...504).contains(head.status) else { return }
+        guard let (slot, port) = servicePort(client), !(502...504).contains(head.status) else {
+            return
+        }
         if head.minor == 0 {
             configs[slot].oldServerSeen[port] = now
             knowsOldServers = true
@@ -157,10 +158,17 @@ extension Worker {
     /// A request that is refused gets no answer from which more could be learnt, so what is known
     /// for long is forgotten with it: the next one asks the server again.
     func forgetOldServer(_ link: Link) {
-        let (slot, port) = (Int(link.it.configSlot), Int(link.it.port))
-        guard slot >= 0, port >= 0 else { return }
+        guard let (slot, port) = servicePort(link) else { return }
         let age = now &- configs[slot].oldServerSeen[port]
         if age >= limits.oldServerNanosecondsMax { configs[slot].oldServerSeen[port] = 0 }
+    }
+
+    /// Where what is known of its server stands; `nil`: its request goes to no port, or has let go
+    /// of the configuration and has no slot.
+    @inline(__always)
+    private func servicePort(_ link: Link) -> (slot: Int, port: Int)? {
+        let (slot, port) = (Int(link.it.configSlot), Int(link.it.port))
+        return slot >= 0 && port >= 0 ? (slot, port) : nil
     }
 
     /// What is known of the ports of a configuration that takes the place of another.
