@@ -57,7 +57,11 @@ build/venv/.llhttp: $(VALIDATOR)
 	build/venv/bin/pip install --quiet --disable-pip-version-check httptools
 	@touch $@
 
+# By what the linker lays out the agent is no input of its that SwiftPM knows.
+ORDER := Sources/Programs/malla-agent/hot.order
+
 programs: bpf
+	@[ ! $(ORDER) -nt .build/release/malla-agent ] || rm -f .build/release/malla-agent
 	$(SWIFT) build $(CONFIGURATION) --build-tests
 
 test: prepare ## builds, then runs every test: unit, kernel, node, conformance, tidy

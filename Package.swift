@@ -40,7 +40,8 @@ let runtime: [LinkerSetting] = [
 ]
 
 // What every request runs through lies together in the agent: fewer pages of it to be found again
-// after each system call (docs/performance.md).
+// after each system call (docs/performance.md). Of the linkers gold alone knows the option, Swift's
+// own choice on Linux.
 let order: [LinkerSetting] = [
     .unsafeFlags([
         "-Xlinker",
