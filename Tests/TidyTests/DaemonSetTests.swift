@@ -12,7 +12,7 @@ struct DaemonSetTests {
         let program = try Self.validator()
         guard let program else { return }
         let manifest = Repository.root.appendingPathComponent(Self.path).path
-        let result = try Self.run(program, ["-k", version, "--strict", manifest])
+        let result = try Program.run(program, ["-k", version, "--strict", manifest])
 
         #expect(result.status == 0, "\(result.output)")
     }
@@ -34,21 +34,6 @@ struct DaemonSetTests {
         }
         Issue.record("found no kubernetes-validate; run `make build/venv/bin/kubernetes-validate`")
         return nil
-    }
-
-    private static func run(
-        _ program: String, _ arguments: [String]
-    ) throws -> (status: Int32, output: String) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = arguments
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let output = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (process.terminationStatus, String(decoding: output, as: UTF8.self))
     }
 
     @Test func `every capability and every mount says why`() throws {
@@ -109,12 +94,9 @@ struct DaemonSetTests {
             try text.write(
                 to: directory.appendingPathComponent(name), atomically: true, encoding: .utf8)
         }
-        let programs = ProcessInfo.processInfo.environment["MALLA_PROGRAMS"]
-        let malla = (programs ?? Repository.root.path + "/.build/release") + "/malla"
-        try #require(
-            FileManager.default.isExecutableFile(atPath: malla), "no \(malla); run `make programs`")
+        let malla = try Program.built("malla")
 
-        let result = try Self.run(malla, ["config", "validate", "--strict", directory.path])
+        let result = try Program.run(malla, ["config", "validate", "--strict", directory.path])
 
         #expect(files.count == 2)
         #expect(result.status == 0, "\(result.output)")

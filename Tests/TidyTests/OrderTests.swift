@@ -30,22 +30,11 @@ struct OrderTests {
 
     /// Where the agent has the functions of these names.
     private func places(of names: Set<String>) throws -> [String: Range<Int>] {
-        let programs = ProcessInfo.processInfo.environment["MALLA_PROGRAMS"]
-        let agent = (programs ?? Repository.root.path + "/.build/release") + "/malla-agent"
-        try #require(
-            FileManager.default.isExecutableFile(atPath: agent), "no \(agent); run `make programs`")
-        let output = Pipe()
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["nm", "-S", "--defined-only", agent]
-        process.standardOutput = output
-        try process.run()
-        let symbols = String(
-            decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        try #require(process.terminationStatus == 0)
+        let symbols = try Program.run(
+            "/usr/bin/env", ["nm", "-S", "--defined-only", Program.built("malla-agent")])
+        try #require(symbols.status == 0, "\(symbols.output)")
         var places: [String: Range<Int>] = [:]
-        for line in symbols.split(separator: "\n") {
+        for line in symbols.output.split(separator: "\n") {
             // Address, size, kind, name.
             let words = line.split(separator: " ")
             guard words.count == 4, names.contains(String(words[3])),
