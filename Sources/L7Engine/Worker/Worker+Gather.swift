@@ -126,9 +126,6 @@ extension Worker {
             link.it.exchange.on(.upstreamEnded(wasReused: true, isResendable: mayGo)), link)
     }
 
-    /// Whether the rules that it goes by are in force; who has let go of a configuration has none.
-    private func isByCurrent(_ link: Link) -> Bool { Int(link.it.configSlot) == current }
-
     /// A look at the upstream of a request that is gathered.
     func dropUnlessQuiet(_ upstream: Link, for link: Link) {
         if !upstream.it.isEnding, isStillQuiet(upstream) {

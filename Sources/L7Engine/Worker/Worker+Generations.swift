@@ -5,6 +5,9 @@
 internal import MeshModel
 
 extension Worker {
+    /// Whether the rules that it goes by are in force; who has let go of a configuration has none.
+    func isByCurrent(_ link: Link) -> Bool { Int(link.it.configSlot) == current }
+
     /// Lets go of the configuration that the exchange began with.
     func letGo(_ link: Link) {
         let slot = Int(link.it.configSlot)

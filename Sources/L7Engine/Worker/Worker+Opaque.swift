@@ -198,7 +198,7 @@ extension Worker {
         record(link, .none, Tally.OpaqueChange(sent: sent, received: received))
         accounts[link.it.account].receivedBytes &+= received
         accounts[link.it.account].sentBytes &+= sent
-        if Int(link.it.configSlot) != current { letGo(link) }
+        if !isByCurrent(link) { letGo(link) }
     }
 
     /// The end of an opaque connection: what is not counted yet, and a line of the access log.
