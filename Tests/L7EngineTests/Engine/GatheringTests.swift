@@ -180,7 +180,7 @@ struct GatheringTests {
     /// What becomes of the server's connection before it was sent anything.
     enum Loss: CaseIterable { case end, reset, speech }
 
-    private func loseServer(of stand: Stand, by loss: Loss) {
+    private func cause(_ loss: Loss, at stand: Stand) {
         switch loss {
         case .end: stand.closeServer()
         case .reset:
@@ -201,7 +201,7 @@ struct GatheringTests {
         #expect(stand.stepped.take { Loopback.isReadable(stand.client, milliseconds: 0) })
         #expect(Loopback.receive(stand.client).starts(with: Array("HTTP/1.1 100 ".utf8)))
 
-        loseServer(of: stand, by: loss)
+        cause(loss, at: stand)
         if isSeen {
             #expect(stand.stepped.take { stand.link.it.partner.isNone })
             // There is nothing to send yet.
