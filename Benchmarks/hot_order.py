@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Which functions a worker runs through: what hot.order lists, from an agent that is under load.
+"""Which functions a worker runs through: what hot.order lacks, from an agent that is under load.
 
-  hot_order.py PID                  new names, in the order in which they are met
-  hot_order.py PID >> hot.order     after a look at them
+  hot_order.py PID        names, in the order in which they are met; hot.order gets them by hand
 
 Single-steps the busiest worker of the agent PID, which must be the build in .build/release. Prints
-the sections that hot.order lacks and that one in ten of the requests enters; OrderTests says which
-lines have become too many. Steps take a hundred times as long as what they count, so that what is
-done by the clock (each second, each tick) comes up with many requests: leave it out. While it runs
-(some 20 s) clients wait: not for a node that serves.
+the functions with a section of their own that are entered at least once for ten requests and are
+not listed; which lines have become too many OrderTests say. A step takes ten thousand times as long
+as its instruction, so that what is done by the clock comes up as if each request did it: leave it
+out. Clients wait for up to a minute: not for a node that serves. Ctrl-C ends it early; kill -9 of
+this script ends the agent too. Needs root, x86-64, and the agent's toolchain.
 """
 
 import argparse
@@ -47,8 +47,9 @@ def sections() -> set[str]:
     return {name[len(".text."):] for name in re.findall(r" (\.text\.\S+) +PROGBITS", listed.stdout)}
 
 
-def functions(agent: pathlib.Path) -> dict[int, str]:
+def functions(process: int) -> dict[int, str]:
     """Where each function of the agent begins, in its file."""
+    agent = f"/proc/{process}/exe"
     listed = subprocess.run(
         ["nm", "--defined-only", agent], check=True, capture_output=True, text=True)
     rows = (line.split() for line in listed.stdout.splitlines())
@@ -74,30 +75,56 @@ def worker(process: int) -> int:
     return max(found)[1]
 
 
-def steps(thread: int, count: int):
-    """The address of each instruction that a thread comes to."""
-    library = ctypes.CDLL(None, use_errno=True)
-    library.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-    library.ptrace.restype = ctypes.c_long
-    words = (ctypes.c_uint64 * 64)()
+class Stepper:
+    """Takes a thread from one instruction to the next.
 
-    def ask(request: int, data=None):
-        if library.ptrace(request, thread, None, data) < 0:
-            raise OSError(ctypes.get_errno(), f"ptrace of thread {thread}")
+    A tracer that ends while the thread runs leaves it to die of its own trap; so what would end
+    this script only raises a flag, and the thread is let go of where it stands.
+    """
 
-    ask(SEIZE)
-    ask(INTERRUPT)
-    try:
+    def __init__(self, thread: int):
+        self.thread = thread
+        self.is_over = False
+        self.words = (ctypes.c_uint64 * 64)()
+        library = ctypes.CDLL(None, use_errno=True)
+        self.call = library.ptrace
+        self.call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        self.call.restype = ctypes.c_long
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.end)
+
+    def end(self, *_):
+        self.is_over = True
+
+    def ask(self, request: int, data: int | None = None):
+        if self.call(request, self.thread, None, data) < 0:
+            sys.exit(f"hot_order.py: ptrace of {self.thread}: {os.strerror(ctypes.get_errno())}")
+
+    def stop(self) -> int | None:
+        """Waits until it stands; the signal that it was about to get, 0: none. None: it ended."""
+        _, status = os.waitpid(self.thread, WALL)
+        if not os.WIFSTOPPED(status):
+            return None
+        number = os.WSTOPSIG(status)
+        return 0 if number == signal.SIGTRAP or status >> 16 else number
+
+    def addresses(self, count: int) -> list[int]:
+        """Of so many instructions, as it comes to them; fewer if it, or this script, is to end."""
+        met: list[int] = []
+        self.ask(SEIZE)
+        self.ask(INTERRUPT)
         for _ in range(count):
-            _, status = os.waitpid(thread, WALL)
-            if not os.WIFSTOPPED(status):
-                return
-            ask(GETREGS, ctypes.addressof(words))
-            yield words[RIP]
-            ask(SINGLESTEP)
-        os.waitpid(thread, WALL)
-    finally:
-        ask(DETACH)
+            number = self.stop()
+            if number is None or self.is_over:
+                break
+            self.ask(GETREGS, ctypes.addressof(self.words))
+            met.append(self.words[RIP])
+            self.ask(SINGLESTEP, number)
+        else:
+            number = self.stop()
+        if number is not None:
+            self.ask(DETACH, number)
+        return met
 
 
 def main() -> int:
@@ -106,17 +133,18 @@ def main() -> int:
     parser.add_argument("process", type=int, metavar="PID")
     parser.add_argument("--steps", type=int, default=400_000, help="instructions (%(default)s)")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves no thread stopped
-    begins, moved = functions(BUILD / "malla-agent"), loaded_at(options.process)
-    entered: collections.Counter[str] = collections.Counter()
-    for address in steps(worker(options.process), options.steps):
-        if name := begins.get(address - moved):
-            entered[name] += 1
+    begins, moved = functions(options.process), loaded_at(options.process)
+    placeable, listed = sections(), set(ORDER.read_text().splitlines())
+    stepper = Stepper(worker(options.process))
+    entered = collections.Counter(
+        begins[address - moved] for address in stepper.addresses(options.steps)
+        if address - moved in begins)
+    if stepper.is_over:
+        return 1
     requests = sum(count for name, count in entered.items() if REQUEST in name)
     if not requests:
         sys.exit("hot_order.py: no request was served; is there load, and is this its build?")
     print(f"{requests} requests", file=sys.stderr)
-    listed, placeable = set(ORDER.read_text().splitlines()), sections()
     for name, count in entered.items():
         if count >= ENTERED_SHARE * requests and name in placeable:
             if f".text.{name}" not in listed:
