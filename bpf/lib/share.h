@@ -56,83 +56,119 @@ static __always_inline int share_is_in_use(const struct malla_flow *flow, __u32 
 	       (__s32)(now_ticks - flow->seen_ticks) < SHARE_IDLE_TICKS;
 }
 
-/* What is at one place of the ring. */
-enum share_place { SHARE_FREE, SHARE_IDLE, SHARE_USED };
-
-static __always_inline enum share_place share_look(struct malla_share *share, __u32 owner,
-						   struct malla_flow_key *place, __u32 now_ticks)
+static __always_inline int share_is_full(const struct malla_share *share,
+					 const struct malla_quota *quota)
 {
-	struct malla_flow *flow = bpf_map_lookup_elem(&malla_flow, place);
-
-	if (!flow || flow->owner != owner)
-		return SHARE_FREE;
-	if (flow_is_over(flow, now_ticks)) {
-		share_take_out(share, place);
-		return SHARE_FREE;
-	}
-	return share_is_in_use(flow, now_ticks) ? SHARE_USED : SHARE_IDLE;
+	return (__s64)(share->opened - share->closed - quota->collected) >= quota->flows;
 }
 
-static __always_inline void share_evict(struct malla_share *share, struct malla_flow_key *place)
+/* 0: another processor took it out, and may have used the room. */
+static __always_inline int share_evict(struct malla_share *share, struct malla_flow_key *place)
 {
-	if (share_take_out(share, place))
-		__sync_fetch_and_add(&share->evicted, 1);
+	if (!share_take_out(share, place))
+		return 0;
+	__sync_fetch_and_add(&share->evicted, 1);
+	return 1;
+}
+
+enum share_visit {
+	SHARE_EMPTY, /* at the quota: it has no room. Another processor may be about to enter one */
+	SHARE_USED,
+	SHARE_TAKEN, /* the place, and room in the quota, is the new flow's */
+};
+
+/* What lives and is idle there yields at the quota; what is over, always. */
+static __always_inline enum share_visit share_yields(struct malla_share *share, __u32 owner,
+						     struct malla_flow_key *place, int is_full)
+{
+	struct malla_flow *flow = bpf_map_lookup_elem(&malla_flow, place);
+	__u32 now_ticks = flow_now();
+
+	if (!flow || flow->owner != owner)
+		return is_full ? SHARE_EMPTY : SHARE_TAKEN;
+	if (flow_is_over(flow, now_ticks))
+		return share_take_out(share, place) || !is_full ? SHARE_TAKEN : SHARE_EMPTY;
+	if (!is_full || share_is_in_use(flow, now_ticks))
+		return SHARE_USED;
+	return share_evict(share, place) ? SHARE_TAKEN : SHARE_EMPTY;
+}
+
+/* Tries one place of the owner's ring for a flow. A function of its own for the verifier: else it
+ * walks through all of this at each turn of the hand. */
+__attribute__((noinline)) int share_visit(const struct malla_flow_key *key, __u32 owner,
+					  __u32 number, int is_full)
+{
+	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &owner);
+	struct malla_ring_key at = {.endpoint = owner, .place = number};
+	struct malla_flow_key *place = bpf_map_lookup_elem(&malla_ring, &at);
+	enum share_visit found;
+
+	if (!key || !share)
+		return SHARE_EMPTY;
+	if (!place) {
+		/* Without a place it could not be evicted, so the quota is the end. */
+		if (!is_full)
+			bpf_map_update_elem(&malla_ring, &at, key, BPF_ANY);
+		return is_full ? SHARE_EMPTY : SHARE_TAKEN;
+	}
+	found = share_yields(share, owner, place, is_full);
+	if (found == SHARE_TAKEN)
+		*place = *key;
+	return found;
+}
+
+/* At the quota, where all are in use: the oldest gives up its place. 0: the room has gone. */
+static __always_inline int share_replace(struct malla_share *share, const struct malla_quota *quota,
+					 const struct malla_ring_key *at,
+					 const struct malla_flow_key *key)
+{
+	struct malla_flow_key *place = bpf_map_lookup_elem(&malla_ring, at);
+
+	if (!place || (!share_evict(share, place) && share_is_full(share, quota)))
+		return 0;
+	*place = *key;
+	return 1;
 }
 
 /*
  * Finds a place for a flow of `owner` that is about to be opened, and room for it in the owner's
- * quota. 0: there is none. A function of its own for the verifier.
+ * quota: beyond it are at most those that other processors open at the same time. 0: there is
+ * none. A function of its own for the verifier.
  */
 __attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u32 owner)
 {
 	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &owner);
 	struct malla_quota *quota = bpf_map_lookup_elem(&malla_quota, &owner);
-	struct malla_ring_key at = {.endpoint = owner};
-	struct malla_flow_key *place;
-	__u32 now_ticks = flow_now();
-	__u32 oldest = 0;
+	struct malla_ring_key oldest = {.endpoint = owner};
 	int is_candidate = 0;
+	__u32 passed = 0; /* places up to the oldest */
 	__u32 looks;
 	int is_full;
 
 	if (!key || !share || !quota || !quota->flows)
 		return 0;
-	is_full = (__s64)(share->opened - share->closed - quota->collected) >= quota->flows;
+	is_full = share_is_full(share, quota);
 	looks = is_full ? SHARE_PLACES_FULL_MAX : SHARE_PLACES_MAX;
 	if (quota->flows < looks)
 		looks = quota->flows;
 	for (__u32 look = 0; look < SHARE_PLACES_FULL_MAX && look < looks; look++) {
-		enum share_place held;
+		__u32 number = (__u32)__sync_fetch_and_add(&share->hand, 1) % quota->flows;
+		int found = share_visit(key, owner, number, is_full);
 
-		at.place = (__u32)__sync_fetch_and_add(&share->hand, 1) % quota->flows;
-		place = bpf_map_lookup_elem(&malla_ring, &at);
-		if (!place) {
-			/* Without a place it could not be evicted, so the quota is the end. */
-			if (bpf_map_update_elem(&malla_ring, &at, key, BPF_ANY) && is_full)
-				return 0;
+		if (found == SHARE_TAKEN)
 			goto admitted;
-		}
-		held = share_look(share, owner, place, now_ticks);
-		if (held == SHARE_IDLE && is_full)
-			share_evict(share, place);
-		if (held == SHARE_FREE || (held == SHARE_IDLE && is_full)) {
-			*place = *key;
-			goto admitted;
-		}
-		if (!is_candidate)
-			oldest = at.place;
+		if (found != SHARE_USED || is_candidate)
+			continue;
 		is_candidate = 1;
+		oldest.place = number;
+		passed = look + 1;
 	}
 	/* Below the quota it does without a place: it cannot be evicted until it is over. */
 	if (is_full) {
-		at.place = oldest;
-		place = bpf_map_lookup_elem(&malla_ring, &at);
-		if (!place)
+		if (!is_candidate || !share_replace(share, quota, &oldest, key))
 			return 0;
-		share_evict(share, place);
-		*place = *key;
 		/* The next one finds the next oldest, and not what was opened a round ago. */
-		__sync_fetch_and_sub(&share->hand, looks - 1);
+		__sync_fetch_and_sub(&share->hand, looks - passed);
 	}
 admitted:
 	__sync_fetch_and_add(&share->opened, 1);

@@ -35,6 +35,38 @@ static __always_inline __u64 evicted(__u32 endpoint)
 	return share ? share->evicted : 0;
 }
 
+static __always_inline __u64 held(__u32 endpoint)
+{
+	struct malla_share *share = bpf_map_lookup_elem(&malla_share, &endpoint);
+
+	return share ? share->opened - share->closed : 0;
+}
+
+/* As far as another processor is before it enters the flow of the pod's SYN from `port`. */
+__attribute__((noinline)) int admits_from(__u16 port)
+{
+	static struct packet packet;
+	struct sight sight;
+
+	packet = packet_between(end4(POD, port), end4(SERVER, 80), TCP_SYN);
+	flow_see(&packet.flow, &sight);
+	return share_admit(&sight.key, 1);
+}
+
+/* Takes the flow out as one that was over. */
+__attribute__((noinline)) int ends_from(__u16 port)
+{
+	static struct packet packet;
+	struct sight sight;
+
+	packet = packet_between(end4(POD, port), end4(SERVER, 80), TCP_SYN);
+	flow_see(&packet.flow, &sight);
+	if (bpf_map_delete_elem(&malla_flow, &sight.key))
+		return 0;
+	share_give_back(1);
+	return 1;
+}
+
 static __always_inline void put_small_pod(void)
 {
 	put_setting(ENGINE_INTERFACE);
@@ -113,6 +145,63 @@ int where_all_are_in_use_the_oldest_go_one_after_another(struct __sk_buff *skb)
 		EXPECT(flow_from(port));
 	for (__u16 port = 50000; port < 50000 + 10; port++)
 		EXPECT(flow_from(port));
+	return 0;
+}
+
+/* Below the quota, sixteen in a row that are in use leave the next without a place. */
+SEC("tc")
+int what_has_no_place_does_not_widen_the_quota(struct __sk_buff *skb)
+{
+	put_small_pod();
+	put_quota(1, 64);
+	for (__u16 port = 40000; port < 40000 + 64; port++)
+		EXPECT(connect_from(skb, port, 1));
+	for (__u16 port = 40000 + 16; port < 40000 + 64; port++)
+		EXPECT(ends_from(port));
+	for (__u16 port = 50000; port < 50000 + 48; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(held(1) == 64 && !evicted(1));
+	/* The first is without; behind its place the hand meets an empty one, then the oldest. */
+	for (__u16 port = 60000; port < 60000 + 5; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(held(1) == 64 && evicted(1) == 5);
+	for (__u16 port = 40000; port < 40000 + 5; port++)
+		EXPECT(!flow_from(port));
+	for (__u16 port = 40000 + 5; port < 40000 + 16; port++)
+		EXPECT(flow_from(port));
+	for (__u16 port = 50000; port < 50000 + 48; port++)
+		EXPECT(flow_from(port));
+	for (__u16 port = 60000; port < 60000 + 5; port++)
+		EXPECT(flow_from(port));
+	return 0;
+}
+
+SEC("tc")
+int what_another_processor_is_about_to_enter_keeps_its_room(struct __sk_buff *skb)
+{
+	put_small_pod();
+	for (__u16 port = 40000; port < 40000 + QUOTA - 1; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(admits_from(50000));
+	for (__u16 port = 60000; port < 60000 + 2 * QUOTA; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(held(1) == QUOTA && evicted(1) == 2 * QUOTA);
+	EXPECT(connect_from(skb, 50000, 1));
+	EXPECT(flow_from(50000));
+	return 0;
+}
+
+SEC("tc")
+int a_pod_with_nothing_to_evict_at_its_quota_opens_nothing(struct __sk_buff *skb)
+{
+	static struct packet syn;
+
+	put_small_pod();
+	for (__u16 port = 40000; port < 40000 + QUOTA; port++)
+		EXPECT(admits_from(port));
+	syn = packet_between(end4(POD, 50000), end4(SERVER, 80), TCP_SYN);
+	EXPECT(pod_sends(skb, &syn, POD_INTERFACE) == MALLA_VERDICT_FLOW_REFUSED);
+	EXPECT(held(1) == QUOTA && !evicted(1));
 	return 0;
 }
 
