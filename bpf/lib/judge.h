@@ -126,6 +126,29 @@ static __always_inline void flow_begin(struct malla_flow *flow, __u8 protocol, i
 		flow->timeout_ticks = is_mid_stream ? FLOW_OPEN : FLOW_OPENING;
 }
 
+/* Puts the entry into the table and onto its owner's account. 0: there is no room. */
+static __always_inline int flow_enter(const struct sight *sight, const struct malla_flow *flow)
+{
+	struct malla_flow *old = 0;
+	__u32 owner;
+
+	if (sight->exists)
+		old = bpf_map_lookup_elem(&malla_flow, &sight->key);
+	owner = old ? old->owner : 0;
+	/* An entry that is there already keeps its place, and its owner's account. */
+	if (old && owner == flow->owner &&
+	    !bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_EXIST))
+		return 1;
+	if (old && owner != flow->owner && !bpf_map_delete_elem(&malla_flow, &sight->key))
+		share_give_back(owner);
+	if (!share_admit(&sight->key, flow->owner))
+		return 0;
+	/* Or another processor has entered it meanwhile: once is enough. */
+	if (bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_NOEXIST))
+		share_give_back(flow->owner);
+	return 1;
+}
+
 /*
  * Writes the entry of a flow whose `kind`, `interfaces`, `owner`, `rule`, `other` and, of its
  * flags, AUDITED are filled. `sight` is of a packet of it, and then knows the flow. 0: refused.
@@ -145,24 +168,8 @@ static __always_inline int flow_open(struct sight *sight, const struct packet *p
 		flow_advance_tcp(flow, packet->flags, is_back);
 	flow->packets[flow_index(is_back)] = packet->segments;
 	flow->bytes[flow_index(is_back)] = packet->bytes;
-	/* An entry that is there already keeps its place, and its owner's account. */
-	if (sight->exists) {
-		struct malla_flow *old = bpf_map_lookup_elem(&malla_flow, &sight->key);
-
-		if (old && old->owner != flow->owner) {
-			share_give_back(old->owner);
-			bpf_map_delete_elem(&malla_flow, &sight->key);
-			old = 0;
-		}
-		if (!old && !share_admit(&sight->key, flow->owner))
-			return 0;
-	} else if (!share_admit(&sight->key, flow->owner)) {
+	if (!flow_enter(sight, flow))
 		return 0;
-	}
-	if (bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_ANY)) {
-		share_give_back(flow->owner);
-		return 0;
-	}
 	sight->flow = bpf_map_lookup_elem(&malla_flow, &sight->key);
 	sight->exists = 1;
 	sight->is_back = (__u8)is_back;

@@ -205,6 +205,39 @@ int a_pod_with_nothing_to_evict_at_its_quota_opens_nothing(struct __sk_buff *skb
 	return 0;
 }
 
+/* Enters the flow of the pod's SYN from `port` as one that had found nothing of it in the table. */
+__attribute__((noinline)) int enters_from(__u16 port)
+{
+	static struct packet syn;
+	struct malla_flow *flow = flow_blank(MALLA_FLOW_OWN);
+	struct sight sight;
+
+	if (!flow)
+		return 0;
+	syn = packet_between(end4(POD, port), end4(SERVER, 80), TCP_SYN);
+	flow_see(&syn.flow, &sight);
+	sight.flow = 0;
+	sight.exists = 0;
+	flow->owner = 1;
+	return flow_open(&sight, &syn, flow, 0);
+}
+
+/* Two processors carry its first packets at once. */
+SEC("tc")
+int a_flow_that_is_entered_twice_counts_once(struct __sk_buff *skb)
+{
+	struct malla_flow *flow;
+
+	put_small_pod();
+	EXPECT(connect_from(skb, 40000, 1));
+	EXPECT(enters_from(40000));
+	EXPECT(held(1) == 1);
+	/* What was learnt of it meanwhile stays. */
+	flow = flow_from(40000);
+	EXPECT(flow && flow->state == MALLA_FLOW_OPEN);
+	return 0;
+}
+
 SEC("tc")
 int a_flood_takes_nothing_of_another_pod(struct __sk_buff *skb)
 {
