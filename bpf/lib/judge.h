@@ -6,6 +6,8 @@
  * A pod always reaches itself. What no policy selects is open.
  */
 #pragma once
+#include <linux/errno.h>
+
 #include "lib/conntrack.h"
 #include "lib/event.h"
 #include "lib/ipcache.h"
@@ -131,22 +133,25 @@ static __always_inline int flow_enter(const struct sight *sight, const struct ma
 {
 	struct malla_flow *old = 0;
 	__u32 owner;
+	long error = -ENOENT;
 
 	if (sight->exists)
 		old = bpf_map_lookup_elem(&malla_flow, &sight->key);
 	owner = old ? old->owner : 0;
 	/* An entry that is there already keeps its place, and its owner's account. */
-	if (old && owner == flow->owner &&
-	    !bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_EXIST))
-		return 1;
+	if (old && owner == flow->owner)
+		error = bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_EXIST);
+	if (error != -ENOENT)
+		return !error;
 	if (old && owner != flow->owner && !bpf_map_delete_elem(&malla_flow, &sight->key))
 		share_give_back(owner);
 	if (!share_admit(&sight->key, flow->owner))
 		return 0;
-	/* Or another processor has entered it meanwhile: once is enough. */
-	if (bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_NOEXIST))
+	error = bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_NOEXIST);
+	if (error)
 		share_give_back(flow->owner);
-	return 1;
+	/* Another processor has entered it meanwhile: once is enough. */
+	return !error || error == -EEXIST;
 }
 
 /*
@@ -171,9 +176,12 @@ static __always_inline int flow_open(struct sight *sight, const struct packet *p
 	if (!flow_enter(sight, flow))
 		return 0;
 	sight->flow = bpf_map_lookup_elem(&malla_flow, &sight->key);
+	if (!sight->flow)
+		return 0;
 	sight->exists = 1;
-	sight->is_back = (__u8)is_back;
-	return sight->flow != 0;
+	/* Another processor may have entered it meanwhile, the other way round. */
+	sight->is_back = sight->is_swapped != (sight->flow->flags & MALLA_FLOW_SWAPPED);
+	return 1;
 }
 
 /* Has the flow of `packet` judged, in the direction in which it was opened. */
