@@ -69,7 +69,7 @@
  * no_listener       reset: no worker listens
  * no_flow           reset: a connection in the engine's namespace that nothing captured
  * spoofed           dropped: a packet came out of a pod that bears an address not the pod's
- * flow_refused      dropped: the flow table refused the entry
+ * flow_refused      dropped: no room for the flow in the table, or in its pod's quota
  * failed            dropped: a call of the kernel failed
  * translated        a pod outside of the mesh to a captured service: an endpoint's address written
  * translated_back   the answer to it: the service's address written

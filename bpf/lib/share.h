@@ -59,7 +59,12 @@ static __always_inline int share_is_in_use(const struct malla_flow *flow, __u32 
 static __always_inline int share_is_full(const struct malla_share *share,
 					 const struct malla_quota *quota)
 {
-	return (__s64)(share->opened - share->closed - quota->collected) >= quota->flows;
+	const volatile struct malla_share *now = share;
+	/* Before what is opened: one that comes and goes in between is no room. */
+	__u64 gone = now->closed;
+
+	gone += ((const volatile struct malla_quota *)quota)->collected;
+	return (__s64)(now->opened - gone) >= quota->flows;
 }
 
 /* 0: another processor took it out, and may have used the room. */
@@ -72,7 +77,8 @@ static __always_inline int share_evict(struct malla_share *share, struct malla_f
 }
 
 enum share_visit {
-	SHARE_EMPTY, /* at the quota: it has no room. Another processor may be about to enter one */
+	/* At the quota: no flow is there, or another processor's is about to come: no room. */
+	SHARE_EMPTY,
 	SHARE_USED,
 	SHARE_TAKEN, /* the place, and room in the quota, is the new flow's */
 };
@@ -106,10 +112,12 @@ __attribute__((noinline)) int share_visit(const struct malla_flow_key *key, __u3
 	if (!key || !share)
 		return SHARE_EMPTY;
 	if (!place) {
-		/* Without a place it could not be evicted, so the quota is the end. */
-		if (!is_full)
-			bpf_map_update_elem(&malla_ring, &at, key, BPF_ANY);
-		return is_full ? SHARE_EMPTY : SHARE_TAKEN;
+		/* The hand's first round fills the ring before the quota is: beyond it is room for
+		 * as many as an older agent has left, which have no place. A flow without one
+		 * could not be evicted, so where there is none the quota is the end. */
+		if (bpf_map_update_elem(&malla_ring, &at, key, BPF_ANY) && is_full)
+			return SHARE_EMPTY;
+		return SHARE_TAKEN;
 	}
 	found = share_yields(share, owner, place, is_full);
 	if (found == SHARE_TAKEN)
@@ -117,7 +125,8 @@ __attribute__((noinline)) int share_visit(const struct malla_flow_key *key, __u3
 	return found;
 }
 
-/* At the quota, where all are in use: the oldest gives up its place. 0: the room has gone. */
+/* At the quota, where all that there are are in use: the oldest gives up its place. 0: another
+ * processor took that one out, and the room is gone. */
 static __always_inline int share_replace(struct malla_share *share, const struct malla_quota *quota,
 					 const struct malla_ring_key *at,
 					 const struct malla_flow_key *key)
@@ -132,8 +141,8 @@ static __always_inline int share_replace(struct malla_share *share, const struct
 
 /*
  * Finds a place for a flow of `owner` that is about to be opened, and room for it in the owner's
- * quota: beyond it are at most those that other processors open at the same time. 0: there is
- * none. A function of its own for the verifier.
+ * quota: beyond it is at most one for each other processor. 0: there is none. A function of its
+ * own for the verifier.
  */
 __attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u32 owner)
 {
@@ -164,11 +173,13 @@ __attribute__((noinline)) int share_admit(const struct malla_flow_key *key, __u3
 		passed = look + 1;
 	}
 	/* Below the quota it does without a place: it cannot be evicted until it is over. */
-	if (is_full) {
-		if (!is_candidate || !share_replace(share, quota, &oldest, key))
+	if (is_full && is_candidate) {
+		if (!share_replace(share, quota, &oldest, key))
 			return 0;
 		/* The next one finds the next oldest, and not what was opened a round ago. */
 		__sync_fetch_and_sub(&share->hand, looks - passed);
+	} else if (is_full && share_is_full(share, quota)) {
+		return 0;
 	}
 admitted:
 	__sync_fetch_and_add(&share->opened, 1);

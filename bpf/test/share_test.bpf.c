@@ -203,6 +203,24 @@ int a_pod_with_nothing_to_evict_at_its_quota_opens_nothing(struct __sk_buff *skb
 	return 0;
 }
 
+/* Flows that an older agent's programs opened, and the loader has copied: in no ring. */
+SEC("tc")
+int a_pod_whose_quota_was_full_at_an_upgrade_opens_others(struct __sk_buff *skb)
+{
+	struct malla_quota quota = {.collected = -(__u64)QUOTA, .flows = QUOTA};
+	__u32 endpoint = 1;
+
+	put_small_pod();
+	EXPECT(!bpf_map_update_elem(&malla_quota, &endpoint, &quota, BPF_ANY));
+	for (__u16 port = 40000; port < 40000 + QUOTA; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(held(1) == QUOTA && !evicted(1));
+	for (__u16 port = 50000; port < 50000 + QUOTA; port++)
+		EXPECT(connect_from(skb, port, 1));
+	EXPECT(held(1) == QUOTA && evicted(1) == QUOTA);
+	return 0;
+}
+
 /* Opens the flow of `packet` as one that had found nothing of it in the table. 0: refused. */
 static __always_inline int opens_unseen(struct sight *sight, const struct packet *packet)
 {
