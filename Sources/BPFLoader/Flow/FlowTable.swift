@@ -9,6 +9,10 @@ struct FlowTable: ~Copyable {
     /// Rows looked at in one turn of `collect`: some ten milliseconds.
     static let rowsPerTurnMax = 65536
     private static let rowsPerBatch = 4096
+    /// Rows taken out before their owners are told.
+    private static let rowsPerCharge = 64
+
+    typealias Row = (key: malla_flow_key, owner: UInt32)
 
     let flows: BPFMap<malla_flow_key, malla_flow>
     private let shares: BPFMap<UInt32, malla_share>
@@ -58,7 +62,7 @@ struct FlowTable: ~Copyable {
 
     /// What the rows of one turn hold.
     struct Found {
-        var over: [(key: malla_flow_key, owner: UInt32)] = []
+        var over: [Row] = []
         var silent: [malla_flow_key] = []
     }
 
@@ -85,32 +89,38 @@ struct FlowTable: ~Copyable {
     }
 
     /// Takes them out; those that a packet has revived since they were found stay.
-    mutating func take(_ over: [(key: malla_flow_key, owner: UInt32)], at now: UInt32) {
-        let gone = over.filter { row in
-            guard let flow = flows.value(of: row.key, placeholder: malla_flow()) else {
-                return false
-            }
-            return Self.isOver(flow, at: now) && flows.take(row.key)
-        }
-        charge(gone.map(\.owner))
-        collected += UInt64(gone.count)
+    mutating func take(_ over: [Row], at now: UInt32) {
+        collected += UInt64(takeOut(over) { _, flow in Self.isOver(flow, at: now) })
     }
 
     /// Takes out every flow for which `matches` says so; answers how many those were.
     func flush(_ matches: (malla_flow_key, malla_flow) -> Bool) -> Int {
-        var found: [(key: malla_flow_key, owner: UInt32)] = []
+        var found: [Row] = []
         forEach { key, flow in
             if matches(key, flow) { found.append((key, flow.owner)) }
         }
         // Those that have become another flow meanwhile stay.
-        let gone = found.filter { row in
-            guard let flow = flows.value(of: row.key, placeholder: malla_flow()) else {
-                return false
-            }
-            return flow.owner == row.owner && matches(row.key, flow) && flows.take(row.key)
+        return takeOut(found) { row, flow in
+            flow.owner == row.owner && matches(row.key, flow)
         }
-        charge(gone.map(\.owner))
-        return gone.count
+    }
+
+    /// Takes out those of which `isMeant` says so, and answers how many. Their owners are told in
+    /// between: what is gone untold still fills a pod's quota.
+    private func takeOut(_ rows: [Row], _ isMeant: (Row, malla_flow) -> Bool) -> Int {
+        var count = 0
+        for start in stride(from: 0, to: rows.count, by: Self.rowsPerCharge) {
+            let part = rows[start..<min(start + Self.rowsPerCharge, rows.count)]
+            let gone = part.filter { row in
+                guard let flow = flows.value(of: row.key, placeholder: malla_flow()) else {
+                    return false
+                }
+                return isMeant(row, flow) && flows.take(row.key)
+            }
+            charge(gone.map(\.owner))
+            count += gone.count
+        }
+        return count
     }
 
     /// Marks every flow for which `matches` says so as cut. A packet that is counted meanwhile
