@@ -80,13 +80,11 @@ struct OlderPins {
             var row = row
             // Judged anew: it has no generation of ours.
             row.generation = 0
-            if let known {
-                row.owner = known.owner
-            } else {
-                row.owner = owners[row.interfaces.0] ?? owners[row.interfaces.1] ?? 0
-                charged.append(row.owner)
-            }
+            row.owner =
+                known?.owner ?? owners[row.interfaces.0] ?? owners[row.interfaces.1] ?? 0
             return row
+        } written: { row, known in
+            if known == nil { charged.append(row.owner) }
         }
         return charged
     }
@@ -103,10 +101,13 @@ struct OlderPins {
         }
     }
 
-    /// - Parameter change: makes ours of a key and theirs, and of what we have by that key.
+    /// - Parameters:
+    ///   - change: makes ours of a key and theirs, and of what we have by that key.
+    ///   - written: is told what has become ours, and what we had.
     private func copy<Key: BitwiseCopyable, Old: BitwiseCopyable, Value: BitwiseCopyable>(
         _ name: String, _ key: Key, _ old: Old, _ value: Value, to object: borrowing BPFObject,
-        _ change: (Key, Old, Value?) -> Value
+        _ change: (Key, Old, Value?) -> Value,
+        written: (Value, Value?) -> Void = { _, _ in }
     ) throws(BPFError) {
         guard !shared.contains(name), let theirs = try open(name) else { return }
         let from = try BPFMap<Key, Old>(adopting: theirs, name: name)
@@ -114,8 +115,10 @@ struct OlderPins {
         from.walk { key, row in
             let known = to.value(of: key, placeholder: value)
             if isAdopted, known != nil { return }
+            let ours = change(key, row, known)
             // A map that is full takes no more, and loses nothing.
-            try? to.set(key, to: change(key, row, known))
+            do { try to.set(key, to: ours) } catch { return }
+            written(ours, known)
         }
     }
 }
