@@ -19,7 +19,8 @@ second=$!
 statuses=("${PIPESTATUS[0]}")
 wait "$second"
 statuses+=("$?")
-cat build/test-1.log build/test-2.log > build/test.log
+# swift test writes in colours where it takes its output for a terminal's.
+cat build/test-1.log build/test-2.log | sed 's/\x1b\[[0-9;]*m//g' > build/test.log
 status=0
 for each in "${statuses[@]}"; do if [ "$each" != 0 ]; then status=$each; fi; done
 echo
