@@ -66,8 +66,11 @@ from_fabric_open(struct __sk_buff *skb, struct packet *packet, struct sight *sig
 	verdict = inbound_open(sight, packet, INBOUND_NOT, 0, STREAM_FORTH);
 	if (!judge_allows(verdict) || !sight->flow)
 		return verdict;
+	/* Its pod may just have opened it to that one. */
+	*target = sight->flow->interfaces[flow_index(!sight->is_back)];
+	if (!*target)
+		return MALLA_VERDICT_PASS;
 	sight->flow->flags |= MALLA_FLOW_ROUTED;
-	*target = sight->flow->interfaces[1];
 	return verdict == MALLA_VERDICT_PASS ? MALLA_VERDICT_DIRECT : verdict;
 }
 

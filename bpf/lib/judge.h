@@ -128,8 +128,15 @@ static __always_inline void flow_begin(struct malla_flow *flow, __u8 protocol, i
 		flow->timeout_ticks = is_mid_stream ? FLOW_OPEN : FLOW_OPENING;
 }
 
-/* Puts the entry into the table and onto its owner's account. 0: there is no room. */
-static __always_inline int flow_enter(const struct sight *sight, const struct malla_flow *flow)
+enum flow_entry {
+	FLOW_NO_ROOM,
+	FLOW_ENTERED,
+	FLOW_ENTERED_MEANWHILE, /* by another processor, maybe the other way round */
+};
+
+/* Puts the entry into the table and onto its owner's account. */
+static __always_inline enum flow_entry flow_enter(const struct sight *sight,
+						  const struct malla_flow *flow)
 {
 	struct malla_flow *old = 0;
 	__u32 owner;
@@ -142,16 +149,19 @@ static __always_inline int flow_enter(const struct sight *sight, const struct ma
 	if (old && owner == flow->owner)
 		error = bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_EXIST);
 	if (error != -ENOENT)
-		return !error;
+		return error ? FLOW_NO_ROOM : FLOW_ENTERED;
 	if (old && owner != flow->owner && !bpf_map_delete_elem(&malla_flow, &sight->key))
 		share_give_back(owner);
+	/* What is there by now needs no room. */
 	if (!share_admit(&sight->key, flow->owner))
-		return 0;
+		return bpf_map_lookup_elem(&malla_flow, &sight->key) ? FLOW_ENTERED_MEANWHILE
+								     : FLOW_NO_ROOM;
 	error = bpf_map_update_elem(&malla_flow, &sight->key, flow, BPF_NOEXIST);
 	if (error)
 		share_give_back(flow->owner);
-	/* Another processor has entered it meanwhile: once is enough. */
-	return !error || error == -EEXIST;
+	if (error == -EEXIST)
+		return FLOW_ENTERED_MEANWHILE;
+	return error ? FLOW_NO_ROOM : FLOW_ENTERED;
 }
 
 /*
@@ -162,6 +172,7 @@ static __always_inline int flow_open(struct sight *sight, const struct packet *p
 				     struct malla_flow *flow, int is_back)
 {
 	int is_mid_stream = packet->flow.protocol == IPPROTO_TCP && !packet_opens(packet);
+	enum flow_entry entry;
 
 	if (sight->is_swapped != is_back)
 		flow->flags |= MALLA_FLOW_SWAPPED;
@@ -173,14 +184,16 @@ static __always_inline int flow_open(struct sight *sight, const struct packet *p
 		flow_advance_tcp(flow, packet->flags, is_back);
 	flow->packets[flow_index(is_back)] = packet->segments;
 	flow->bytes[flow_index(is_back)] = packet->bytes;
-	if (!flow_enter(sight, flow))
+	entry = flow_enter(sight, flow);
+	if (entry == FLOW_NO_ROOM)
 		return 0;
 	sight->flow = bpf_map_lookup_elem(&malla_flow, &sight->key);
 	if (!sight->flow)
 		return 0;
 	sight->exists = 1;
-	/* Another processor may have entered it meanwhile, the other way round. */
 	sight->is_back = sight->is_swapped != (sight->flow->flags & MALLA_FLOW_SWAPPED);
+	if (entry == FLOW_ENTERED_MEANWHILE)
+		flow_follow(packet, sight);
 	return 1;
 }
 

@@ -245,12 +245,12 @@ __attribute__((noinline)) int enters_from(__u16 port)
 }
 
 /* 1: the packet is of the flow's other direction. */
-__attribute__((noinline)) int is_back_unseen(__u16 port)
+__attribute__((noinline)) int is_back_unseen(__u16 port, __u8 flags)
 {
 	static struct packet packet;
 	struct sight sight;
 
-	packet = packet_between(end4(SERVER, 80), end4(POD, port), TCP_ACK);
+	packet = packet_between(end4(SERVER, 80), end4(POD, port), flags);
 	return opens_unseen(&sight, &packet) && sight.is_back == 1;
 }
 
@@ -267,15 +267,45 @@ int a_flow_that_is_entered_twice_counts_once(struct __sk_buff *skb)
 	/* What was learnt of it meanwhile stays. */
 	flow = flow_from(40000);
 	EXPECT(flow && flow->state == MALLA_FLOW_OPEN);
+	EXPECT(flow->packets[0] == 3 && flow->packets[1] == 1);
 	return 0;
 }
 
 SEC("tc")
 int a_flow_that_both_ends_open_at_once_has_one_direction(struct __sk_buff *skb)
 {
+	struct malla_flow *flow;
+
 	put_small_pod();
 	EXPECT(connect_from(skb, 40000, 1));
-	EXPECT(is_back_unseen(40000));
+	EXPECT(is_back_unseen(40000, TCP_ACK));
+	EXPECT(held(1) == 1);
+	flow = flow_from(40000);
+	EXPECT(flow && flow->packets[0] == 2 && flow->packets[1] == 2);
+	return 0;
+}
+
+SEC("tc")
+int a_reset_that_meets_its_flow_being_entered_closes_it(struct __sk_buff *skb)
+{
+	struct malla_flow *flow;
+
+	put_small_pod();
+	EXPECT(connect_from(skb, 40000, 1));
+	EXPECT(is_back_unseen(40000, TCP_RST));
+	flow = flow_from(40000);
+	EXPECT(flow && flow->state == MALLA_FLOW_CLOSED);
+	return 0;
+}
+
+SEC("tc")
+int a_flow_that_is_entered_meanwhile_needs_no_room(struct __sk_buff *skb)
+{
+	put_small_pod();
+	EXPECT(connect_from(skb, 40000, 1));
+	put_quota(1, 0);
+	EXPECT(enters_from(40000));
+	EXPECT(!enters_from(40001));
 	EXPECT(held(1) == 1);
 	return 0;
 }
